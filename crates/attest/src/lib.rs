@@ -1,0 +1,1 @@
+//! What a node's evidence binds, and how a stranger checks it.

@@ -1,0 +1,1 @@
+//! A confidential-images client: seal a request, open and check its response.

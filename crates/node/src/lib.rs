@@ -1,0 +1,1 @@
+//! The service: configuration, engine, queue, routes, errors, start-up.

@@ -1,0 +1,1 @@
+//! What travels: wire types, limits, and the domain types they parse into.

@@ -1,0 +1,1 @@
+//! Bytes in, bytes out: node keys, opening a request, sealing its response, hashes, signature, receipt.
