@@ -1,0 +1,72 @@
+//! The encrypted envelope, as the OpenAPI document of atoma-proxy 0.1.0 gives it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ImageRequest, InvalidParameter, Usage};
+
+/// A request that only the node can read. Binary fields are standard, padded base64; they are
+/// decoded, with their lengths checked, where they are opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfidentialComputeRequest {
+    /// The sealed body, tag included.
+    pub ciphertext: String,
+    /// The client's X25519 public key, 32 bytes.
+    pub client_dh_public_key: String,
+    /// The model asked for, in clear text, for routing.
+    pub model_name: String,
+    /// The node's X25519 public key that the body is sealed to, 32 bytes.
+    pub node_dh_public_key: String,
+    /// The AES-GCM nonce, 12 bytes.
+    pub nonce: String,
+    /// Pixels to make, n × width × height, where the client counts them.
+    #[serde(default)]
+    pub num_compute_units: Option<u64>,
+    /// BLAKE2b-256 of the body before sealing, 32 bytes.
+    pub plaintext_body_hash: String,
+    /// The HKDF salt, 16 bytes.
+    pub salt: String,
+    /// The proxy's billing stack; nothing to this node.
+    pub stack_small_id: u64,
+    /// Whether the answer is to be an event stream.
+    #[serde(default)]
+    pub stream: Option<bool>,
+}
+
+impl ConfidentialComputeRequest {
+    /// Compares what the envelope says in clear text with what was sealed inside it. AES-GCM binds
+    /// none of these fields in version 1 of the wire, so a proxy could have changed them.
+    ///
+    /// # Errors
+    /// Names the field that differs.
+    pub fn check_binding(&self, request: &ImageRequest) -> Result<(), InvalidParameter> {
+        if self.model_name != request.model {
+            return Err(InvalidParameter::ModelMismatch);
+        }
+        if self.num_compute_units.is_some_and(|units| units != request.pixels()) {
+            return Err(InvalidParameter::UnitsMismatch);
+        }
+        if self.stream == Some(true) {
+            return Err(InvalidParameter::StreamUnsupported);
+        }
+        Ok(())
+    }
+}
+
+/// A response that only the client can read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfidentialComputeResponse {
+    /// The sealed body, tag included.
+    pub ciphertext: String,
+    /// The AES-GCM nonce, 12 bytes, never the request's.
+    pub nonce: String,
+    /// BLAKE2b-256 of the body before sealing, padding included.
+    pub response_hash: Option<String>,
+    /// `0x00 ‖ Ed25519 signature over the 32 hash bytes ‖ public key`, 97 bytes.
+    pub signature: Option<String>,
+    /// What the request is billed by; absent where nothing was made.
+    pub usage: Option<Usage>,
+    /// Our extension: a signature that binds request, response, keys, model and keyset. Clients
+    /// that do not know it ignore it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<String>,
+}

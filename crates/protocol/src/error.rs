@@ -1,0 +1,148 @@
+//! What a client is told when something is wrong, in OpenAI's shape.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{InvalidPrompt, InvalidSize, OutOfRange};
+
+/// The body of every answer that is not a success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// The one field.
+    pub error: ErrorObject,
+}
+
+/// OpenAI's error object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorObject {
+    /// For a person; never quotes what the client sent.
+    pub message: String,
+    /// The family of the error.
+    #[serde(rename = "type")]
+    pub kind: ErrorKind,
+    /// The field of the request that is to blame.
+    pub param: Option<String>,
+    /// For a program, finer than `type`.
+    pub code: Option<String>,
+}
+
+/// OpenAI's families of errors, and `stale_key` of the confidential protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// 400, 404, 405, 409, 413, 415.
+    InvalidRequestError,
+    /// 401.
+    AuthenticationError,
+    /// 422: the request is sealed to a key this node does not hold.
+    StaleKey,
+    /// 429.
+    RateLimitError,
+    /// 500, 503.
+    ServerError,
+}
+
+/// A decrypted, well-formed request that breaks a rule. Names the field, never its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum InvalidParameter {
+    /// A required field is not there.
+    #[error("`{param}` is required")]
+    Missing {
+        /// Its name.
+        param: &'static str,
+    },
+    /// A field holds a value of another JSON type than it should.
+    #[error("`{param}` has the wrong type")]
+    Type {
+        /// Its name.
+        param: &'static str,
+    },
+    /// The body holds a field twice.
+    #[error("a field is given twice")]
+    Duplicate,
+    /// `prompt` breaks a rule.
+    #[error("`prompt` {0}")]
+    Prompt(InvalidPrompt),
+    /// `size` breaks a rule.
+    #[error("`size` {0}")]
+    Size(InvalidSize),
+    /// A picture of this size is more than this node makes.
+    #[error("`size` must have at most {max_pixels} pixels on this node")]
+    TooManyPixels {
+        /// The bound, width × height.
+        max_pixels: u64,
+    },
+    /// `n` pictures of this size are more than this node makes for one request.
+    #[error("`n` × width × height must be at most {max_pixels} on this node")]
+    TooManyPixelsInAll {
+        /// The bound, n × width × height.
+        max_pixels: u64,
+    },
+    /// A number is out of its range.
+    #[error("`{param}` {range}")]
+    OutOfRange {
+        /// The field.
+        param: &'static str,
+        /// What it accepts.
+        range: OutOfRange,
+    },
+    /// A field that takes one of a few words holds another.
+    #[error("`{param}` must be one of: {choices}")]
+    Choice {
+        /// The field.
+        param: &'static str,
+        /// The words it accepts.
+        choices: &'static str,
+    },
+    /// The sealed body names another model than the envelope around it.
+    #[error("`model` is not the envelope's `model_name`")]
+    ModelMismatch,
+    /// This node does not serve the model.
+    #[error("`model` is not served by this node")]
+    UnknownModel,
+    /// The envelope's compute units are not the pixels asked for.
+    #[error("`num_compute_units` must equal n × width × height")]
+    UnitsMismatch,
+    /// The route does not stream.
+    #[error("`stream` is not supported by this node")]
+    StreamUnsupported,
+}
+
+impl InvalidParameter {
+    /// The field to blame, as the client spells it.
+    #[must_use]
+    pub fn param(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Missing { param }
+            | Self::Type { param }
+            | Self::OutOfRange { param, .. }
+            | Self::Choice { param, .. } => param,
+            Self::Duplicate => return None,
+            Self::Prompt(_) => "prompt",
+            Self::Size(_) | Self::TooManyPixels { .. } => "size",
+            Self::TooManyPixelsInAll { .. } => "n",
+            Self::ModelMismatch | Self::UnknownModel => "model",
+            Self::UnitsMismatch => "num_compute_units",
+            Self::StreamUnsupported => "stream",
+        })
+    }
+
+    /// The error as the client reads it.
+    #[must_use]
+    pub fn body(&self) -> ErrorBody {
+        let code = match self {
+            Self::UnknownModel => Some("model_not_found".to_owned()),
+            _ => None,
+        };
+        ErrorBody {
+            error: ErrorObject {
+                message: self.to_string(),
+                kind: ErrorKind::InvalidRequestError,
+                param: self.param().map(str::to_owned),
+                code,
+            },
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The image API's bodies: OpenAI's `CreateImageRequest` and `CreateImageResponse`.
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::InvalidParameter;
+
+/// What a client asks for, before any rule is checked. Holds the prompt: no `Debug`, no `Clone`,
+/// wiped when dropped. Unknown fields are accepted, as OpenAI does.
+#[derive(Default, Serialize, Deserialize)]
+pub struct CreateImageRequest {
+    /// The model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// What to draw.
+    #[serde(default, with = "secret", skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<Zeroizing<String>>,
+    /// How many pictures; 1 where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n: Option<i64>,
+    /// `WIDTHxHEIGHT` or `auto`; the model's native size where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
+    /// `standard` or `hd`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<String>,
+    /// `url` or `b64_json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_format: Option<String>,
+    /// `natural` or `vivid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub style: Option<String>,
+    /// The end user, for the client's own records. Never logged.
+    #[serde(default, with = "secret", skip_serializing_if = "Option::is_none")]
+    pub user: Option<Zeroizing<String>>,
+    /// Our extension: the seed of the first picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Our extension: sampler steps, over `quality`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<i64>,
+}
+
+impl CreateImageRequest {
+    /// Names of the fields, as they travel.
+    const FIELDS: [&str; 10] = [
+        "model",
+        "prompt",
+        "n",
+        "size",
+        "quality",
+        "response_format",
+        "style",
+        "user",
+        "seed",
+        "steps",
+    ];
+
+    /// Reads a JSON body.
+    ///
+    /// # Errors
+    /// `Ok(Err(_))` where it is a JSON object that breaks a rule of types, `Err(NotAnObject)` where
+    /// it is no JSON object at all. The two differ for the caller: only the first was certainly
+    /// written by somebody who speaks this protocol.
+    pub fn from_json(body: &[u8]) -> Result<Result<Self, InvalidParameter>, NotAnObject> {
+        // A JSON array would also fill a struct; serde takes either.
+        if body.iter().find(|b| !b.is_ascii_whitespace()) != Some(&b'{') {
+            return Err(NotAnObject);
+        }
+        let mut json = serde_json::Deserializer::from_slice(body);
+        let parsed = serde_path_to_error::deserialize(&mut json);
+        match parsed {
+            Ok(request) => json.end().map(|()| Ok(request)).map_err(|_| NotAnObject),
+            Err(error) if error.inner().is_data() => {
+                // Well-formed as far as it was read; make sure of the rest before blaming a field.
+                serde_json::from_slice::<serde::de::IgnoredAny>(body).map_err(|_| NotAnObject)?;
+                let path = error.path().to_string();
+                Ok(Err(match Self::FIELDS.into_iter().find(|field| *field == path) {
+                    Some(param) => InvalidParameter::Type { param },
+                    None => InvalidParameter::Duplicate,
+                }))
+            }
+            Err(_) => Err(NotAnObject),
+        }
+    }
+
+    /// Writes the JSON body that a client seals.
+    #[must_use]
+    pub fn to_json(&self) -> Zeroizing<Vec<u8>> {
+        to_wiped_json(self)
+    }
+}
+
+/// The body is not one JSON object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the body is not a JSON object")]
+pub struct NotAnObject;
+
+/// What the client gets back. Holds pictures and a prompt: no `Debug`, no `Clone`.
+#[derive(Serialize, Deserialize)]
+pub struct CreateImageResponse {
+    /// When it was made, in seconds since 1970.
+    pub created: u64,
+    /// One entry a picture.
+    pub data: Vec<ImageData>,
+    /// Our extension: the seed of the first picture; picture `i` was made from `seed + i`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// `WIDTHxHEIGHT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
+    /// What the client should know about how its request was carried out, for instance that the
+    /// prompt was cut at the encoder's length.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+impl CreateImageResponse {
+    /// Reads what was opened.
+    ///
+    /// # Errors
+    /// Where it is not of this shape.
+    pub fn from_json(body: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(body)
+    }
+
+    /// Writes what is to be sealed.
+    #[must_use]
+    pub fn to_json(&self) -> Zeroizing<Vec<u8>> {
+        to_wiped_json(self)
+    }
+}
+
+/// One picture.
+#[derive(Serialize, Deserialize)]
+pub struct ImageData {
+    /// Always there, since Atoma's SDKs fail without it: a `data:image/…;base64,…` URL.
+    #[serde(with = "secret_string")]
+    pub url: Zeroizing<String>,
+    /// The picture's file in base64, where `response_format` asked for it.
+    #[serde(default, with = "secret", skip_serializing_if = "Option::is_none")]
+    pub b64_json: Option<Zeroizing<String>>,
+    /// The prompt as it was drawn, where it is not the prompt as it was sent.
+    #[serde(default, with = "secret", skip_serializing_if = "Option::is_none")]
+    pub revised_prompt: Option<Zeroizing<String>>,
+}
+
+/// Serialises into a buffer that is wiped, and that never grows and so never leaves a copy behind:
+/// a first pass only counts the bytes.
+fn to_wiped_json<T: Serialize>(value: &T) -> Zeroizing<Vec<u8>> {
+    struct Length(usize);
+    impl std::io::Write for Length {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    const INFALLIBLE: &str = "strings and numbers always serialise, and memory takes every write";
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, value).expect(INFALLIBLE);
+    let mut body = Zeroizing::new(Vec::with_capacity(length.0));
+    serde_json::to_writer(&mut *body, value).expect(INFALLIBLE);
+    body
+}
+
+/// Serde for a string that is wiped when dropped.
+mod secret_string {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use zeroize::Zeroizing;
+
+    pub(super) fn serialize<S: Serializer>(
+        text: &Zeroizing<String>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Zeroizing<String>, D::Error> {
+        String::deserialize(deserializer).map(Zeroizing::new)
+    }
+}
+
+/// The same, for an optional one.
+mod secret {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use zeroize::Zeroizing;
+
+    pub(super) fn serialize<S: Serializer>(
+        text: &Option<Zeroizing<String>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match text {
+            Some(text) => serializer.serialize_some(text.as_str()),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Zeroizing<String>>, D::Error> {
+        Ok(Option::<String>::deserialize(deserializer)?.map(Zeroizing::new))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blame(body: &str) -> InvalidParameter {
+        CreateImageRequest::from_json(body.as_bytes()).unwrap().err().expect("must be refused")
+    }
+
+    #[test]
+    fn a_wrong_type_names_its_field() {
+        assert_eq!(blame(r#"{"prompt": 7}"#), InvalidParameter::Type { param: "prompt" });
+        assert_eq!(blame(r#"{"n": "two"}"#), InvalidParameter::Type { param: "n" });
+        assert_eq!(blame(r#"{"n": 1.5}"#), InvalidParameter::Type { param: "n" });
+        assert_eq!(blame(r#"{"seed": -1}"#), InvalidParameter::Type { param: "seed" });
+        assert_eq!(blame(r#"{"size": {"w": 1}}"#), InvalidParameter::Type { param: "size" });
+        assert_eq!(blame(r#"{"n": 1, "n": 2}"#), InvalidParameter::Duplicate);
+    }
+
+    #[test]
+    fn what_is_no_object_is_told_apart() {
+        for body in ["", "null", "[]", "[1,2]", "\"x\"", "{", "{}x", "{\"n\": \"two\"", "\u{0}{}"] {
+            assert!(CreateImageRequest::from_json(body.as_bytes()).is_err(), "{body}");
+        }
+        assert!(CreateImageRequest::from_json(b" {\"new_field\": [1]} ").unwrap().is_ok());
+    }
+
+    #[test]
+    fn absent_and_null_are_the_same() {
+        let request = CreateImageRequest::from_json(br#"{"size": null, "user": null}"#);
+        let Ok(Ok(request)) = request else { panic!("nulls are accepted") };
+        assert!(request.size.is_none() && request.user.is_none());
+        assert_eq!(&**request.to_json(), b"{}");
+    }
+}

@@ -1,0 +1,90 @@
+//! The numbers of a request: how many pictures, how many steps, which noise.
+
+use thiserror::Error;
+
+/// How many pictures one request makes: 1 to 10.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count(u8);
+
+impl Count {
+    /// One picture.
+    pub const ONE: Self = Self(1);
+    /// The most.
+    pub const MAX: u8 = 10;
+
+    /// # Errors
+    /// Outside 1 to [`Count::MAX`].
+    pub fn new(count: i64) -> Result<Self, OutOfRange> {
+        in_range(count, 1, i64::from(Self::MAX)).map(|n| Self(n as u8))
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// Sampler steps of one picture: 1 to 50.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Steps(u8);
+
+impl Steps {
+    /// `quality: standard`: what FLUX.1-schnell is distilled for.
+    pub const STANDARD: Self = Self(4);
+    /// `quality: hd`.
+    pub const HD: Self = Self(8);
+    /// The most.
+    pub const MAX: u8 = 50;
+
+    /// # Errors
+    /// Outside 1 to [`Steps::MAX`].
+    pub fn new(steps: i64) -> Result<Self, OutOfRange> {
+        in_range(steps, 1, i64::from(Self::MAX)).map(|n| Self(n as u8))
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// What a picture's noise is drawn from. The same model, prompt, size, steps and seed make the same
+/// picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seed(u64);
+
+impl Seed {
+    /// Every 64-bit number is a seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The seed of picture `index` of a request: `seed + index`, wrapping.
+    #[must_use]
+    pub fn offset(self, index: usize) -> Self {
+        Self(self.0.wrapping_add(index as u64))
+    }
+}
+
+/// A number outside its range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("must be a whole number from {min} to {max}")]
+pub struct OutOfRange {
+    /// The least accepted.
+    pub min: i64,
+    /// The most accepted.
+    pub max: i64,
+}
+
+fn in_range(value: i64, min: i64, max: i64) -> Result<i64, OutOfRange> {
+    if (min..=max).contains(&value) { Ok(value) } else { Err(OutOfRange { min, max }) }
+}
