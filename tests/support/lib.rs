@@ -1,1 +1,159 @@
-//! What several tests share: fixtures, a node on loopback.
+//! What several tests share: a node on loopback, with a model whose pictures are known, and the wire
+//! written out by hand, so that every field can be broken.
+
+mod exchange;
+
+use std::{
+    future::Future,
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+pub use exchange::{Exchange, Sent, error_of, http};
+
+use flux::{Generated, Job, Picture, Progress, PromptTokens, Timings};
+use node::{Config, Node, Offering, Painter, Service};
+use protocol::Size;
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use zeroize::Zeroizing;
+
+/// The model that [`TestNode`] serves.
+pub const MODEL: &str = "test/one-colour";
+/// What [`OneColour`] panics at.
+pub const PANIC_PROMPT: &str = "panic, please";
+
+/// A stand-in for FLUX where a test is about everything around it: pictures of one colour that
+/// tells seed and prompt length, so that a picture given to the wrong client is noticed.
+pub struct OneColour {
+    /// How long each of its steps takes.
+    pub step: Duration,
+    /// Where it tells that a job has begun.
+    pub begun: Option<mpsc::Sender<()>>,
+    /// Jobs it has finished.
+    pub finished: Arc<AtomicUsize>,
+}
+
+impl OneColour {
+    /// One that takes no time.
+    #[must_use]
+    pub fn instant() -> Self {
+        Self::with_step(Duration::ZERO)
+    }
+
+    /// One whose steps take so long.
+    #[must_use]
+    pub fn with_step(step: Duration) -> Self {
+        Self { step, begun: None, finished: Arc::default() }
+    }
+
+    /// The colour of the picture of this seed and prompt.
+    #[must_use]
+    pub fn colour(seed: u64, prompt: &str) -> [u8; 3] {
+        let [low, high, ..] = seed.to_le_bytes();
+        [low, high, prompt.len() as u8]
+    }
+}
+
+impl Painter for OneColour {
+    fn paint(
+        &mut self,
+        job: &Job<'_>,
+        watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Generated, flux::Error> {
+        assert_ne!(job.prompt.expose(), PANIC_PROMPT, "a panic with the prompt in its message");
+        if let Some(begun) = &self.begun {
+            let _ = begun.send(());
+        }
+        let total = job.steps.get();
+        for done in 1..=total {
+            std::thread::sleep(self.step);
+            if watch(Progress::Step { done, total }).is_break() {
+                return Err(flux::Error::Cancelled);
+            }
+        }
+        let pictures = (0..job.count.get()).map(|index| {
+            let colour = Self::colour(job.seed.offset(index).get(), job.prompt.expose());
+            let rgb = colour.repeat(job.size.pixels() as usize);
+            Picture { size: job.size, rgb: Zeroizing::new(rgb) }
+        });
+        self.finished.fetch_add(1, Ordering::SeqCst);
+        Ok(Generated {
+            pictures: pictures.collect(),
+            prompt_tokens: PromptTokens { t5: job.prompt.expose().len(), truncated: false },
+            timings: Timings::default(),
+        })
+    }
+}
+
+/// A node on a free port of loopback, stopped when dropped or asked to.
+pub struct TestNode {
+    /// `http://127.0.0.1:PORT`.
+    pub url: String,
+    /// The node itself.
+    pub node: Arc<Node>,
+    /// The name of its first key; empty while it has none.
+    pub key_id: String,
+    stop: Option<oneshot::Sender<()>>,
+    serving: JoinHandle<()>,
+}
+
+impl TestNode {
+    /// A node of the default configuration, with the route in clear text.
+    ///
+    /// # Panics
+    /// Where it cannot start.
+    pub async fn start(painter: OneColour) -> Self {
+        Self::with_config(painter, Config { allow_plaintext: true, ..Config::default() }).await
+    }
+
+    /// A node of this configuration.
+    ///
+    /// # Panics
+    /// Where it cannot start.
+    pub async fn with_config(painter: OneColour, config: Config) -> Self {
+        let mut this = Self::loading(config).await;
+        let service = Service::start(offering(painter), this.node.config()).expect("it starts");
+        this.key_id = service.key_id().to_string();
+        this.node.start(service);
+        this
+    }
+
+    /// A node that has no model yet.
+    ///
+    /// # Panics
+    /// Where it cannot listen.
+    pub async fn loading(config: Config) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let node = Node::new(config).expect("a sound configuration");
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(node::serve(listener, node.clone(), async {
+            let _ = stopped.await;
+        }));
+        Self { url, node, key_id: String::new(), stop: Some(stop), serving }
+    }
+
+    /// Asks the node to stop; resolves when it has.
+    pub fn stop(mut self) -> impl Future<Output = ()> {
+        self.stop.take();
+        async move {
+            self.serving.await.expect("serving does not panic");
+        }
+    }
+}
+
+/// The test's model, as a node offers it.
+#[must_use]
+pub fn offering(painter: OneColour) -> Offering {
+    Offering {
+        model: MODEL.to_owned(),
+        native_size: Size::new(64, 64).expect("multiples of 16"),
+        manifest: [7; 32],
+        painter: Box::new(painter),
+    }
+}

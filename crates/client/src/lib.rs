@@ -1,1 +1,193 @@
 //! A confidential-images client: seal a request, open and check its response.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), client::ClientError> {
+//! use protocol::CreateImageRequest;
+//!
+//! let client = client::Client::new("https://node.example", client::ApiKey::none())?;
+//! let request = CreateImageRequest {
+//!     model: Some("black-forest-labs/FLUX.1-schnell".to_owned()),
+//!     prompt: Some("a lighthouse at dusk".to_owned().into()),
+//!     ..CreateImageRequest::default()
+//! };
+//! let node_key = client.lock("black-forest-labs/FLUX.1-schnell").await?;
+//! let answer = client.generate(request, &node_key).await?;
+//! assert_eq!(answer.response.data.len(), 1);
+//! # Ok(()) }
+//! ```
+//!
+//! The node's key is taken on its word until attestation is verified here; see the README's status
+//! table.
+
+mod http;
+mod picture;
+mod salt;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use protocol::{
+    ConfidentialComputeRequest, ConfidentialComputeResponse, ConfidentialErrorResponse,
+    CreateImageRequest, CreateImageResponse, ErrorBody, NodeLockRequest, NodeLockResponse, Usage,
+};
+use seal::{Opener, ResponseParts, Verified};
+use thiserror::Error;
+
+pub use http::{ApiKey, HttpError};
+pub use picture::{InvalidPicture, picture_file};
+
+use http::Http;
+
+/// A client of one node, or of a proxy in front of many.
+pub struct Client {
+    http: Http,
+}
+
+impl Client {
+    /// A client of the node at `base_url`, for instance `https://node.example`.
+    ///
+    /// # Errors
+    /// Where the URL is none, or TLS cannot be set up.
+    pub fn new(base_url: &str, key: ApiKey) -> Result<Self, ClientError> {
+        Ok(Self { http: Http::new(base_url, key)? })
+    }
+
+    /// Asks which key to seal to.
+    ///
+    /// # Errors
+    /// Where the node does not answer, or answers no key.
+    pub async fn lock(&self, model: &str) -> Result<NodeKey, ClientError> {
+        let request = NodeLockRequest { model: model.to_owned() };
+        let (status, body) = self.http.post("/v1/nodes/lock", &request).await?;
+        if status != 200 {
+            return Err(refused(status, &body));
+        }
+        let lock: NodeLockResponse = http::json(&body)?;
+        let key = BASE64_STANDARD.decode(&lock.public_key).ok();
+        let encryption_key =
+            key.and_then(|key| key.try_into().ok()).ok_or(ClientError::InvalidNodeKey)?;
+        Ok(NodeKey { encryption_key, stack_small_id: lock.stack_small_id })
+    }
+
+    /// Seals `request`, sends it, opens the answer and checks it.
+    ///
+    /// # Errors
+    /// Where the node refuses, or its answer does not hold up.
+    pub async fn generate(
+        &self,
+        mut request: CreateImageRequest,
+        node: &NodeKey,
+    ) -> Result<Answer, ClientError> {
+        let model_name = request.model.clone().unwrap_or_default();
+        salt::add(&mut request)?;
+        let (sealed, opener) = seal::seal_request(&node.encryption_key, request.to_json())?;
+        drop(request);
+        let envelope = ConfidentialComputeRequest {
+            ciphertext: sealed.ciphertext,
+            client_dh_public_key: sealed.client_dh_public_key,
+            model_name,
+            node_dh_public_key: sealed.node_dh_public_key,
+            nonce: sealed.nonce,
+            num_compute_units: None,
+            plaintext_body_hash: sealed.plaintext_body_hash,
+            salt: sealed.salt,
+            stack_small_id: node.stack_small_id,
+            stream: Some(false),
+        };
+        let (status, body) =
+            self.http.post("/v1/confidential/images/generations", &envelope).await?;
+        if status != 200 {
+            return Err(match serde_json::from_slice::<ConfidentialErrorResponse>(&body) {
+                Ok(error) => open_refusal(status, &error.envelope, opener)?,
+                Err(_) => refused(status, &body),
+            });
+        }
+        let envelope: ConfidentialComputeResponse = http::json(&body)?;
+        let opened = opener.open_unattested(&parts(&envelope)?)?;
+        let response = CreateImageResponse::from_json(opened.body.as_bytes())
+            .map_err(|_| ClientError::NotUnderstood)?;
+        Ok(Answer { response, usage: envelope.usage, verified: opened.verified })
+    }
+}
+
+/// The key that a node is reached by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeKey {
+    /// X25519 public key.
+    pub encryption_key: [u8; 32],
+    /// The proxy's billing stack; zero without a proxy.
+    pub stack_small_id: u64,
+}
+
+/// An answer that was opened, and what was checked on the way.
+pub struct Answer {
+    /// The pictures.
+    pub response: CreateImageResponse,
+    /// What the node reports for billing.
+    pub usage: Option<Usage>,
+    /// What held.
+    pub verified: Verified,
+}
+
+/// Why there is no picture.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The connection.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The node says no.
+    #[error("the node refused ({status}): {message}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// In the node's words.
+        message: String,
+    },
+    /// The answer is not of the protocol's shape.
+    #[error("the node's answer is not of the protocol's shape")]
+    NotUnderstood,
+    /// The answer comes without hash or signature.
+    #[error("the node's answer is not signed")]
+    Unsigned,
+    /// The key is not 32 bytes.
+    #[error("the node's key is not an X25519 public key")]
+    InvalidNodeKey,
+    /// The system gave no randomness.
+    #[error("the system gave no randomness")]
+    Randomness,
+    /// The request cannot be sealed.
+    #[error(transparent)]
+    Seal(#[from] seal::SealError),
+    /// The response does not hold up.
+    #[error(transparent)]
+    Response(#[from] seal::ResponseError),
+}
+
+/// The refusal that was sealed to us alone says which rule was broken.
+fn open_refusal(
+    status: u16,
+    envelope: &ConfidentialComputeResponse,
+    opener: Opener,
+) -> Result<ClientError, ClientError> {
+    let opened = opener.open_unattested(&parts(envelope)?)?;
+    Ok(refused(status, opened.body.as_bytes()))
+}
+
+fn refused(status: u16, body: &[u8]) -> ClientError {
+    let message = serde_json::from_slice::<ErrorBody>(body)
+        .map_or_else(|_| "no reason given".to_owned(), |body| body.error.message);
+    ClientError::Refused { status, message }
+}
+
+fn parts(envelope: &ConfidentialComputeResponse) -> Result<ResponseParts<'_>, ClientError> {
+    let (Some(response_hash), Some(signature)) = (&envelope.response_hash, &envelope.signature)
+    else {
+        return Err(ClientError::Unsigned);
+    };
+    Ok(ResponseParts {
+        ciphertext: &envelope.ciphertext,
+        nonce: &envelope.nonce,
+        response_hash,
+        signature,
+        receipt: envelope.receipt.as_deref(),
+    })
+}

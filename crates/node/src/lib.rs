@@ -1,1 +1,29 @@
 //! The service: configuration, engine, queue, routes, errors, start-up.
+//!
+//! ```text
+//! routes::confidential  body bound → envelope → seal::open → ImageRequest → engine
+//! engine                one thread, one model, a bounded queue in front
+//! routes::respond       pixels → file → CreateImageResponse → responder.seal
+//! ```
+//! [`Node`] is what the routes share, [`app`] is the router, [`serve`] runs it on a listener.
+
+mod auth;
+mod config;
+mod encode;
+mod engine;
+mod error;
+mod keys;
+mod node;
+mod pace;
+mod routes;
+mod serve;
+mod trace;
+
+pub use auth::ApiKeyDigest;
+pub use config::{Config, ConfigError};
+pub use encode::{EncodeError, Format, encode};
+pub use engine::Painter;
+pub use keys::KeyError;
+pub use node::{Node, Offering, Service, StartError};
+pub use routes::{MAX_BODY_BYTES, app};
+pub use serve::serve;

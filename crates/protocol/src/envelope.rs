@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ImageRequest, InvalidParameter, Usage};
+use crate::{ErrorObject, ImageRequest, InvalidParameter, Usage};
 
 /// A request that only the node can read. Binary fields are standard, padded base64; they are
 /// decoded, with their lengths checked, where they are opened.
@@ -69,4 +69,15 @@ pub struct ConfidentialComputeResponse {
     /// that do not know it ignore it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<String>,
+}
+
+/// The answer to a request that was opened but breaks a rule: which rule is sealed like a response,
+/// only the family of the error is in clear text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfidentialErrorResponse {
+    /// An [`crate::ErrorBody`], sealed.
+    #[serde(flatten)]
+    pub envelope: ConfidentialComputeResponse,
+    /// What everybody may read.
+    pub error: ErrorObject,
 }

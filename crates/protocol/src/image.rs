@@ -39,11 +39,15 @@ pub struct CreateImageRequest {
     /// Our extension: sampler steps, over `quality`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<i64>,
+    /// Our extension: ignored. A client fills it with random text, so that neither the length nor
+    /// the public hash of its body gives the prompt away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub padding: Option<String>,
 }
 
 impl CreateImageRequest {
     /// Names of the fields, as they travel.
-    const FIELDS: [&str; 10] = [
+    const FIELDS: [&str; 11] = [
         "model",
         "prompt",
         "n",
@@ -54,6 +58,7 @@ impl CreateImageRequest {
         "user",
         "seed",
         "steps",
+        "padding",
     ];
 
     /// Reads a JSON body.

@@ -16,7 +16,9 @@ mod size;
 mod usage;
 mod values;
 
-pub use envelope::{ConfidentialComputeRequest, ConfidentialComputeResponse};
+pub use envelope::{
+    ConfidentialComputeRequest, ConfidentialComputeResponse, ConfidentialErrorResponse,
+};
 pub use error::{ErrorBody, ErrorKind, ErrorObject, InvalidParameter};
 pub use image::{CreateImageRequest, CreateImageResponse, ImageData, NotAnObject};
 pub use lock::{NodeLockRequest, NodeLockResponse};

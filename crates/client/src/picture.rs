@@ -1,0 +1,28 @@
+//! The picture inside an answer.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use protocol::ImageData;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// The picture's file, out of its `data:` URL or its `b64_json`.
+///
+/// # Errors
+/// Where there is neither.
+pub fn picture_file(data: &ImageData) -> Result<Zeroizing<Vec<u8>>, InvalidPicture> {
+    let base64 = match &data.b64_json {
+        Some(base64) => base64.as_str(),
+        None => data
+            .url
+            .strip_prefix("data:image/")
+            .and_then(|rest| rest.split_once(";base64,"))
+            .map(|(_, base64)| base64)
+            .ok_or(InvalidPicture)?,
+    };
+    BASE64_STANDARD.decode(base64).map(Zeroizing::new).map_err(|_| InvalidPicture)
+}
+
+/// An entry of an answer that holds no picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the answer holds no picture")]
+pub struct InvalidPicture;

@@ -1,0 +1,153 @@
+//! What an operator decides.
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use protocol::{Limits, Size};
+use seal::TrustedSigner;
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::auth::ApiKeyDigest;
+
+/// The node's configuration: the defaults, overlaid by a TOML file, overlaid by flags.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Serve `POST /v1/images/generations` too, where prompts arrive in clear text. Private only
+    /// where TLS ends inside the enclave.
+    pub allow_plaintext: bool,
+    /// SHA-256 of each accepted bearer key, hex.
+    pub api_keys_sha256: Vec<ApiKeyDigest>,
+    /// Proxies whose `X-Signature` is accepted: Sui addresses or public keys.
+    #[serde(deserialize_with = "signers")]
+    pub trusted_proxies: Vec<TrustedSigner>,
+    /// Requests that may wait while one runs.
+    pub queue_capacity: usize,
+    /// Pixels of one picture.
+    pub max_pixels: u64,
+    /// Pixels of all pictures of one request.
+    pub max_total_pixels: u64,
+    /// Connections served at once; further ones wait to be accepted.
+    pub max_connections: usize,
+    /// Seconds a client may take to send a request's headers.
+    pub header_timeout_secs: u64,
+    /// Seconds that running requests are given when the node stops.
+    pub drain_secs: u64,
+    /// Seconds after which fresh keys take over.
+    pub key_lifetime_secs: u64,
+    /// Seconds for which the keys before still open requests.
+    pub key_grace_secs: u64,
+    /// Requests one key opens at most; beyond, requests are refused until fresh keys take over.
+    pub replay_capacity: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            allow_plaintext: false,
+            api_keys_sha256: Vec::new(),
+            trusted_proxies: Vec::new(),
+            queue_capacity: 32,
+            max_pixels: 2048 * 2048,
+            max_total_pixels: 10 * 1024 * 1024,
+            max_connections: 1024,
+            header_timeout_secs: 15,
+            drain_secs: 30,
+            key_lifetime_secs: 24 * 3600,
+            key_grace_secs: 600,
+            replay_capacity: 1 << 20,
+        }
+    }
+}
+
+impl Config {
+    /// Reads a TOML file over the defaults.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or holds a key or a value that is not known.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.display().to_string(), source })?;
+        toml::from_str(&text)
+            .map_err(|source| ConfigError::Parse { path: path.display().to_string(), source })
+    }
+
+    /// Refuses what would open the node to strangers.
+    ///
+    /// # Errors
+    /// Where the node would listen beyond loopback without asking for credentials.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let open = self.api_keys_sha256.is_empty() && self.trusted_proxies.is_empty();
+        if open && !self.listen.ip().is_loopback() {
+            return Err(ConfigError::NoCredentials { listen: self.listen });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { max_pixels: self.max_pixels, max_total_pixels: self.max_total_pixels }
+    }
+
+    pub(crate) fn header_timeout(&self) -> Duration {
+        Duration::from_secs(self.header_timeout_secs)
+    }
+
+    pub(crate) fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_secs)
+    }
+}
+
+/// A model's native size must itself be within the limits, or the default request would fail.
+pub(crate) fn check_native(limits: Limits, native: Size) -> Result<(), ConfigError> {
+    if native.pixels() > limits.max_pixels.min(limits.max_total_pixels) {
+        return Err(ConfigError::NativeSize { native });
+    }
+    Ok(())
+}
+
+fn signers<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<TrustedSigner>, D::Error> {
+    Vec::<String>::deserialize(d)?
+        .iter()
+        .map(|text| text.parse().map_err(serde::de::Error::custom))
+        .collect()
+}
+
+/// Why a configuration does not stand.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("cannot understand {path}")]
+    Parse {
+        /// The file.
+        path: String,
+        /// Where, and what.
+        source: toml::de::Error,
+    },
+    /// The node would serve anybody.
+    #[error(
+        "refusing to listen on {listen} without credentials: \
+         set `api_keys_sha256` or `trusted_proxies`, or listen on loopback"
+    )]
+    NoCredentials {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// The bounds exclude the model's own size.
+    #[error("`max_pixels` or `max_total_pixels` is less than the model's native size, {native}")]
+    NativeSize {
+        /// The size.
+        native: Size,
+    },
+}

@@ -1,0 +1,92 @@
+//! Where fresh keys come from, and when.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use attest::binding::{Keyset, KeysetBody};
+use seal::{Epoch, KeyId, Keyring, KeyringLimits, NodeKeys};
+use thiserror::Error;
+
+use crate::{config::Config, node::unix_now, routes::MAX_BODY_BYTES};
+
+/// The share of its replay cache after which a key is worn out: fresh keys take over while the old
+/// one can still serve its grace period.
+const WORN_OUT: f64 = 0.75;
+
+/// The node's keys, and when the current ones were made.
+pub(crate) struct Keys {
+    ring: Keyring,
+    lifetime: Duration,
+    grace: Duration,
+    replay_capacity: usize,
+    newest: Mutex<Newest>,
+}
+
+struct Newest {
+    epoch: u64,
+    made: Instant,
+}
+
+impl Keys {
+    /// The first keys.
+    pub(crate) fn new(config: &Config) -> Result<Self, KeyError> {
+        let lifetime = Duration::from_secs(config.key_lifetime_secs);
+        let grace = Duration::from_secs(config.key_grace_secs);
+        let first = fresh(0, lifetime + grace, config.replay_capacity)?;
+        let limits = KeyringLimits { grace, max_ciphertext_bytes: MAX_BODY_BYTES };
+        Ok(Self {
+            ring: Keyring::new(first, limits),
+            lifetime,
+            grace,
+            replay_capacity: config.replay_capacity,
+            newest: Mutex::new(Newest { epoch: 0, made: Instant::now() }),
+        })
+    }
+
+    pub(crate) fn ring(&self) -> &Keyring {
+        &self.ring
+    }
+
+    /// Lets fresh keys take over where the current ones are old, or have opened nearly as many
+    /// requests as they may; and forgets the ones before once their grace is over.
+    pub(crate) fn rotate_if_due(&self, now: Instant) -> Result<(), KeyError> {
+        self.ring.expire(now);
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = now.saturating_duration_since(newest.made) >= self.lifetime;
+        if old || self.ring.current().replay_fill_ratio() >= WORN_OUT {
+            let epoch = newest.epoch + 1;
+            let next = fresh(epoch, self.lifetime + self.grace, self.replay_capacity)?;
+            tracing::info!(key_id = %next.key_id(), epoch, "fresh keys take over");
+            self.ring.rotate(next, now);
+            *newest = Newest { epoch, made: now };
+        }
+        Ok(())
+    }
+}
+
+/// Fresh keys, bound to the keyset that names them.
+fn fresh(epoch: u64, valid: Duration, replay_capacity: usize) -> Result<Epoch, KeyError> {
+    let keys = NodeKeys::generate().map_err(KeyError)?;
+    let not_before = unix_now();
+    let keyset = Keyset::new(&KeysetBody {
+        x25519: hex(&keys.exchange_public()),
+        ed25519: hex(&keys.signing_public()),
+        key_id: KeyId::of(&keys.exchange_public()).to_string(),
+        epoch,
+        not_before,
+        not_after: not_before.saturating_add(valid.as_secs()),
+        build_id: concat!("obscura/", env!("CARGO_PKG_VERSION")).to_owned(),
+    });
+    Ok(Epoch::new(keys, keyset.digest(), replay_capacity))
+}
+
+/// No keys.
+#[derive(Debug, Error)]
+#[error("keys could not be made")]
+pub struct KeyError(#[source] seal::SealError);
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

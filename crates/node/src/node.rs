@@ -1,0 +1,194 @@
+//! What every route shares: the configuration, and the service once there is one.
+
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use protocol::{Offer, Seed, Size};
+use seal::{KeyId, Keyring};
+use thiserror::Error;
+
+use crate::{
+    auth::Credentials,
+    config::{Config, ConfigError, check_native},
+    engine::{Engine, Painter},
+    error::ApiError,
+    keys::{KeyError, Keys},
+};
+
+/// One node: listening from the start, serving once its model is loaded.
+pub struct Node {
+    config: Config,
+    credentials: Credentials,
+    phase: RwLock<Phase>,
+}
+
+enum Phase {
+    Loading,
+    Serving(Arc<Service>),
+    /// The service is kept: what runs is finished.
+    Draining(Option<Arc<Service>>),
+}
+
+impl Node {
+    /// A node that has no model yet.
+    ///
+    /// # Errors
+    /// Where the configuration would open it to strangers.
+    pub fn new(config: Config) -> Result<Arc<Self>, ConfigError> {
+        config.check()?;
+        let credentials = Credentials {
+            keys: config.api_keys_sha256.clone(),
+            proxies: config.trusted_proxies.clone(),
+        };
+        Ok(Arc::new(Self { config, credentials, phase: RwLock::new(Phase::Loading) }))
+    }
+
+    /// What the operator decided.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Begins to serve. A node that is already stopping stays stopped.
+    pub fn start(&self, service: Service) {
+        let mut phase = self.phase.write().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*phase, Phase::Loading) {
+            *phase = Phase::Serving(Arc::new(service));
+        }
+    }
+
+    /// Stops to serve: from now on everything is answered 503, what waits in the queue included.
+    /// What runs is finished.
+    pub fn drain(&self) {
+        let mut phase = self.phase.write().unwrap_or_else(PoisonError::into_inner);
+        let service = match &*phase {
+            Phase::Loading => None,
+            Phase::Serving(service) => Some(service.clone()),
+            Phase::Draining(service) => service.clone(),
+        };
+        if let Some(service) = &service {
+            service.engine.drain();
+        }
+        *phase = Phase::Draining(service);
+    }
+
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    pub(crate) fn service(&self) -> Result<Arc<Service>, ApiError> {
+        match &*self.phase.read().unwrap_or_else(PoisonError::into_inner) {
+            Phase::Loading => Err(ApiError::Loading),
+            Phase::Serving(service) => Ok(service.clone()),
+            Phase::Draining(_) => Err(ApiError::Draining),
+        }
+    }
+}
+
+/// A loaded model, as the node offers it.
+pub struct Offering {
+    /// The name that requests use.
+    pub model: String,
+    /// The size of a picture whose request names none.
+    pub native_size: Size,
+    /// Digest of what was loaded; every receipt binds it.
+    pub manifest: [u8; 32],
+    /// The model itself.
+    pub painter: Box<dyn Painter>,
+}
+
+/// What serves: a model behind its queue, and the keys that open requests.
+pub struct Service {
+    offer: Offer,
+    manifest: [u8; 32],
+    engine: Engine,
+    keys: Keys,
+    ready_since_secs: u64,
+}
+
+impl Service {
+    /// Makes fresh keys and starts the engine.
+    ///
+    /// # Errors
+    /// Where the system has no randomness or no thread, or the bounds exclude the model's own size.
+    pub fn start(offering: Offering, config: &Config) -> Result<Self, StartError> {
+        let limits = config.limits();
+        check_native(limits, offering.native_size)?;
+        Ok(Self {
+            offer: Offer { model: offering.model, native_size: offering.native_size, limits },
+            manifest: offering.manifest,
+            engine: Engine::start(offering.painter, config.queue_capacity)
+                .map_err(StartError::Thread)?,
+            keys: Keys::new(config)?,
+            ready_since_secs: unix_now(),
+        })
+    }
+
+    /// The name of the key that requests are sealed to now.
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        self.keyring().current().key_id()
+    }
+
+    pub(crate) fn rotate_keys_if_due(&self) -> Result<(), KeyError> {
+        self.keys.rotate_if_due(Instant::now())
+    }
+
+    pub(crate) fn offer(&self) -> &Offer {
+        &self.offer
+    }
+
+    pub(crate) fn manifest(&self) -> &[u8; 32] {
+        &self.manifest
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(crate) fn keyring(&self) -> &Keyring {
+        self.keys.ring()
+    }
+
+    pub(crate) fn ready_since_secs(&self) -> u64 {
+        self.ready_since_secs
+    }
+
+    /// A seed for a request that names none, from the operating system. 32 bits, as the generator
+    /// reads no more, and JavaScript keeps them exactly.
+    pub(crate) fn draw_seed(&self) -> Seed {
+        Seed::new(getrandom::u32().map_or(self.ready_since_secs, u64::from))
+    }
+}
+
+/// Why a service does not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration does not fit the model.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// No keys.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// No thread.
+    #[error("the engine's thread could not be started")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Runs what takes milliseconds beside the threads that answer.
+pub(crate) async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| {
+        tracing::error!("work beside the engine panicked");
+        ApiError::Internal
+    })
+}

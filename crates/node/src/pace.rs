@@ -1,0 +1,90 @@
+//! How fast the engine has been of late, and so how long the queue is in seconds.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// The share of a new measurement in the running mean.
+const WEIGHT: f64 = 0.3;
+/// Bounds of what a client is told to wait.
+const RETRY_AFTER_SECS: std::ops::RangeInclusive<f64> = 1.0..=120.0;
+
+/// Work is counted in pixels × steps.
+#[derive(Default)]
+pub(crate) struct Pace(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    queued_work: u64,
+    jobs: usize,
+    secs_per_work: Option<f64>,
+}
+
+impl Pace {
+    /// Counts a job in, for as long as the guard lives.
+    pub(crate) fn enter(&self, work: u64) -> Queued<'_> {
+        let mut state = self.lock();
+        state.queued_work += work;
+        state.jobs += 1;
+        Queued { pace: self, work }
+    }
+
+    /// Takes in how long a job took.
+    pub(crate) fn learn(&self, work: u64, took: Duration) {
+        let measured = took.as_secs_f64() / work.max(1) as f64;
+        let mut state = self.lock();
+        state.secs_per_work =
+            Some(state.secs_per_work.map_or(measured, |mean| mean + WEIGHT * (measured - mean)));
+    }
+
+    /// Seconds until one place should be free: the queue's length by the mean job.
+    pub(crate) fn predicted_wait_secs(&self) -> u64 {
+        let state = self.lock();
+        let per_job = state.queued_work as f64 / state.jobs.max(1) as f64;
+        let secs = per_job * state.secs_per_work.unwrap_or(0.0);
+        secs.ceil().clamp(*RETRY_AFTER_SECS.start(), *RETRY_AFTER_SECS.end()) as u64
+    }
+
+    pub(crate) fn jobs(&self) -> usize {
+        self.lock().jobs
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Numbers stay numbers whatever panicked beside them.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A job that waits or runs.
+pub(crate) struct Queued<'a> {
+    pace: &'a Pace,
+    work: u64,
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        let mut state = self.pace.lock();
+        state.queued_work -= self.work;
+        state.jobs -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn predicts_from_what_it_saw() {
+        let pace = Pace::default();
+        assert_eq!(pace.predicted_wait_secs(), 1);
+        pace.learn(100, Duration::from_secs(10));
+        let first = pace.enter(200);
+        let second = pace.enter(400);
+        assert_eq!(pace.predicted_wait_secs(), 30);
+        drop(second);
+        assert_eq!(pace.predicted_wait_secs(), 20);
+        drop(first);
+        assert_eq!((pace.jobs(), pace.predicted_wait_secs()), (0, 1));
+    }
+}

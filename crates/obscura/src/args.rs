@@ -1,0 +1,150 @@
+//! What can be said on the command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use attest::PlatformChoice;
+use clap::{Parser, Subcommand, ValueEnum};
+use protocol::Size;
+
+use crate::device::DeviceChoice;
+
+/// A node that makes pictures from prompts its own operator cannot read.
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Start a node with the demo model, send it one private request, keep serving
+    Demo(DemoArgs),
+    /// Serve a model
+    Serve(ServeArgs),
+    /// Make pictures: in this process, or privately on a node
+    Generate(GenerateArgs),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct DemoArgs {
+    /// What to draw
+    #[arg(default_value = "a lighthouse on a cliff at dusk, oil painting")]
+    pub(crate) prompt: String,
+    /// Stop after the picture
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Where to listen; another free port is taken where this one is in use
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    /// Where to write the picture
+    #[arg(long, value_name = "FILE", default_value = "obscura-demo.png")]
+    pub(crate) output: PathBuf,
+    /// Seed of the picture; drawn where absent
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// The name that requests use for the model [default: obscura/demo, or the directory's name]
+    #[arg(long, value_name = "NAME", env = "OBSCURA_MODEL_ID")]
+    pub(crate) model_id: Option<String>,
+    /// Where evidence comes from: auto, tdx, snp, simulated
+    #[arg(long, value_name = "TEE", default_value = "auto", env = "OBSCURA_TEE")]
+    pub(crate) tee: PlatformChoice,
+    /// Where to listen [default: 127.0.0.1:8080, or the configuration's]
+    #[arg(long, value_name = "ADDR", env = "OBSCURA_LISTEN")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// A TOML file with the rest of the configuration
+    #[arg(long, value_name = "FILE", env = "OBSCURA_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Serve OpenAI's route in clear text too
+    #[arg(long, env = "OBSCURA_ALLOW_PLAINTEXT")]
+    pub(crate) allow_plaintext: bool,
+    /// Requests that may wait while one runs [default: 32, or the configuration's]
+    #[arg(long, value_name = "N", env = "OBSCURA_QUEUE_CAPACITY")]
+    pub(crate) queue_capacity: Option<usize>,
+    /// The form of the log
+    #[arg(long, value_name = "FORM", default_value = "text", env = "OBSCURA_LOG_FORMAT")]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct GenerateArgs {
+    /// What to draw
+    pub(crate) prompt: String,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Ask the node at this URL, privately, instead of drawing in this process
+    #[arg(long, value_name = "URL")]
+    pub(crate) node: Option<String>,
+    /// The node's bearer key
+    #[arg(long, value_name = "KEY", env = "OBSCURA_API_KEY", hide_env_values = true)]
+    pub(crate) api_key: Option<String>,
+    /// The picture's size [default: the model's own]
+    #[arg(long, value_name = "WxH")]
+    pub(crate) size: Option<Size>,
+    /// Sampler steps
+    #[arg(long, default_value_t = 4)]
+    pub(crate) steps: i64,
+    /// Seed of the first picture; drawn where absent. Picture i has seed + i
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// How many pictures
+    #[arg(long, default_value_t = 1)]
+    pub(crate) n: i64,
+    /// Where to write: PNG, JPEG or WebP by the ending. Of several pictures, the second and later
+    /// get a number
+    #[arg(long, value_name = "FILE", default_value = "obscura.png")]
+    pub(crate) output: PathBuf,
+    /// Print times as the last line of standard output
+    #[arg(long, value_name = "FORM")]
+    pub(crate) timings: Option<TimingsForm>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum TimingsForm {
+    Json,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct ModelArgs {
+    /// `demo`, or a directory in the diffusers layout
+    #[arg(long, value_name = "NAME|DIR", default_value = "demo", env = "OBSCURA_MODEL")]
+    pub(crate) model: String,
+    /// auto, cpu, cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto", env = "OBSCURA_DEVICE")]
+    pub(crate) device: DeviceChoice,
+    /// The type that weights are computed in
+    #[arg(long, value_name = "TYPE", default_value = "auto", env = "OBSCURA_DTYPE")]
+    pub(crate) dtype: DTypeChoice,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum DTypeChoice {
+    /// bf16 on a GPU, f32 on a CPU
+    Auto,
+    F32,
+    Bf16,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Args;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,126 @@
+//! `obscura demo`: a node, and one private request to it, on one machine.
+
+use std::{net::SocketAddr, path::Path, time::Instant};
+
+use anyhow::{Context, ensure};
+use attest::{Platform, PlatformChoice};
+use candle_core::Device;
+use client::{Answer, ApiKey, Client};
+use flux::Pipeline;
+use node::{Config, Node, Service};
+use protocol::{CreateImageRequest, Size};
+use tokio::net::TcpListener;
+
+use crate::{args::DemoArgs, model, output::Output, process, serve};
+
+pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
+    ensure!(args.listen.ip().is_loopback(), "the demo asks for no credentials: loopback only");
+    let output = Output::new(&args.output)?;
+    process::harden().context("core dumps cannot be turned off")?;
+    serve::runtime()?.block_on(async {
+        let listener = bind(args.listen).await?;
+        let listen = listener.local_addr()?;
+        let platform = Platform::find(PlatformChoice::Simulated, Path::new("/dev"))?;
+        let config = Config { listen, allow_plaintext: true, ..Config::default() };
+        let node = Node::new(config)?;
+
+        let loading = Instant::now();
+        let pipeline = tokio::task::spawn_blocking(|| Pipeline::demo(&Device::Cpu)).await??;
+        let native_size = pipeline.native_size();
+        let offering = model::offering(pipeline, model::DEMO_ID.to_owned());
+        let service = Service::start(offering, node.config())?;
+        println!("Obscura demo: a private picture, on this machine alone\n");
+        println!("  model  {}, made in {:.1?}", model::DEMO_ID, loading.elapsed());
+        println!("         {}", model::DEMO_NOTICE);
+        println!("  TEE    {platform}");
+        println!("  node   http://{listen}, key {}\n", service.key_id());
+        node.start(service);
+
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let shutdown = async {
+            tokio::select! {
+                () = process::asked_to_stop() => {}
+                _ = stopped => {}
+            }
+        };
+        let serving = tokio::spawn(node::serve(listener, node, shutdown));
+        request(&args, listen, native_size, &output).await?;
+        if args.once {
+            drop(stop);
+            serving.await?;
+            return Ok(());
+        }
+        println!("\nServing until Ctrl-C. Another picture:");
+        println!("  obscura generate \"a fox in the snow\" --node http://{listen}");
+        serving.await?;
+        drop(stop);
+        Ok(())
+    })
+}
+
+/// One private request, as any client would make it.
+async fn request(
+    args: &DemoArgs,
+    listen: SocketAddr,
+    size: Size,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let client = Client::new(&format!("http://{listen}"), ApiKey::none())?;
+    let request = CreateImageRequest {
+        model: Some(model::DEMO_ID.to_owned()),
+        prompt: Some(args.prompt.clone().into()),
+        size: Some(size.to_string()),
+        seed: args.seed,
+        ..CreateImageRequest::default()
+    };
+    let node_key = client.lock(model::DEMO_ID).await?;
+    println!("  1. asked the node for its key");
+    println!("     (taken on its word: attestation is not verified yet)");
+    println!(
+        "  2. sealed the prompt to that key: {} characters, padded",
+        args.prompt.chars().count()
+    );
+    let started = Instant::now();
+    let answer = client.generate(request, &node_key).await?;
+    println!("  3. the node opened it, drew, and sealed the answer: {:.2?}", started.elapsed());
+    // Hash and signature were checked when the answer was opened; without them there is none.
+    let signing_key = answer.verified.signing_key;
+    let file = picture_of_size(&answer, size)?;
+    println!("  4. opened the answer and verified:");
+    println!("     hash       the opened bytes have the BLAKE2b hash that came with them");
+    println!("     signature  an Ed25519 key signed that hash: {}…", hex(&signing_key[..8]));
+    println!("     size       the picture is {size}");
+    let path = output.write(0, &file)?;
+    let seed = answer.response.seed.unwrap_or_default();
+    println!("\n  picture  {}  seed {seed}", path.display());
+    Ok(())
+}
+
+/// The one picture of the answer, which must have the size that was asked for.
+fn picture_of_size(answer: &Answer, size: Size) -> anyhow::Result<zeroize::Zeroizing<Vec<u8>>> {
+    let data = answer.response.data.first().context("the answer has no picture")?;
+    let file = client::picture_file(data)?;
+    ensure!(png_size(&file) == Some((size.width_px(), size.height_px())), "the size is wrong");
+    Ok(file)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Width and height in a PNG's first chunk, `IHDR`.
+fn png_size(file: &[u8]) -> Option<(u32, u32)> {
+    let side = |at: usize| Some(u32::from_be_bytes(file.get(at..at + 4)?.try_into().ok()?));
+    file.starts_with(b"\x89PNG\r\n\x1a\n").then_some((side(16)?, side(20)?))
+}
+
+/// The wished-for address, or the next free port where it is taken.
+async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
+    match TcpListener::bind(listen).await {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            TcpListener::bind((listen.ip(), 0)).await
+        }
+        bound => bound,
+    }
+    .with_context(|| format!("cannot listen on {listen}"))
+}

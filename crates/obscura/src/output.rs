@@ -1,0 +1,62 @@
+//! Where pictures are written.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use node::Format;
+
+/// The files that `count` pictures go to, and their format, known before anything is drawn.
+pub(crate) struct Output {
+    path: PathBuf,
+    format: Format,
+}
+
+impl Output {
+    pub(crate) fn new(path: &Path) -> anyhow::Result<Self> {
+        let extension = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        let format = Format::of_extension(extension).with_context(|| {
+            format!("{}: the ending must be png, jpg, jpeg or webp", path.display())
+        })?;
+        Ok(Self { path: path.to_owned(), format })
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Writes picture `index` and says where it is.
+    pub(crate) fn write(&self, index: usize, file: &[u8]) -> anyhow::Result<PathBuf> {
+        let path = self.numbered(index);
+        std::fs::write(&path, file).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// `fox.png`, `fox-2.png`, `fox-3.png`, …
+    fn numbered(&self, index: usize) -> PathBuf {
+        if index == 0 {
+            return self.path.clone();
+        }
+        let mut name = OsString::from(self.path.file_stem().unwrap_or_default());
+        name.push(format!("-{}.", index + 1));
+        name.push(self.path.extension().unwrap_or_default());
+        self.path.with_file_name(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_the_second_picture_on() {
+        let output = Output::new(Path::new("out/a.fox.JPG")).unwrap();
+        assert_eq!(output.format(), Format::Jpeg);
+        assert_eq!(output.numbered(0), Path::new("out/a.fox.JPG"));
+        assert_eq!(output.numbered(1), Path::new("out/a.fox-2.JPG"));
+        assert!(Output::new(Path::new("fox")).is_err());
+        assert!(Output::new(Path::new("fox.gif")).is_err());
+    }
+}

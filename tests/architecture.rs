@@ -1,0 +1,70 @@
+//! Who may import whom. An edge that is not in this table is a mistake in the design, or a change
+//! of it that belongs here first.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+/// A crate of ours, and the crates of ours that it may import.
+const MAY_IMPORT: [(&str, &[&str]); 7] = [
+    ("protocol", &[]),
+    ("seal", &[]),
+    ("attest", &[]),
+    ("flux", &["protocol", "kernels"]),
+    ("client", &["protocol", "seal", "attest"]),
+    ("node", &["protocol", "seal", "attest", "flux"]),
+    ("obscura", &["protocol", "seal", "attest", "kernels", "flux", "client", "node"]),
+];
+
+/// Crates of others that only one of ours may import.
+const ONLY_IN: [(&str, &str); 1] = [("hf-hub", "obscura")];
+
+#[test]
+fn crates_import_only_what_the_architecture_allows() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates");
+    let names: BTreeSet<String> = fs::read_dir(&crates)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        MAY_IMPORT.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        "every crate has its row in the table, and every row its crate"
+    );
+    for (name, allowed) in MAY_IMPORT {
+        let imports = imports(&crates.join(name).join("Cargo.toml"));
+        for import in &imports {
+            assert!(
+                !names.contains(import) || allowed.contains(&import.as_str()),
+                "{name} must not import {import}"
+            );
+            for (other, only) in ONLY_IN {
+                assert!(import != other || name == only, "{name} must not import {other}");
+            }
+        }
+    }
+}
+
+/// Every dependency of a manifest: plain, for tests, for builds, for one target.
+fn imports(manifest: &Path) -> BTreeSet<String> {
+    fn collect(table: &toml::Table, imports: &mut BTreeSet<String>) {
+        for (key, value) in table {
+            let Some(inner) = value.as_table() else { continue };
+            match key.as_str() {
+                "dependencies" | "dev-dependencies" | "build-dependencies" => {
+                    for (name, spec) in inner {
+                        let renamed = spec.get("package").and_then(|package| package.as_str());
+                        imports.insert(renamed.unwrap_or(name).to_owned());
+                    }
+                }
+                "target" => inner
+                    .values()
+                    .filter_map(|target| target.as_table())
+                    .for_each(|target| collect(target, imports)),
+                _ => {}
+            }
+        }
+    }
+    let manifest: toml::Table = fs::read_to_string(manifest).unwrap().parse().unwrap();
+    let mut found = BTreeSet::new();
+    collect(&manifest, &mut found);
+    found
+}

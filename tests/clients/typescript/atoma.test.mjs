@@ -1,0 +1,65 @@
+// npm's atoma-sdk, unmodified, against our node and no proxy.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import readline from "node:readline";
+import { after, before, test } from "node:test";
+
+import { AtomaSDK } from "atoma-sdk";
+
+const MODEL = "obscura/demo";
+const DATA_URL = "data:image/png;base64,";
+
+let node, url;
+
+before(async () => {
+  const args = ["serve", "--model", "demo", "--tee", "simulated", "--device", "cpu"];
+  node = spawn(process.env.OBSCURA_BIN, [...args, "--listen", "127.0.0.1:0", "--allow-plaintext"], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const [line] = await once(readline.createInterface(node.stdout), "line");
+  url = line.split(" ").at(-1);
+  while ((await fetch(`${url}/readyz`)).status !== 200) {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+});
+
+after(async () => {
+  node.kill("SIGTERM");
+  const [code] = await once(node, "exit");
+  assert.equal(code, 0, "SIGTERM must end the node cleanly");
+});
+
+/** Width and height in a PNG's first chunk. */
+function size(base64) {
+  const png = Buffer.from(base64, "base64");
+  assert.equal(png.toString("latin1", 1, 4), "PNG");
+  return [png.readUInt32BE(16), png.readUInt32BE(20)];
+}
+
+test("a private picture, size unset", async () => {
+  const sdk = new AtomaSDK({ bearerAuth: "any", serverURL: url });
+  const answer = await sdk.confidentialImages.generate({ model: MODEL, prompt: "a red fox", n: 1 });
+  assert.equal(answer.data.length, 1);
+  assert.ok(answer.data[0].url.startsWith(DATA_URL));
+  assert.deepEqual(size(answer.data[0].url.slice(DATA_URL.length)), [256, 256]);
+});
+
+test("two private pictures as base64", async () => {
+  const sdk = new AtomaSDK({ bearerAuth: "any", serverURL: url });
+  const answer = await sdk.confidentialImages.generate({
+    model: MODEL,
+    prompt: "ein Fuchs, 狐",
+    n: 2,
+    size: "128x64",
+    responseFormat: "b64_json",
+  });
+  assert.deepEqual(answer.data.map((entry) => size(entry.b64Json)), [[128, 64], [128, 64]]);
+});
+
+test("the route in clear text", async () => {
+  const sdk = new AtomaSDK({ bearerAuth: "any", serverURL: url });
+  const answer = await sdk.images.generate({ model: MODEL, prompt: "a boat", n: 1, size: "64x64" });
+  assert.deepEqual(size(answer.data[0].url.slice(DATA_URL.length)), [64, 64]);
+});

@@ -1,0 +1,191 @@
+//! The way a private picture takes, and who may ask for one.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use client::{ApiKey, Client, ClientError};
+use ed25519_dalek::{Signer, SigningKey};
+use node::{ApiKeyDigest, Config};
+use protocol::{CreateImageRequest, CreateImageResponse, ImageData};
+use serde_json::{Value, json};
+use tests::{Exchange, MODEL, OneColour, TestNode, http};
+
+#[tokio::test]
+async fn our_client_gets_its_own_pictures() {
+    let node = TestNode::start(OneColour::instant()).await;
+    let client = Client::new(&node.url, ApiKey::none()).unwrap();
+    let key = client.lock(MODEL).await.unwrap();
+    let request = CreateImageRequest {
+        model: Some(MODEL.to_owned()),
+        prompt: Some("a red fox".to_owned().into()),
+        n: Some(3),
+        size: Some("128x64".to_owned()),
+        seed: Some(700),
+        ..CreateImageRequest::default()
+    };
+    let answer = client.generate(request, &key).await.unwrap();
+    let response = answer.response;
+    assert_eq!((response.seed, response.size.as_deref()), (Some(700), Some("128x64")));
+    assert_eq!(response.data.len(), 3);
+    for (data, seed) in response.data.iter().zip(700..) {
+        assert_eq!(colour(data), ((128, 64), OneColour::colour(seed, "a red fox")));
+        assert!(data.revised_prompt.is_none() && data.b64_json.is_none());
+    }
+    let usage = answer.usage.unwrap();
+    assert_eq!((usage.prompt_tokens, usage.completion_tokens), (9, 3 * 8 * 4));
+    assert_eq!(usage.total_tokens, 9 + 3 * 8 * 4);
+}
+
+#[tokio::test]
+async fn every_field_is_honoured() {
+    let node = TestNode::start(OneColour::instant()).await;
+    let fields = json!({
+        "prompt": "狐", "n": 2, "size": "64x96", "quality": "hd", "style": "vivid",
+        "response_format": "b64_json", "user": "u", "seed": 3, "unknown_field": [1],
+    });
+    let mut exchange = Exchange::of(&node.url, fields).await;
+    exchange.envelope.num_compute_units = Some(2 * 64 * 96);
+    let response = exchange.send().await.pictures();
+    assert_eq!(response.data.len(), 2);
+    for data in &response.data {
+        assert!(data.revised_prompt.as_ref().unwrap().starts_with("狐, vivid"));
+        assert!(data.url.ends_with(data.b64_json.as_ref().unwrap().as_str()));
+    }
+}
+
+#[tokio::test]
+async fn the_route_in_clear_text_is_there_where_it_is_allowed() {
+    let node = TestNode::start(OneColour::instant()).await;
+    let body = json!({"model": MODEL, "prompt": "a boat", "seed": 1});
+    let answer = post(&node, "/v1/images/generations", &body).await;
+    let response = CreateImageResponse::from_json(answer.1.as_bytes()).unwrap();
+    assert_eq!(colour(&response.data[0]), ((64, 64), OneColour::colour(1, "a boat")));
+
+    let node = TestNode::with_config(OneColour::instant(), Config::default()).await;
+    assert_eq!(post(&node, "/v1/images/generations", &body).await.0, 404);
+}
+
+#[tokio::test]
+async fn models_and_health() {
+    let node = TestNode::start(OneColour::instant()).await;
+    let get = |path: &str| {
+        let request = http().get(format!("{}{path}", node.url));
+        async move {
+            let answer = request.send().await.unwrap();
+            (answer.status().as_u16(), answer.text().await.unwrap())
+        }
+    };
+    let (status, list) = get("/v1/models").await;
+    let list: Value = serde_json::from_str(&list).unwrap();
+    assert_eq!(
+        (status, &list["object"], &list["data"][0]["id"]),
+        (200, &"list".into(), &MODEL.into())
+    );
+    assert_eq!(get(&format!("/v1/models/{MODEL}")).await.0, 200);
+    assert_eq!(get("/v1/models/other").await.0, 404);
+    assert_eq!(get("/health").await, (200, r#"{"status":"ok"}"#.to_owned()));
+    assert_eq!(get("/healthz").await.0, 200);
+    assert_eq!(get("/readyz").await.0, 200);
+    assert_eq!(get("/nowhere").await.0, 404);
+    assert_eq!(get("/v1/nodes/lock").await.0, 405);
+}
+
+#[tokio::test]
+async fn a_node_without_its_model_lives_but_is_not_ready() {
+    let node = TestNode::loading(Config::default()).await;
+    let get = |path: &str| http().get(format!("{}{path}", node.url)).send();
+    assert_eq!(get("/healthz").await.unwrap().status(), 200);
+    assert_eq!(get("/readyz").await.unwrap().status(), 503);
+    let answer = get("/v1/models").await.unwrap();
+    assert_eq!(answer.status(), 503);
+    assert!(answer.headers().contains_key("retry-after"));
+}
+
+#[tokio::test]
+async fn a_bearer_key_lets_in() {
+    let config =
+        Config { api_keys_sha256: vec![ApiKeyDigest::of("open sesame")], ..Config::default() };
+    let node = TestNode::with_config(OneColour::instant(), config).await;
+    let lock = |key: ApiKey| {
+        let client = Client::new(&node.url, key).unwrap();
+        async move { client.lock(MODEL).await }
+    };
+    assert!(lock(ApiKey::new("open sesame".to_owned())).await.is_ok());
+    for key in [ApiKey::none(), ApiKey::new("open barley".to_owned())] {
+        let refused = lock(key).await.err().unwrap();
+        assert!(matches!(refused, ClientError::Refused { status: 401, .. }), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_lets_in_what_it_signed() {
+    let proxy = SigningKey::from_bytes(&[3; 32]);
+    let key = [&[0], proxy.verifying_key().as_bytes().as_slice()].concat();
+    let config = Config {
+        api_keys_sha256: vec![ApiKeyDigest::of("k")],
+        trusted_proxies: vec![BASE64_STANDARD.encode(&key).parse().unwrap()],
+        ..Config::default()
+    };
+    let node = TestNode::with_config(OneColour::instant(), config).await;
+    let client = Client::new(&node.url, ApiKey::new("k".to_owned())).unwrap();
+    let node_key = client.lock(MODEL).await.unwrap().encryption_key;
+    let seal = |prompt: &str| {
+        let body = json!({"model": MODEL, "prompt": prompt}).to_string();
+        Exchange::seal_to(&node.url, &node_key, body.as_bytes(), http())
+    };
+    let header_of = |exchange: &Exchange, signer: &SigningKey| {
+        let hash = BASE64_STANDARD.decode(&exchange.envelope.plaintext_body_hash).unwrap();
+        let signature = signer.sign(&hash).to_bytes();
+        BASE64_STANDARD.encode([&[0], &signature[..], signer.verifying_key().as_bytes()].concat())
+    };
+    let send = |exchange: &Exchange, header: String| {
+        let request = exchange.request().header("x-signature", header);
+        async move { request.send().await.unwrap().status().as_u16() }
+    };
+
+    let exchange = seal("a boat");
+    let good = header_of(&exchange, &proxy);
+    let stranger = header_of(&exchange, &SigningKey::from_bytes(&[4; 32]));
+    let other_body = header_of(&seal("another boat"), &proxy);
+    assert_eq!(send(&exchange, stranger).await, 401);
+    assert_eq!(send(&exchange, other_body).await, 401);
+    assert_eq!(send(&exchange, "AAAA".to_owned()).await, 401);
+    assert_eq!(send(&exchange, good).await, 200);
+}
+
+#[tokio::test]
+async fn fresh_keys_take_over_before_the_old_ones_wear_out() {
+    let config = Config { replay_capacity: 4, ..Config::default() };
+    let node = TestNode::with_config(OneColour::instant(), config).await;
+    let first = Client::new(&node.url, ApiKey::none()).unwrap().lock(MODEL).await.unwrap();
+    for _ in 0..3 {
+        Exchange::of(&node.url, json!({"prompt": "x"})).await.send().await.pictures();
+    }
+    let renewed = async {
+        loop {
+            let client = Client::new(&node.url, ApiKey::none()).unwrap();
+            let key = client.lock(MODEL).await.unwrap();
+            if key != first {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), renewed).await.expect("fresh keys");
+    // The old key serves on for its grace period, as far as it still can.
+    let body = json!({"model": MODEL, "prompt": "x"}).to_string();
+    let to_old = || Exchange::seal_to(&node.url, &first.encryption_key, body.as_bytes(), http());
+    assert_eq!(to_old().send().await.status, 200);
+    assert_eq!(to_old().send().await.status, 503);
+}
+
+/// Size and colour of a picture of one colour.
+fn colour(data: &ImageData) -> ((u32, u32), [u8; 3]) {
+    let picture = image::load_from_memory(&client::picture_file(data).unwrap()).unwrap().to_rgb8();
+    let first = picture.pixels().next().unwrap().0;
+    assert!(picture.pixels().all(|pixel| pixel.0 == first));
+    (picture.dimensions(), first)
+}
+
+async fn post(node: &TestNode, path: &str, body: &Value) -> (u16, String) {
+    let answer = http().post(format!("{}{path}", node.url)).json(body).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}

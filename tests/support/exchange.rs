@@ -1,0 +1,160 @@
+//! One sealed request and its answer, field by field.
+
+use std::time::Duration;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use protocol::{
+    ConfidentialComputeRequest, ConfidentialComputeResponse, CreateImageResponse, ErrorBody,
+    NodeLockResponse,
+};
+use reqwest::Client;
+use seal::{Opener, ResponseParts};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use crate::MODEL;
+
+/// An HTTP client that gives up rather than hang a test.
+///
+/// # Panics
+/// Where there is none to be had.
+#[must_use]
+pub fn http() -> Client {
+    // Installs the cryptography that reqwest takes from the process.
+    client::Client::new("http://127.0.0.1", client::ApiKey::none()).expect("a sound URL");
+    Client::builder().timeout(Duration::from_secs(60)).build().expect("a client")
+}
+
+/// A request, ready to be sent or to be broken first.
+pub struct Exchange {
+    /// What will be sent.
+    pub envelope: ConfidentialComputeRequest,
+    opener: Opener,
+    url: String,
+    http: Client,
+}
+
+impl Exchange {
+    /// Seals `body` to the node's key.
+    ///
+    /// # Panics
+    /// Where the node gives no key.
+    pub async fn seal(node_url: &str, body: &[u8]) -> Self {
+        let http = http();
+        let lock = http.post(format!("{node_url}/v1/nodes/lock")).json(&json!({"model": MODEL}));
+        let lock: NodeLockResponse =
+            lock.send().await.expect("an answer").json().await.expect("a key");
+        Self::seal_to(node_url, &key_of(&lock), body, http)
+    }
+
+    /// Seals `body` to this key.
+    ///
+    /// # Panics
+    /// Where the key is no key.
+    #[must_use]
+    pub fn seal_to(node_url: &str, key: &[u8; 32], body: &[u8], http: Client) -> Self {
+        let (sealed, opener) =
+            seal::seal_request(key, Zeroizing::new(body.to_vec())).expect("a good key");
+        let envelope = ConfidentialComputeRequest {
+            ciphertext: sealed.ciphertext,
+            client_dh_public_key: sealed.client_dh_public_key,
+            model_name: MODEL.to_owned(),
+            node_dh_public_key: sealed.node_dh_public_key,
+            nonce: sealed.nonce,
+            num_compute_units: None,
+            plaintext_body_hash: sealed.plaintext_body_hash,
+            salt: sealed.salt,
+            stack_small_id: 0,
+            stream: Some(false),
+        };
+        let url = format!("{node_url}/v1/confidential/images/generations");
+        Self { envelope, opener, url, http }
+    }
+
+    /// Seals these fields, and the model's name.
+    pub async fn of(node_url: &str, fields: Value) -> Self {
+        let mut body = fields;
+        if body.get("model").is_none() {
+            body["model"] = MODEL.into();
+        }
+        Self::seal(node_url, body.to_string().as_bytes()).await
+    }
+
+    /// The request as the HTTP client will send it, for headers to be added.
+    #[must_use]
+    pub fn request(&self) -> reqwest::RequestBuilder {
+        self.http.post(&self.url).json(&self.envelope)
+    }
+
+    /// Sends it.
+    ///
+    /// # Panics
+    /// Where there is no answer.
+    pub async fn send(self) -> Sent {
+        let answer = self.request().send().await.expect("an answer");
+        Sent::new(answer, self.opener).await
+    }
+}
+
+/// An answer, sealed or not.
+pub struct Sent {
+    /// The HTTP status.
+    pub status: u16,
+    /// The `Retry-After` header, where there is one.
+    pub retry_after_secs: Option<u64>,
+    /// The body in clear text.
+    pub text: String,
+    opener: Opener,
+}
+
+impl Sent {
+    async fn new(answer: reqwest::Response, opener: Opener) -> Self {
+        let retry_after = answer.headers().get("retry-after");
+        Self {
+            status: answer.status().as_u16(),
+            retry_after_secs: retry_after.map(|secs| secs.to_str().unwrap().parse().unwrap()),
+            text: answer.text().await.expect("a body"),
+            opener,
+        }
+    }
+
+    /// Opens the sealed body, which is a response or, at 400, an error.
+    ///
+    /// # Panics
+    /// Where it does not open.
+    pub fn open(self) -> String {
+        let envelope: ConfidentialComputeResponse =
+            serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("sealed: {}", self.text));
+        let parts = ResponseParts {
+            ciphertext: &envelope.ciphertext,
+            nonce: &envelope.nonce,
+            response_hash: envelope.response_hash.as_deref().expect("a hash"),
+            signature: envelope.signature.as_deref().expect("a signature"),
+            receipt: envelope.receipt.as_deref(),
+        };
+        let opened = self.opener.open_unattested(&parts).expect("it opens");
+        String::from_utf8(opened.body.as_bytes().to_vec()).expect("JSON is UTF-8")
+    }
+
+    /// Opens a response with pictures.
+    ///
+    /// # Panics
+    /// Where it is none.
+    pub fn pictures(self) -> CreateImageResponse {
+        assert_eq!(self.status, 200, "{}", self.text);
+        CreateImageResponse::from_json(self.open().as_bytes()).expect("a response")
+    }
+}
+
+/// The error object in a body.
+///
+/// # Panics
+/// Where the body is none.
+#[must_use]
+pub fn error_of(body: &str) -> protocol::ErrorObject {
+    serde_json::from_str::<ErrorBody>(body).unwrap_or_else(|_| panic!("an error: {body}")).error
+}
+
+fn key_of(lock: &NodeLockResponse) -> [u8; 32] {
+    BASE64_STANDARD.decode(&lock.public_key).unwrap().try_into().unwrap()
+}

@@ -1,0 +1,92 @@
+//! More requests than there is room for, and clients that hang up.
+
+use std::{
+    sync::{Arc, atomic::AtomicUsize, atomic::Ordering, mpsc},
+    time::Duration,
+};
+
+use node::Config;
+use serde_json::json;
+use tests::{Exchange, OneColour, TestNode};
+
+const STEP: Duration = Duration::from_millis(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_four_at_once_against_a_queue_of_eight() {
+    let config = Config { queue_capacity: 8, ..Config::default() };
+    let node = TestNode::with_config(OneColour::with_step(STEP), config).await;
+    let mut requests = Vec::new();
+    for seed in 0..64 {
+        requests.push(Exchange::of(&node.url, json!({"prompt": "x", "seed": seed})).await);
+    }
+    let sent: Vec<_> = requests.into_iter().map(|request| tokio::spawn(request.send())).collect();
+    let (mut served, mut refused) = (0, 0);
+    for (seed, sent) in (0..).zip(sent) {
+        let sent = sent.await.unwrap();
+        match sent.status {
+            200 => {
+                served += 1;
+                assert_eq!(sent.pictures().seed, Some(seed), "everybody gets their own");
+            }
+            429 => {
+                refused += 1;
+                assert!(sent.retry_after_secs.is_some_and(|secs| secs >= 1));
+            }
+            other => panic!("neither served nor refused: {other} {}", sent.text),
+        }
+    }
+    assert_eq!(served + refused, 64);
+    // One that runs and eight that wait, at the least; more as places come free meanwhile.
+    assert!(served >= 9, "{served}");
+    assert!(refused > 0, "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_request_is_not_used_up() {
+    let config = Config { queue_capacity: 0, ..Config::default() };
+    let (begun, has_begun) = mpsc::channel();
+    let painter = OneColour { begun: Some(begun), ..OneColour::with_step(10 * STEP) };
+    let node = TestNode::with_config(painter, config).await;
+    let running = tokio::spawn(Exchange::of(&node.url, json!({"prompt": "x"})).await.send());
+    has_begun.recv().unwrap();
+    let second = Exchange::of(&node.url, json!({"prompt": "x"})).await;
+    assert_eq!(second.request().send().await.unwrap().status(), 429);
+    assert_eq!(running.await.unwrap().status, 200);
+    assert_eq!(second.send().await.status, 200, "the same envelope, sent again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_hang_up_free_their_places() {
+    let config = Config { queue_capacity: 2, ..Config::default() };
+    let (begun, has_begun) = mpsc::channel();
+    let finished = Arc::new(AtomicUsize::new(0));
+    let painter = OneColour { begun: Some(begun), finished: finished.clone(), step: 10 * STEP };
+    let node = TestNode::with_config(painter, config).await;
+
+    // One during generation, two while they wait.
+    let mut gone = Vec::new();
+    for _ in 0..3 {
+        gone.push(tokio::spawn(Exchange::of(&node.url, json!({"prompt": "x"})).await.send()));
+        if gone.len() == 1 {
+            has_begun.recv().unwrap();
+        }
+    }
+    tokio::time::sleep(5 * STEP).await;
+    gone.iter().for_each(tokio::task::JoinHandle::abort);
+
+    // Their places are free before their pictures would have been done, one after the other.
+    let patience = Duration::from_secs(20);
+    let next = async {
+        loop {
+            let sent =
+                Exchange::of(&node.url, json!({"prompt": "x", "seed": 9})).await.send().await;
+            if sent.status == 200 {
+                break sent.pictures();
+            }
+            tokio::time::sleep(STEP).await;
+        }
+    };
+    let next = tokio::time::timeout(patience, next).await.expect("a place came free");
+    assert_eq!(next.seed, Some(9));
+    assert_eq!(finished.load(Ordering::SeqCst), 1, "nothing was drawn for those who had gone");
+}
