@@ -1,5 +1,7 @@
 //! `obscura`: the command line of the confidential image node.
 
+#![allow(clippy::print_stdout, reason = "a command line prints")]
+
 mod args;
 mod demo;
 mod device;

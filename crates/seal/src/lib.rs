@@ -1,1 +1,87 @@
 //! Bytes in, bytes out: node keys, opening a request, sealing its response, hashes, signature, receipt.
+//!
+//! Both halves of version 1 of the confidential-images protocol live here, since they share every
+//! primitive. The node's half is [`Keyring::open`], which yields a [`Plaintext`] and the one
+//! [`Responder`] that can answer it; the client's half is [`seal_request`], which yields the
+//! [`SealedRequest`] to send and the one [`Opener`] that can read its answer.
+//!
+//! ```
+//! use std::time::{Duration, Instant};
+//! use seal::{Attested, Epoch, Keyring, KeyringLimits, NodeKeys, Zeroizing, seal_request};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (keyset_digest, model_manifest) = ([1; 32], [2; 32]);
+//! let epoch = Epoch::new(NodeKeys::generate()?, keyset_digest, 100_000);
+//! let (node_public, signing_key) = (epoch.exchange_public(), epoch.signing_public());
+//! let limits = KeyringLimits { grace: Duration::from_secs(300), max_ciphertext_bytes: 1 << 20 };
+//! let node = Keyring::new(epoch, limits);
+//!
+//! let prompt = Zeroizing::new(br#"{"model":"m","prompt":"a fox"}"#.to_vec());
+//! let (request, opener) = seal_request(&node_public, prompt)?;
+//!
+//! let (plaintext, responder) = node.open(&request.parts(), Instant::now())?;
+//! assert!(plaintext.as_bytes().starts_with(br#"{"model":"m""#));
+//! let answer = Zeroizing::new(br#"{"created":0,"data":[]}"#.to_vec());
+//! let response = responder.seal(answer, &model_manifest)?;
+//!
+//! let attested = Attested { signing_key, keyset_digest, model_manifest };
+//! let opened = opener.open_attested(&response.parts(), &attested)?;
+//! assert!(opened.body.as_bytes().starts_with(br#"{"created":0"#));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The protocol, and where each step is written
+//!
+//! | step | formula | source |
+//! |---|---|---|
+//! | agreement | S = X25519(own secret, peer public), refused where S = 0 | RFC 7748 §5, §6.1 |
+//! | key | K = HKDF-SHA256(ikm = S, salt, info = "", L = 32) | RFC 5869 |
+//! | cipher | AES-256-GCM(K, nonce, no associated data), the tag appended | NIST SP 800-38D |
+//! | hash | H(x) = BLAKE2b(x) with a 32-byte digest, unkeyed | RFC 7693 |
+//! | signature | 0x00 ‖ Ed25519(H(response)) ‖ public key | RFC 8032, Sui's layout |
+//! | receipt | see [`Receipt`] | RFC 8032 |
+//!
+//! # What this crate does not do
+//!
+//! It reads no clock (time is passed in), no file and no network; its only input from outside is
+//! the operating system's randomness. Wiping is best effort: key types and plaintext buffers are
+//! wiped when dropped, but a compiler may leave copies in registers and on the stack.
+
+mod cipher;
+mod client;
+pub mod dangerous;
+mod encoding;
+mod envelope;
+mod epoch;
+mod error;
+mod exchange;
+mod hash;
+mod keyring;
+mod keys;
+mod open;
+mod padding;
+mod plaintext;
+mod random;
+mod receipt;
+mod replay;
+mod responder;
+mod signer;
+mod sui;
+#[cfg(test)]
+mod tests;
+
+pub use client::{Attested, Opened, Opener, Verified, seal_request};
+pub use envelope::{RequestParts, ResponseParts, SealedRequest, SealedResponse};
+pub use epoch::Epoch;
+pub use error::{OpenError, ResponseError, SealError, SignatureError};
+pub use hash::blake2b_256;
+pub use keyring::{Keyring, KeyringLimits};
+pub use keys::{KeyId, NodeKeys};
+pub use padding::padded_capacity;
+pub use plaintext::Plaintext;
+pub use receipt::Receipt;
+pub use responder::Responder;
+pub use signer::{TrustedSigner, find_trusted_signer};
+pub use sui::{SuiAddress, SuiPublicKey, SuiSignature};
+pub use zeroize::Zeroizing;

@@ -1,0 +1,63 @@
+//! A node's keys: one to agree with clients, one to sign responses.
+
+use std::fmt;
+
+use ed25519_dalek::SigningKey;
+use x25519_dalek::{PublicKey, StaticSecret};
+
+use crate::{error::SealError, hash::blake2b_256, random};
+
+/// X25519 and Ed25519 keys, made together and attested together.
+///
+/// They never leave: no `Clone`, no `Debug`, no accessor; both halves are wiped when dropped.
+pub struct NodeKeys {
+    pub(crate) exchange: StaticSecret,
+    pub(crate) signing: SigningKey,
+}
+
+impl NodeKeys {
+    /// Fresh keys from the operating system.
+    pub fn generate() -> Result<Self, SealError> {
+        let (exchange, signing) = (random::secret()?, random::secret()?);
+        Ok(Self::from_secrets(&exchange, &signing))
+    }
+
+    /// The X25519 public key, to which clients seal (RFC 7748 §6.1).
+    pub fn exchange_public(&self) -> [u8; 32] {
+        PublicKey::from(&self.exchange).to_bytes()
+    }
+
+    /// The Ed25519 public key, under which responses and receipts are signed (RFC 8032 §5.1.5).
+    pub fn signing_public(&self) -> [u8; 32] {
+        self.signing.verifying_key().to_bytes()
+    }
+
+    pub(crate) fn from_secrets(exchange: &[u8; 32], signing: &[u8; 32]) -> Self {
+        Self { exchange: StaticSecret::from(*exchange), signing: SigningKey::from_bytes(signing) }
+    }
+}
+
+/// A short name for a node's X25519 public key: the first 8 bytes of its BLAKE2b-256, which print
+/// as 16 hexadecimal digits. It tells keys apart for people and logs; it proves nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyId([u8; 8]);
+
+impl KeyId {
+    /// The name of the key with this public half.
+    pub fn of(exchange_public: &[u8; 32]) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = blake2b_256(exchange_public);
+        Self([a, b, c, d, e, f, g, h])
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyId({self})")
+    }
+}

@@ -1,0 +1,109 @@
+//! Sealing the response to one request.
+
+use std::{fmt, mem, sync::Arc};
+
+use ed25519_dalek::Signer;
+use zeroize::Zeroizing;
+
+use crate::{
+    cipher::NONCE_BYTES, encoding::encode, envelope::SealedResponse, epoch::Epoch,
+    error::SealError, exchange::Exchange, hash::blake2b_256, keys::KeyId, padding, random,
+    receipt::Receipt, sui::SuiSignature,
+};
+
+/// The one way to answer a request: it holds the key agreed with its client, and keeps the epoch
+/// that opened it alive, so a rotation in between changes nothing.
+///
+/// [`seal`](Responder::seal) consumes it, so a request has at most one response. Everything a
+/// response needs besides its nonce is borrowed from `self` in [`Responder::seal_exact`]; a stream
+/// of numbered events would consume the responder into a sealer that calls it once an event.
+pub struct Responder {
+    epoch: Arc<Epoch>,
+    exchange: Exchange,
+}
+
+impl Responder {
+    pub(crate) fn new(epoch: Arc<Epoch>, exchange: Exchange) -> Self {
+        Self { epoch, exchange }
+    }
+
+    /// The key the request was sealed to.
+    pub fn key_id(&self) -> KeyId {
+        self.epoch.key_id()
+    }
+
+    /// Pads, hashes, signs and seals a JSON body; `model_manifest` is the digest of the manifest of
+    /// the model that made it, for the receipt.
+    ///
+    /// The body is encrypted where it lies if its capacity is at least
+    /// [`padded_capacity`](crate::padded_capacity) of its length; otherwise it moves once, and the
+    /// old buffer is wiped. No other copy of it is made.
+    pub fn seal(
+        self,
+        body: Zeroizing<Vec<u8>>,
+        model_manifest: &[u8; 32],
+    ) -> Result<SealedResponse, SealError> {
+        let nonce = other_than(random::public()?, &self.exchange.request_nonce);
+        self.seal_exact(padding::pad(body), nonce, model_manifest)
+    }
+
+    /// Hashes, signs and seals exactly these bytes under exactly this nonce.
+    pub(crate) fn seal_exact(
+        &self,
+        mut body: Zeroizing<Vec<u8>>,
+        nonce: [u8; NONCE_BYTES],
+        model_manifest: &[u8; 32],
+    ) -> Result<SealedResponse, SealError> {
+        let response_hash = blake2b_256(&body);
+        let signing = &self.epoch.keys.signing;
+        let signature =
+            SuiSignature::ed25519(signing.sign(&response_hash), &signing.verifying_key());
+        let receipt = self.receipt(response_hash, *model_manifest).sign(signing);
+
+        let body_bytes = body.len();
+        self.exchange
+            .key
+            .seal_in_place(&nonce, &mut body)
+            .map_err(|_| SealError::BodyTooLong { body_bytes })?;
+        // Ciphertext by now: to wipe megabytes of it would only cost time.
+        let ciphertext = mem::take(&mut *body);
+
+        Ok(SealedResponse {
+            ciphertext: encode(ciphertext),
+            nonce: encode(nonce),
+            response_hash: encode(response_hash),
+            signature: encode(signature.to_bytes()),
+            receipt: encode(receipt),
+        })
+    }
+
+    fn receipt(&self, response_hash: [u8; 32], model_manifest: [u8; 32]) -> Receipt {
+        Receipt {
+            request_hash: self.exchange.request_hash,
+            response_hash,
+            client_public: self.exchange.client_public,
+            node_public: self.exchange.node_public,
+            model_manifest,
+            keyset_digest: self.epoch.keyset_digest(),
+        }
+    }
+}
+
+impl fmt::Debug for Responder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Responder").field("key_id", &self.key_id()).finish_non_exhaustive()
+    }
+}
+
+/// `nonce`, or its neighbour if it is the forbidden one: under AES-GCM a repeated nonce gives away
+/// the difference of two plaintexts and the key that authenticates. To draw again instead could
+/// loop for ever where randomness is broken.
+pub(crate) fn other_than(
+    mut nonce: [u8; NONCE_BYTES],
+    forbidden: &[u8; NONCE_BYTES],
+) -> [u8; NONCE_BYTES] {
+    if nonce == *forbidden {
+        nonce[0] ^= 1;
+    }
+    nonce
+}
