@@ -21,7 +21,8 @@ pub struct Epoch {
 
 impl Epoch {
     /// `keyset_digest` is the digest of the keyset document that the attestation binds;
-    /// `replay_capacity` is how many requests these keys may open in all (about 20 bytes each).
+    /// `replay_capacity` is how many requests these keys may open in all (20 to 40 bytes each, taken
+    /// as they come).
     pub fn new(keys: NodeKeys, keyset_digest: [u8; 32], replay_capacity: usize) -> Self {
         let exchange_public = keys.exchange_public();
         Self {

@@ -33,7 +33,8 @@ struct Serving {
 
 struct Previous {
     epoch: Arc<Epoch>,
-    serves_until: Instant,
+    /// When the grace period began. Its end is never computed: the sum could overflow.
+    rotated_at: Instant,
 }
 
 impl Keyring {
@@ -55,13 +56,13 @@ impl Keyring {
     pub fn rotate(&self, next: Epoch, now: Instant) {
         let mut serving = self.lock();
         let epoch = std::mem::replace(&mut serving.current, Arc::new(next));
-        serving.previous = Some(Previous { epoch, serves_until: now + self.limits.grace });
+        serving.previous = Some(Previous { epoch, rotated_at: now });
     }
 
     /// Lets go of the previous epoch if its time is over. Opening does so too; a node without
     /// requests calls this when the grace period ends, or the old keys stay in memory.
     pub fn expire(&self, now: Instant) {
-        self.lock().expire(now);
+        self.lock().expire(now, self.limits.grace);
     }
 
     pub(crate) fn max_ciphertext_bytes(&self) -> usize {
@@ -75,7 +76,7 @@ impl Keyring {
         now: Instant,
     ) -> Result<Arc<Epoch>, OpenError> {
         let mut serving = self.lock();
-        serving.expire(now);
+        serving.expire(now, self.limits.grace);
         let previous = serving.previous.iter().map(|previous| &previous.epoch);
         std::iter::once(&serving.current)
             .chain(previous)
@@ -91,8 +92,10 @@ impl Keyring {
 }
 
 impl Serving {
-    fn expire(&mut self, now: Instant) {
-        if self.previous.as_ref().is_some_and(|previous| now >= previous.serves_until) {
+    fn expire(&mut self, now: Instant, grace: Duration) {
+        let is_over =
+            |previous: &Previous| now.saturating_duration_since(previous.rotated_at) >= grace;
+        if self.previous.as_ref().is_some_and(is_over) {
             self.previous = None;
         }
     }

@@ -15,7 +15,7 @@ use crate::{
 /// that opened it alive, so a rotation in between changes nothing.
 ///
 /// [`seal`](Responder::seal) consumes it, so a request has at most one response. Everything a
-/// response needs besides its nonce is borrowed from `self` in [`Responder::seal_exact`]; a stream
+/// response needs besides its nonce is borrowed from `self` in the private `seal_exact`; a stream
 /// of numbered events would consume the responder into a sealer that calls it once an event.
 pub struct Responder {
     epoch: Arc<Epoch>,

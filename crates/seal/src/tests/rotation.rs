@@ -28,6 +28,17 @@ fn the_previous_epoch_opens_until_its_grace_ends() {
 }
 
 #[test]
+fn the_longest_and_the_shortest_grace() {
+    for (grace, opens) in [(Duration::MAX, true), (Duration::ZERO, false)] {
+        let node = Keyring::new(epoch(1), KeyringLimits { grace, ..LIMITS });
+        let (request, _) = sealed_to(&node);
+        let start = now();
+        node.rotate(epoch(2), start);
+        assert_eq!(node.open(&request.parts(), start).is_ok(), opens);
+    }
+}
+
+#[test]
 fn an_epoch_two_rotations_old_stops_at_once() {
     let node = node();
     let (request, _) = sealed_to(&node);
