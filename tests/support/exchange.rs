@@ -81,7 +81,6 @@ impl Exchange {
     }
 
     /// The request as the HTTP client will send it, for headers to be added.
-    #[must_use]
     pub fn request(&self) -> reqwest::RequestBuilder {
         self.http.post(&self.url).json(&self.envelope)
     }

