@@ -1,65 +1,30 @@
 //! Everything the node adds around generation for a 1024² picture: HTTP, JSON, open, encode PNG,
 //! pad, hash, sign, seal. Target: ≤ 60 ms on one core.
 //!
-//! `cargo bench -p node --bench around`; pin it (`taskset -c 0`) to measure one core.
+//! `taskset -c 0 cargo bench -p node --bench around`
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot run should say so")]
 
-use std::ops::ControlFlow;
+mod bench;
 
-use axum::{
-    Router,
-    body::{Body, to_bytes},
-    http::{Request, header::CONTENT_TYPE},
-};
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use flux::{Generated, Job, Picture, Progress, PromptTokens, Timings};
-use node::{Config, Format, Node, Offering, Painter, Service, app, encode};
-use protocol::{ConfidentialComputeRequest, NodeLockResponse, Size};
-use serde_json::json;
-use tower::ServiceExt;
+use flux::Picture;
+use node::{Format, encode};
+use protocol::Size;
 use zeroize::Zeroizing;
-
-const MODEL: &str = "bench/model";
-
-/// Hands out one picture that was made before.
-struct Stand(Vec<u8>);
-
-impl Painter for Stand {
-    fn paint(
-        &mut self,
-        job: &Job<'_>,
-        _: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Generated, flux::Error> {
-        Ok(Generated {
-            pictures: vec![Picture { size: job.size, rgb: Zeroizing::new(self.0.clone()) }],
-            prompt_tokens: PromptTokens { t5: 5, truncated: false },
-            timings: Timings::default(),
-        })
-    }
-}
 
 fn around(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let size = Size::new(1024, 1024).unwrap();
-    let pixels = picture(size);
-    let offering = Offering {
-        model: MODEL.to_owned(),
-        native_size: size,
-        manifest: [0; 32],
-        painter: Box::new(Stand(pixels.clone())),
-    };
-    let node = Node::new(Config { replay_capacity: 1 << 24, ..Config::default() }).unwrap();
-    node.start(Service::start(offering, node.config()).unwrap());
-    let app = app(node);
-    let key = runtime.block_on(node_key(&app));
+    let pixels = bench::picture(size);
+    let app = bench::stand(size, pixels.clone());
+    let key = runtime.block_on(bench::node_key(&app));
 
     let mut group = criterion.benchmark_group("1024x1024");
     group.bench_function("confidential request, answered", |bench| {
         bench.iter_batched(
-            || sealed(&key),
-            |body| runtime.block_on(post(&app, "/v1/confidential/images/generations", body)),
+            || bench::sealed(&key),
+            |body| runtime.block_on(bench::generate(&app, body)),
             BatchSize::PerIteration,
         );
     });
@@ -68,54 +33,6 @@ fn around(criterion: &mut Criterion) {
         bench.iter(|| encode(&picture, Format::Png).unwrap());
     });
     group.finish();
-}
-
-/// As hard to compress as a photograph: smooth shapes under fine grain.
-fn picture(size: Size) -> Vec<u8> {
-    let mut state = 1_u32;
-    let mut grain = move || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 28) as u8
-    };
-    let (width, height) = (size.width_px(), size.height_px());
-    (0..height)
-        .flat_map(|y| (0..width).map(move |x| (x, y)))
-        .flat_map(|(x, y)| [(x / 5) as u8, (y / 5) as u8, ((x + y) / 9) as u8])
-        .map(|value| value.saturating_add(grain()))
-        .collect()
-}
-
-async fn post(app: &Router, path: &str, body: Vec<u8>) -> Vec<u8> {
-    let request =
-        Request::post(path).header(CONTENT_TYPE, "application/json").body(Body::from(body));
-    let answer = app.clone().oneshot(request.unwrap()).await.unwrap();
-    assert_eq!(answer.status(), 200);
-    to_bytes(answer.into_body(), usize::MAX).await.unwrap().to_vec()
-}
-
-async fn node_key(app: &Router) -> [u8; 32] {
-    let body = json!({ "model": MODEL }).to_string().into_bytes();
-    let lock: NodeLockResponse =
-        serde_json::from_slice(&post(app, "/v1/nodes/lock", body).await).unwrap();
-    BASE64_STANDARD.decode(lock.public_key).unwrap().try_into().unwrap()
-}
-
-fn sealed(key: &[u8; 32]) -> Vec<u8> {
-    let body = json!({ "model": MODEL, "prompt": "a lighthouse at dusk" }).to_string();
-    let (sealed, _) = seal::seal_request(key, Zeroizing::new(body.into_bytes())).unwrap();
-    serde_json::to_vec(&ConfidentialComputeRequest {
-        ciphertext: sealed.ciphertext,
-        client_dh_public_key: sealed.client_dh_public_key,
-        model_name: MODEL.to_owned(),
-        node_dh_public_key: sealed.node_dh_public_key,
-        nonce: sealed.nonce,
-        num_compute_units: None,
-        plaintext_body_hash: sealed.plaintext_body_hash,
-        salt: sealed.salt,
-        stack_small_id: 0,
-        stream: None,
-    })
-    .unwrap()
 }
 
 criterion_group!(benches, around);

@@ -1,0 +1,104 @@
+//! A node whose model hands out one picture that was made before, and requests to it.
+
+use std::{ops::ControlFlow, sync::Arc};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{Request, header::CONTENT_TYPE},
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use flux::{Generated, Job, Picture, Progress, PromptTokens, Timings};
+use node::{Config, Node, Offering, Painter, Service};
+use protocol::{ConfidentialComputeRequest, NodeLockResponse, Size};
+use serde_json::json;
+use tower::ServiceExt;
+use zeroize::Zeroizing;
+
+const MODEL: &str = "bench/model";
+
+/// The routes of a node that always hands out these pixels.
+pub(crate) fn stand(size: Size, rgb: Vec<u8>) -> Router {
+    let offering = Offering {
+        model: MODEL.to_owned(),
+        native_size: size,
+        manifest: [0; 32],
+        painter: Box::new(Stand(rgb)),
+    };
+    let node: Arc<Node> =
+        Node::new(Config { replay_capacity: 1 << 24, ..Config::default() }).unwrap();
+    node.start(Service::start(offering, node.config()).unwrap());
+    node::app(node)
+}
+
+/// Hands out one picture that was made before.
+struct Stand(Vec<u8>);
+
+impl Painter for Stand {
+    fn paint(
+        &mut self,
+        job: &Job<'_>,
+        _: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Generated, flux::Error> {
+        Ok(Generated {
+            pictures: vec![Picture { size: job.size, rgb: Zeroizing::new(self.0.clone()) }],
+            prompt_tokens: PromptTokens { t5: 5, truncated: false },
+            timings: Timings::default(),
+        })
+    }
+}
+
+/// As hard to compress as a photograph: smooth shapes under fine grain.
+pub(crate) fn picture(size: Size) -> Vec<u8> {
+    let mut state = 1_u32;
+    let mut grain = move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 28) as u8
+    };
+    let (width, height) = (size.width_px(), size.height_px());
+    (0..height)
+        .flat_map(|y| (0..width).map(move |x| (x, y)))
+        .flat_map(|(x, y)| [(x / 5) as u8, (y / 5) as u8, ((x + y) / 9) as u8])
+        .map(|value| value.saturating_add(grain()))
+        .collect()
+}
+
+/// Sends a sealed request and reads the answer to its end.
+pub(crate) async fn generate(app: &Router, body: Vec<u8>) -> Vec<u8> {
+    post(app, "/v1/confidential/images/generations", body).await
+}
+
+/// The key that requests are sealed to.
+pub(crate) async fn node_key(app: &Router) -> [u8; 32] {
+    let body = json!({ "model": MODEL }).to_string().into_bytes();
+    let lock: NodeLockResponse =
+        serde_json::from_slice(&post(app, "/v1/nodes/lock", body).await).unwrap();
+    BASE64_STANDARD.decode(lock.public_key).unwrap().try_into().unwrap()
+}
+
+async fn post(app: &Router, path: &str, body: Vec<u8>) -> Vec<u8> {
+    let request =
+        Request::post(path).header(CONTENT_TYPE, "application/json").body(Body::from(body));
+    let answer = app.clone().oneshot(request.unwrap()).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    to_bytes(answer.into_body(), usize::MAX).await.unwrap().to_vec()
+}
+
+/// The body of a fresh sealed request.
+pub(crate) fn sealed(key: &[u8; 32]) -> Vec<u8> {
+    let body = json!({ "model": MODEL, "prompt": "a lighthouse at dusk" }).to_string();
+    let (sealed, _) = seal::seal_request(key, Zeroizing::new(body.into_bytes())).unwrap();
+    serde_json::to_vec(&ConfidentialComputeRequest {
+        ciphertext: sealed.ciphertext,
+        client_dh_public_key: sealed.client_dh_public_key,
+        model_name: MODEL.to_owned(),
+        node_dh_public_key: sealed.node_dh_public_key,
+        nonce: sealed.nonce,
+        num_compute_units: None,
+        plaintext_body_hash: sealed.plaintext_body_hash,
+        salt: sealed.salt,
+        stack_small_id: 0,
+        stream: None,
+    })
+    .unwrap()
+}
