@@ -22,11 +22,29 @@ _TABLES = (
     "relative_attention_bias.weight",
 )
 
-# Gain of a matrix or a table by the end of its name; otherwise 1, which keeps the
-# variance from input to output. Chosen so that nothing saturates.
+# What a tensor's spread is multiplied by, after the end of its name; otherwise 1,
+# which keeps the variance from input to output. The small ones feed a norm: they
+# bring its epsilon, which would otherwise be lost in rounding, into the result.
 _GAINS = (
+    ("shared.weight", 0.02),
     ("SelfAttention.q.weight", 0.35),  # T5 does not divide its scores by sqrt(d)
     ("relative_attention_bias.weight", 2.0),
+    ("token_embedding.weight", 0.05),
+    ("position_embedding.weight", 0.05),
+    ("/x_embedder.weight", 0.02),
+    ("/x_embedder.bias", 0.05),
+    ("/context_embedder.weight", 0.02),
+    ("/context_embedder.bias", 0.05),
+    ("attn.to_q.weight", 0.03),
+    ("attn.to_q.bias", 0.03),
+    ("attn.to_k.weight", 0.03),
+    ("attn.to_k.bias", 0.03),
+    ("attn.add_q_proj.weight", 0.03),
+    ("attn.add_q_proj.bias", 0.03),
+    ("attn.add_k_proj.weight", 0.03),
+    ("attn.add_k_proj.bias", 0.03),
+    ("decoder.conv_in.weight", 0.02),
+    ("decoder.conv_in.bias", 0.02),
     ("decoder.conv_out.weight", 0.75),
 )
 
@@ -56,10 +74,11 @@ def unit_values(name, count):
 
 def centre_and_spread(name, shape):
     """The middle and the half-width of a tensor's uniform distribution, as f32."""
-    if len(shape) == 1:
-        is_norm = name.endswith(".weight")
-        return (np.float32(1.0), np.float32(0.25)) if is_norm else (np.float32(0.0), np.float32(0.1))
     gain = next((gain for end, gain in _GAINS if name.endswith(end)), 1.0)
+    if len(shape) == 1:
+        if name.endswith(".weight"):  # of a norm
+            return np.float32(1.0), np.float32(0.25 * gain)
+        return np.float32(0.0), np.float32(0.3 * gain)
     if name.endswith(_TABLES):
         return np.float32(0.0), np.float32(gain)
     fan_in = math.prod(shape[1:])
