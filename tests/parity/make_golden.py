@@ -20,6 +20,7 @@ import transformers
 from diffusers import FluxPipeline
 from safetensors.torch import load_file, save_file
 
+import bfl
 import models
 import record
 import weights
@@ -30,6 +31,8 @@ FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures" / "flux"
 TOKENIZERS = FIXTURES / "tokenizers"
 # Of the text-only prompts, T5's states are kept at these positions.
 T5_ROWS = (0, 1, 2, 3, 7, 16, 31, 64, 127, 200, 254, 255)
+# Of these models it is also said how their weights make BFL's single files.
+SINGLE_FILES = ("schnell-1x1", "dev-1x2")
 TOLERANCE = 1e-5  # of --check: another machine's libraries round differently
 
 
@@ -66,6 +69,9 @@ def write_all(out):
             pipe.set_progress_bar_config(disable=True)
         else:
             write_configs(pipe, folder / "model")
+        if tiny.name in SINGLE_FILES:
+            lines = bfl.recipe_lines(pipe.transformer.config, pipe.vae.config)
+            (folder / "model" / "bfl.txt").write_text("".join(lines))
         write_runs(pipe, tiny, runs, folder)
         if tiny.name == "schnell-1x1":
             write_texts(pipe, tiny, out / "texts")
