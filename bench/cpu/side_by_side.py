@@ -39,7 +39,7 @@ def main():
             write_model(folder)
         sides = {"diffusers": Diffusers(folder, options)}
         if options.binary:
-            sides["obscura"] = Obscura(folder, options)
+            sides["obscura"] = Obscura(folder, pathlib.Path(temp, "out.png"), options)
         seconds = {name: [] for name in sides}
         for turn in range(options.turns):
             for name, side in sides.items():
@@ -108,8 +108,7 @@ class Diffusers:
 
 
 class Obscura:
-    def __init__(self, folder, options):
-        output = pathlib.Path(folder).parent / "out.png"
+    def __init__(self, folder, output, options):
         self.command = [options.binary, "generate", PROMPT, "--model", folder, "--size", options.size]
         self.command += ["--steps", str(options.steps), "--seed", str(SEED), "--output", output, "--timings", "json"]
         # rayon's and any OpenMP's threads.
