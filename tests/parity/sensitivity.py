@@ -44,8 +44,8 @@ def study(tiny, run):
         pipe = tiny.build(TOKENIZERS)
         mistake(pipe)
         wrong = stages(pipe)
-        shown = "  ".join(f"{stage} {error(wrong, right, stage):.1e}" for stage in ("pooled", "t5_states", last, "picture"))
-        print(f"  {mistake.__name__:26} {shown}")
+        shown = [f"{stage} {error(wrong, right, stage):.1e}" for stage in ("pooled", "t5_states", last, "picture")]
+        print(f"  {mistake.__name__:26}", *shown)
     pipe = tiny.build(TOKENIZERS)
     stage_of = {"transformer": last, "text_encoder": "pooled", "text_encoder_2": "t5_states", "vae": "picture"}
     errors = []
