@@ -2,7 +2,7 @@
 //! decoded picture. The references were recorded by `tests/parity/make_golden.py`.
 
 use candle_core::{DType, Device, Tensor};
-use flux::{LoadOptions, Pipeline, StageInputs};
+use flux::{LoadOptions, Pins, Pipeline, StageInputs};
 use protocol::{Seed, Size, Steps};
 use serde_json::Value;
 use tests::golden::{fixtures, floats, json, model_directory, relative_error, tensors, weight};
@@ -158,5 +158,9 @@ fn near(name: &str, stage: &str, out: &[f32], reference: &Tensor) {
 }
 
 fn load(directory: &std::path::Path) -> Pipeline {
-    Pipeline::load(directory, LoadOptions { device: Device::Cpu, dtype: DType::F32 }).unwrap()
+    Pipeline::load(
+        directory,
+        LoadOptions { device: Device::Cpu, dtype: DType::F32, pins: Pins::None },
+    )
+    .unwrap()
 }

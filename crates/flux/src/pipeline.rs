@@ -110,13 +110,14 @@ pub struct Timings {
 }
 
 impl Pipeline {
-    /// Loads a model directory in the diffusers layout (`model_index.json`, a folder a component).
+    /// Loads a model directory: diffusers' layout (`model_index.json`, a folder a component), or
+    /// Black Forest Labs' (`flux1-*.safetensors`, `ae.safetensors`, the text encoders' folders).
     ///
-    /// Weights are safetensors, sharded or not. Every file is read once: what is hashed for
+    /// Weights are safetensors, sharded or not, in f32, f16 or bf16. Every file is read once: what is hashed for
     /// [`Pipeline::digest`] is what computes.
     ///
     /// # Errors
-    /// Where a file is missing or malformed, a tensor is missing, left over or misshapen (all named),
+    /// Where a file is missing, malformed or not what is pinned, a tensor is missing, left over or misshapen (all named),
     /// or a configuration asks for what this crate does not implement.
     pub fn load(directory: &Path, options: LoadOptions) -> Result<Self, Error> {
         Self::load_watched(directory, options, &mut |_| {})
@@ -131,7 +132,7 @@ impl Pipeline {
         options: LoadOptions,
         progress: &mut dyn FnMut(LoadProgress<'_>),
     ) -> Result<Self, Error> {
-        Ok(Self { model: Model::load(directory, &options, progress)? })
+        Ok(Self { model: Model::load(directory, options, progress)? })
     }
 
     /// The size that the model was made for.
