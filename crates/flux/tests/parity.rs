@@ -116,7 +116,6 @@ fn compare(run: &Run, stages: &Stages, golden: &HashMap<String, Tensor>) {
         let error: f64 = pairs.map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
         let norm: f64 = expected.iter().map(|&b| square(f64::from(b))).sum();
         let error = (error / norm).sqrt();
-        println!("{}: {stage}: {error:.1e}", run.name);
         assert!(error < BOUND, "{}: {stage}: {error:.1e}", run.name);
     };
     close("pooled", &stages.pooled);
