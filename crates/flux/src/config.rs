@@ -57,13 +57,11 @@ pub(crate) struct TransformerConfig {
 
 impl TransformerConfig {
     /// Width of the residual stream.
-
     pub(crate) fn width(&self) -> usize {
         self.num_attention_heads * self.attention_head_dim
     }
 
     /// Width of the feed-forward layers.
-
     pub(crate) fn mlp_width(&self) -> usize {
         4 * self.width()
     }
@@ -113,7 +111,6 @@ pub(crate) struct AutoEncoderConfig {
 
 impl AutoEncoderConfig {
     /// How many times smaller than the picture the latents are, each way.
-
     pub(crate) fn downscale(&self) -> usize {
         1 << self.block_out_channels.len().saturating_sub(1)
     }
