@@ -17,14 +17,17 @@ mod store;
 use std::process::ExitCode;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
+use zeroizing_alloc::ZeroAlloc;
 
 use args::{Args, Command};
 
 /// Wipes every buffer when it is freed. Secrets are wiped by their own types as well; this covers
-/// what passes through libraries on the way: HTTP bodies, JSON scratch space, tokenizers.
+/// what passes through libraries on the way: HTTP bodies, JSON scratch space, tokenizers. The
+/// allocator below guards its own structures, and gives large buffers back when they are freed,
+/// which keeps the peak of loading near the size of the weights.
 #[global_allocator]
-static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
-    zeroizing_alloc::ZeroAlloc(std::alloc::System);
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 fn main() -> ExitCode {
     let args = Args::parse();
