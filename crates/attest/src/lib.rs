@@ -5,6 +5,10 @@
 //! node runs on the simulated platform alone until they are, and says so.
 
 pub mod binding;
+mod encoding;
 mod platform;
 
 pub use platform::{NoPlatform, Platform, PlatformChoice, UnknownPlatform};
+
+#[cfg(test)]
+mod tests;
