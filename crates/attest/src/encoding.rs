@@ -34,11 +34,12 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
     BASE64_STANDARD.encode(bytes)
 }
 
-/// Reads base64 with padding, of at most `max_bytes` decoded.
+/// Reads base64 with padding, of at most `max_bytes` decoded; a longer text is not decoded at all.
 pub(crate) fn unbase64(text: &str, max_bytes: usize) -> Option<Vec<u8>> {
-    (text.len() / 4 * 3 <= max_bytes + 2)
-        .then(|| BASE64_STANDARD.decode(text).ok())?
-        .filter(|bytes| bytes.len() <= max_bytes)
+    if text.len() > max_bytes.div_ceil(3).saturating_mul(4) {
+        return None;
+    }
+    BASE64_STANDARD.decode(text).ok().filter(|bytes| bytes.len() <= max_bytes)
 }
 
 #[cfg(test)]

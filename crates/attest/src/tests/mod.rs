@@ -1,8 +1,21 @@
 //! Proof against fixtures, most of them published by others.
 
+mod gpu;
+#[cfg(feature = "simulator")]
+mod simulated;
+mod snp;
+mod tdx;
 mod vectors;
 
 use std::path::PathBuf;
+
+use crate::{
+    Report,
+    binding::Nonce,
+    platform::Platform,
+    policy::Rules,
+    verify::{Check, Outcome},
+};
 
 /// A file of `tests/fixtures/attestation`.
 fn fixture(name: &str) -> Vec<u8> {
@@ -10,4 +23,33 @@ fn fixture(name: &str) -> Vec<u8> {
         .join("../../tests/fixtures/attestation")
         .join(name);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn rules(toml: &str) -> Rules {
+    toml::from_str(toml).unwrap()
+}
+
+/// A report of which a test fills in what it looks at.
+fn empty_report(platform: Platform) -> Report {
+    Report {
+        platform,
+        nonce: Nonce::ABSENT,
+        keyset: Vec::new(),
+        possession: [0; 64],
+        model_manifest: Vec::new(),
+        device_evidence: Vec::new(),
+        event_log: Vec::new(),
+        quote: Vec::new(),
+        collateral: Vec::new(),
+    }
+}
+
+fn outcome(checks: &[Check], id: &str) -> Option<Outcome> {
+    let found: Vec<_> = checks.iter().filter(|check| check.id == id).collect();
+    assert!(found.len() <= 1, "{id} was reported {} times", found.len());
+    found.first().map(|check| check.outcome)
+}
+
+fn failing(checks: &[Check]) -> Vec<&'static str> {
+    checks.iter().filter(|check| check.outcome == Outcome::Fail).map(|check| check.id).collect()
 }
