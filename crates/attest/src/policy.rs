@@ -12,7 +12,7 @@ use crate::{
 };
 
 const PRODUCTION: &str = include_str!("../../../attestation/policy.toml");
-const SIMULATED: &str = include_str!("../../../attestation/simulated.toml");
+pub(crate) const SIMULATED: &str = include_str!("../../../attestation/simulated.toml");
 
 /// The rules an appraisal follows.
 #[derive(Debug, Clone)]
@@ -45,6 +45,13 @@ impl Policy {
     #[must_use]
     pub fn dangerous(self) -> DangerousPolicy {
         DangerousPolicy(self)
+    }
+
+    /// A policy whose rules for simulated nodes are these.
+    #[cfg(test)]
+    pub(crate) fn simulated_by(toml: &str) -> Self {
+        let rules = toml::from_str(toml).expect("a test's own rules");
+        Self { simulated: Some(rules), ..Self::production() }
     }
 
     /// The rules for a report of this platform.

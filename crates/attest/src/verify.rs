@@ -19,6 +19,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 pub use check::{ALL_CHECKS, Check, CheckId, Outcome};
+pub use snp_certificates::SnpCollateral;
 
 use check::{Checks, REPORT_FORMAT};
 
@@ -194,8 +195,12 @@ pub struct Attested {
 /// The parts of an appraisal, for samples of other projects, which are no reports of ours.
 #[cfg(test)]
 pub(crate) mod tests_only {
-    use super::{Challenge, Check, Checks, gpu, tdx};
-    use crate::{policy::Rules, report::Report};
+    use super::{Challenge, Check, Checks, gpu, snp, tdx};
+    use crate::{
+        policy::{Rules, SnpRules},
+        report::Report,
+        roots::AmdRoot,
+    };
 
     pub(crate) fn tdx(
         report: &Report,
@@ -204,6 +209,18 @@ pub(crate) mod tests_only {
     ) -> (Option<[u8; 64]>, Vec<Check>) {
         let mut checks = Checks::default();
         (tdx::quote(report, challenge, rules, &mut checks), checks.0)
+    }
+
+    /// A report and its collateral, under these roots.
+    pub(crate) fn snp(
+        (report, collateral): (&[u8], &[u8]),
+        roots: &[AmdRoot],
+        challenge: &Challenge,
+        rules: &SnpRules,
+    ) -> (Option<[u8; 64]>, Vec<Check>) {
+        let mut checks = Checks::default();
+        let evidence = snp::Evidence { report, collateral, roots };
+        (evidence.appraise(challenge, rules, &mut checks), checks.0)
     }
 
     pub(crate) fn gpu(report: &Report, challenge: &Challenge, rules: &Rules) -> Vec<Check> {

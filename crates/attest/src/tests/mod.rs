@@ -1,6 +1,9 @@
 //! Proof against fixtures, most of them published by others.
 
 mod gpu;
+mod live;
+#[cfg(feature = "simulator")]
+mod matrix;
 #[cfg(feature = "simulator")]
 mod simulated;
 mod snp;

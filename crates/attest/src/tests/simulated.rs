@@ -13,13 +13,13 @@ use crate::{
     verify::{Appraisal, Challenge, Verdict, appraise, verify},
 };
 
-const NOW: u64 = 1_800_000_000;
+pub(super) const NOW: u64 = 1_800_000_000;
 
-fn nonce() -> Nonce {
+pub(super) fn nonce() -> Nonce {
     Nonce::new([7; 32]).unwrap()
 }
 
-fn report(mut guest: Simulator) -> Report {
+pub(super) fn report(mut guest: Simulator) -> Report {
     let signer = SigningKey::from_bytes(&[5; 32]);
     let keyset = Keyset::new(&KeysetBody {
         x25519: "11".repeat(32),
@@ -53,11 +53,11 @@ fn report(mut guest: Simulator) -> Report {
     }
 }
 
-fn demo() -> Policy {
+pub(super) fn demo() -> Policy {
     Policy::production().dangerous().accept_simulated()
 }
 
-fn judge(report: &Report, policy: &Policy) -> Appraisal {
+pub(super) fn judge(report: &Report, policy: &Policy) -> Appraisal {
     verify(report, policy, &Challenge { nonce: nonce(), now_secs: NOW })
 }
 

@@ -51,25 +51,21 @@ fn published_quotes_verify_at_their_times_and_at_no_other() {
     }
 }
 
+/// Its firmware is below every level that Intel still lists; the simulator has one that is listed as
+/// out of date.
 #[test]
-fn an_outdated_platform_is_refused_by_status() {
-    let at = 1_750_000_000;
-    let times = (0..3000).map(|day| at - 1500 * 86_400 + day * 86_400);
-    let accepted = times.filter(|now| appraise("outdated", *now, OPEN).0.is_some());
-    let mut seen = 0;
-    for now in accepted {
-        seen += 1;
-        let (_, checks) = appraise("outdated", now, OPEN);
-        assert_eq!(outcome(&checks, "tdx.tcb_status"), Some(Outcome::Fail), "{checks:?}");
+fn the_outdated_platform_is_refused_at_any_time() {
+    for day in (0..2500).step_by(25) {
+        let (report_data, checks) = appraise("outdated", 1_650_000_000 + day * 86_400, OPEN);
+        assert_eq!(report_data, None);
+        assert_eq!(failing(&checks), ["tdx.quote"]);
     }
-    println!("the outdated sample's signatures hold on {seen} days");
 }
 
 #[test]
 fn an_enclave_is_not_a_guest() {
-    let times = (0..1200).map(|day| 1_700_000_000 + day * 86_400);
-    for now in times.step_by(10) {
-        let (report_data, checks) = appraise("sgx", now, OPEN);
+    for day in (0..1200).step_by(20) {
+        let (report_data, checks) = appraise("sgx", 1_700_000_000 + day * 86_400, OPEN);
         assert_eq!(report_data, None);
         assert_eq!(failing(&checks), ["tdx.quote"]);
     }

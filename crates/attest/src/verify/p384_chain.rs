@@ -50,6 +50,9 @@ impl Leaf {
 }
 
 fn load(pem: &[u8]) -> Result<Vec<Certificate>, ChainError> {
+    // Drivers hand out the text with the rest of their buffer.
+    let text = pem.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let pem = &pem[..text];
     Certificate::load_pem_chain(pem).map_err(ChainError::Pem)
 }
 

@@ -91,7 +91,8 @@ impl Evidence<'_> {
             .then(|| AttestationReport::from_bytes(self.report).ok())
             .flatten()
             // Signatures are checked over what was read: nothing may have been left out.
-            .filter(|report| report.to_bytes().is_ok_and(|bytes| bytes == self.report));
+            .filter(|report| report.to_bytes().is_ok_and(|bytes| bytes == self.report))
+            .filter(|report| is_padded(report.signature.r()) && is_padded(report.signature.s()));
         let Some(report) = report else {
             checks.fail(SNP_REPORT, "not a report of this form");
             return None;
@@ -101,6 +102,11 @@ impl Evidence<'_> {
         checks.expect(SNP_REPORT, report.version >= min, detail);
         Some(report)
     }
+}
+
+/// A number of 48 bytes in a field of 72, little-endian; the crate does not look at the rest.
+fn is_padded(scalar: &[u8; 72]) -> bool {
+    scalar.iter().skip(48).all(|byte| *byte == 0)
 }
 
 /// Which processors a report says it is of. Version 2 does not say.

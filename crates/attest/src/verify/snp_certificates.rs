@@ -36,10 +36,11 @@ const FMC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3
 
 /// What a node sends beside its report, as JSON: base64 of DER.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SnpCollateral {
-    pub(crate) vcek: Vec<u8>,
+pub struct SnpCollateral {
+    /// The chip's certificate.
+    pub vcek: Vec<u8>,
     /// AMD's revocation list of this generation of processors.
-    pub(crate) crl: Option<Vec<u8>>,
+    pub crl: Option<Vec<u8>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -60,8 +61,9 @@ impl SnpCollateral {
         })
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "nodes get theirs from a file"))]
-    pub(crate) fn to_json(&self) -> Vec<u8> {
+    /// The JSON that travels.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
         let wire = Wire { vcek: base64(&self.vcek), crl: self.crl.as_deref().map(base64) };
         serde_json::to_vec(&wire).expect("strings always serialise")
     }
