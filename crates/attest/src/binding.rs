@@ -134,12 +134,22 @@ impl Keyset {
         sha256(&self.json)
     }
 
-    /// Proves that whoever published this keyset holds its Ed25519 key: `sign` makes that key's
+    /// Proves that whoever publishes this keyset holds its Ed25519 key: `sign` makes that key's
     /// signature over the message it is given.
     #[must_use]
-    pub fn prove_possession(&self, sign: impl FnOnce(&[u8]) -> [u8; 64]) -> [u8; 64] {
-        sign(&possession_message(&self.json))
+    pub fn prove_possession(self, sign: impl FnOnce(&[u8]) -> [u8; 64]) -> SignedKeyset {
+        let possession = sign(&possession_message(&self.json));
+        SignedKeyset { keyset: self, possession }
     }
+}
+
+/// A keyset, and the proof that its publisher holds its keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedKeyset {
+    /// What is signed.
+    pub keyset: Keyset,
+    /// By the keyset's own Ed25519 key.
+    pub possession: [u8; 64],
 }
 
 /// Whether `signature` proves possession of `signing_key`, for a keyset of these JSON bytes. Strict:

@@ -1,12 +1,13 @@
 //! What a node's evidence binds, who stands behind it, and how a stranger checks it.
 //!
 //! [`binding`] is the one place where keys, model and nonce become bytes that a quote signs.
-//! [`Platform`] finds the trusted execution environment. A [`Report`] is what travels;
-//! [`verify`](mod@verify) judges it by a [`Policy`].
+//! [`Platform`] finds the trusted execution environment and [`evidence`] asks it to sign. A [`Report`]
+//! is what travels; [`verify`](mod@verify) judges it by a [`Policy`].
 
 pub mod binding;
 mod encoding;
 pub mod event_log;
+pub mod evidence;
 pub mod gpu_evidence;
 mod platform;
 mod policy;

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// A file of `tests/fixtures/attestation`.
-fn fixture(name: &str) -> Vec<u8> {
+pub(crate) fn fixture(name: &str) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("../../tests/fixtures/attestation")
         .join(name);

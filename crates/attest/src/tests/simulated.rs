@@ -44,7 +44,7 @@ pub(super) fn report(mut guest: Simulator) -> Report {
         platform: Platform::Simulated,
         nonce: nonce(),
         keyset: keyset.as_bytes().to_vec(),
-        possession: keyset.prove_possession(|message| signer.sign(message).to_bytes()),
+        possession: keyset.prove_possession(|message| signer.sign(message).to_bytes()).possession,
         model_manifest,
         device_evidence: Vec::new(),
         event_log: log.to_json(),
