@@ -2,6 +2,7 @@
 //! written out by hand, so that every field can be broken.
 
 mod exchange;
+pub mod golden;
 
 use std::{
     future::Future,

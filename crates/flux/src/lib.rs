@@ -1,1 +1,35 @@
 //! FLUX.1 text-to-image on candle tensors: encoders, transformer, sampler, autoencoder.
+//!
+//! [`Pipeline::load`] reads a model directory in diffusers' or in Black Forest Labs' layout; [`Pipeline::demo`] makes a
+//! small model of the same architecture in memory. [`Pipeline::generate`] makes pictures that are,
+//! in f32, those of diffusers' `FluxPipeline` for the same model, prompt, size, steps and seed;
+//! [`Pipeline::stages`] shows what lies between, for tests that compare the two.
+//!
+//! What a prompt becomes is wiped where this crate owns the memory (token ids, text states, latents,
+//! the picture); intermediate activations are candle's and are freed without being wiped.
+
+mod autoencoder;
+mod checkpoint;
+mod config;
+mod demo;
+mod error;
+mod latents;
+mod layers;
+mod manifest;
+mod model;
+mod noise;
+mod ops;
+mod pipeline;
+mod sampler;
+mod stages;
+mod text;
+mod transformer;
+
+pub use checkpoint::LoadProgress;
+pub use error::Error;
+pub use manifest::{FileDigest, Manifest, ManifestError, ManifestFile, NotADigest, Pins};
+pub use model::LoadOptions;
+pub use pipeline::{Generated, Job, Picture, Pipeline, Progress, PromptTokens, Timings};
+pub use stages::{StageInputs, Stages};
+
+use error::Result;

@@ -9,8 +9,8 @@ mod bench;
 
 use protocol::Size;
 
-const WARM_UP: usize = 200;
-const REQUESTS: usize = 1000;
+const WARM_UP: usize = 1000;
+const REQUESTS: usize = 4000;
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
-use flux::{LoadOptions, Pipeline};
+use flux::{LoadOptions, Pins, Pipeline};
 use node::Offering;
 
 use crate::args::ModelArgs;
@@ -23,7 +23,7 @@ pub(crate) fn load(args: &ModelArgs) -> anyhow::Result<Pipeline> {
     if args.model == DEMO {
         return Pipeline::demo(&device).context("the demo model could not be made");
     }
-    let options = LoadOptions { device, dtype };
+    let options = LoadOptions { device, dtype, pins: Pins::None };
     Pipeline::load(Path::new(&args.model), options)
         .with_context(|| format!("{} could not be loaded", args.model))
 }

@@ -1,5 +1,6 @@
-"""A node with the demo model on loopback, for as long as the tests run."""
+"""Nodes with the demo model on loopback, for as long as the tests run."""
 
+import contextlib
 import os
 import subprocess
 import time
@@ -11,21 +12,31 @@ MODEL = "obscura/demo"
 NATIVE_SIZE = (256, 256)
 
 
-@pytest.fixture(scope="session")
-def node():
-    """The node's URL. It asks for no credentials: it listens on loopback alone."""
+@contextlib.contextmanager
+def serve(cwd=None):
+    """A node: its process and its URL. It asks for no credentials, as it listens on loopback."""
     command = [
         os.environ["OBSCURA_BIN"], "serve", "--model", "demo", "--tee", "simulated",
         "--device", "cpu", "--listen", "127.0.0.1:0", "--allow-plaintext",
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=cwd)
     try:
         url = process.stdout.readline().split()[-1]
         deadline = time.monotonic() + 60
         while httpx.get(f"{url}/readyz").status_code != 200:
             assert time.monotonic() < deadline, "the node did not become ready"
             time.sleep(0.1)
-        yield url
+        yield process, url
     finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="session")
+def node():
+    """One node for every test that does not stop it."""
+    with serve() as (process, url):
+        yield url
         process.terminate()
         assert process.wait(timeout=40) == 0, "SIGTERM must end the node cleanly"

@@ -1,0 +1,12 @@
+//! A model directory: what is in it, read once, hashed as it is read.
+
+mod bfl;
+mod directory;
+mod layout;
+mod safetensors;
+mod weights;
+
+pub use directory::LoadProgress;
+pub(crate) use directory::{Directory, Pace, Shards};
+pub(crate) use layout::{Layout, Part};
+pub(crate) use weights::{Scope, TensorSource, Weights};

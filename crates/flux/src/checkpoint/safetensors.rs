@@ -1,0 +1,236 @@
+//! Reads one `.safetensors` file front to back: every byte is hashed, every tensor handed on.
+//!
+//! Format: header length (u64, little-endian), header (JSON: name → dtype, shape, offsets), then the
+//! tensors' bytes without gaps. The header is bounded before it is believed, and the offsets must
+//! tile the rest of the file exactly, so nothing in it escapes hash or model.
+//!
+//! Files are read, not mapped: a mapped file can change between hash and use, and the disk belongs
+//! to whoever runs the machine.
+
+use std::{collections::HashMap, io::Read, path::Path};
+
+use candle_core::{DType, Device, Tensor};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::{Error, Result};
+
+/// No honest header is longer: FLUX's largest has 1 MB, the format's own bound is this.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+
+/// Reads a whole file of `file_bytes` bytes, giving each tensor to `sink` on the CPU, in its own
+/// dtype, and returns the SHA-256 of all bytes.
+///
+/// # Errors
+/// Where the file is not exactly what its header describes, or where `sink` refuses.
+pub(super) fn read(
+    path: &Path,
+    mut file: impl Read,
+    file_bytes: u64,
+    sink: &mut dyn FnMut(String, Tensor) -> Result<()>,
+) -> Result<[u8; 32]> {
+    let mut source = Source { path, file: &mut file, hash: Sha256::new() };
+    let header = read_header(&mut source, file_bytes)?;
+    for entry in plan(path, header, file_bytes)? {
+        let bytes = source.take(entry.bytes)?;
+        sink(
+            entry.name,
+            Tensor::from_raw_buffer(&bytes, entry.dtype, &entry.shape, &Device::Cpu)?,
+        )?;
+    }
+    Ok(source.hash.finalize().into())
+}
+
+/// One tensor of the header.
+#[derive(Deserialize)]
+struct HeaderEntry {
+    dtype: String,
+    shape: Vec<usize>,
+    data_offsets: [u64; 2],
+}
+
+struct Header {
+    entries: HashMap<String, HeaderEntry>,
+    /// Where the tensors' bytes begin.
+    data_start: u64,
+}
+
+/// One tensor, in the order of the file.
+struct Planned {
+    name: String,
+    dtype: DType,
+    shape: Vec<usize>,
+    bytes: usize,
+}
+
+fn read_header(source: &mut Source<'_>, file_bytes: u64) -> Result<Header> {
+    let path = source.path;
+    if file_bytes < 8 {
+        let path = path.to_owned();
+        return Err(Error::FileLength { path, expected_bytes: 8, found_bytes: file_bytes });
+    }
+    let mut length = [0; 8];
+    length.copy_from_slice(&source.take(8)?);
+    let header_bytes = u64::from_le_bytes(length);
+    let limit_bytes = MAX_HEADER_BYTES.min(file_bytes - 8);
+    if header_bytes > limit_bytes {
+        return Err(Error::HeaderLength { path: path.to_owned(), header_bytes, limit_bytes });
+    }
+    let json = source.take(header_bytes as usize)?;
+    let mut values: HashMap<String, serde_json::Value> = parse(path, &json)?;
+    values.remove("__metadata__");
+    let entries = values
+        .into_iter()
+        .map(|(name, value)| {
+            let entry = serde_json::from_value(value)
+                .map_err(|source| Error::Json { path: path.to_owned(), source })?;
+            Ok((name, entry))
+        })
+        .collect::<Result<_>>()?;
+    Ok(Header { entries, data_start: 8 + header_bytes })
+}
+
+/// Orders the tensors by offset and checks that they fill the file without gap or overlap.
+fn plan(path: &Path, header: Header, file_bytes: u64) -> Result<Vec<Planned>> {
+    let mut entries: Vec<(String, HeaderEntry)> = header.entries.into_iter().collect();
+    // Empty tensors share their offset with the next one; they come first.
+    entries.sort_by_key(|(_, entry)| entry.data_offsets);
+    let mut end = 0;
+    let mut planned = Vec::with_capacity(entries.len());
+    for (name, entry) in entries {
+        let dtype = match entry.dtype.as_str() {
+            "F32" => DType::F32,
+            "F16" => DType::F16,
+            "BF16" => DType::BF16,
+            _ => {
+                let (path, dtype) = (path.to_owned(), entry.dtype);
+                return Err(Error::TensorDtype { path, name, dtype });
+            }
+        };
+        let bytes = entry
+            .shape
+            .iter()
+            .try_fold(dtype.size_in_bytes() as u64, |size, &dim| size.checked_mul(dim as u64));
+        let [from, to] = entry.data_offsets;
+        if from != end || to.checked_sub(from) != bytes || bytes.is_none() {
+            return Err(Error::TensorOffsets { path: path.to_owned(), name });
+        }
+        end = to;
+        let bytes = (to - from) as usize;
+        planned.push(Planned { name, dtype, shape: entry.shape, bytes });
+    }
+    let expected_bytes = header.data_start.saturating_add(end);
+    if expected_bytes != file_bytes {
+        let path = path.to_owned();
+        return Err(Error::FileLength { path, expected_bytes, found_bytes: file_bytes });
+    }
+    Ok(planned)
+}
+
+/// A file whose bytes are hashed as they pass.
+struct Source<'a> {
+    path: &'a Path,
+    file: &'a mut dyn Read,
+    hash: Sha256,
+}
+
+impl Source<'_> {
+    /// The next `bytes` bytes; the caller has checked that the file claims to have as many.
+    fn take(&mut self, bytes: usize) -> Result<Vec<u8>> {
+        let mut buffer = vec![0; bytes];
+        self.file
+            .read_exact(&mut buffer)
+            .map_err(|source| Error::Read { path: self.path.to_owned(), source })?;
+        self.hash.update(&buffer);
+        Ok(buffer)
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(path: &Path, json: &[u8]) -> Result<T> {
+    serde_json::from_slice(json).map_err(|source| Error::Json { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of(header: &str, data: &[u8]) -> Vec<u8> {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(header.as_bytes());
+        bytes.extend_from_slice(data);
+        bytes
+    }
+
+    type Tensors = Vec<(String, Tensor)>;
+
+    fn read_bytes(bytes: &[u8]) -> Result<(Tensors, [u8; 32])> {
+        let mut tensors = Vec::new();
+        let digest = read(Path::new("x.safetensors"), bytes, bytes.len() as u64, &mut |n, t| {
+            tensors.push((n, t));
+            Ok(())
+        })?;
+        Ok((tensors, digest))
+    }
+
+    const TWO: &str = r#"{"__metadata__":{"format":"pt"},
+        "b":{"dtype":"F32","shape":[2],"data_offsets":[2,10]},
+        "a":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}"#;
+
+    #[test]
+    fn reads_and_hashes_every_byte() {
+        let bytes = bytes_of(TWO, &[0x80, 0x3f, 0, 0, 0, 0x40, 0, 0, 0x40, 0x40]);
+        let (tensors, digest) = read_bytes(&bytes).unwrap();
+        assert_eq!(digest, <[u8; 32]>::from(Sha256::digest(&bytes)));
+        assert_eq!(tensors[0].0, "a");
+        assert_eq!(tensors[0].1.dtype(), DType::BF16);
+        assert_eq!(tensors[1].1.to_vec1::<f32>().unwrap(), [2.0, 3.0]);
+    }
+
+    #[test]
+    fn refuses_truncated_files() {
+        let bytes = bytes_of(TWO, &[0; 10]);
+        for length in [0, 7, 8, 40, bytes.len() - 1] {
+            let error = read_bytes(&bytes[..length]).unwrap_err();
+            let named = matches!(error, Error::FileLength { .. } | Error::HeaderLength { .. });
+            assert!(named, "{length}: {error}");
+        }
+        let longer = [bytes, vec![0]].concat();
+        assert!(matches!(read_bytes(&longer), Err(Error::FileLength { .. })));
+    }
+
+    #[test]
+    fn does_not_believe_an_absurd_header_length() {
+        let mut bytes = bytes_of("{}", &[]);
+        bytes[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        let error = read_bytes(&bytes).unwrap_err();
+        assert!(matches!(
+            error,
+            Error::HeaderLength { header_bytes: u64::MAX, limit_bytes: 2, .. }
+        ));
+    }
+
+    #[test]
+    fn refuses_offsets_that_do_not_tile_the_file() {
+        let entry = |shape: &str, from: u64, to: u64| {
+            format!(r#"{{"dtype":"F32","shape":{shape},"data_offsets":[{from},{to}]}}"#)
+        };
+        let headers = [
+            format!(r#"{{"a":{}}}"#, entry("[2]", 4, 12)), // gap
+            format!(r#"{{"a":{},"b":{}}}"#, entry("[2]", 0, 8), entry("[2]", 4, 12)), // overlap
+            format!(r#"{{"a":{}}}"#, entry("[3]", 0, 8)),  // shape and length differ
+            format!(r#"{{"a":{}}}"#, entry("[2]", 8, 0)),  // backwards
+            format!(r#"{{"a":{}}}"#, entry("[4611686018427387905]", 0, 4)), // overflow
+        ];
+        for header in headers {
+            let error = read_bytes(&bytes_of(&header, &[0; 12])).unwrap_err();
+            assert!(matches!(error, Error::TensorOffsets { .. }), "{header}: {error}");
+        }
+    }
+
+    #[test]
+    fn refuses_dtypes_that_no_part_uses() {
+        let header = r#"{"a":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}}"#;
+        let error = read_bytes(&bytes_of(header, &[0; 8])).unwrap_err();
+        assert!(matches!(error, Error::TensorDtype { dtype, .. } if dtype == "I64"));
+    }
+}

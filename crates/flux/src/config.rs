@@ -1,0 +1,389 @@
+//! The `config.json` of every component, as diffusers and transformers write them.
+//!
+//! Fields that change the computation are read; of those that this crate fixes (activation names,
+//! for instance) the one supported value is asserted by [`check`].
+
+use serde::Deserialize;
+
+use crate::{Error, Result, ops::Activation};
+
+/// `model_index.json`: which pipeline the directory is for.
+#[derive(Deserialize)]
+pub(crate) struct ModelIndex {
+    #[serde(rename = "_class_name")]
+    class_name: String,
+}
+
+impl ModelIndex {
+    pub(crate) fn check(self) -> Result<()> {
+        if self.class_name == "FluxPipeline" {
+            return Ok(());
+        }
+        let (component, field) = ("model_index.json", "_class_name");
+        Err(Error::Unsupported { component, field, value: self.class_name })
+    }
+}
+
+/// `transformer/config.json` (`FluxTransformer2DModel`).
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct TransformerConfig {
+    /// Channels of a packed latent token: 4 × the autoencoder's latent channels.
+    pub(crate) in_channels: usize,
+    /// Channels of a predicted token, where they differ from `in_channels`.
+    #[serde(default)]
+    pub(crate) out_channels: Option<usize>,
+    /// Side of the patch that `proj_out` predicts; 1, since latents come packed.
+    #[serde(default = "one")]
+    pub(crate) patch_size: usize,
+    /// Double-stream blocks.
+    pub(crate) num_layers: usize,
+    /// Single-stream blocks.
+    pub(crate) num_single_layers: usize,
+    /// Width of one attention head.
+    pub(crate) attention_head_dim: usize,
+    /// Attention heads.
+    pub(crate) num_attention_heads: usize,
+    /// Width of the T5 states.
+    pub(crate) joint_attention_dim: usize,
+    /// Width of CLIP's pooled vector.
+    pub(crate) pooled_projection_dim: usize,
+    /// Whether a guidance scale is embedded (FLUX.1-dev) or not (FLUX.1-schnell).
+    #[serde(default)]
+    pub(crate) guidance_embeds: bool,
+    /// How a head's width is divided among the rotary axes (text, row, column).
+    #[serde(default = "flux_axes")]
+    pub(crate) axes_dims_rope: [usize; 3],
+}
+
+impl TransformerConfig {
+    /// Width of the residual stream.
+    pub(crate) fn width(&self) -> usize {
+        self.num_attention_heads * self.attention_head_dim
+    }
+
+    /// Width of the feed-forward layers.
+    pub(crate) fn mlp_width(&self) -> usize {
+        4 * self.width()
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        let component = "transformer";
+        check(component, "patch_size", &self.patch_size, self.patch_size == 1)?;
+        let out_channels = self.out_channels.unwrap_or(self.in_channels);
+        check(component, "out_channels", &out_channels, out_channels == self.in_channels)?;
+        check(component, "in_channels", &self.in_channels, self.in_channels.is_multiple_of(4))?;
+        let axes = self.axes_dims_rope;
+        let fits = axes.iter().sum::<usize>() == self.attention_head_dim
+            && axes.iter().all(|dim| dim.is_multiple_of(2));
+        check(component, "axes_dims_rope", &format_args!("{axes:?}"), fits)
+    }
+}
+
+/// `vae/config.json` (`AutoencoderKL`); only the decoder's half matters here.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct AutoEncoderConfig {
+    /// Channels of the latents.
+    pub(crate) latent_channels: usize,
+    /// Channels of the picture.
+    #[serde(default = "three")]
+    pub(crate) out_channels: usize,
+    /// Channels at each resolution, from the picture's to the latents'.
+    pub(crate) block_out_channels: Vec<usize>,
+    /// Residual blocks at each resolution (the decoder has one more).
+    pub(crate) layers_per_block: usize,
+    /// Groups of every group normalisation.
+    #[serde(default = "thirty_two")]
+    pub(crate) norm_num_groups: usize,
+    /// Latents are divided by this before they are decoded …
+    pub(crate) scaling_factor: f64,
+    /// … and then moved by this.
+    pub(crate) shift_factor: f64,
+    /// Side of the pictures it was trained on, in pixels.
+    #[serde(default)]
+    pub(crate) sample_size: Option<usize>,
+    #[serde(default = "yes")]
+    pub(crate) mid_block_add_attention: bool,
+    #[serde(default = "yes")]
+    pub(crate) use_post_quant_conv: bool,
+    #[serde(default = "silu")]
+    pub(crate) act_fn: String,
+}
+
+impl AutoEncoderConfig {
+    /// How many times smaller than the picture the latents are, each way.
+    pub(crate) fn downscale(&self) -> usize {
+        1 << self.block_out_channels.len().saturating_sub(1)
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        let component = "vae";
+        check(component, "out_channels", &self.out_channels, self.out_channels == 3)?;
+        check(component, "act_fn", &self.act_fn, self.act_fn == "silu")?;
+        let attends = self.mid_block_add_attention;
+        check(component, "mid_block_add_attention", &attends, attends)?;
+        // Sizes are multiples of 16 px: up to three halvings, then packing 2×2.
+        let blocks = &self.block_out_channels;
+        let fits = (1..=4).contains(&blocks.len());
+        check(component, "block_out_channels", &format_args!("{blocks:?}"), fits)?;
+        let groups = self.norm_num_groups;
+        let divides = groups > 0 && blocks.iter().all(|channels| channels.is_multiple_of(groups));
+        check(component, "norm_num_groups", &groups, divides)
+    }
+}
+
+/// `text_encoder/config.json` (`CLIPTextModel`).
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ClipConfig {
+    /// Tokens in the vocabulary.
+    pub(crate) vocab_size: usize,
+    /// Width of the residual stream and of the pooled vector.
+    pub(crate) hidden_size: usize,
+    /// Width of the feed-forward layers.
+    pub(crate) intermediate_size: usize,
+    /// Layers.
+    pub(crate) num_hidden_layers: usize,
+    /// Attention heads.
+    pub(crate) num_attention_heads: usize,
+    /// Tokens of a padded prompt.
+    #[serde(default = "clip_positions")]
+    pub(crate) max_position_embeddings: usize,
+    #[serde(default = "clip_eps")]
+    pub(crate) layer_norm_eps: f64,
+    /// The token whose state is pooled. 2 is a historical mistake that stands for "the highest id".
+    #[serde(default = "clip_eos")]
+    pub(crate) eos_token_id: u32,
+    #[serde(default = "quick_gelu")]
+    pub(crate) hidden_act: String,
+}
+
+impl ClipConfig {
+    pub(crate) fn activation(&self) -> Result<Activation> {
+        let (component, value) = ("text_encoder", self.hidden_act.clone());
+        match self.hidden_act.as_str() {
+            "quick_gelu" => Ok(Activation::QuickGelu),
+            "gelu" => Ok(Activation::GeluErf),
+            _ => Err(Error::Unsupported { component, field: "hidden_act", value }),
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        let component = "text_encoder";
+        self.activation()?;
+        let heads = self.num_attention_heads;
+        let divides = heads > 0 && self.hidden_size.is_multiple_of(heads);
+        check(component, "num_attention_heads", &heads, divides)
+    }
+}
+
+/// `text_encoder_2/config.json` (`T5EncoderModel`, version 1.1).
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct T5Config {
+    /// Tokens in the vocabulary.
+    pub(crate) vocab_size: usize,
+    /// Width of the residual stream and of the states.
+    pub(crate) d_model: usize,
+    /// Width of one attention head.
+    pub(crate) d_kv: usize,
+    /// Width of the feed-forward layers.
+    pub(crate) d_ff: usize,
+    /// Layers.
+    pub(crate) num_layers: usize,
+    /// Attention heads.
+    pub(crate) num_heads: usize,
+    /// Buckets that distances between tokens fall into.
+    #[serde(default = "thirty_two")]
+    pub(crate) relative_attention_num_buckets: usize,
+    /// From this distance on, all fall into the last bucket.
+    #[serde(default = "t5_max_distance")]
+    pub(crate) relative_attention_max_distance: usize,
+    #[serde(default = "t5_eps")]
+    pub(crate) layer_norm_epsilon: f64,
+    #[serde(default = "relu")]
+    pub(crate) feed_forward_proj: String,
+}
+
+/// T5's feed-forward layers: version 1.1 gates, version 1.0 does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum T5FeedForward {
+    GatedGelu,
+    Relu,
+}
+
+impl T5Config {
+    pub(crate) fn feed_forward(&self) -> Result<T5FeedForward> {
+        let (component, value) = ("text_encoder_2", self.feed_forward_proj.clone());
+        match self.feed_forward_proj.as_str() {
+            "gated-gelu" => Ok(T5FeedForward::GatedGelu),
+            "relu" => Ok(T5FeedForward::Relu),
+            _ => Err(Error::Unsupported { component, field: "feed_forward_proj", value }),
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        let component = "text_encoder_2";
+        self.feed_forward()?;
+        let buckets = self.relative_attention_num_buckets;
+        // Half the buckets are for each direction, half of those for exact distances.
+        let divides = buckets >= 4 && buckets.is_multiple_of(4);
+        check(component, "relative_attention_num_buckets", &buckets, divides)
+    }
+}
+
+/// `scheduler/scheduler_config.json` (`FlowMatchEulerDiscreteScheduler`).
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct SchedulerConfig {
+    /// What a σ of 1 is called as a time step.
+    #[serde(default = "thousand")]
+    pub(crate) num_train_timesteps: usize,
+    /// Static shift of the σs; 1 leaves them as they are (FLUX.1-schnell).
+    #[serde(default = "unit")]
+    pub(crate) shift: f64,
+    /// Whether the shift depends on the number of image tokens (FLUX.1-dev).
+    #[serde(default)]
+    pub(crate) use_dynamic_shifting: bool,
+    /// Dynamic shift at `base_image_seq_len` tokens.
+    #[serde(default = "base_shift")]
+    pub(crate) base_shift: f64,
+    /// Dynamic shift at `max_image_seq_len` tokens.
+    #[serde(default = "max_shift")]
+    pub(crate) max_shift: f64,
+    /// See `base_shift`.
+    #[serde(default = "base_image_seq_len")]
+    pub(crate) base_image_seq_len: usize,
+    /// See `max_shift`.
+    #[serde(default = "max_image_seq_len")]
+    pub(crate) max_image_seq_len: usize,
+    #[serde(default)]
+    pub(crate) shift_terminal: Option<f64>,
+    #[serde(default)]
+    pub(crate) invert_sigmas: bool,
+    #[serde(default)]
+    pub(crate) use_karras_sigmas: Option<bool>,
+    #[serde(default)]
+    pub(crate) use_exponential_sigmas: Option<bool>,
+    #[serde(default)]
+    pub(crate) use_beta_sigmas: Option<bool>,
+    #[serde(default)]
+    pub(crate) stochastic_sampling: Option<bool>,
+    #[serde(default)]
+    pub(crate) use_flow_sigmas: Option<bool>,
+    #[serde(default = "exponential")]
+    pub(crate) time_shift_type: String,
+}
+
+impl SchedulerConfig {
+    pub(crate) fn check(&self) -> Result<()> {
+        let unsupported = [
+            ("invert_sigmas", self.invert_sigmas),
+            ("shift_terminal", self.shift_terminal.is_some_and(|sigma| sigma != 0.0)),
+            ("use_karras_sigmas", self.use_karras_sigmas == Some(true)),
+            ("use_exponential_sigmas", self.use_exponential_sigmas == Some(true)),
+            ("use_beta_sigmas", self.use_beta_sigmas == Some(true)),
+            ("stochastic_sampling", self.stochastic_sampling == Some(true)),
+            ("use_flow_sigmas", self.use_flow_sigmas == Some(true)),
+        ];
+        for (field, is_set) in unsupported {
+            check("scheduler", field, &is_set, !is_set)?;
+        }
+        let kind = &self.time_shift_type;
+        check("scheduler", "time_shift_type", kind, kind == "exponential")?;
+        let (base, max) = (self.base_image_seq_len, self.max_image_seq_len);
+        check("scheduler", "max_image_seq_len", &max, max > base)
+    }
+}
+
+/// Refuses a configuration value that this crate does not implement.
+fn check(
+    component: &'static str,
+    field: &'static str,
+    value: &dyn std::fmt::Display,
+    is_supported: bool,
+) -> Result<()> {
+    if is_supported {
+        Ok(())
+    } else {
+        Err(Error::Unsupported { component, field, value: value.to_string() })
+    }
+}
+
+// What diffusers and transformers assume where a field is left out.
+
+fn one() -> usize {
+    1
+}
+
+fn three() -> usize {
+    3
+}
+
+fn thirty_two() -> usize {
+    32
+}
+
+fn thousand() -> usize {
+    1000
+}
+
+fn unit() -> f64 {
+    1.0
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn flux_axes() -> [usize; 3] {
+    [16, 56, 56]
+}
+
+fn silu() -> String {
+    "silu".to_owned()
+}
+
+fn quick_gelu() -> String {
+    "quick_gelu".to_owned()
+}
+
+fn relu() -> String {
+    "relu".to_owned()
+}
+
+fn exponential() -> String {
+    "exponential".to_owned()
+}
+
+fn clip_positions() -> usize {
+    77
+}
+
+fn clip_eps() -> f64 {
+    1e-5
+}
+
+fn clip_eos() -> u32 {
+    49407
+}
+
+fn t5_max_distance() -> usize {
+    128
+}
+
+fn t5_eps() -> f64 {
+    1e-6
+}
+
+fn base_shift() -> f64 {
+    0.5
+}
+
+fn max_shift() -> f64 {
+    1.15
+}
+
+fn base_image_seq_len() -> usize {
+    256
+}
+
+fn max_image_seq_len() -> usize {
+    4096
+}

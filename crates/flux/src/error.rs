@@ -1,0 +1,196 @@
+//! What can go wrong between a model directory and a picture.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::{FileDigest, ManifestError};
+
+/// Why a model did not load or a picture was not made. Never carries a prompt.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A JSON file does not parse, or lacks a field.
+    #[error("cannot parse {}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A tokenizer file does not parse.
+    #[error("cannot build a tokenizer from {}", path.display())]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: tokenizers::Error,
+    },
+    /// A tokenizer lacks a token that the encoder depends on.
+    #[error("{} has no token {token:?}", path.display())]
+    MissingToken {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// The token.
+        token: &'static str,
+    },
+    /// The tokenizer could not split a text.
+    #[error("the text cannot be tokenised")]
+    Tokenize,
+    /// An index names a file outside the model's own folder.
+    #[error("{} names a file outside its folder", path.display())]
+    StrayShard {
+        /// The index.
+        path: PathBuf,
+    },
+    /// Neither an index nor a single file of weights is there.
+    #[error("no safetensors weights in {}", path.display())]
+    NoWeights {
+        /// The component's folder.
+        path: PathBuf,
+    },
+    /// A weights file is shorter or longer than its header says.
+    #[error("{} has {found_bytes} bytes, its header describes {expected_bytes}", path.display())]
+    FileLength {
+        /// The file.
+        path: PathBuf,
+        /// What header and tensors add up to.
+        expected_bytes: u64,
+        /// What is there.
+        found_bytes: u64,
+    },
+    /// A weights file claims a header longer than the file, or than any honest one.
+    #[error("{} claims a header of {header_bytes} bytes, at most {limit_bytes} are believed", path.display())]
+    HeaderLength {
+        /// The file.
+        path: PathBuf,
+        /// What it claims.
+        header_bytes: u64,
+        /// What would be believed.
+        limit_bytes: u64,
+    },
+    /// A tensor's place in its file does not follow from its dtype, its shape and its neighbours.
+    #[error("{}: tensor {name} has impossible offsets", path.display())]
+    TensorOffsets {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor has a dtype that no part of FLUX uses.
+    #[error("{}: tensor {name} has dtype {dtype}, expected F32, F16 or BF16", path.display())]
+    TensorDtype {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The dtype.
+        dtype: String,
+    },
+    /// A file that is read whole is far longer than it should be.
+    #[error("{} has more than {limit_bytes} bytes", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// The most that is read.
+        limit_bytes: u64,
+    },
+    /// A file is needed that the manifest does not pin.
+    #[error("{} is not pinned by the manifest; `obscura models pin` writes one that pins all", path.display())]
+    NotPinned {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file is pinned that the model does not need: the manifest is another model's.
+    #[error("{} is pinned by the manifest but not part of the model", path.display())]
+    NotRead {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file has another length than the manifest says.
+    #[error("{}: expected {expected_bytes} bytes, found {found_bytes}", path.display())]
+    PinnedLength {
+        /// The file.
+        path: PathBuf,
+        /// What the manifest says.
+        expected_bytes: u64,
+        /// What is there.
+        found_bytes: u64,
+    },
+    /// A file has other bytes than the manifest says.
+    #[error("{}: expected SHA-256 {expected}, found {found}", path.display())]
+    PinnedDigest {
+        /// The file.
+        path: PathBuf,
+        /// What the manifest says.
+        expected: FileDigest,
+        /// What was read.
+        found: FileDigest,
+    },
+    /// The manifest cannot be used.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// Two files of one component hold the same tensor.
+    #[error("{component}: tensor {name} is there twice")]
+    DuplicateTensor {
+        /// The component's folder.
+        component: &'static str,
+        /// The tensor.
+        name: String,
+    },
+    /// The model needs a tensor that its files do not hold.
+    #[error("{component}: tensor {name} is missing")]
+    MissingTensor {
+        /// The component's folder.
+        component: &'static str,
+        /// The tensor.
+        name: String,
+    },
+    /// The files hold tensors that the model has no place for.
+    #[error("{component}: {} tensors too many, first {:?}", names.len(), names.first())]
+    SurplusTensors {
+        /// The component's folder.
+        component: &'static str,
+        /// The tensors, sorted.
+        names: Vec<String>,
+    },
+    /// A tensor's shape is not what the configuration asks for.
+    #[error("{component}: tensor {name} has shape {found:?}, expected {expected:?}")]
+    MisshapenTensor {
+        /// The component's folder.
+        component: &'static str,
+        /// The tensor.
+        name: String,
+        /// What the configuration asks for.
+        expected: Vec<usize>,
+        /// What the file holds.
+        found: Vec<usize>,
+    },
+    /// A configuration asks for something that is not FLUX.1 as this crate knows it.
+    #[error("{component}: {field} = {value} is not supported")]
+    Unsupported {
+        /// The component's folder.
+        component: &'static str,
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// A tensor operation failed.
+    #[error("tensor operation failed")]
+    Tensor(#[from] candle_core::Error),
+    /// The watcher asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// This crate's result.
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,77 @@
+//! Latents between noise, transformer and autoencoder: packed into tokens and back.
+
+use candle_core::{Device, Tensor};
+use protocol::{Seed, Size};
+
+use crate::{Result, noise};
+
+/// The latents of one picture: rows and columns of tokens, each 2×2 latent pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grid {
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    /// Channels of a latent pixel.
+    pub(crate) channels: usize,
+}
+
+impl Grid {
+    /// The grid of a picture that the autoencoder makes `downscale` times larger than its latents.
+    pub(crate) fn new(size: Size, downscale: usize, channels: usize) -> Self {
+        let tokens = |pixels: u32| pixels as usize / (2 * downscale);
+        Self { rows: tokens(size.height_px()), columns: tokens(size.width_px()), channels }
+    }
+
+    /// Tokens of the picture.
+    pub(crate) fn tokens(self) -> usize {
+        self.rows * self.columns
+    }
+
+    /// Noise of a seed as tokens (rows·columns, 4·channels), f32; drawn as (channels, h, w).
+    pub(crate) fn noise(self, seed: Seed, device: &Device) -> Result<Tensor> {
+        let Self { rows, columns, channels } = self;
+        let noise = noise::normal(seed, channels * 4 * self.tokens());
+        // (c, h, w) → (c, rows, 2, columns, 2) → (rows, columns, c, 2, 2) → (rows·columns, 4c)
+        let noise = Tensor::from_vec(noise, (channels, rows, 2, 2 * columns), &Device::Cpu)?
+            .reshape(&[channels, rows, 2, columns, 2][..])?
+            .permute([1, 3, 0, 2, 4])?
+            .reshape((rows * columns, 4 * channels))?;
+        Ok(noise.to_device(device)?)
+    }
+
+    /// Tokens (rows·columns, 4·channels) → latent pixels, channels last: (h, w, channels).
+    pub(crate) fn unpack(self, tokens: &Tensor) -> Result<Tensor> {
+        let Self { rows, columns, channels } = self;
+        // (rows·columns, 4c) → (rows, columns, c, 2, 2) → (rows, 2, columns, 2, c) → (h, w, c)
+        Ok(tokens
+            .reshape(&[rows, columns, channels, 2, 2][..])?
+            .permute([0, 3, 1, 4, 2])?
+            .reshape((2 * rows, 2 * columns, channels))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packing_and_unpacking_keep_every_pixel() {
+        let grid = Grid::new(Size::new(48, 32).unwrap(), 8, 3);
+        assert_eq!((grid.rows, grid.columns), (2, 3));
+        let seed = Seed::new(7);
+        let pixels = grid.unpack(&grid.noise(seed, &Device::Cpu).unwrap()).unwrap();
+        // (h, w, c) → (c, h, w), the order in which noise is drawn
+        let drawn = pixels.permute((2, 0, 1)).unwrap().flatten_all().unwrap();
+        assert_eq!(drawn.to_vec1::<f32>().unwrap(), noise::normal(seed, 3 * 4 * 6));
+    }
+
+    #[test]
+    fn a_token_holds_the_four_pixels_of_a_channel_side_by_side() {
+        let grid = Grid::new(Size::new(32, 16).unwrap(), 8, 2);
+        let seed = Seed::new(1);
+        let drawn = noise::normal(seed, 2 * 2 * 4);
+        let tokens = grid.noise(seed, &Device::Cpu).unwrap().to_vec2::<f32>().unwrap();
+        // Channel 1 of the second token: rows 0 and 1, columns 2 and 3.
+        let expected: Vec<f32> = [2, 3, 6, 7].iter().map(|i| drawn[8 + i]).collect();
+        assert_eq!(tokens[1][4..], expected);
+    }
+}

@@ -1,0 +1,242 @@
+//! All components of a FLUX.1 model, built from a directory or from memory.
+
+use std::path::Path;
+
+use candle_core::{DType, Device};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    Error, LoadProgress, Manifest, Pins, Result,
+    autoencoder::AutoEncoder,
+    checkpoint::{Directory, Layout, Pace, Part, Shards, Weights},
+    config::{AutoEncoderConfig, ClipConfig, SchedulerConfig, T5Config, TransformerConfig},
+    text::{Clip, ClipTokenizer, T5, T5Tokenizer},
+    transformer::Transformer,
+};
+
+/// Where a model is put.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// Where it computes.
+    pub device: Device,
+    /// What it computes in: F32 or BF16. (F16 overflows in T5.)
+    pub dtype: DType,
+    /// Which bytes it must be made of.
+    pub pins: Pins,
+}
+
+/// A model, ready to compute.
+pub(crate) struct Model {
+    pub(crate) clip_tokens: ClipTokenizer,
+    pub(crate) t5_tokens: T5Tokenizer,
+    pub(crate) clip: Clip,
+    pub(crate) t5: T5,
+    pub(crate) transformer: Transformer,
+    pub(crate) autoencoder: AutoEncoder,
+    pub(crate) configs: Configs,
+    pub(crate) device: Device,
+    pub(crate) dtype: DType,
+    /// SHA-256 of all that it was made from.
+    pub(crate) digest: [u8; 32],
+}
+
+/// The configuration of every component.
+#[derive(Debug, Clone)]
+pub(crate) struct Configs {
+    pub(crate) clip: ClipConfig,
+    pub(crate) t5: T5Config,
+    pub(crate) transformer: TransformerConfig,
+    pub(crate) autoencoder: AutoEncoderConfig,
+    pub(crate) scheduler: SchedulerConfig,
+}
+
+impl Configs {
+    /// Tokens that T5's prompts are padded to: FLUX.1-schnell was distilled with 256, FLUX.1-dev,
+    /// which is the one with a guidance embedding, with 512.
+    pub(crate) fn text_tokens(&self) -> usize {
+        if self.transformer.guidance_embeds { 512 } else { 256 }
+    }
+
+    /// Each by itself, then whether they fit together.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.clip.check()?;
+        self.t5.check()?;
+        self.transformer.check()?;
+        self.autoencoder.check()?;
+        self.scheduler.check()?;
+        let transformer = &self.transformer;
+        let fits = [
+            ("joint_attention_dim", transformer.joint_attention_dim, self.t5.d_model),
+            ("pooled_projection_dim", transformer.pooled_projection_dim, self.clip.hidden_size),
+            ("in_channels", transformer.in_channels, 4 * self.autoencoder.latent_channels),
+        ];
+        for (field, value, expected) in fits {
+            if value != expected {
+                let value = value.to_string();
+                return Err(Error::Unsupported { component: "transformer", field, value });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Model {
+    /// Loads a directory.
+    pub(crate) fn load(
+        root: &Path,
+        options: LoadOptions,
+        progress: &mut dyn FnMut(LoadProgress<'_>),
+    ) -> Result<Self> {
+        let LoadOptions { device, dtype, pins } = options;
+        let mut directory = Directory::new(root, pins);
+        let Sources { configs, clip_tokens, t5_tokens, shards } = Sources::read(&mut directory)?;
+        let mut pace = Pace::over(&shards, &device, dtype, progress);
+        let [clip, t5, transformer, autoencoder] = shards;
+        // One component at a time, so that two are never held twice.
+        Ok(Self {
+            clip_tokens,
+            t5_tokens,
+            clip: build_clip(&configs, directory.weights(clip, &mut pace)?)?,
+            t5: build_t5(&configs, directory.weights(t5, &mut pace)?)?,
+            transformer: build_transformer(&configs, directory.weights(transformer, &mut pace)?)?,
+            autoencoder: build_autoencoder(&configs, directory.weights(autoencoder, &mut pace)?)?,
+            configs,
+            digest: directory.finish()?.digest()?,
+            device,
+            dtype,
+        })
+    }
+}
+
+impl Manifest {
+    /// Reads and hashes every file of a model directory that loading would read, and builds nothing.
+    ///
+    /// # Errors
+    /// Where a file is missing or malformed.
+    pub fn of_directory(
+        root: &Path,
+        progress: &mut dyn FnMut(LoadProgress<'_>),
+    ) -> Result<Self, Error> {
+        Self::held_against(root, Pins::None, progress)
+    }
+
+    /// Checks a model directory against this manifest: the same files with the same bytes.
+    ///
+    /// # Errors
+    /// Names the first file that differs, what was expected, and what was found.
+    pub fn check(
+        &self,
+        root: &Path,
+        progress: &mut dyn FnMut(LoadProgress<'_>),
+    ) -> Result<(), Error> {
+        Self::held_against(root, Pins::Exactly(self.clone()), progress).map(|_| ())
+    }
+
+    fn held_against(
+        root: &Path,
+        pins: Pins,
+        progress: &mut dyn FnMut(LoadProgress<'_>),
+    ) -> Result<Self> {
+        let mut directory = Directory::new(root, pins);
+        let shards = Sources::read(&mut directory)?.shards;
+        let mut pace = Pace::over(&shards, &Device::Cpu, DType::F32, progress);
+        for shards in shards {
+            directory.hash(shards, &mut pace)?;
+        }
+        directory.finish()
+    }
+}
+
+/// Everything of a directory but the weights themselves.
+struct Sources {
+    configs: Configs,
+    clip_tokens: ClipTokenizer,
+    t5_tokens: T5Tokenizer,
+    /// Of CLIP, T5, transformer, autoencoder.
+    shards: [Shards; 4],
+}
+
+impl Sources {
+    fn read(directory: &mut Directory) -> Result<Self> {
+        let layout = Layout::find(directory)?;
+        let configs = Configs {
+            clip: directory.json("text_encoder/config.json")?,
+            t5: directory.json("text_encoder_2/config.json")?,
+            transformer: layout.config(Part::Transformer, directory)?,
+            autoencoder: layout.config(Part::AutoEncoder, directory)?,
+            scheduler: layout.scheduler(directory)?,
+        };
+        configs.check()?;
+        let clip_tokens = clip_tokenizer(directory, &configs.clip)?;
+        let t5_json = directory.bytes("tokenizer_2/tokenizer.json")?;
+        let t5_path = directory.path("tokenizer_2/tokenizer.json");
+        let t5_tokens = T5Tokenizer::from_json(&t5_path, &t5_json, configs.text_tokens())?;
+        let shards = [
+            directory.shards("text_encoder")?,
+            directory.shards("text_encoder_2")?,
+            layout.shards(Part::Transformer, directory)?,
+            layout.shards(Part::AutoEncoder, directory)?,
+        ];
+        Ok(Self { configs, clip_tokens, t5_tokens, shards })
+    }
+}
+
+pub(crate) fn build_clip(configs: &Configs, weights: Weights) -> Result<Clip> {
+    // Position ids are a constant that older files carry.
+    weights
+        .ignore(&["text_model.embeddings.position_ids", "embeddings.position_ids"])
+        .build(|scope| Clip::load(&configs.clip, scope))
+}
+
+pub(crate) fn build_t5(configs: &Configs, weights: Weights) -> Result<T5> {
+    // The embedding may be there under both of its names.
+    weights
+        .ignore(&["encoder.embed_tokens.weight"])
+        .build(|scope| T5::load(&configs.t5, configs.text_tokens(), scope))
+}
+
+pub(crate) fn build_transformer(configs: &Configs, weights: Weights) -> Result<Transformer> {
+    weights.build(|scope| Transformer::load(&configs.transformer, scope))
+}
+
+pub(crate) fn build_autoencoder(configs: &Configs, weights: Weights) -> Result<AutoEncoder> {
+    // Pictures are only decoded here.
+    weights
+        .ignore(&["encoder.", "quant_conv."])
+        .build(|scope| AutoEncoder::load(&configs.autoencoder, scope))
+}
+
+/// The parts of `tokenizer_config.json` that matter here.
+#[derive(Deserialize, Default)]
+struct TokenizerConfig {
+    #[serde(default)]
+    model_max_length: Option<f64>,
+    /// A string, or an object with the string as its `content`.
+    #[serde(default)]
+    pad_token: Value,
+}
+
+/// From `vocab.json` and `merges.txt`, as FLUX.1 is published, or from `tokenizer.json`, as newer
+/// releases of transformers write it.
+fn clip_tokenizer(directory: &mut Directory, config: &ClipConfig) -> Result<ClipTokenizer> {
+    let settings: TokenizerConfig = if directory.has("tokenizer/tokenizer_config.json") {
+        directory.json("tokenizer/tokenizer_config.json")?
+    } else {
+        TokenizerConfig::default()
+    };
+    let path = directory.path("tokenizer");
+    let tokenizer = if directory.has("tokenizer/vocab.json") {
+        let vocabulary = directory.bytes("tokenizer/vocab.json")?;
+        let merges = directory.bytes("tokenizer/merges.txt")?;
+        ClipTokenizer::from_vocabulary(&path, &vocabulary, &String::from_utf8_lossy(&merges))?
+    } else {
+        let json = directory.bytes("tokenizer/tokenizer.json")?;
+        ClipTokenizer::from_json(&path, &json)?
+    };
+    let positions = config.max_position_embeddings;
+    // Where a tokenizer knows no limit, transformers writes one of about 1e30.
+    let length = settings.model_max_length.map_or(positions, |most| positions.min(most as usize));
+    let padding = settings.pad_token.get("content").unwrap_or(&settings.pad_token).as_str();
+    Ok(tokenizer.padded(length, padding))
+}

@@ -1,0 +1,193 @@
+//! Every operation that costs time, in one place.
+//!
+//! Each has a composed reference of plain candle operations ([`reference`]) and, for f32 on the
+//! CPU, a fused kernel ([`cpu`]). This file alone decides which one runs; the model calls nothing
+//! else for its heavy work, so that another kernel has one place to be put.
+//!
+//! There is no batch dimension: pictures are made one at a time, which is what makes a picture of a
+//! batch identical to the one made alone. Tokens are (l, d), heads (l, h, d), pictures (h, w, c).
+
+pub(crate) mod cpu;
+pub(crate) mod reference;
+
+use candle_core::{DType, Result, Tensor};
+
+use crate::layers::{Conv3x3, GroupNorm, LayerNorm, Linear, RmsNorm};
+
+/// Queries, keys and values of one attention: (l, h, d) each, elements of a head adjacent.
+pub(crate) struct Heads {
+    pub(crate) q: Tensor,
+    pub(crate) k: Tensor,
+    pub(crate) v: Tensor,
+}
+
+/// What is done to q·kᵀ before the softmax: · `scale` + `mask`.
+#[derive(Clone, Copy)]
+pub(crate) struct Scores<'a> {
+    pub(crate) scale: f32,
+    pub(crate) mask: Mask<'a>,
+}
+
+impl Scores<'_> {
+    /// 1/√d and no mask.
+    pub(crate) fn scaled(head_width: usize) -> Self {
+        Self { scale: (head_width as f32).sqrt().recip(), mask: Mask::None }
+    }
+}
+
+/// Which keys a query sees, and how well.
+#[derive(Clone, Copy)]
+pub(crate) enum Mask<'a> {
+    /// All of them alike.
+    None,
+    /// Those not behind it.
+    Causal,
+    /// All of them, with this added to the scores: (h, l, l).
+    Bias(&'a Tensor),
+}
+
+/// Rotation angles of all tokens: cosines and sines, (l, d/2) each, f32.
+pub(crate) struct Rotations {
+    pub(crate) cos: Tensor,
+    pub(crate) sin: Tensor,
+}
+
+/// One stream's share of a joint attention.
+pub(crate) struct Stream<'a> {
+    /// Queries, keys and values side by side: (l, 3·h·d).
+    pub(crate) qkv: &'a Tensor,
+    /// Over a head's width, on queries.
+    pub(crate) norm_q: &'a RmsNorm,
+    /// Over a head's width, on keys.
+    pub(crate) norm_k: &'a RmsNorm,
+}
+
+/// Where a branch of a residual block ends: onto + gate ∘ branch.
+pub(crate) struct Gated<'a> {
+    /// (l, d)
+    pub(crate) onto: &'a Tensor,
+    /// (d,)
+    pub(crate) gate: &'a Tensor,
+}
+
+/// What an adaptive layer normalisation is modulated by; (d,) each.
+pub(crate) struct Shift<'a> {
+    pub(crate) shift: &'a Tensor,
+    pub(crate) scale: &'a Tensor,
+}
+
+/// Activations behind a linear layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activation {
+    /// GELU in its tanh form: x · σ(2√(2/π)(x + 0.044715 x³)).
+    GeluTanh,
+    /// GELU itself: x · Φ(x).
+    GeluErf,
+    /// CLIP's x · σ(1.702 x).
+    QuickGelu,
+    /// max(x, 0)
+    Relu,
+    /// x · σ(x)
+    Silu,
+}
+
+/// Picks the implementation.
+macro_rules! pick {
+    ($x:expr, $op:ident($($argument:expr),*)) => {
+        if is_fast_on_cpu($x) { cpu::$op($($argument),*) } else { reference::$op($($argument),*) }
+    };
+}
+
+/// x (l, in) → (l, out)
+pub(crate) fn linear(x: &Tensor, layer: &Linear) -> Result<Tensor> {
+    pick!(x, linear(x, layer))
+}
+
+/// x (l, in) → activation(linear(x)) (l, out)
+pub(crate) fn linear_activated(x: &Tensor, layer: &Linear, act: Activation) -> Result<Tensor> {
+    pick!(x, linear_activated(x, layer, act))
+}
+
+/// x (l, in) → gelu(first half) · second half of linear(x): (l, out/2); T5's feed-forward.
+pub(crate) fn linear_gated_gelu(x: &Tensor, layer: &Linear) -> Result<Tensor> {
+    pick!(x, linear_gated_gelu(x, layer))
+}
+
+/// x (l, in) → onto + linear(x): (l, out)
+pub(crate) fn linear_onto(x: &Tensor, layer: &Linear, onto: &Tensor) -> Result<Tensor> {
+    pick!(x, linear_onto(x, layer, onto))
+}
+
+/// x (l, in) → onto + gate ∘ linear(x): (l, out)
+pub(crate) fn linear_gated(x: &Tensor, layer: &Linear, gated: &Gated<'_>) -> Result<Tensor> {
+    pick!(x, linear_gated(x, layer, gated))
+}
+
+/// x (l, d) → layer norm (no weights, ε = 1e-6) ∘ (1 + scale) + shift
+pub(crate) fn layer_norm_shift(x: &Tensor, by: &Shift<'_>) -> Result<Tensor> {
+    pick!(x, layer_norm_shift(x, by))
+}
+
+/// x (l, d) → (l, d)
+pub(crate) fn layer_norm(x: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
+    pick!(x, layer_norm(x, norm))
+}
+
+/// x (l, d) → (l, d)
+pub(crate) fn rms_norm(x: &Tensor, norm: &RmsNorm) -> Result<Tensor> {
+    pick!(x, rms_norm(x, norm))
+}
+
+/// Streams of l₁, l₂, … tokens → heads of l₁ + l₂ + … tokens: queries and keys normalised over each
+/// head's width, then rotated; values as they are.
+pub(crate) fn join_heads(streams: &[Stream<'_>], rotations: &Rotations) -> Result<Heads> {
+    pick!(streams[0].qkv, join_heads(streams, rotations))
+}
+
+/// softmax(q·kᵀ · scale + mask) · v, heads side by side: (l, h·d)
+pub(crate) fn attention(heads: &Heads, scores: &Scores<'_>) -> Result<Tensor> {
+    pick!(&heads.q, attention(heads, scores))
+}
+
+/// The two branches of a single-stream block, side by side: attention (l, h·d) without mask, then
+/// gelu(mlp(x)) (l, m): (l, h·d + m)
+pub(crate) fn attention_beside_mlp(heads: &Heads, x: &Tensor, mlp: &Linear) -> Result<Tensor> {
+    pick!(x, attention_beside_mlp(heads, x, mlp))
+}
+
+/// x (h, w, c) → silu(group norm(x))
+pub(crate) fn group_norm_silu(x: &Tensor, norm: &GroupNorm) -> Result<Tensor> {
+    pick!(x, group_norm_silu(x, norm))
+}
+
+/// x (h, w, c) → (h, w, c)
+pub(crate) fn group_norm(x: &Tensor, norm: &GroupNorm) -> Result<Tensor> {
+    pick!(x, group_norm(x, norm))
+}
+
+/// x (h, w, in) → (h, w, out)
+pub(crate) fn conv3x3(x: &Tensor, conv: &Conv3x3) -> Result<Tensor> {
+    pick!(x, conv3x3(x, conv))
+}
+
+/// x (h, w, in) → onto + conv3x3(x): (h, w, out)
+pub(crate) fn conv3x3_onto(x: &Tensor, conv: &Conv3x3, onto: &Tensor) -> Result<Tensor> {
+    pick!(x, conv3x3_onto(x, conv, onto))
+}
+
+/// x (h, w, in) → each pixel doubled both ways, then conv3x3: (2h, 2w, out)
+pub(crate) fn upsample_conv3x3(x: &Tensor, conv: &Conv3x3) -> Result<Tensor> {
+    pick!(x, upsample_conv3x3(x, conv))
+}
+
+/// Overwrites a tensor's memory with zeros, as far as safe code reaches it: on the CPU.
+pub(crate) fn wipe(x: &Tensor) -> Result<()> {
+    if x.device().is_cpu() { cpu::wipe(x) } else { Ok(()) }
+}
+
+fn is_fast_on_cpu(x: &Tensor) -> bool {
+    x.device().is_cpu() && x.dtype() == DType::F32
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! Linear layers: candle's product, then one pass for everything that follows it.
+
+use candle_core::{Result, Tensor};
+use rayon::prelude::*;
+
+use super::{
+    matrix::Elements,
+    simd::{Elementwise, GeluTanh, Identity, QuickGelu, Relu, Silu, vectorised},
+};
+use crate::{
+    layers::Linear,
+    ops::{Activation, Gated},
+};
+
+/// Rows that one task finishes, at least: a few hundred KB of work.
+pub(super) const MIN_ROWS: usize = 16;
+
+pub(crate) fn linear(x: &Tensor, layer: &Linear) -> Result<Tensor> {
+    activated::<Identity>(x, layer)
+}
+
+pub(crate) fn linear_activated(x: &Tensor, layer: &Linear, act: Activation) -> Result<Tensor> {
+    match act {
+        Activation::GeluTanh => activated::<GeluTanh>(x, layer),
+        Activation::QuickGelu => activated::<QuickGelu>(x, layer),
+        Activation::Silu => activated::<Silu>(x, layer),
+        Activation::Relu => activated::<Relu>(x, layer),
+        // Not in FLUX.1, so not worth a kernel.
+        Activation::GeluErf => linear(x, layer)?.gelu_erf(),
+    }
+}
+
+pub(crate) fn linear_gated_gelu(x: &Tensor, layer: &Linear) -> Result<Tensor> {
+    let product = linear(x, layer)?;
+    let (length, width) = product.dims2()?;
+    let half = width / 2;
+    let product = Elements::of(&product);
+    let mut out = vec![0.0; length * half];
+    out.par_chunks_mut(half)
+        .zip(product.slice()?.par_chunks(width))
+        .with_min_len(MIN_ROWS)
+        .for_each(|(out, row)| multiply_gelu(out, &row[..half], &row[half..]));
+    Tensor::from_vec(out, (length, half), x.device())
+}
+
+pub(crate) fn linear_onto(x: &Tensor, layer: &Linear, onto: &Tensor) -> Result<Tensor> {
+    let (bias, onto) = (Bias::of(layer), Elements::of(onto));
+    let (bias, onto) = (bias.slice()?, onto.slice()?);
+    let width = layer.outputs();
+    finish(x, layer, |i, row| add_bias_and(row, bias, &onto[i * width..][..width]))
+}
+
+pub(crate) fn linear_gated(x: &Tensor, layer: &Linear, gated: &Gated<'_>) -> Result<Tensor> {
+    let (gate, onto) = (Elements::of(gated.gate), Elements::of(gated.onto));
+    let (gate, onto) = (gate.slice()?, onto.slice()?);
+    let bias = Bias::of(layer);
+    let bias = bias.slice()?;
+    let width = layer.outputs();
+    finish(x, layer, |i, row| {
+        activate::<Identity>(row, bias);
+        gate_onto(row, gate, &onto[i * width..][..width]);
+    })
+}
+
+/// x Wᵀ (l, out), as elements row by row, without bias.
+pub(super) fn product(x: &Tensor, layer: &Linear) -> Result<Vec<f32>> {
+    let (x, weight) = (Elements::of(x), Elements::of(&layer.weight));
+    x.matrix()?.times(&weight.matrix()?.transposed())
+}
+
+/// F(x Wᵀ + b)
+fn activated<F: Elementwise>(x: &Tensor, layer: &Linear) -> Result<Tensor> {
+    let bias = Bias::of(layer);
+    let bias = bias.slice()?;
+    finish(x, layer, |_, row| activate::<F>(row, bias))
+}
+
+/// Computes x Wᵀ, then applies `each` to every row (given its index), in parallel.
+fn finish(x: &Tensor, layer: &Linear, each: impl Fn(usize, &mut [f32]) + Sync) -> Result<Tensor> {
+    let width = layer.outputs();
+    let mut y = product(x, layer)?;
+    y.par_chunks_mut(width).enumerate().with_min_len(MIN_ROWS).for_each(|(i, row)| each(i, row));
+    Tensor::from_vec(y, (x.dim(0)?, width), x.device())
+}
+
+vectorised! {
+    /// row ← F(row + bias)
+    fn activate<'a, F: Elementwise>(row: &'a mut [f32], bias: Option<&'a [f32]>) {
+        if let Some(bias) = bias {
+            for (y, b) in row.iter_mut().zip(bias) {
+                *y = F::apply(*y + b);
+            }
+        } else {
+            for y in row {
+                *y = F::apply(*y);
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// row ← row + bias + onto
+    fn add_bias_and<'a>(row: &'a mut [f32], bias: Option<&'a [f32]>, onto: &'a [f32]) {
+        if let Some(bias) = bias {
+            for (y, b) in row.iter_mut().zip(bias) {
+                *y += b;
+            }
+        }
+        for (y, o) in row.iter_mut().zip(onto) {
+            *y += o;
+        }
+    }
+}
+
+vectorised! {
+    /// row ← onto + gate · row
+    fn gate_onto<'a>(row: &'a mut [f32], gate: &'a [f32], onto: &'a [f32]) {
+        for ((y, g), o) in row.iter_mut().zip(gate).zip(onto) {
+            *y = y.mul_add(*g, *o);
+        }
+    }
+}
+
+vectorised! {
+    /// out ← gelu(gate) · value
+    fn multiply_gelu<'a>(out: &'a mut [f32], gate: &'a [f32], value: &'a [f32]) {
+        for ((y, &g), &v) in out.iter_mut().zip(gate).zip(value) {
+            *y = GeluTanh::apply(g) * v;
+        }
+    }
+}
+
+/// A layer's bias, where it has one.
+pub(super) struct Bias<'a>(Option<Elements<'a>>);
+
+impl<'a> Bias<'a> {
+    pub(super) fn of(layer: &'a Linear) -> Self {
+        Self(layer.bias.as_ref().map(Elements::of))
+    }
+
+    pub(super) fn slice(&self) -> Result<Option<&[f32]>> {
+        self.0.as_ref().map(Elements::slice).transpose()
+    }
+}

@@ -1,0 +1,83 @@
+//! Queries and keys: normalised, rotated and written to their place among all streams, in one pass.
+
+use candle_core::{Result, Tensor};
+use rayon::prelude::*;
+
+use super::{linear::MIN_ROWS, matrix::Elements, norm::inverse_rms, simd::vectorised};
+use crate::ops::{Heads, Rotations, Stream};
+
+pub(crate) fn join_heads(streams: &[Stream<'_>], rotations: &Rotations) -> Result<Heads> {
+    let width = streams[0].norm_q.weight.elem_count();
+    let row = streams[0].qkv.dim(1)? / 3;
+    let length: usize = streams.iter().map(|stream| stream.qkv.dims()[0]).sum();
+    let mut joint = [(); 3].map(|()| vec![0.0; length * row]);
+    let mut from = 0;
+    for stream in streams {
+        let here = stream.qkv.dim(0)?;
+        let [q, k, v] = &mut joint;
+        let [q, k, v] = [q, k, v].map(|joint| &mut joint[from * row..(from + here) * row]);
+        join(stream, &Place { rotations, from, row, width }, [q, k, v])?;
+        from += here;
+    }
+    let device = streams[0].qkv.device();
+    let [q, k, v] =
+        joint.map(|elements| Tensor::from_vec(elements, (length, row / width, width), device));
+    Ok(Heads { q: q?, k: k?, v: v? })
+}
+
+/// Where a stream's tokens stand among all.
+struct Place<'a> {
+    rotations: &'a Rotations,
+    /// The first token's position.
+    from: usize,
+    /// h · d
+    row: usize,
+    /// d
+    width: usize,
+}
+
+fn join(stream: &Stream<'_>, place: &Place<'_>, [q, k, v]: [&mut [f32]; 3]) -> Result<()> {
+    let &Place { rotations, from, row, width } = place;
+    let elements = [&rotations.cos, &rotations.sin, stream.qkv].map(Elements::of);
+    let [cos, sin, qkv] = [elements[0].slice()?, elements[1].slice()?, elements[2].slice()?];
+    let norms = [stream.norm_q, stream.norm_k].map(|norm| Elements::of(&norm.weight));
+    let (weight_q, weight_k) = (norms[0].slice()?, norms[1].slice()?);
+    let (eps_q, eps_k) = (stream.norm_q.eps as f32, stream.norm_k.eps as f32);
+    let out = q.par_chunks_mut(row).zip(k.par_chunks_mut(row)).zip(v.par_chunks_mut(row));
+    out.zip(qkv.par_chunks(3 * row)).enumerate().with_min_len(MIN_ROWS).for_each(
+        |(i, (((q, k), v), qkv))| {
+            let half = width / 2;
+            let angles = (from + i) * half..(from + i + 1) * half;
+            let (cos, sin) = (&cos[angles.clone()], &sin[angles]);
+            v.copy_from_slice(&qkv[2 * row..]);
+            normalise_and_rotate(&qkv[..row], q, (weight_q, eps_q), (cos, sin));
+            normalise_and_rotate(&qkv[row..2 * row], k, (weight_k, eps_k), (cos, sin));
+        },
+    );
+    Ok(())
+}
+
+vectorised! {
+    /// All heads of one token. Each is normalised, then its pairs of neighbours are rotated:
+    /// (a, b) → (a cos − b sin, b cos + a sin).
+    fn normalise_and_rotate<'a>(
+        x: &'a [f32],
+        y: &'a mut [f32],
+        norm: (&'a [f32], f32),
+        angles: (&'a [f32], &'a [f32]),
+    ) {
+        let ((weight, eps), (cos, sin)) = (norm, angles);
+        let width = weight.len();
+        for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+            let factor = inverse_rms(x, eps);
+            let pairs = x.as_chunks::<2>().0.iter().zip(weight.as_chunks::<2>().0);
+            let angles = cos.iter().zip(sin);
+            for ((y, (x, w)), (cos, sin)) in
+                y.as_chunks_mut::<2>().0.iter_mut().zip(pairs).zip(angles)
+            {
+                let (a, b) = (x[0] * factor * w[0], x[1] * factor * w[1]);
+                *y = [a * cos - b * sin, b * cos + a * sin];
+            }
+        }
+    }
+}

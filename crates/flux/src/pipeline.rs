@@ -1,0 +1,297 @@
+//! From a job to its pictures.
+
+use std::{
+    ops::ControlFlow,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use candle_core::{DType, Device, Tensor};
+use protocol::{Count, Prompt, Seed, Size, Steps};
+use zeroize::Zeroizing;
+
+use crate::{
+    Error, LoadOptions, LoadProgress, Result,
+    latents::Grid,
+    model::Model,
+    ops,
+    sampler::Schedule,
+    transformer::{Conditions, Prepared},
+};
+
+/// What a model that embeds its guidance scale is told, as in diffusers.
+pub(crate) const GUIDANCE: f32 = 3.5;
+
+/// A FLUX.1 model with its tokenizers. Works on one job at a time; keep it on one thread.
+pub struct Pipeline {
+    pub(crate) model: Model,
+}
+
+/// One request.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// What to draw.
+    pub prompt: &'a Prompt,
+    /// How large.
+    pub size: Size,
+    /// In how many steps.
+    pub steps: Steps,
+    /// The first picture's noise; the next ones' are from the following seeds.
+    pub seed: Seed,
+    /// How many pictures.
+    pub count: Count,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// The prompt is encoded.
+    Encoded,
+    /// A step is done.
+    Step {
+        /// Steps done, over all pictures.
+        done: usize,
+        /// Steps of all pictures.
+        total: usize,
+    },
+    /// A picture is decoded.
+    Decoded {
+        /// Pictures done.
+        done: usize,
+        /// Pictures of the job.
+        total: usize,
+    },
+}
+
+/// What a job made.
+#[derive(Debug)]
+pub struct Generated {
+    /// In the order of their seeds.
+    pub pictures: Vec<Picture>,
+    /// Of the prompt.
+    pub prompt_tokens: PromptTokens,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// One picture.
+pub struct Picture {
+    /// Its size.
+    pub size: Size,
+    /// (h, w, 3), u8, row by row; wiped when dropped.
+    pub rgb: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Picture {
+    /// Its size alone.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Picture({})", self.size)
+    }
+}
+
+/// How long a prompt is to the encoders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PromptTokens {
+    /// T5's tokens that are used, the end token included, padding not.
+    pub t5: usize,
+    /// Whether the prompt had more than the model takes.
+    pub truncated: bool,
+}
+
+/// Wall time of each part of a job.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// Both text encoders.
+    pub encode: Duration,
+    /// All steps of all pictures.
+    pub denoise: Duration,
+    /// The autoencoder, to 8-bit pixels.
+    pub decode: Duration,
+}
+
+impl Pipeline {
+    /// Loads a model directory: diffusers' layout (`model_index.json`, a folder a component), or
+    /// Black Forest Labs' (`flux1-*.safetensors`, `ae.safetensors`, the text encoders' folders).
+    ///
+    /// Weights are safetensors, sharded or not, in f32, f16 or bf16. Every file is read once: what is hashed for
+    /// [`Pipeline::digest`] is what computes.
+    ///
+    /// # Errors
+    /// Where a file is missing, malformed or not what is pinned, a tensor is missing, left over or misshapen (all named),
+    /// or a configuration asks for what this crate does not implement.
+    pub fn load(directory: &Path, options: LoadOptions) -> Result<Self, Error> {
+        Self::load_watched(directory, options, &mut |_| {})
+    }
+
+    /// [`Pipeline::load`], telling `progress` after each tensor.
+    ///
+    /// # Errors
+    /// As [`Pipeline::load`].
+    pub fn load_watched(
+        directory: &Path,
+        options: LoadOptions,
+        progress: &mut dyn FnMut(LoadProgress<'_>),
+    ) -> Result<Self, Error> {
+        Ok(Self { model: Model::load(directory, options, progress)? })
+    }
+
+    /// The size that the model was made for.
+    #[must_use]
+    pub fn native_size(&self) -> Size {
+        let multiple = Size::MULTIPLE_PX as usize;
+        let side = self.model.configs.autoencoder.sample_size.unwrap_or(1024);
+        let side = side.next_multiple_of(multiple).clamp(multiple, Size::MAX_SIDE_PX as usize);
+        Size::new(side as u32, side as u32).expect("a multiple of 16 in range")
+    }
+
+    /// SHA-256 over the name, length and SHA-256 of every file that the model was loaded from, one
+    /// line each, sorted: `{sha256 in hex}  {bytes}  {name}\n`. Of the demo model: over its seed and
+    /// configuration.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.model.digest
+    }
+
+    /// How long a prompt is.
+    ///
+    /// # Errors
+    /// Where the tokenizer fails on it.
+    pub fn prompt_tokens(&self, prompt: &Prompt) -> Result<PromptTokens, Error> {
+        let tokens = self.model.t5_tokens.encode(prompt.expose())?;
+        Ok(PromptTokens { t5: tokens.used, truncated: tokens.truncated })
+    }
+
+    /// Makes the pictures of a job. `watch` is told of each part that is done; where it answers
+    /// `Break`, the job ends there.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] where `watch` asked to stop, otherwise where a tensor operation fails
+    /// (for lack of memory, for instance).
+    pub fn generate(
+        &self,
+        job: &Job<'_>,
+        watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Generated, Error> {
+        let mut tell = |progress| match watch(progress) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::Cancelled),
+        };
+        let mut timings = Timings::default();
+        let started = Instant::now();
+        let encoded = self.encode(job.prompt.expose())?;
+        timings.encode = started.elapsed();
+        tell(Progress::Encoded)?;
+
+        let started = Instant::now();
+        let run = self
+            .start(&encoded, &Settings { size: job.size, steps: job.steps, guidance: GUIDANCE })?;
+        timings.denoise += started.elapsed();
+        let (count, steps) = (job.count.get(), job.steps.get());
+        let mut pictures = Vec::with_capacity(count);
+        for index in 0..count {
+            let started = Instant::now();
+            let mut latents = Wiped(run.grid.noise(job.seed.offset(index), &self.model.device)?);
+            for step in 0..steps {
+                latents = Wiped(self.step(&run, step, &latents.0)?);
+                tell(Progress::Step { done: index * steps + step + 1, total: count * steps })?;
+            }
+            timings.denoise += started.elapsed();
+            let started = Instant::now();
+            let decoded = self.decode(&run, &latents.0)?;
+            pictures.push(Picture { size: job.size, rgb: to_rgb(&decoded.0)? });
+            timings.decode += started.elapsed();
+            tell(Progress::Decoded { done: index + 1, total: count })?;
+        }
+        Ok(Generated { pictures, prompt_tokens: encoded.tokens, timings })
+    }
+}
+
+/// A tensor that says something about a prompt; wiped when dropped, where that can be done.
+///
+/// Views share the storage of what they are views of: only wrap what owns its own.
+pub(crate) struct Wiped(pub(crate) Tensor);
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        // Failing to wipe must not hide the error that may be unwinding through here.
+        let _ = ops::wipe(&self.0);
+    }
+}
+
+/// A prompt as the transformer sees it.
+pub(crate) struct Encoded {
+    /// T5's (l, d)
+    pub(crate) states: Wiped,
+    /// CLIP's (1, d)
+    pub(crate) pooled: Wiped,
+    pub(crate) tokens: PromptTokens,
+}
+
+/// What a picture depends on besides prompt and seed.
+pub(crate) struct Settings {
+    pub(crate) size: Size,
+    pub(crate) steps: Steps,
+    pub(crate) guidance: f32,
+}
+
+/// What all pictures of a job share.
+pub(crate) struct Run {
+    pub(crate) grid: Grid,
+    pub(crate) schedule: Schedule,
+    prepared: Prepared,
+}
+
+impl Pipeline {
+    pub(crate) fn encode(&self, text: &str) -> Result<Encoded> {
+        let model = &self.model;
+        let clip_tokens = model.clip_tokens.encode(text)?;
+        let t5_tokens = model.t5_tokens.encode(text)?;
+        Ok(Encoded {
+            pooled: Wiped(model.clip.pooled(&clip_tokens.ids)?),
+            states: Wiped(model.t5.states(&t5_tokens.ids)?),
+            tokens: PromptTokens { t5: t5_tokens.used, truncated: t5_tokens.truncated },
+        })
+    }
+
+    pub(crate) fn start(&self, encoded: &Encoded, settings: &Settings) -> Result<Run> {
+        let configs = &self.model.configs;
+        let autoencoder = &configs.autoencoder;
+        let grid = Grid::new(settings.size, autoencoder.downscale(), autoencoder.latent_channels);
+        let schedule = Schedule::new(&configs.scheduler, settings.steps.get(), grid.tokens());
+        let prepared = self.model.transformer.prepare(&Conditions {
+            states: &encoded.states.0,
+            pooled: &encoded.pooled.0,
+            timesteps: &schedule.timesteps(),
+            guidance: settings.guidance,
+            grid,
+        })?;
+        Ok(Run { grid, schedule, prepared })
+    }
+
+    /// latents (tokens, c), f32 → after one step.
+    pub(crate) fn step(&self, run: &Run, step: usize, latents: &Tensor) -> Result<Tensor> {
+        let model = &self.model;
+        let velocity =
+            model.transformer.velocity(&latents.to_dtype(model.dtype)?, &run.prepared, step)?;
+        run.schedule.step(step, latents, &velocity.to_dtype(DType::F32)?)
+    }
+
+    /// latents (tokens, c), f32 → picture (h, w, 3), f32, about −1 to 1.
+    pub(crate) fn decode(&self, run: &Run, latents: &Tensor) -> Result<Wiped> {
+        let latents = run.grid.unpack(latents)?.to_dtype(self.model.dtype)?;
+        let picture = self.model.autoencoder.decode(&latents)?;
+        Ok(Wiped(picture.to_dtype(DType::F32)?.to_device(&Device::Cpu)?))
+    }
+}
+
+/// (h, w, 3) in −1 to 1 → 8 bits, rounded half to even, as diffusers' image processor does.
+pub(crate) fn to_rgb(picture: &Tensor) -> Result<Zeroizing<Vec<u8>>> {
+    let values = Zeroizing::new(picture.flatten_all()?.to_vec1::<f32>()?);
+    let mut rgb = Zeroizing::new(Vec::with_capacity(values.len()));
+    rgb.extend(
+        values
+            .iter()
+            .map(|value| ((value / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8),
+    );
+    Ok(rgb)
+}

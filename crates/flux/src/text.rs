@@ -1,0 +1,21 @@
+//! What a prompt becomes: CLIP's pooled vector and T5's states.
+
+mod clip;
+mod t5;
+mod tokens;
+
+pub(crate) use clip::Clip;
+pub(crate) use t5::T5;
+pub(crate) use tokens::{ClipTokenizer, T5Tokenizer};
+
+use candle_core::{Result, Tensor};
+
+use crate::ops::Heads;
+
+/// (l, 3·h·d) → three views (l, h, d).
+fn split_heads(qkv: &Tensor, count: usize) -> Result<Heads> {
+    let (length, joined) = qkv.dims2()?;
+    let qkv = qkv.reshape((length, 3, count, joined / (3 * count)))?;
+    let part = |i| qkv.narrow(1, i, 1)?.squeeze(1);
+    Ok(Heads { q: part(0)?, k: part(1)?, v: part(2)? })
+}

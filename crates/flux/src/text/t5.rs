@@ -1,0 +1,192 @@
+//! T5's encoder (version 1.1, XXL in FLUX.1): tokens → one state each.
+//!
+//! Padding is attended to like any token: FLUX.1 was trained without an attention mask.
+//! Source: the behaviour of transformers' `T5EncoderModel`.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::split_heads;
+use crate::{
+    Result,
+    checkpoint::Scope,
+    config::{T5Config, T5FeedForward},
+    layers::{Linear, RmsNorm},
+    ops::{self, Activation, Mask, Scores},
+};
+
+/// Bidirectional transformer with relative positions.
+pub(crate) struct T5 {
+    /// (vocabulary, d)
+    tokens: Tensor,
+    layers: Vec<Layer>,
+    norm: RmsNorm,
+    /// What the distance between query and key adds to their score, in every layer: (h, l, l), f32.
+    bias: Tensor,
+}
+
+impl T5 {
+    /// For prompts of exactly `length` tokens.
+    pub(crate) fn load(config: &T5Config, length: usize, scope: &Scope<'_>) -> Result<Self> {
+        let width = config.d_model;
+        let shape = [config.vocab_size, width];
+        // The embedding is shared with a decoder that is not here; it goes by either name.
+        let tokens = if scope.has("shared.weight") {
+            scope.tensor("shared.weight", &shape)?
+        } else {
+            scope.tensor("encoder.embed_tokens.weight", &shape)?
+        };
+        let encoder = scope.at("encoder");
+        let shape = [config.relative_attention_num_buckets, config.num_heads];
+        let buckets = encoder
+            .at("block.0.layer.0.SelfAttention.relative_attention_bias")
+            .tensor("weight", &shape)?;
+        let layers = (0..config.num_layers)
+            .map(|i| Layer::load(config, &encoder.at("block").at(i).at("layer")))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            bias: position_bias(config, &buckets, length)?,
+            tokens,
+            layers,
+            norm: RmsNorm::load(&encoder.at("final_layer_norm"), width, config.layer_norm_epsilon)?,
+        })
+    }
+
+    /// (l, d)
+    pub(crate) fn states(&self, ids: &[u32]) -> Result<Tensor> {
+        let on_host = Tensor::new(ids, &Device::Cpu)?;
+        let indices = on_host.to_device(self.tokens.device())?;
+        let mut x = self.tokens.index_select(&indices, 0)?;
+        ops::wipe(&on_host)?;
+        for layer in &self.layers {
+            x = layer.forward(&x, &self.bias)?;
+        }
+        Ok(ops::rms_norm(&x, &self.norm)?)
+    }
+}
+
+struct Layer {
+    norm1: RmsNorm,
+    /// Queries, keys and values side by side.
+    qkv: Linear,
+    out: Linear,
+    norm2: RmsNorm,
+    feed_forward: T5FeedForward,
+    /// Where it gates: what is activated, then what that gates, side by side.
+    wi: Linear,
+    wo: Linear,
+    heads: usize,
+}
+
+impl Layer {
+    fn load(config: &T5Config, scope: &Scope<'_>) -> Result<Self> {
+        let (width, hidden) = (config.d_model, config.d_ff);
+        let inner = config.num_heads * config.d_kv;
+        let eps = config.layer_norm_epsilon;
+        let (first, second) = (scope.at(0), scope.at(1));
+        let attention = first.at("SelfAttention");
+        let project = |name| Linear::load_unbiased(&attention.at(name), [inner, width]);
+        let dense = second.at("DenseReluDense");
+        let widen = |name| Linear::load_unbiased(&dense.at(name), [hidden, width]);
+        let feed_forward = config.feed_forward()?;
+        Ok(Self {
+            norm1: RmsNorm::load(&first.at("layer_norm"), width, eps)?,
+            qkv: Linear::stack(&[project("q")?, project("k")?, project("v")?])?,
+            out: Linear::load_unbiased(&attention.at("o"), [width, inner])?,
+            norm2: RmsNorm::load(&second.at("layer_norm"), width, eps)?,
+            feed_forward,
+            wi: match feed_forward {
+                T5FeedForward::GatedGelu => Linear::stack(&[widen("wi_0")?, widen("wi_1")?])?,
+                T5FeedForward::Relu => widen("wi")?,
+            },
+            wo: Linear::load_unbiased(&dense.at("wo"), [width, hidden])?,
+            heads: config.num_heads,
+        })
+    }
+
+    /// (l, d) → (l, d)
+    fn forward(&self, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        let heads =
+            split_heads(&ops::linear(&ops::rms_norm(x, &self.norm1)?, &self.qkv)?, self.heads)?;
+        // T5 folds 1/√d into its weights.
+        let scores = Scores { scale: 1.0, mask: Mask::Bias(bias) };
+        let x = ops::linear_onto(&ops::attention(&heads, &scores)?, &self.out, x)?;
+        let normal = ops::rms_norm(&x, &self.norm2)?;
+        let hidden = match self.feed_forward {
+            T5FeedForward::GatedGelu => ops::linear_gated_gelu(&normal, &self.wi)?,
+            T5FeedForward::Relu => ops::linear_activated(&normal, &self.wi, Activation::Relu)?,
+        };
+        Ok(ops::linear_onto(&hidden, &self.wo, &x)?)
+    }
+}
+
+/// (buckets, h) → (h, l, l), f32, by the distance from query to key.
+fn position_bias(config: &T5Config, buckets: &Tensor, length: usize) -> Result<Tensor> {
+    // (buckets, h) → (h, buckets)
+    let table = buckets.to_dtype(DType::F32)?.t()?.to_vec2::<f32>()?;
+    let mut bias = Vec::with_capacity(config.num_heads * length * length);
+    for head in table {
+        for query in 0..length {
+            bias.extend((0..length).map(|key| head[bucket(config, query, key)]));
+        }
+    }
+    let bias = Tensor::from_vec(bias, (config.num_heads, length, length), &Device::Cpu)?;
+    Ok(bias.to_device(buckets.device())?)
+}
+
+/// Half the buckets for keys in front of the query, half for those behind it. Of each half, the
+/// first half is for exact distances, the rest for logarithmically growing ranges.
+fn bucket(config: &T5Config, query: usize, key: usize) -> usize {
+    let half = config.relative_attention_num_buckets / 2;
+    let exact = half / 2;
+    let distance = query.abs_diff(key);
+    let side = if key > query { half } else { 0 };
+    if distance < exact {
+        return side + distance;
+    }
+    // In f32, as torch computes it: at the edges of a range the rounding decides.
+    let ratio = (f64::from(distance as f32 / exact as f32)).ln() as f32;
+    let range = (config.relative_attention_max_distance as f64 / exact as f64).ln() as f32;
+    let step = (ratio / range * (half - exact) as f32) as usize;
+    side + (exact + step).min(half - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_fall_into_t5s_buckets() {
+        let config: T5Config = serde_json::from_str(
+            r#"{"vocab_size":8,"d_model":4,"d_kv":2,"d_ff":4,"num_layers":1,"num_heads":2}"#,
+        )
+        .unwrap();
+        // transformers' T5Attention._relative_position_bucket, key − query → bucket
+        let expected = [
+            (0, 0),
+            (-1, 1),
+            (-7, 7),
+            (-8, 8),
+            (-11, 8),
+            (-12, 9),
+            (-15, 9),
+            (-16, 10),
+            (-22, 10),
+            (-23, 11),
+            (-64, 14),
+            (-90, 14),
+            (-91, 15),
+            (-255, 15),
+            (1, 17),
+            (7, 23),
+            (8, 24),
+            (16, 26),
+            (90, 30),
+            (91, 31),
+            (200, 31),
+        ];
+        for (distance, expected) in expected {
+            let (query, key) = (256, (256 + distance) as usize);
+            assert_eq!(bucket(&config, query, key), expected, "{distance}");
+        }
+    }
+}

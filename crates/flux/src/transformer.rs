@@ -1,0 +1,136 @@
+//! FLUX.1's transformer: noisy latents, a prompt and a noise level → the velocity of the flow.
+//!
+//! Everything that does not change from step to step (the text's projection, the rotation angles,
+//! the modulation of every block at every step) is computed once, by [`Transformer::prepare`].
+//! Source: the behaviour of diffusers' `FluxTransformer2DModel`.
+
+mod blocks;
+mod embeddings;
+mod rotary;
+
+use candle_core::Tensor;
+
+use crate::{
+    Result,
+    checkpoint::Scope,
+    config::TransformerConfig,
+    latents::Grid,
+    layers::Linear,
+    ops::{self, Rotations, Shift},
+};
+
+use blocks::{DoubleBlock, SingleBlock, part};
+use embeddings::Conditioner;
+
+/// Double-stream blocks, in which text and picture have weights of their own, then single-stream
+/// blocks over both together.
+pub(crate) struct Transformer {
+    picture_in: Linear,
+    text_in: Linear,
+    conditioner: Conditioner,
+    double: Vec<DoubleBlock>,
+    single: Vec<SingleBlock>,
+    norm_out: Linear,
+    picture_out: Linear,
+    axes: [usize; 3],
+}
+
+/// What a picture is made from.
+pub(crate) struct Conditions<'a> {
+    /// T5's states (l, joint_attention_dim).
+    pub(crate) states: &'a Tensor,
+    /// CLIP's pooled vector (1, pooled_projection_dim).
+    pub(crate) pooled: &'a Tensor,
+    /// Noise levels of all steps, in thousandths.
+    pub(crate) timesteps: &'a [f32],
+    /// Guidance scale; only a model with a guidance embedding looks at it.
+    pub(crate) guidance: f32,
+    pub(crate) grid: Grid,
+}
+
+/// What all steps of all pictures of a request share.
+pub(crate) struct Prepared {
+    /// (l, d)
+    text: Tensor,
+    rotations: Rotations,
+    /// Of the picture's stream and the text's: (steps, 6·d) each.
+    double: Vec<[Tensor; 2]>,
+    /// (steps, 3·d) each.
+    single: Vec<Tensor>,
+    /// (steps, 2·d)
+    out: Tensor,
+}
+
+impl Transformer {
+    pub(crate) fn load(config: &TransformerConfig, scope: &Scope<'_>) -> Result<Self> {
+        let width = config.width();
+        let double = (0..config.num_layers)
+            .map(|i| DoubleBlock::load(config, &scope.at("transformer_blocks").at(i)))
+            .collect::<Result<_>>()?;
+        let single = (0..config.num_single_layers)
+            .map(|i| SingleBlock::load(config, &scope.at("single_transformer_blocks").at(i)))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            picture_in: Linear::load(&scope.at("x_embedder"), [width, config.in_channels])?,
+            text_in: Linear::load(
+                &scope.at("context_embedder"),
+                [width, config.joint_attention_dim],
+            )?,
+            conditioner: Conditioner::load(config, &scope.at("time_text_embed"))?,
+            double,
+            single,
+            norm_out: Linear::load(&scope.at("norm_out.linear"), [2 * width, width])?,
+            picture_out: Linear::load(&scope.at("proj_out"), [config.in_channels, width])?,
+            axes: config.axes_dims_rope,
+        })
+    }
+
+    /// Computes what does not depend on the latents.
+    pub(crate) fn prepare(&self, conditions: &Conditions<'_>) -> Result<Prepared> {
+        // (steps, d)
+        let conditioning = self.conditioner.forward(conditions)?;
+        let device = conditioning.device();
+        let text_tokens = conditions.states.dim(0)?;
+        Ok(Prepared {
+            text: ops::linear(conditions.states, &self.text_in)?,
+            rotations: rotary::rotations(self.axes, text_tokens, conditions.grid, device)?,
+            double: self
+                .double
+                .iter()
+                .map(|block| block.modulation(&conditioning))
+                .collect::<Result<_>>()?,
+            single: self
+                .single
+                .iter()
+                .map(|block| block.modulation(&conditioning))
+                .collect::<Result<_>>()?,
+            out: ops::linear(&conditioning, &self.norm_out)?,
+        })
+    }
+
+    /// latents (tokens, in_channels) → their velocity at this step (tokens, in_channels).
+    pub(crate) fn velocity(
+        &self,
+        latents: &Tensor,
+        prepared: &Prepared,
+        step: usize,
+    ) -> Result<Tensor> {
+        let rotations = &prepared.rotations;
+        let mut picture = ops::linear(latents, &self.picture_in)?;
+        let mut text = prepared.text.clone();
+        for (block, modulation) in self.double.iter().zip(&prepared.double) {
+            (picture, text) = block.forward([&picture, &text], modulation, step, rotations)?;
+        }
+        // Text first, as in the joint attention: (l + tokens, d)
+        let mut both = Tensor::cat(&[&text, &picture], 0)?;
+        for (block, modulation) in self.single.iter().zip(&prepared.single) {
+            both = block.forward(&both, modulation, step, rotations)?;
+        }
+        // (l + tokens, d) → (tokens, d)
+        let picture = both.narrow(0, text.dim(0)?, picture.dim(0)?)?.contiguous()?;
+        // Here scale comes before shift, unlike in the blocks.
+        let (scale, shift) = (part(&prepared.out, step, 0, 2)?, part(&prepared.out, step, 1, 2)?);
+        let picture = ops::layer_norm_shift(&picture, &Shift { shift: &shift, scale: &scale })?;
+        Ok(ops::linear(&picture, &self.picture_out)?)
+    }
+}

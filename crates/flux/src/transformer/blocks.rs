@@ -1,0 +1,208 @@
+//! The transformer's two kinds of block.
+
+use candle_core::Tensor;
+
+use crate::{
+    Result,
+    checkpoint::Scope,
+    config::TransformerConfig,
+    layers::{Linear, RmsNorm},
+    ops::{self, Activation, Gated, Rotations, Scores, Shift, Stream},
+};
+
+/// Of query and key normalisation.
+const QK_EPS: f64 = 1e-6;
+
+/// Text and picture each with weights of their own; they meet in the attention.
+pub(super) struct DoubleBlock {
+    picture: StreamWeights,
+    text: StreamWeights,
+}
+
+impl DoubleBlock {
+    pub(super) fn load(config: &TransformerConfig, scope: &Scope<'_>) -> Result<Self> {
+        Ok(Self {
+            picture: StreamWeights::load(config, scope, &PICTURE)?,
+            text: StreamWeights::load(config, scope, &TEXT)?,
+        })
+    }
+
+    /// conditioning (steps, d) → the modulation of the picture and of the text, (steps, 6·d) each.
+    pub(super) fn modulation(&self, conditioning: &Tensor) -> Result<[Tensor; 2]> {
+        let picture = ops::linear(conditioning, &self.picture.modulation)?;
+        Ok([picture, ops::linear(conditioning, &self.text.modulation)?])
+    }
+
+    /// picture (tokens, d), text (l, d) → both again.
+    pub(super) fn forward(
+        &self,
+        [picture, text]: [&Tensor; 2],
+        modulation: &[Tensor; 2],
+        step: usize,
+        rotations: &Rotations,
+    ) -> Result<(Tensor, Tensor)> {
+        let for_picture = Modulation { all: &modulation[0], step };
+        let for_text = Modulation { all: &modulation[1], step };
+        let picture_qkv = self.picture.qkv(picture, &for_picture)?;
+        let text_qkv = self.text.qkv(text, &for_text)?;
+        // Text first: (l + tokens, h, d)
+        let streams = [self.text.stream(&text_qkv), self.picture.stream(&picture_qkv)];
+        let heads = ops::join_heads(&streams, rotations)?;
+        let attended = ops::attention(&heads, &Scores::scaled(heads.q.dim(2)?))?;
+        let (text_tokens, picture_tokens) = (text.dim(0)?, picture.dim(0)?);
+        let of_text = attended.narrow(0, 0, text_tokens)?;
+        let of_picture = attended.narrow(0, text_tokens, picture_tokens)?;
+        let picture = self.picture.finish(picture, &of_picture, &for_picture)?;
+        Ok((picture, self.text.finish(text, &of_text, &for_text)?))
+    }
+}
+
+/// Attention and feed-forward side by side, over text and picture together.
+pub(super) struct SingleBlock {
+    modulation: Linear,
+    /// Queries, keys and values side by side.
+    qkv: Linear,
+    norm_q: RmsNorm,
+    norm_k: RmsNorm,
+    mlp: Linear,
+    /// From attention and feed-forward side by side.
+    out: Linear,
+}
+
+impl SingleBlock {
+    pub(super) fn load(config: &TransformerConfig, scope: &Scope<'_>) -> Result<Self> {
+        let (width, hidden) = (config.width(), config.mlp_width());
+        let attention = scope.at("attn");
+        let project = |name| Linear::load(&attention.at(name), [width, width]);
+        let norm = |name| RmsNorm::load(&attention.at(name), config.attention_head_dim, QK_EPS);
+        Ok(Self {
+            modulation: Linear::load(&scope.at("norm.linear"), [3 * width, width])?,
+            qkv: Linear::stack(&[project("to_q")?, project("to_k")?, project("to_v")?])?,
+            norm_q: norm("norm_q")?,
+            norm_k: norm("norm_k")?,
+            mlp: Linear::load(&scope.at("proj_mlp"), [hidden, width])?,
+            out: Linear::load(&scope.at("proj_out"), [width, width + hidden])?,
+        })
+    }
+
+    /// conditioning (steps, d) → (steps, 3·d)
+    pub(super) fn modulation(&self, conditioning: &Tensor) -> Result<Tensor> {
+        Ok(ops::linear(conditioning, &self.modulation)?)
+    }
+
+    /// x (l + tokens, d) → the same.
+    pub(super) fn forward(
+        &self,
+        x: &Tensor,
+        modulation: &Tensor,
+        step: usize,
+        rotations: &Rotations,
+    ) -> Result<Tensor> {
+        let [shift, scale, gate] = [0, 1, 2].map(|i| part(modulation, step, i, 3));
+        let normal = ops::layer_norm_shift(x, &Shift { shift: &shift?, scale: &scale? })?;
+        let qkv = ops::linear(&normal, &self.qkv)?;
+        let stream = Stream { qkv: &qkv, norm_q: &self.norm_q, norm_k: &self.norm_k };
+        let heads = ops::join_heads(&[stream], rotations)?;
+        let branches = ops::attention_beside_mlp(&heads, &normal, &self.mlp)?;
+        Ok(ops::linear_gated(&branches, &self.out, &Gated { onto: x, gate: &gate? })?)
+    }
+}
+
+/// One stream of a double block.
+struct StreamWeights {
+    modulation: Linear,
+    /// Queries, keys and values side by side.
+    qkv: Linear,
+    norm_q: RmsNorm,
+    norm_k: RmsNorm,
+    out: Linear,
+    fc1: Linear,
+    fc2: Linear,
+}
+
+/// What diffusers calls the parts of a stream.
+struct StreamNames {
+    modulation: &'static str,
+    qkv: [&'static str; 3],
+    norms: [&'static str; 2],
+    out: &'static str,
+    feed_forward: &'static str,
+}
+
+const PICTURE: StreamNames = StreamNames {
+    modulation: "norm1.linear",
+    qkv: ["to_q", "to_k", "to_v"],
+    norms: ["norm_q", "norm_k"],
+    out: "to_out.0",
+    feed_forward: "ff",
+};
+
+const TEXT: StreamNames = StreamNames {
+    modulation: "norm1_context.linear",
+    qkv: ["add_q_proj", "add_k_proj", "add_v_proj"],
+    norms: ["norm_added_q", "norm_added_k"],
+    out: "to_add_out",
+    feed_forward: "ff_context",
+};
+
+impl StreamWeights {
+    fn load(config: &TransformerConfig, scope: &Scope<'_>, names: &StreamNames) -> Result<Self> {
+        let (width, hidden) = (config.width(), config.mlp_width());
+        let attention = scope.at("attn");
+        let project = |name| Linear::load(&attention.at(name), [width, width]);
+        let norm = |name| RmsNorm::load(&attention.at(name), config.attention_head_dim, QK_EPS);
+        let feed_forward = scope.at(names.feed_forward);
+        let [q, k, v] = names.qkv;
+        Ok(Self {
+            modulation: Linear::load(&scope.at(names.modulation), [6 * width, width])?,
+            qkv: Linear::stack(&[project(q)?, project(k)?, project(v)?])?,
+            norm_q: norm(names.norms[0])?,
+            norm_k: norm(names.norms[1])?,
+            out: project(names.out)?,
+            fc1: Linear::load(&feed_forward.at("net.0.proj"), [hidden, width])?,
+            fc2: Linear::load(&feed_forward.at("net.2"), [width, hidden])?,
+        })
+    }
+
+    /// x (l, d) → (l, 3·d)
+    fn qkv(&self, x: &Tensor, modulation: &Modulation<'_>) -> Result<Tensor> {
+        let (shift, scale) = (modulation.part(0)?, modulation.part(1)?);
+        let normal = ops::layer_norm_shift(x, &Shift { shift: &shift, scale: &scale })?;
+        Ok(ops::linear(&normal, &self.qkv)?)
+    }
+
+    fn stream<'a>(&'a self, qkv: &'a Tensor) -> Stream<'a> {
+        Stream { qkv, norm_q: &self.norm_q, norm_k: &self.norm_k }
+    }
+
+    /// x (l, d) and what its queries found (l, d) → (l, d)
+    fn finish(&self, x: &Tensor, attended: &Tensor, modulation: &Modulation<'_>) -> Result<Tensor> {
+        let gate = modulation.part(2)?;
+        let x = ops::linear_gated(attended, &self.out, &Gated { onto: x, gate: &gate })?;
+        let (shift, scale) = (modulation.part(3)?, modulation.part(4)?);
+        let hidden = ops::layer_norm_shift(&x, &Shift { shift: &shift, scale: &scale })?;
+        let hidden = ops::linear_activated(&hidden, &self.fc1, Activation::GeluTanh)?;
+        let gate = modulation.part(5)?;
+        Ok(ops::linear_gated(&hidden, &self.fc2, &Gated { onto: &x, gate: &gate })?)
+    }
+}
+
+/// A double block's modulation at one step: shift, scale, gate of the attention, then of the
+/// feed-forward.
+struct Modulation<'a> {
+    /// (steps, 6·d)
+    all: &'a Tensor,
+    step: usize,
+}
+
+impl Modulation<'_> {
+    fn part(&self, index: usize) -> Result<Tensor> {
+        part(self.all, self.step, index, 6)
+    }
+}
+
+/// Part `index` of `parts` of one step's row: (steps, parts·d) → (d,)
+pub(super) fn part(all: &Tensor, step: usize, index: usize, parts: usize) -> Result<Tensor> {
+    let width = all.dim(1)? / parts;
+    Ok(all.narrow(0, step, 1)?.squeeze(0)?.narrow(0, index * width, width)?)
+}

@@ -1,0 +1,89 @@
+//! What modulates every block: noise level, guidance and the pooled prompt, as one vector a step.
+
+use candle_core::{Device, Tensor};
+
+use super::Conditions;
+use crate::{
+    Result,
+    checkpoint::Scope,
+    config::TransformerConfig,
+    layers::Linear,
+    ops::{self, Activation},
+};
+
+/// Channels of a sinusoidal embedding.
+const CHANNELS: usize = 256;
+
+/// Embeds the conditions of all steps at once.
+pub(super) struct Conditioner {
+    timestep: Mlp,
+    text: Mlp,
+    /// Of models that are distilled from guided ones (FLUX.1-dev).
+    guidance: Option<Mlp>,
+}
+
+impl Conditioner {
+    pub(super) fn load(config: &TransformerConfig, scope: &Scope<'_>) -> Result<Self> {
+        let width = config.width();
+        let load = |name, inputs| Mlp::load(&scope.at(name), [width, inputs]);
+        Ok(Self {
+            timestep: load("timestep_embedder", CHANNELS)?,
+            text: load("text_embedder", config.pooled_projection_dim)?,
+            guidance: config
+                .guidance_embeds
+                .then(|| load("guidance_embedder", CHANNELS))
+                .transpose()?,
+        })
+    }
+
+    /// silu(embedding): (steps, d). Every block begins with this silu, so it is taken here, once.
+    pub(super) fn forward(&self, conditions: &Conditions<'_>) -> Result<Tensor> {
+        let like = conditions.pooled;
+        let mut embedding = self.timestep.forward(&sinusoids(conditions.timesteps, like)?)?;
+        if let Some(guidance) = &self.guidance {
+            let scale = guidance.forward(&sinusoids(&[conditions.guidance * 1000.0], like)?)?;
+            embedding = embedding.broadcast_add(&scale)?;
+        }
+        let text = self.text.forward(conditions.pooled)?;
+        Ok(embedding.broadcast_add(&text)?.silu()?)
+    }
+}
+
+/// linear → silu → linear
+struct Mlp {
+    first: Linear,
+    second: Linear,
+}
+
+impl Mlp {
+    fn load(scope: &Scope<'_>, [width, inputs]: [usize; 2]) -> Result<Self> {
+        let first = Linear::load(&scope.at("linear_1"), [width, inputs])?;
+        Ok(Self { first, second: Linear::load(&scope.at("linear_2"), [width, width])? })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let hidden = ops::linear_activated(x, &self.first, Activation::Silu)?;
+        Ok(ops::linear(&hidden, &self.second)?)
+    }
+}
+
+/// values → (n, 256): cosines, then sines, of value · 10000^(−i/128); dtype and device of `like`.
+///
+/// The frequencies are rounded to f32 where diffusers rounds them: at 1000 that shows.
+fn sinusoids(values: &[f32], like: &Tensor) -> Result<Tensor> {
+    let half = CHANNELS / 2;
+    let frequencies: Vec<f32> = (0..half)
+        .map(|i| {
+            let exponent = -(10_000f64.ln() as f32) * i as f32 / half as f32;
+            f64::from(exponent).exp() as f32
+        })
+        .collect();
+    let mut rows = Vec::with_capacity(values.len() * CHANNELS);
+    for &value in values {
+        let angles = || frequencies.iter().map(move |frequency| f64::from(value * frequency));
+        rows.extend(angles().map(|angle| angle.cos() as f32));
+        rows.extend(angles().map(|angle| angle.sin() as f32));
+    }
+    let rows = Tensor::from_vec(rows, (values.len(), CHANNELS), &Device::Cpu)?;
+    Ok(rows.to_dtype(like.dtype())?.to_device(like.device())?)
+}
