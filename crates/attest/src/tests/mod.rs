@@ -10,7 +10,7 @@ mod snp;
 mod tdx;
 mod vectors;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::{
     Report,
@@ -22,10 +22,12 @@ use crate::{
 
 /// A file of `tests/fixtures/attestation`.
 pub(crate) fn fixture(name: &str) -> Vec<u8> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../tests/fixtures/attestation")
-        .join(name);
+    let path = fixture_path(name);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn fixture_path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/attestation").join(name)
 }
 
 fn rules(toml: &str) -> Rules {

@@ -3,7 +3,7 @@
 use dcap_qvl::{QuoteCollateralV3, verify::QuoteVerifier};
 use ed25519_dalek::{Signer, SigningKey};
 
-use super::failing;
+use super::{failing, fixture, fixture_path};
 use crate::{
     Policy, Report,
     binding::{Bound, Keyset, KeysetBody, Nonce, sha256},
@@ -112,4 +112,17 @@ fn a_report_travels_as_json() {
     let other = String::from_utf8(json).unwrap().replace("/v1", "/v9");
     assert_eq!(appraise(other.as_bytes(), &demo(), &challenge).verdict.exit_code(), 20);
     assert_eq!(appraise(b"{}", &demo(), &challenge).verdict.exit_code(), 30);
+}
+
+/// What other verifiers are given (`tests/clients`). Everything in it is deterministic; to write it
+/// anew, run this test with `OBSCURA_BLESS` set.
+#[test]
+fn the_committed_report_is_the_simulators() {
+    let report = report(Simulator::new()).to_json();
+    for (name, bytes) in [("simulated/report.json", report), ("simulated/root.der", root())] {
+        if std::env::var_os("OBSCURA_BLESS").is_some() {
+            std::fs::write(fixture_path(name), &bytes).unwrap();
+        }
+        assert_eq!(fixture(name), bytes, "{name}");
+    }
 }
