@@ -1,6 +1,6 @@
 //! A model directory: what is in it, read once, hashed as it is read.
 
-mod bfl;
+pub(crate) mod bfl;
 mod directory;
 mod layout;
 mod safetensors;

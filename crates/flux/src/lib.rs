@@ -17,6 +17,8 @@ mod latents;
 mod layers;
 mod manifest;
 mod model;
+#[cfg(test)]
+mod names;
 mod noise;
 mod ops;
 mod pipeline;

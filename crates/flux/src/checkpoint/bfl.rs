@@ -20,7 +20,7 @@ type Tensors = BTreeMap<String, Tensor>;
 ///
 /// # Errors
 /// Where a tensor operation fails.
-pub(super) fn transformer(tensors: Tensors) -> Result<Tensors> {
+pub(crate) fn transformer(tensors: Tensors) -> Result<Tensors> {
     let mut renamed = Tensors::new();
     for (name, tensor) in tensors {
         for (name, part) in transformer_tensor(&name, tensor)? {
@@ -34,7 +34,7 @@ pub(super) fn transformer(tensors: Tensors) -> Result<Tensors> {
 ///
 /// # Errors
 /// Where a tensor operation fails.
-pub(super) fn autoencoder(tensors: Tensors) -> Result<Tensors> {
+pub(crate) fn autoencoder(tensors: Tensors) -> Result<Tensors> {
     // diffusers counts the decoder's levels from the latents up, BFL from the picture down.
     let levels = tensors
         .keys()
