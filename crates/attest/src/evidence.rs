@@ -26,7 +26,7 @@ pub use gpu::NvmlGpus;
 pub use gpu::{GpuSource, NoGpus};
 #[cfg(feature = "simulator")]
 pub use guest::SimulatedGuest;
-pub use guest::{Quoted, Tee, TsmGuest};
+pub use guest::{Quoted, Sources, Tee, TsmGuest};
 pub use rtmr::Rtmr3;
 pub use tsm::Tsm;
 

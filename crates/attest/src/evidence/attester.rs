@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{EvidenceError, GpuSource, Tee, pace::Pace};
+use super::{EvidenceError, GpuSource, Sources, Tee, pace::Pace};
 use crate::{
     binding::{Bound, Digest32, Nonce, SignedKeyset, gpu_nonce, sha256},
     event_log::EventLog,
@@ -73,11 +73,11 @@ impl Attester {
     /// # Errors
     /// Where the register cannot be extended, or there is no thread.
     pub fn start(
-        mut tee: Box<dyn Tee>,
-        gpus: Box<dyn GpuSource>,
+        sources: Sources,
         model_manifest: Vec<u8>,
         limits: Limits,
     ) -> Result<Self, EvidenceError> {
+        let Sources { mut tee, gpus } = sources;
         let event_log = tee.measure_model(sha256(&model_manifest))?;
         let platform = tee.platform();
         let kept = Arc::new(Mutex::new(Kept::default()));

@@ -1,6 +1,8 @@
 //! The trusted execution environment that this process runs in, or pretends to.
 
-use super::{CollateralFile, EvidenceError, Rtmr3, Tsm};
+#[cfg(feature = "simulator")]
+use super::NoGpus;
+use super::{CollateralFile, EvidenceError, GpuSource, Rtmr3, Tsm};
 use crate::{binding::Digest32, event_log::EventLog, platform::Platform};
 
 /// A quote, and what it is verified with.
@@ -28,6 +30,23 @@ pub trait Tee: Send {
     /// # Errors
     /// Where there is no quote.
     fn quote(&mut self, report_data: &[u8; 64], now_secs: u64) -> Result<Quoted, EvidenceError>;
+}
+
+/// Everything that signs on this machine.
+pub struct Sources {
+    /// For the guest.
+    pub tee: Box<dyn Tee>,
+    /// For its GPUs.
+    pub gpus: Box<dyn GpuSource>,
+}
+
+impl Sources {
+    /// No hardware.
+    #[cfg(feature = "simulator")]
+    #[must_use]
+    pub fn simulated() -> Self {
+        Self { tee: Box::new(SimulatedGuest::default()), gpus: Box::new(NoGpus) }
+    }
 }
 
 /// A TDX or SEV-SNP guest.

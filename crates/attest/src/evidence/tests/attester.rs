@@ -13,7 +13,7 @@ use crate::{
     Platform, Report,
     binding::{Digest32, Keyset, KeysetBody, Nonce, SignedKeyset},
     event_log::EventLog,
-    evidence::{Attester, EvidenceError, GpuSource, Limits, NoGpus, Quoted, Subject, Tee},
+    evidence::{Attester, EvidenceError, GpuSource, Limits, NoGpus, Quoted, Sources, Subject, Tee},
     gpu_evidence::GpuEvidence,
 };
 
@@ -45,7 +45,8 @@ fn slow(takes: Duration, limits: Limits) -> (Arc<Attester>, Arc<AtomicUsize>) {
     let quotes = Arc::new(AtomicUsize::new(0));
     let tee = Slow { takes, quotes: quotes.clone(), at_once: Arc::default() };
     let manifest = b"manifest".to_vec();
-    let attester = Attester::start(Box::new(tee), Box::new(NoGpus), manifest, limits).unwrap();
+    let sources = Sources { tee: Box::new(tee), gpus: Box::new(NoGpus) };
+    let attester = Attester::start(sources, manifest, limits).unwrap();
     (Arc::new(attester), quotes)
 }
 
@@ -149,8 +150,8 @@ impl GpuSource for Panics {
 #[test]
 fn a_library_that_panics_takes_nothing_with_it() {
     let tee = Slow { takes: Duration::ZERO, quotes: Arc::default(), at_once: Arc::default() };
-    let attester =
-        Attester::start(Box::new(tee), Box::new(Panics), Vec::new(), Limits::default()).unwrap();
+    let sources = Sources { tee: Box::new(tee), gpus: Box::new(Panics) };
+    let attester = Attester::start(sources, Vec::new(), Limits::default()).unwrap();
     for n in 0..2 {
         let refusal = attester.report(subject(nonce(n))).unwrap_err();
         assert!(matches!(refusal, EvidenceError::GpuPanicked), "{refusal}");
