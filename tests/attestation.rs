@@ -112,7 +112,7 @@ async fn a_cheat_gets_nothing() {
         (Cheat::SwapKey(old.clone()), "keyset.possession"),
         (Cheat::Flaw(Flaw::Debug), "tdx.attributes"),
         (Cheat::Flaw(Flaw::OutOfDate), "tdx.tcb_status"),
-        (Cheat::Flaw(Flaw::Revoked), "tdx.quote"),
+        (Cheat::Flaw(Flaw::Revoked), "simulated.quote"),
         (Cheat::Flaw(Flaw::OtherImage), "tdx.release"),
     ] {
         let client = Client::new(&cheating(cheat).await, ApiKey::none()).unwrap();

@@ -78,7 +78,7 @@ async fn request(
     let attested = client.attest(&policy).await?;
     println!("  1. asked the node for evidence, and checked it by the rules for simulated nodes:");
     for check in &attested.appraisal().checks {
-        println!("     {} {}", check.outcome, check.title);
+        println!("     {} {:<20} {}", check.outcome, check.id, check.title);
     }
     println!("     (simulated evidence shows the way, and proves nothing)");
     println!(

@@ -96,7 +96,7 @@ fn each_flaw_is_refused_by_its_own_check() {
     for (flaw, check) in [
         (Flaw::Debug, "tdx.attributes"),
         (Flaw::OutOfDate, "tdx.tcb_status"),
-        (Flaw::Revoked, "tdx.quote"),
+        (Flaw::Revoked, "simulated.quote"),
         (Flaw::OtherImage, "tdx.release"),
     ] {
         let refused = judge(&report(Simulator::with(flaw)), &demo());

@@ -118,6 +118,7 @@ checks! {
     MODEL_MANIFEST = "model.manifest", "the policy trusts this model's files";
     REPORT_DATA = "binding.report_data", "the quote binds nonce, keyset, model and GPU evidence";
     TDX_QUOTE = "tdx.quote", "Intel's keys signed the quote, and vouch for the platform";
+    SIMULATED_QUOTE = "simulated.quote", "published keys signed the quote: no hardware vouches";
     TDX_ATTRIBUTES = "tdx.attributes", "the guest is closed to debuggers and profilers";
     TDX_TCB_STATUS = "tdx.tcb_status", "the platform's firmware has a status the policy allows";
     TDX_ADVISORIES = "tdx.advisories", "the policy allows Intel's open advisories";
