@@ -52,7 +52,9 @@ pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
             return Ok(());
         }
         println!("\nServing until Ctrl-C. Another picture:");
-        println!("  obscura generate \"a fox in the snow\" --node http://{listen}");
+        println!(
+            "  obscura generate \"a fox in the snow\" --node http://{listen} --accept-simulated"
+        );
         serving.await?;
         drop(stop);
         Ok(())
