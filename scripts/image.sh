@@ -9,6 +9,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 work=${1:-$(mktemp -d)}
+mkdir -p "$work"
+work=$(cd "$work" && pwd)
 suite=bookworm
 store=(--root "$work/storage" --runroot "$work/run" --storage-driver vfs)
 build() { buildah "${store[@]}" "$@"; }

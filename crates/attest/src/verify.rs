@@ -40,7 +40,6 @@ pub struct Challenge {
 }
 
 /// Reads a report and judges it.
-#[must_use]
 pub fn appraise(json: &[u8], policy: &Policy, challenge: &Challenge) -> Appraisal {
     match Report::parse(json) {
         Ok(report) => verify(&report, policy, challenge),
@@ -49,7 +48,6 @@ pub fn appraise(json: &[u8], policy: &Policy, challenge: &Challenge) -> Appraisa
 }
 
 /// Judges a report.
-#[must_use]
 pub fn verify(report: &Report, policy: &Policy, challenge: &Challenge) -> Appraisal {
     let rules = policy.rules_for(report.platform);
     let mut checks = Checks::default();
@@ -192,6 +190,10 @@ pub struct Attested {
     pub model_manifest: Digest32,
 }
 
+fn platform_name<S: Serializer>(platform: &Option<Platform>, s: S) -> Result<S::Ok, S::Error> {
+    platform.map(Platform::name).serialize(s)
+}
+
 /// The parts of an appraisal, for samples of other projects, which are no reports of ours.
 #[cfg(test)]
 pub(crate) mod tests_only {
@@ -228,8 +230,4 @@ pub(crate) mod tests_only {
         gpu::devices(report, challenge, rules, &mut checks);
         checks.0
     }
-}
-
-fn platform_name<S: Serializer>(platform: &Option<Platform>, s: S) -> Result<S::Ok, S::Error> {
-    platform.map(Platform::name).serialize(s)
 }

@@ -18,7 +18,6 @@ pub struct AttestedNode {
 
 impl AttestedNode {
     /// What was checked, and what was not.
-    #[must_use]
     pub fn appraisal(&self) -> &Appraisal {
         &self.appraisal
     }

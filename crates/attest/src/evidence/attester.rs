@@ -194,25 +194,31 @@ impl Worker {
 /// the answer it would get anew says the same.
 #[derive(Default)]
 struct Kept {
-    reports: VecDeque<((Nonce, Digest32), Instant, Arc<[u8]>)>,
+    reports: VecDeque<KeptReport>,
+}
+
+struct KeptReport {
+    question: (Nonce, Digest32),
+    made: Instant,
+    report: Arc<[u8]>,
 }
 
 impl Kept {
     fn find(&mut self, subject: &Subject, now: Instant, keep: Duration) -> Option<Arc<[u8]>> {
-        self.reports.retain(|(_, made, _)| now.saturating_duration_since(*made) < keep);
-        let key = Self::key(subject);
-        self.reports.iter().find(|(kept, ..)| *kept == key).map(|(.., report)| report.clone())
+        self.reports.retain(|kept| now.saturating_duration_since(kept.made) < keep);
+        let question = Self::question(subject);
+        self.reports.iter().find(|kept| kept.question == question).map(|kept| kept.report.clone())
     }
 
     fn insert(&mut self, subject: &Subject, now: Instant, report: Arc<[u8]>) {
-        let key = Self::key(subject);
-        if self.reports.iter().all(|(kept, ..)| *kept != key) {
+        let question = Self::question(subject);
+        if self.reports.iter().all(|kept| kept.question != question) {
             self.reports.truncate(KEPT - 1);
-            self.reports.push_front((key, now, report));
+            self.reports.push_front(KeptReport { question, made: now, report });
         }
     }
 
-    fn key(subject: &Subject) -> (Nonce, Digest32) {
+    fn question(subject: &Subject) -> (Nonce, Digest32) {
         (subject.nonce, subject.keyset.keyset.digest())
     }
 }
