@@ -1,11 +1,7 @@
 //! Model directories that are not what they should be: each is refused, and the error names what is
 //! wrong with it.
 
-use std::{
-    collections::HashMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, fs, path::Path};
 
 use candle_core::{DType, Device, Tensor};
 use flux::{Error, FileDigest, LoadOptions, Manifest, Pins, Pipeline};
@@ -182,6 +178,6 @@ fn load(directory: &Path, pins: Pins) -> Result<Pipeline, Error> {
     Pipeline::load(directory, LoadOptions { device: Device::Cpu, dtype: DType::F32, pins })
 }
 
-fn names(path: &PathBuf, part: &str) -> bool {
+fn names(path: &Path, part: &str) -> bool {
     path.to_string_lossy().contains(part)
 }

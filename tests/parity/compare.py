@@ -118,7 +118,8 @@ def runs(options, pipe):
         width, height = map(int, options.size.split("x"))
         run = models.Run("prompt", width, height, options.steps, options.seed, options.guidance)
         return [(run, options.prompt)]
-    return [(models.Run(*values), PROMPTS[values[0]]) for values in DEFAULT_RUNS]
+    # obscura takes prompts of at most 1000 characters, which is still far beyond both encoders.
+    return [(models.Run(*values), PROMPTS[values[0]][:1000]) for values in DEFAULT_RUNS]
 
 
 def compare(options, folder, pipe, run, prompt):

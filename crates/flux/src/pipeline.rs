@@ -20,8 +20,8 @@ use crate::{
     transformer::{Conditions, Prepared},
 };
 
-/// What a model that embeds its guidance scale is told, as in diffusers.
-pub(crate) const GUIDANCE: f32 = 3.5;
+/// The guidance scale where none is asked for, as in diffusers.
+pub const GUIDANCE: f32 = 3.5;
 
 /// A FLUX.1 model with its tokenizers. Works on one job at a time; keep it on one thread.
 pub struct Pipeline {
@@ -41,6 +41,8 @@ pub struct Job<'a> {
     pub seed: Seed,
     /// How many pictures.
     pub count: Count,
+    /// Guidance scale; only models with a guidance embedding (FLUX.1-dev) look at it.
+    pub guidance: f32,
 }
 
 /// How far a job is.
@@ -189,8 +191,10 @@ impl Pipeline {
         tell(Progress::Encoded)?;
 
         let started = Instant::now();
-        let run = self
-            .start(&encoded, &Settings { size: job.size, steps: job.steps, guidance: GUIDANCE })?;
+        let run = self.start(
+            &encoded,
+            &Settings { size: job.size, steps: job.steps, guidance: job.guidance },
+        )?;
         timings.denoise += started.elapsed();
         let (count, steps) = (job.count.get(), job.steps.get());
         let mut pictures = Vec::with_capacity(count);

@@ -27,6 +27,33 @@ pub(crate) enum Command {
     /// Ask a node for evidence, and judge it. Exits 0 accepted, 10 rejected, 20 unsupported,
     /// 30 malformed
     Verify(VerifyArgs),
+    /// Which models there are, and which bytes they are made of
+    #[command(subcommand)]
+    Models(ModelsCommand),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// Print the models that are known by name
+    List,
+    /// Hash every file of a model directory that loading reads, and write its manifest
+    Pin {
+        /// The model directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Where to write [default: obscura.toml in the directory, where loading finds it]
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Hash every file again and compare with a manifest
+    Check {
+        /// The model directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// The manifest [default: obscura.toml in the directory]
+        #[arg(long, value_name = "FILE")]
+        manifest: Option<PathBuf>,
+    },
 }
 
 #[derive(clap::Args)]
@@ -104,6 +131,9 @@ pub(crate) struct GenerateArgs {
     /// Seed of the first picture; drawn where absent. Picture i has seed + i
     #[arg(long)]
     pub(crate) seed: Option<u64>,
+    /// Guidance scale, for models that take one (FLUX.1-dev)
+    #[arg(long, default_value_t = flux::GUIDANCE)]
+    pub(crate) guidance: f32,
     /// How many pictures
     #[arg(long, default_value_t = 1)]
     pub(crate) n: i64,
@@ -155,7 +185,7 @@ pub(crate) struct TrustArgs {
 
 #[derive(clap::Args)]
 pub(crate) struct ModelArgs {
-    /// `demo`, or a directory in the diffusers layout
+    /// `demo`, a known model's name (see `obscura models list`), or a model directory
     #[arg(long, value_name = "NAME|DIR", default_value = "demo", env = "OBSCURA_MODEL")]
     pub(crate) model: String,
     /// auto, cpu, cuda:N
@@ -164,6 +194,9 @@ pub(crate) struct ModelArgs {
     /// The type that weights are computed in
     #[arg(long, value_name = "TYPE", default_value = "auto", env = "OBSCURA_DTYPE")]
     pub(crate) dtype: DTypeChoice,
+    /// Load exactly the bytes that this manifest pins [default: the directory's obscura.toml, if any]
+    #[arg(long, value_name = "FILE", env = "OBSCURA_MANIFEST")]
+    pub(crate) manifest: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -8,23 +8,28 @@ mod device;
 mod evidence;
 mod generate;
 mod model;
+mod models;
 mod output;
 mod process;
 mod progress;
 mod serve;
+mod store;
 mod verify;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
+use zeroizing_alloc::ZeroAlloc;
 
 use args::{Args, Command};
 
 /// Wipes every buffer when it is freed. Secrets are wiped by their own types as well; this covers
-/// what passes through libraries on the way: HTTP bodies, JSON scratch space, tokenizers.
+/// what passes through libraries on the way: HTTP bodies, JSON scratch space, tokenizers. The
+/// allocator below guards its own structures, and gives large buffers back when they are freed,
+/// which keeps the peak of loading near the size of the weights.
 #[global_allocator]
-static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
-    zeroizing_alloc::ZeroAlloc(std::alloc::System);
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -33,6 +38,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
         Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&args),
+        Command::Models(command) => models::run(command).map(|()| ExitCode::SUCCESS),
     };
     match done {
         Ok(code) => code,
@@ -41,4 +47,8 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
