@@ -5,6 +5,8 @@
 mod args;
 mod demo;
 mod device;
+#[cfg(feature = "download")]
+mod download;
 mod generate;
 mod model;
 mod models;
