@@ -1,6 +1,7 @@
-//! Linear layers: candle's product, then one pass for everything that follows it.
+//! Linear layers: the product, then one pass for everything that follows it.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Error, Result, Tensor};
+use kernels::cpu::{MatrixMut, Product};
 use rayon::prelude::*;
 
 use super::{
@@ -65,7 +66,13 @@ pub(crate) fn linear_gated(x: &Tensor, layer: &Linear, gated: &Gated<'_>) -> Res
 /// x Wᵀ (l, out), as elements row by row, without bias.
 pub(super) fn product(x: &Tensor, layer: &Linear) -> Result<Vec<f32>> {
     let (x, weight) = (Elements::of(x), Elements::of(&layer.weight));
-    x.matrix()?.times(&weight.matrix()?.transposed())
+    let (x, weight) = (x.matrix()?, weight.matrix()?.transposed());
+    let [length, width] = [x.size()[0], weight.size()[1]];
+    let mut out = vec![0.0; length * width];
+    MatrixMut::new(&mut out, [length, width], width)
+        .and_then(|out| Product { a: x, b: weight }.write_in_parallel(out))
+        .map_err(Error::wrap)?;
+    Ok(out)
 }
 
 /// F(x Wᵀ + b)
