@@ -81,6 +81,18 @@ impl<'a> Matrix<'a> {
         Self::new(&self.elements[start..], size, self.steps)
     }
 
+    /// The slice that it is a view of.
+    #[must_use]
+    pub fn elements(&self) -> &'a [f32] {
+        self.elements
+    }
+
+    /// From row to row, from column to column.
+    #[must_use]
+    pub fn steps(&self) -> [usize; 2] {
+        self.steps
+    }
+
     /// Rows and columns.
     #[must_use]
     pub fn size(&self) -> [usize; 2] {

@@ -9,6 +9,7 @@ mod conv;
 mod linear;
 mod matrix;
 mod norm;
+mod panels;
 mod rope;
 mod simd;
 mod winograd;

@@ -4,13 +4,14 @@
 //! block brings a larger one, the sums so far are scaled down first.
 
 use candle_core::{Error, Result, Tensor};
-use kernels::cpu::{Matrix, MatrixMut, Product};
+use kernels::cpu::{self, Matrix, MatrixMut, Product};
 use rayon::prelude::*;
 
 use super::{
-    linear::{Bias, MIN_ROWS, activate, product},
+    linear::{Bias, MIN_ROWS, activate},
     matrix::Elements,
-    simd::{GeluTanh, exp, exp_sum, max, vectorised},
+    panels::{Rows, TILE_ROWS, multiply},
+    simd::{GeluTanh, exp, exp_sum, max, transpose, vectorised},
 };
 use crate::{
     layers::Linear,
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// Queries of a block.
-const QUERIES: usize = 128;
+const QUERIES: usize = TILE_ROWS;
 /// Keys of a block.
 const KEYS: usize = 256;
 
@@ -36,15 +37,8 @@ pub(crate) fn attention_beside_mlp(heads: &Heads, x: &Tensor, mlp: &Linear) -> R
     let mut out = vec![0.0; length * row];
     let bias = Bias::of(mlp);
     let bias = bias.slice()?;
-    let raw = product(x, mlp)?;
-    out.par_chunks_mut(row).zip(raw.par_chunks(hidden)).with_min_len(MIN_ROWS).for_each(
-        |(out, raw)| {
-            let out = &mut out[attended..];
-            out.copy_from_slice(raw);
-            activate::<GeluTanh>(out, bias);
-        },
-    );
-    drop(raw);
+    let beside = Rows { out: &mut out, step: row, start: attended };
+    multiply(x, mlp, beside, |_, hidden| activate::<GeluTanh>(hidden, bias))?;
     attend(heads, &Scores::scaled(width), &mut out, row)?;
     Tensor::from_vec(out, (length, row), x.device())
 }
@@ -59,9 +53,22 @@ fn attend(heads: &Heads, scores: &Scores<'_>, out: &mut [f32], row: usize) -> Re
     };
     let bias = bias.as_ref().map(Elements::slice).transpose()?;
     let (length, count, width) = heads.q.dims3()?;
+    // (h, l/256, d, 256): the keys of a block side by side, the last block narrower.
+    let mut keys = vec![0.0; count * length * width];
+    let blocks = keys.par_chunks_mut(length * width).enumerate().flat_map(|(i, all)| {
+        all.par_chunks_mut(KEYS * width).enumerate().map(move |(block, to)| (i, block * KEYS, to))
+    });
+    blocks
+        .try_for_each(|(i, first, to)| -> cpu::Result<()> {
+            let count = to.len() / width;
+            let from = k[i].some_rows(first, count)?;
+            transpose(from.elements(), from.steps()[0], to, count);
+            Ok(())
+        })
+        .map_err(Error::wrap)?;
     let head = |head: usize| Head {
         q: q[head],
-        k: k[head],
+        k: &keys[head * length * width..][..length * width],
         v: v[head],
         scale: scores.scale,
         mask: match (scores.mask, bias) {
@@ -96,8 +103,8 @@ fn attend(heads: &Heads, scores: &Scores<'_>, out: &mut [f32], row: usize) -> Re
 struct Head<'a> {
     /// (l, d)
     q: Matrix<'a>,
-    /// (l, d)
-    k: Matrix<'a>,
+    /// (l/256, d, 256)
+    k: &'a [f32],
     /// (l, d)
     v: Matrix<'a>,
     scale: f32,
@@ -125,13 +132,8 @@ struct Block {
 
 impl Block {
     /// The queries from `first` on: out (queries, d), which is zero.
-    fn attend(
-        &mut self,
-        head: &Head<'_>,
-        first: usize,
-        out: &mut [f32],
-    ) -> kernels::cpu::Result<()> {
-        let [keys, width] = head.k.size();
+    fn attend(&mut self, head: &Head<'_>, first: usize, out: &mut [f32]) -> cpu::Result<()> {
+        let [keys, width] = head.v.size();
         let queries = out.len() / width;
         let q = head.q.some_rows(first, queries)?;
         self.scores.resize(QUERIES * KEYS, 0.0);
@@ -147,7 +149,8 @@ impl Block {
             let count = KEYS.min(keys - from);
             let size = [queries, count];
             let scores = &mut self.scores[..queries * count];
-            let products = Product { a: q, b: head.k.some_rows(from, count)?.transposed() };
+            let keys_here = &head.k[from * width..][..count * width];
+            let products = Product { a: q, b: Matrix::new(keys_here, [width, count], [count, 1])? };
             products.write(MatrixMut::new(scores, size, count)?)?;
             let mask = match head.mask {
                 HeadMask::None => BlockMask::None,

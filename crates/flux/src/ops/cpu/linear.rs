@@ -1,11 +1,11 @@
-//! Linear layers: the product, then one pass for everything that follows it.
+//! Linear layers: the product, and with it everything that follows it.
 
-use candle_core::{Error, Result, Tensor};
-use kernels::cpu::{MatrixMut, Product};
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::{
     matrix::Elements,
+    panels::{Rows, multiply},
     simd::{Elementwise, GeluTanh, Identity, QuickGelu, Relu, Silu, vectorised},
 };
 use crate::{
@@ -63,18 +63,6 @@ pub(crate) fn linear_gated(x: &Tensor, layer: &Linear, gated: &Gated<'_>) -> Res
     })
 }
 
-/// x Wᵀ (l, out), as elements row by row, without bias.
-pub(super) fn product(x: &Tensor, layer: &Linear) -> Result<Vec<f32>> {
-    let (x, weight) = (Elements::of(x), Elements::of(&layer.weight));
-    let (x, weight) = (x.matrix()?, weight.matrix()?.transposed());
-    let [length, width] = [x.size()[0], weight.size()[1]];
-    let mut out = vec![0.0; length * width];
-    MatrixMut::new(&mut out, [length, width], width)
-        .and_then(|out| Product { a: x, b: weight }.write_in_parallel(out))
-        .map_err(Error::wrap)?;
-    Ok(out)
-}
-
 /// F(x Wᵀ + b)
 fn activated<F: Elementwise>(x: &Tensor, layer: &Linear) -> Result<Tensor> {
     let bias = Bias::of(layer);
@@ -84,10 +72,10 @@ fn activated<F: Elementwise>(x: &Tensor, layer: &Linear) -> Result<Tensor> {
 
 /// Computes x Wᵀ, then applies `each` to every row (given its index), in parallel.
 fn finish(x: &Tensor, layer: &Linear, each: impl Fn(usize, &mut [f32]) + Sync) -> Result<Tensor> {
-    let width = layer.outputs();
-    let mut y = product(x, layer)?;
-    y.par_chunks_mut(width).enumerate().with_min_len(MIN_ROWS).for_each(|(i, row)| each(i, row));
-    Tensor::from_vec(y, (x.dim(0)?, width), x.device())
+    let (length, width) = (x.dim(0)?, layer.outputs());
+    let mut out = vec![0.0; length * width];
+    multiply(x, layer, Rows { out: &mut out, step: width, start: 0 }, each)?;
+    Tensor::from_vec(out, (length, width), x.device())
 }
 
 vectorised! {

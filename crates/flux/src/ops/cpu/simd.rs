@@ -112,6 +112,21 @@ pub(super) fn exp(x: f32) -> f32 {
     series * f32::from_bits(power)
 }
 
+/// Columns become rows: `from` has rows of which `step` elements lie between the beginnings, `to` has
+/// rows of `rows` elements, and as many as they fill.
+///
+/// Several columns at a time, so that whole cache lines are read and few are written in turn.
+pub(super) fn transpose(from: &[f32], step: usize, to: &mut [f32], rows: usize) {
+    for (i, to) in to.chunks_mut(LANES * rows).enumerate() {
+        let columns = to.len() / rows;
+        for (row, from) in from.chunks(step).take(rows).enumerate() {
+            for (column, x) in from[i * LANES..][..columns].iter().enumerate() {
+                to[column * rows + row] = *x;
+            }
+        }
+    }
+}
+
 /// Σ (x − centre)²; summed in [`LANES`] lanes, so the order is the same on every machine.
 #[inline(always)]
 pub(super) fn sum_of_squares(row: &[f32], centre: f32) -> f32 {
@@ -228,6 +243,18 @@ mod tests {
         assert!(GeluTanh::apply(-1e4).abs() < 1e-30);
         assert_eq!(GeluTanh::apply(100.0), 100.0);
         assert!(exp(f32::NEG_INFINITY) < 1e-37);
+    }
+
+    #[test]
+    fn transposing_turns_rows_into_columns() {
+        let (rows, columns, step) = (5, 37, 40);
+        let from: Vec<f32> = (0..rows * step).map(|i| i as f32).collect();
+        let mut to = vec![0.0; columns * rows];
+        // The last row may end with its last column.
+        transpose(&from[..4 * step + columns], step, &mut to, rows);
+        for (i, x) in to.iter().enumerate() {
+            assert_eq!(*x, from[i % rows * step + i / rows]);
+        }
     }
 
     #[test]

@@ -23,11 +23,18 @@ pub(super) fn transform_kernel(kernel: &[f32], outputs: usize) -> Vec<f32> {
     transformed.par_chunks_mut(channels * outputs).enumerate().for_each(|(point, matrix)| {
         let factors: [f32; 9] =
             std::array::from_fn(|tap| G[point / 4][tap / 3] * G[point % 4][tap % 3]);
-        let mut row = vec![0.0; channels];
-        for (output, taps) in kernel.chunks_exact(9 * channels).enumerate() {
-            combine_taps(taps, factors, &mut row);
-            for (to, x) in matrix[output..].iter_mut().step_by(outputs).zip(&row) {
-                *to = *x;
+        // (16, c)
+        let mut rows = vec![0.0; LANES * channels];
+        for (i, taps) in kernel.chunks(LANES * 9 * channels).enumerate() {
+            let count = taps.len() / (9 * channels);
+            for (row, taps) in rows.chunks_exact_mut(channels).zip(taps.chunks_exact(9 * channels))
+            {
+                combine_taps(taps, factors, row);
+            }
+            for (c, outputs) in matrix.chunks_exact_mut(outputs).enumerate() {
+                for (j, to) in outputs[i * LANES..][..count].iter_mut().enumerate() {
+                    *to = rows[j * channels + c];
+                }
             }
         }
     });
