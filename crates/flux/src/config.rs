@@ -40,13 +40,11 @@ pub(crate) struct TransformerConfig {
 
 impl TransformerConfig {
     /// Width of the residual stream.
-
     pub(crate) fn width(&self) -> usize {
         self.num_attention_heads * self.attention_head_dim
     }
 
     /// Width of the feed-forward layers.
-
     pub(crate) fn mlp_width(&self) -> usize {
         4 * self.width()
     }
@@ -96,7 +94,6 @@ pub(crate) struct AutoEncoderConfig {
 
 impl AutoEncoderConfig {
     /// How many times smaller than the picture the latents are, each way.
-
     pub(crate) fn downscale(&self) -> usize {
         1 << self.block_out_channels.len().saturating_sub(1)
     }

@@ -22,6 +22,8 @@ use crate::{
 
 /// What all weights follow from.
 const SEED: u64 = 0x0b5c_u64;
+/// Of the transformer's residual stream.
+const WIDTH: usize = 256;
 
 impl Pipeline {
     /// A small random model of the same architecture, made in memory; 256×256 is its own size.

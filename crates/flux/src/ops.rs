@@ -188,3 +188,6 @@ pub(crate) fn wipe(x: &Tensor) -> Result<()> {
 fn is_fast_on_cpu(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32
 }
+
+#[cfg(test)]
+mod tests;

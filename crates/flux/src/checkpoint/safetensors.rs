@@ -161,7 +161,9 @@ mod tests {
         bytes
     }
 
-    fn read_bytes(bytes: &[u8]) -> Result<(Vec<(String, Tensor)>, [u8; 32])> {
+    type Tensors = Vec<(String, Tensor)>;
+
+    fn read_bytes(bytes: &[u8]) -> Result<(Tensors, [u8; 32])> {
         let mut tensors = Vec::new();
         let digest = read(Path::new("x.safetensors"), bytes, bytes.len() as u64, &mut |n, t| {
             tensors.push((n, t));

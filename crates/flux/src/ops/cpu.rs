@@ -2,7 +2,7 @@
 //!
 //! Matrix products go to candle's (the `gemm` crate, which equals torch's here); everything around
 //! them runs on slices, split by rows over rayon's threads, and compiled for the widest vectors the
-//! machine has by [`simd::vectorised`]. Results do not depend on the number of threads.
+//! machine has by `simd::vectorised!`. Results do not depend on the number of threads.
 
 mod attention;
 mod conv;

@@ -121,11 +121,12 @@ impl Layer {
 
 /// (buckets, h) → (h, l, l), f32, by the distance from query to key.
 fn position_bias(config: &T5Config, buckets: &Tensor, length: usize) -> Result<Tensor> {
-    let table = buckets.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+    // (buckets, h) → (h, buckets)
+    let table = buckets.to_dtype(DType::F32)?.t()?.to_vec2::<f32>()?;
     let mut bias = Vec::with_capacity(config.num_heads * length * length);
-    for head in 0..config.num_heads {
+    for head in table {
         for query in 0..length {
-            bias.extend((0..length).map(|key| table[bucket(config, query, key)][head]));
+            bias.extend((0..length).map(|key| head[bucket(config, query, key)]));
         }
     }
     let bias = Tensor::from_vec(bias, (config.num_heads, length, length), &Device::Cpu)?;

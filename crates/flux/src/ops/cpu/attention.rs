@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::{
     linear::{Bias, activate, product},
     matrix::{Elements, Matrix},
-    simd::{exp_sum, gelu_tanh, max, vectorised},
+    simd::{GeluTanh, exp_sum, max, vectorised},
 };
 use crate::{
     layers::Linear,
@@ -32,11 +32,9 @@ pub(crate) fn attention_beside_mlp(heads: &Heads, x: &Tensor, mlp: &Linear) -> R
     let bias = bias.slice()?;
     let raw = product(x, mlp)?;
     out.par_chunks_mut(row).zip(raw.par_chunks(hidden)).for_each(|(out, raw)| {
-        vectorised(|| {
-            let out = &mut out[attended..];
-            out.copy_from_slice(raw);
-            activate(out, bias, gelu_tanh);
-        });
+        let out = &mut out[attended..];
+        out.copy_from_slice(raw);
+        activate::<GeluTanh>(out, bias);
     });
     drop(raw);
     attend(heads, &Scores::scaled(width), &mut out, row)?;
@@ -65,16 +63,14 @@ fn attend(heads: &Heads, scores: &Scores<'_>, out: &mut [f32], row: usize) -> Re
             };
             let q = q[head].some_rows(from, queries)?;
             let mut weights = q.times(&k[head].transposed())?;
-            let sums = softmax(&mut weights, keys, scores.scale, &mask);
+            let mut sums = vec![0.0; queries];
+            softmax(&mut weights, &mut sums, scores.scale, mask);
             let weights = CpuStorage::F32(weights);
             let weights = Matrix::new(&weights, 0, [queries, keys], [keys, 1])?;
             let attended = weights.times(&v[head])?;
             let rows = out.chunks_exact_mut(row).zip(attended.chunks_exact(width));
             for ((out, attended), sum) in rows.zip(sums) {
-                let out = &mut out[head * width..][..width];
-                for (out, attended) in out.iter_mut().zip(attended) {
-                    *out = attended / sum;
-                }
+                divide(&mut out[head * width..][..width], attended, sum);
             }
         }
         Ok(())
@@ -82,7 +78,8 @@ fn attend(heads: &Heads, scores: &Scores<'_>, out: &mut [f32], row: usize) -> Re
 }
 
 /// The mask of one block's scores.
-enum RowMask<'a> {
+#[derive(Clone, Copy)]
+pub(super) enum RowMask<'a> {
     None,
     /// The first query's position.
     Causal {
@@ -92,33 +89,40 @@ enum RowMask<'a> {
     Bias(&'a [f32]),
 }
 
-/// Replaces each row of scores by weights that are too large by the sums it returns.
-fn softmax(scores: &mut [f32], keys: usize, scale: f32, mask: &RowMask<'_>) -> Vec<f32> {
-    vectorised(|| {
-        scores
-            .chunks_exact_mut(keys)
-            .enumerate()
-            .map(|(i, row)| {
-                match mask {
-                    RowMask::None => {
-                        for x in row.iter_mut() {
-                            *x *= scale;
-                        }
-                    }
-                    RowMask::Causal { from } => {
-                        for (j, x) in row.iter_mut().enumerate() {
-                            *x = if j > from + i { f32::NEG_INFINITY } else { *x * scale };
-                        }
-                    }
-                    RowMask::Bias(bias) => {
-                        for (x, b) in row.iter_mut().zip(&bias[i * keys..]) {
-                            *x = x.mul_add(scale, *b);
-                        }
+vectorised! {
+    /// Replaces each row of scores by weights that are too large by the sums it returns.
+    fn softmax<'a>(scores: &'a mut [f32], sums: &'a mut [f32], scale: f32, mask: RowMask<'a>) {
+        let keys = scores.len() / sums.len();
+        for (i, (row, sum)) in scores.chunks_exact_mut(keys).zip(sums).enumerate() {
+            match mask {
+                RowMask::None => {
+                    for x in row.iter_mut() {
+                        *x *= scale;
                     }
                 }
-                let max = max(row);
-                exp_sum(row, max)
-            })
-            .collect()
-    })
+                RowMask::Causal { from } => {
+                    for (j, x) in row.iter_mut().enumerate() {
+                        *x = if j > from + i { f32::NEG_INFINITY } else { *x * scale };
+                    }
+                }
+                RowMask::Bias(bias) => {
+                    for (x, b) in row.iter_mut().zip(&bias[i * keys..]) {
+                        *x = x.mul_add(scale, *b);
+                    }
+                }
+            }
+            let max = max(row);
+            *sum = exp_sum(row, max);
+        }
+    }
+}
+
+vectorised! {
+    /// out ← attended / sum
+    fn divide<'a>(out: &'a mut [f32], attended: &'a [f32], sum: f32) {
+        let factor = sum.recip();
+        for (out, attended) in out.iter_mut().zip(attended) {
+            *out = attended * factor;
+        }
+    }
 }

@@ -63,23 +63,26 @@ fn convolve(x: &Tensor, conv: &Conv3x3, onto: Option<&[f32]>) -> Result<Tensor> 
         };
         let products = [product(0)?, product(1)?, product(2)?];
         let onto = onto.map(|onto| &onto[first * width * outputs..]);
-        gather(out, products.each_ref(), [width, outputs], (bias, onto));
+        gather(out, products.each_ref().map(Vec::as_slice), [width, outputs], (bias, onto));
         Ok::<(), candle_core::Error>(())
     })?;
     Tensor::from_vec(out, (height, width, outputs), x.device())
 }
 
-/// out ← Σ products + bias (+ onto), leaving out what lies between the picture's rows.
-fn gather(
-    out: &mut [f32],
-    products: [&Vec<f32>; 3],
-    [width, outputs]: [usize; 2],
-    (bias, onto): (&[f32], Option<&[f32]>),
-) {
-    vectorised(|| {
+vectorised! {
+    /// out ← Σ products + bias (+ onto), leaving out what lies between the picture's rows.
+    fn gather<'a>(
+        out: &'a mut [f32],
+        products: [&'a [f32]; 3],
+        row: [usize; 2],
+        added: (&'a [f32], Option<&'a [f32]>),
+    ) {
+        let ([width, outputs], (bias, onto)) = (row, added);
         for (y, out) in out.chunks_exact_mut(width * outputs).enumerate() {
             let from = y * (width + 2) * outputs;
-            let [a, b, c] = products.map(|product| &product[from..from + width * outputs]);
+            let a = &products[0][from..from + width * outputs];
+            let b = &products[1][from..from + width * outputs];
+            let c = &products[2][from..from + width * outputs];
             for (((o, a), b), c) in out.iter_mut().zip(a).zip(b).zip(c) {
                 *o = a + b + c;
             }
@@ -94,7 +97,7 @@ fn gather(
                 }
             }
         }
-    });
+    }
 }
 
 /// (h, w, c) → (h + 2, w + 2, c) with zeros around.

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::{
     matrix::Elements,
-    simd::{gelu_tanh, quick_gelu, silu, vectorised},
+    simd::{Elementwise, GeluTanh, Identity, QuickGelu, Relu, Silu, vectorised},
 };
 use crate::{
     layers::Linear,
@@ -16,24 +16,15 @@ use crate::{
 pub(super) const MIN_ROWS: usize = 16;
 
 pub(crate) fn linear(x: &Tensor, layer: &Linear) -> Result<Tensor> {
-    let Some(bias) = &layer.bias else { return x.matmul(&layer.weight.t()?) };
-    let bias = Elements::of(bias);
-    let bias = bias.slice()?;
-    finish(x, layer, |_, row| {
-        for (y, b) in row.iter_mut().zip(bias) {
-            *y += b;
-        }
-    })
+    activated::<Identity>(x, layer)
 }
 
 pub(crate) fn linear_activated(x: &Tensor, layer: &Linear, act: Activation) -> Result<Tensor> {
-    let bias = Bias::of(layer);
-    let bias = bias.slice()?;
     match act {
-        Activation::GeluTanh => finish(x, layer, |_, row| activate(row, bias, gelu_tanh)),
-        Activation::QuickGelu => finish(x, layer, |_, row| activate(row, bias, quick_gelu)),
-        Activation::Silu => finish(x, layer, |_, row| activate(row, bias, silu)),
-        Activation::Relu => finish(x, layer, |_, row| activate(row, bias, |x| x.max(0.0))),
+        Activation::GeluTanh => activated::<GeluTanh>(x, layer),
+        Activation::QuickGelu => activated::<QuickGelu>(x, layer),
+        Activation::Silu => activated::<Silu>(x, layer),
+        Activation::Relu => activated::<Relu>(x, layer),
         // Not in FLUX.1, so not worth a kernel.
         Activation::GeluErf => linear(x, layer)?.gelu_erf(),
     }
@@ -44,18 +35,11 @@ pub(crate) fn linear_gated_gelu(x: &Tensor, layer: &Linear) -> Result<Tensor> {
     let (length, width) = product.dims2()?;
     let half = width / 2;
     let product = Elements::of(&product);
-    let product = product.slice()?;
     let mut out = vec![0.0; length * half];
-    out.par_chunks_mut(half).zip(product.par_chunks(width)).with_min_len(MIN_ROWS).for_each(
-        |(out, row)| {
-            let (gate, value) = row.split_at(half);
-            vectorised(|| {
-                for ((y, &g), &v) in out.iter_mut().zip(gate).zip(value) {
-                    *y = gelu_tanh(g) * v;
-                }
-            });
-        },
-    );
+    out.par_chunks_mut(half)
+        .zip(product.slice()?.par_chunks(width))
+        .with_min_len(MIN_ROWS)
+        .for_each(|(out, row)| multiply_gelu(out, &row[..half], &row[half..]));
     Tensor::from_vec(out, (length, half), x.device())
 }
 
@@ -63,36 +47,18 @@ pub(crate) fn linear_onto(x: &Tensor, layer: &Linear, onto: &Tensor) -> Result<T
     let (bias, onto) = (Bias::of(layer), Elements::of(onto));
     let (bias, onto) = (bias.slice()?, onto.slice()?);
     let width = layer.outputs();
-    finish(x, layer, |i, row| {
-        let onto = &onto[i * width..][..width];
-        match bias {
-            Some(bias) => {
-                for ((y, b), o) in row.iter_mut().zip(bias).zip(onto) {
-                    *y += b + o;
-                }
-            }
-            None => {
-                for (y, o) in row.iter_mut().zip(onto) {
-                    *y += o;
-                }
-            }
-        }
-    })
+    finish(x, layer, |i, row| add_bias_and(row, bias, &onto[i * width..][..width]))
 }
 
 pub(crate) fn linear_gated(x: &Tensor, layer: &Linear, gated: &Gated<'_>) -> Result<Tensor> {
     let (gate, onto) = (Elements::of(gated.gate), Elements::of(gated.onto));
     let (gate, onto) = (gate.slice()?, onto.slice()?);
     let bias = Bias::of(layer);
-    let Some(bias) = bias.slice()? else {
-        candle_core::bail!("a gated layer has a bias");
-    };
+    let bias = bias.slice()?;
     let width = layer.outputs();
     finish(x, layer, |i, row| {
-        let onto = &onto[i * width..][..width];
-        for (((y, b), g), o) in row.iter_mut().zip(bias).zip(gate).zip(onto) {
-            *y = (*y + b).mul_add(*g, *o);
-        }
+        activate::<Identity>(row, bias);
+        gate_onto(row, gate, &onto[i * width..][..width]);
     })
 }
 
@@ -102,30 +68,64 @@ pub(super) fn product(x: &Tensor, layer: &Linear) -> Result<Vec<f32>> {
     x.matrix()?.times(&weight.matrix()?.transposed())
 }
 
+/// F(x Wᵀ + b)
+fn activated<F: Elementwise>(x: &Tensor, layer: &Linear) -> Result<Tensor> {
+    let bias = Bias::of(layer);
+    let bias = bias.slice()?;
+    finish(x, layer, |_, row| activate::<F>(row, bias))
+}
+
 /// Computes x Wᵀ, then applies `each` to every row (given its index), in parallel.
 fn finish(x: &Tensor, layer: &Linear, each: impl Fn(usize, &mut [f32]) + Sync) -> Result<Tensor> {
     let width = layer.outputs();
     let mut y = product(x, layer)?;
-    y.par_chunks_mut(width)
-        .enumerate()
-        .with_min_len(MIN_ROWS)
-        .for_each(|(i, row)| vectorised(|| each(i, row)));
+    y.par_chunks_mut(width).enumerate().with_min_len(MIN_ROWS).for_each(|(i, row)| each(i, row));
     Tensor::from_vec(y, (x.dim(0)?, width), x.device())
 }
 
-/// row ← f(row + bias)
-#[inline(always)]
-pub(super) fn activate(row: &mut [f32], bias: Option<&[f32]>, f: impl Fn(f32) -> f32) {
-    match bias {
-        Some(bias) => {
+vectorised! {
+    /// row ← F(row + bias)
+    fn activate<'a, F: Elementwise>(row: &'a mut [f32], bias: Option<&'a [f32]>) {
+        if let Some(bias) = bias {
             for (y, b) in row.iter_mut().zip(bias) {
-                *y = f(*y + b);
+                *y = F::apply(*y + b);
+            }
+        } else {
+            for y in row {
+                *y = F::apply(*y);
             }
         }
-        None => {
-            for y in row {
-                *y = f(*y);
+    }
+}
+
+vectorised! {
+    /// row ← row + bias + onto
+    fn add_bias_and<'a>(row: &'a mut [f32], bias: Option<&'a [f32]>, onto: &'a [f32]) {
+        if let Some(bias) = bias {
+            for (y, b) in row.iter_mut().zip(bias) {
+                *y += b;
             }
+        }
+        for (y, o) in row.iter_mut().zip(onto) {
+            *y += o;
+        }
+    }
+}
+
+vectorised! {
+    /// row ← onto + gate · row
+    fn gate_onto<'a>(row: &'a mut [f32], gate: &'a [f32], onto: &'a [f32]) {
+        for ((y, g), o) in row.iter_mut().zip(gate).zip(onto) {
+            *y = y.mul_add(*g, *o);
+        }
+    }
+}
+
+vectorised! {
+    /// out ← gelu(gate) · value
+    fn multiply_gelu<'a>(out: &'a mut [f32], gate: &'a [f32], value: &'a [f32]) {
+        for ((y, &g), &v) in out.iter_mut().zip(gate).zip(value) {
+            *y = GeluTanh::apply(g) * v;
         }
     }
 }

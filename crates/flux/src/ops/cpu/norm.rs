@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::{
     linear::MIN_ROWS,
     matrix::Elements,
-    simd::{silu, sum_of, vectorised},
+    simd::{Elementwise, Identity, Silu, sum, sum_of_squares, vectorised},
 };
 use crate::{
     layers::{GroupNorm, LayerNorm, RmsNorm},
@@ -17,10 +17,8 @@ pub(crate) fn layer_norm_shift(x: &Tensor, by: &Shift<'_>) -> Result<Tensor> {
     let (shift, scale) = (Elements::of(by.shift), Elements::of(by.scale));
     let (shift, scale) = (shift.slice()?, scale.slice()?);
     each_row(x, |x, y| {
-        let (mean, factor) = moments(x, 1e-6);
-        for (((y, x), scale), shift) in y.iter_mut().zip(x).zip(scale).zip(shift) {
-            *y = ((x - mean) * factor).mul_add(1.0 + scale, *shift);
-        }
+        standardise(x, y, 1e-6);
+        scale_and_shift(y, scale, shift);
     })
 }
 
@@ -28,62 +26,114 @@ pub(crate) fn layer_norm(x: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
     let (weight, bias) = (Elements::of(&norm.weight), Elements::of(&norm.bias));
     let (weight, bias) = (weight.slice()?, bias.slice()?);
     each_row(x, |x, y| {
-        let (mean, factor) = moments(x, norm.eps as f32);
-        for (((y, x), w), b) in y.iter_mut().zip(x).zip(weight).zip(bias) {
-            *y = ((x - mean) * factor).mul_add(*w, *b);
-        }
+        standardise(x, y, norm.eps as f32);
+        affine(y, weight, bias);
     })
 }
 
 pub(crate) fn rms_norm(x: &Tensor, norm: &RmsNorm) -> Result<Tensor> {
     let weight = Elements::of(&norm.weight);
     let weight = weight.slice()?;
-    each_row(x, |x, y| {
-        let factor = inverse_rms(x, norm.eps as f32);
-        for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
-            *y = x * factor * w;
-        }
-    })
+    each_row(x, |x, y| divide_by_rms(x, y, weight, norm.eps as f32))
 }
 
 pub(crate) fn group_norm(x: &Tensor, norm: &GroupNorm) -> Result<Tensor> {
-    each_channel(x, norm, |y| y)
+    each_channel::<Identity>(x, norm)
 }
 
 pub(crate) fn group_norm_silu(x: &Tensor, norm: &GroupNorm) -> Result<Tensor> {
-    each_channel(x, norm, silu)
+    each_channel::<Silu>(x, norm)
 }
 
 /// 1/√(mean(x²) + ε)
 #[inline(always)]
 pub(super) fn inverse_rms(row: &[f32], eps: f32) -> f32 {
-    (sum_of(row, |x| x * x) / row.len() as f32 + eps).sqrt().recip()
+    (sum_of_squares(row, 0.0) / row.len() as f32 + eps).sqrt().recip()
 }
 
-/// mean, 1/√(variance + ε)
-#[inline(always)]
-fn moments(row: &[f32], eps: f32) -> (f32, f32) {
-    let width = row.len() as f32;
-    let mean = sum_of(row, |x| x) / width;
-    let variance = sum_of(row, |x| (x - mean) * (x - mean)) / width;
-    (mean, (variance + eps).sqrt().recip())
+vectorised! {
+    /// y ← (x − mean) / √(variance + ε)
+    fn standardise<'a>(x: &'a [f32], y: &'a mut [f32], eps: f32) {
+        let width = x.len() as f32;
+        let mean = sum(x) / width;
+        let factor = (sum_of_squares(x, mean) / width + eps).sqrt().recip();
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = (x - mean) * factor;
+        }
+    }
+}
+
+vectorised! {
+    /// y ← y · (1 + scale) + shift
+    fn scale_and_shift<'a>(y: &'a mut [f32], scale: &'a [f32], shift: &'a [f32]) {
+        for ((y, scale), shift) in y.iter_mut().zip(scale).zip(shift) {
+            *y = y.mul_add(1.0 + scale, *shift);
+        }
+    }
+}
+
+vectorised! {
+    /// y ← y · weight + bias
+    fn affine<'a>(y: &'a mut [f32], weight: &'a [f32], bias: &'a [f32]) {
+        for ((y, w), b) in y.iter_mut().zip(weight).zip(bias) {
+            *y = y.mul_add(*w, *b);
+        }
+    }
+}
+
+vectorised! {
+    /// y ← x / √(mean(x²) + ε) · weight
+    fn divide_by_rms<'a>(x: &'a [f32], y: &'a mut [f32], weight: &'a [f32], eps: f32) {
+        let factor = inverse_rms(x, eps);
+        for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
+            *y = x * factor * w;
+        }
+    }
+}
+
+vectorised! {
+    /// y ← F(x · factor + offset), channel by channel.
+    fn scale_channels<'a, F: Elementwise>(
+        x: &'a [f32],
+        y: &'a mut [f32],
+        factor: &'a [f32],
+        offset: &'a [f32],
+    ) {
+        let channels = factor.len();
+        for (y, x) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+            for (((y, x), a), b) in y.iter_mut().zip(x).zip(factor).zip(offset) {
+                *y = F::apply(x.mul_add(*a, *b));
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// Adds Σx of each channel to `plain`, Σx² to `squared`.
+    fn add_channel_sums<'a>(x: &'a [f32], plain: &'a mut [f32], squared: &'a mut [f32]) {
+        for pixel in x.chunks_exact(plain.len()) {
+            for ((plain, squared), x) in plain.iter_mut().zip(squared.iter_mut()).zip(pixel) {
+                *plain += x;
+                *squared = x.mul_add(*x, *squared);
+            }
+        }
+    }
 }
 
 /// A new tensor (l, d) whose rows `f` makes from those of x.
 fn each_row(x: &Tensor, f: impl Fn(&[f32], &mut [f32]) + Sync) -> Result<Tensor> {
     let (length, width) = x.dims2()?;
     let elements = Elements::of(x);
-    let elements = elements.slice()?;
     let mut out = vec![0.0; length * width];
     out.par_chunks_mut(width)
-        .zip(elements.par_chunks(width))
+        .zip(elements.slice()?.par_chunks(width))
         .with_min_len(MIN_ROWS)
-        .for_each(|(y, x)| vectorised(|| f(x, y)));
+        .for_each(|(y, x)| f(x, y));
     Tensor::from_vec(out, (length, width), x.device())
 }
 
-/// f(group norm(x)); x (h, w, c).
-fn each_channel(x: &Tensor, norm: &GroupNorm, f: impl Fn(f32) -> f32 + Sync) -> Result<Tensor> {
+/// F(group norm(x)); x (h, w, c).
+fn each_channel<F: Elementwise>(x: &Tensor, norm: &GroupNorm) -> Result<Tensor> {
     /// Pixels whose sums are kept in f32 before they go to f64, and that one task finishes.
     const PIXELS: usize = 256;
     let (_, _, channels) = x.dims3()?;
@@ -91,39 +141,21 @@ fn each_channel(x: &Tensor, norm: &GroupNorm, f: impl Fn(f32) -> f32 + Sync) -> 
     let elements = elements.slice()?;
     let sums = elements
         .par_chunks(PIXELS * channels)
-        .map(|pixels| channel_sums(pixels, channels))
+        .map(|pixels| {
+            let mut sums = vec![0.0; 2 * channels];
+            let (plain, squared) = sums.split_at_mut(channels);
+            add_channel_sums(pixels, plain, squared);
+            sums
+        })
         // Collected first: added up in the order of the picture, whatever the threads do.
         .collect::<Vec<_>>();
     let pixels = elements.len() / channels;
     let (factor, offset) = channel_affine(&sums, pixels, norm)?;
     let mut out = vec![0.0; elements.len()];
-    out.par_chunks_mut(PIXELS * channels).zip(elements.par_chunks(PIXELS * channels)).for_each(
-        |(y, x)| {
-            vectorised(|| {
-                for (y, x) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
-                    for (((y, x), a), b) in y.iter_mut().zip(x).zip(&factor).zip(&offset) {
-                        *y = f(x.mul_add(*a, *b));
-                    }
-                }
-            });
-        },
-    );
+    out.par_chunks_mut(PIXELS * channels)
+        .zip(elements.par_chunks(PIXELS * channels))
+        .for_each(|(y, x)| scale_channels::<F>(x, y, &factor, &offset));
     Tensor::from_vec(out, x.shape(), x.device())
-}
-
-/// Σx of each channel, then Σx² of each.
-fn channel_sums(pixels: &[f32], channels: usize) -> Vec<f32> {
-    let mut sums = vec![0.0f32; 2 * channels];
-    let (plain, squared) = sums.split_at_mut(channels);
-    vectorised(|| {
-        for pixel in pixels.chunks_exact(channels) {
-            for ((plain, squared), x) in plain.iter_mut().zip(squared.iter_mut()).zip(pixel) {
-                *plain += x;
-                *squared = x.mul_add(*x, *squared);
-            }
-        }
-    });
-    sums
 }
 
 /// Statistics of each group, and with them the factor and offset of each channel.

@@ -50,33 +50,34 @@ fn join(stream: &Stream<'_>, place: &Place<'_>, [q, k, v]: [&mut [f32]; 3]) -> R
             let angles = (from + i) * half..(from + i + 1) * half;
             let (cos, sin) = (&cos[angles.clone()], &sin[angles]);
             v.copy_from_slice(&qkv[2 * row..]);
-            vectorised(|| {
-                for (y, x) in q.chunks_exact_mut(width).zip(qkv[..row].chunks_exact(width)) {
-                    normalise_and_rotate(x, y, (weight_q, eps_q), (cos, sin));
-                }
-                for (y, x) in k.chunks_exact_mut(width).zip(qkv[row..2 * row].chunks_exact(width)) {
-                    normalise_and_rotate(x, y, (weight_k, eps_k), (cos, sin));
-                }
-            });
+            normalise_and_rotate(&qkv[..row], q, (weight_q, eps_q), (cos, sin));
+            normalise_and_rotate(&qkv[row..2 * row], k, (weight_k, eps_k), (cos, sin));
         },
     );
     Ok(())
 }
 
-/// One head of one token. Pairs of neighbours are rotated:
-/// (a, b) → (a cos − b sin, b cos + a sin).
-#[inline(always)]
-fn normalise_and_rotate(
-    x: &[f32],
-    y: &mut [f32],
-    (weight, eps): (&[f32], f32),
-    (cos, sin): (&[f32], &[f32]),
-) {
-    let factor = inverse_rms(x, eps);
-    let pairs = x.as_chunks::<2>().0.iter().zip(weight.as_chunks::<2>().0);
-    let angles = cos.iter().zip(sin);
-    for ((y, (x, w)), (cos, sin)) in y.as_chunks_mut::<2>().0.iter_mut().zip(pairs).zip(angles) {
-        let (a, b) = (x[0] * factor * w[0], x[1] * factor * w[1]);
-        *y = [a * cos - b * sin, b * cos + a * sin];
+vectorised! {
+    /// All heads of one token. Each is normalised, then its pairs of neighbours are rotated:
+    /// (a, b) → (a cos − b sin, b cos + a sin).
+    fn normalise_and_rotate<'a>(
+        x: &'a [f32],
+        y: &'a mut [f32],
+        norm: (&'a [f32], f32),
+        angles: (&'a [f32], &'a [f32]),
+    ) {
+        let ((weight, eps), (cos, sin)) = (norm, angles);
+        let width = weight.len();
+        for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+            let factor = inverse_rms(x, eps);
+            let pairs = x.as_chunks::<2>().0.iter().zip(weight.as_chunks::<2>().0);
+            let angles = cos.iter().zip(sin);
+            for ((y, (x, w)), (cos, sin)) in
+                y.as_chunks_mut::<2>().0.iter_mut().zip(pairs).zip(angles)
+            {
+                let (a, b) = (x[0] * factor * w[0], x[1] * factor * w[1]);
+                *y = [a * cos - b * sin, b * cos + a * sin];
+            }
+        }
     }
 }

@@ -1,17 +1,89 @@
 //! Elementwise mathematics that compiles to vector instructions.
 //!
 //! Everything here is plain arithmetic, without calls and branches, so that the compiler can widen a
-//! loop over it; [`vectorised`] lets it use the machine's own vectors.
-
-use pulp::Arch;
+//! loop over it; [`vectorised!`] lets it use the machine's own vectors.
 
 /// Lanes of the accumulators that sums are kept in: two AVX2 registers, one of AVX-512.
 const LANES: usize = 16;
 
-/// Runs a loop compiled for this machine's vector instructions (found at run time).
-#[inline]
-pub(super) fn vectorised<R>(body: impl FnOnce() -> R) -> R {
-    Arch::new().dispatch(body)
+/// Defines a function that is compiled once for each set of vector instructions, the machine's own
+/// being picked at run time.
+///
+/// A closure would not do: it may be compiled apart from its caller, and then for the plainest
+/// machine. Everything in the body has to be inlined for the same reason: loops rather than chains
+/// of iterators, and `#[inline(always)]` on what it calls. Its lifetime is `'a`; it may have one type
+/// parameter.
+macro_rules! vectorised {
+    (
+        $(#[$meta:meta])*
+        fn $name:ident<'a $(, $param:ident: $bound:ident)?>($($arg:ident: $type:ty),* $(,)?)
+        $(-> $output:ty)? $body:block
+    ) => {
+        $(#[$meta])*
+        pub(super) fn $name<'a $(, $param: $bound)?>($($arg: $type),*) $(-> $output)? {
+            struct Call<'a $(, $param: $bound)?> {
+                $($arg: $type,)*
+                $(_param: std::marker::PhantomData<$param>,)?
+            }
+            impl<'a $(, $param: $bound)?> pulp::NullaryFnOnce for Call<'a $(, $param)?> {
+                type Output = crate::ops::cpu::simd::output!($($output)?);
+                #[inline(always)]
+                fn call(self) -> Self::Output {
+                    let Self { $($arg,)* .. } = self;
+                    $body
+                }
+            }
+            pulp::Arch::new().dispatch(Call {
+                $($arg,)*
+                $(_param: std::marker::PhantomData::<$param>,)?
+            })
+        }
+    };
+}
+pub(super) use vectorised;
+
+/// A function's output, () where none is written.
+macro_rules! output {
+    () => {
+        ()
+    };
+    ($output:ty) => {
+        $output
+    };
+}
+pub(super) use output;
+
+/// A function of one number.
+pub(super) trait Elementwise {
+    fn apply(x: f32) -> f32;
+}
+
+macro_rules! elementwise {
+    ($($(#[$meta:meta])* $name:ident($x:ident) = $value:expr;)*) => {
+        $(
+            $(#[$meta])*
+            pub(super) struct $name;
+            impl Elementwise for $name {
+                #[inline(always)]
+                fn apply($x: f32) -> f32 {
+                    $value
+                }
+            }
+        )*
+    };
+}
+
+elementwise! {
+    /// x
+    Identity(x) = x;
+    /// max(x, 0)
+    Relu(x) = if x > 0.0 { x } else { 0.0 };
+    /// x · σ(x) = x / (1 + e⁻ˣ)
+    Silu(x) = x / (1.0 + exp(-x));
+    /// x · σ(1.702 x)
+    QuickGelu(x) = x / (1.0 + exp(-1.702 * x));
+    /// x/2 · (1 + tanh(√(2/π)(x + 0.044715 x³))) = x · σ(2√(2/π)(x + 0.044715 x³))
+    GeluTanh(x) = x / (1.0 + exp(-1.595_769 * x * (x * x).mul_add(0.044_715, 1.0)));
 }
 
 /// eˣ to within 2 units in the last place; x is held to ±87, where f32 ends.
@@ -24,49 +96,55 @@ pub(super) fn exp(x: f32) -> f32 {
     /// ln 2 in two parts, the first with few enough bits that n times it is exact.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    let x = x.clamp(-87.0, 87.0);
+    let x = if x > -87.0 { x } else { -87.0 };
+    let x = if x < 87.0 { x } else { 87.0 };
     let rounded = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = rounded - ROUND;
     let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, x));
-    let mut series = 1.0 / 5040.0;
-    for term in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        series = r.mul_add(series, term);
-    }
+    let mut series = r.mul_add(1.0 / 5040.0, 1.0 / 720.0);
+    series = r.mul_add(series, 1.0 / 120.0);
+    series = r.mul_add(series, 1.0 / 24.0);
+    series = r.mul_add(series, 1.0 / 6.0);
+    series = r.mul_add(series, 0.5);
+    series = r.mul_add(series, 1.0);
+    series = r.mul_add(series, 1.0);
     let power = (rounded.to_bits() << 23).wrapping_add(127 << 23);
     series * f32::from_bits(power)
 }
 
-/// x · σ(x) = x / (1 + e⁻ˣ)
+/// Σ (x − centre)²; summed in [`LANES`] lanes, so the order is the same on every machine.
 #[inline(always)]
-pub(super) fn silu(x: f32) -> f32 {
-    x / (1.0 + exp(-x))
-}
-
-/// x · σ(1.702 x)
-#[inline(always)]
-pub(super) fn quick_gelu(x: f32) -> f32 {
-    x / (1.0 + exp(-1.702 * x))
-}
-
-/// x/2 · (1 + tanh(√(2/π)(x + 0.044715 x³))) = x · σ(2√(2/π)(x + 0.044715 x³))
-#[inline(always)]
-pub(super) fn gelu_tanh(x: f32) -> f32 {
-    const TWICE_ROOT: f32 = 1.595_769_1;
-    let inner = x * (x * x).mul_add(0.044_715, 1.0);
-    x / (1.0 + exp(-TWICE_ROOT * inner))
-}
-
-/// Σ f(x); summed in [`LANES`] lanes, so the order is the same on every machine.
-#[inline(always)]
-pub(super) fn sum_of(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+pub(super) fn sum_of_squares(row: &[f32], centre: f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let (chunks, rest) = row.as_chunks::<LANES>();
     for chunk in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane += f(x);
+        for i in 0..LANES {
+            let x = chunk[i] - centre;
+            lanes[i] = x.mul_add(x, lanes[i]);
         }
     }
-    lanes.iter().sum::<f32>() + rest.iter().map(|&x| f(x)).sum::<f32>()
+    let mut sum = total(&lanes);
+    for x in rest {
+        sum += (x - centre) * (x - centre);
+    }
+    sum
+}
+
+/// Σ x
+#[inline(always)]
+pub(super) fn sum(row: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    for chunk in chunks {
+        for i in 0..LANES {
+            lanes[i] += chunk[i];
+        }
+    }
+    let mut sum = total(&lanes);
+    for x in rest {
+        sum += x;
+    }
+    sum
 }
 
 /// The largest element, or −∞ of none.
@@ -75,11 +153,15 @@ pub(super) fn max(row: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let (chunks, rest) = row.as_chunks::<LANES>();
     for chunk in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane = if x > *lane { x } else { *lane };
+        for i in 0..LANES {
+            lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
         }
     }
-    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
+    let mut max = f32::NEG_INFINITY;
+    for &x in lanes.iter().chain(rest) {
+        max = if x > max { x } else { max };
+    }
+    max
 }
 
 /// Replaces each x by eˣ⁻ᵐᵃˣ and returns their sum.
@@ -88,15 +170,24 @@ pub(super) fn exp_sum(row: &mut [f32], max: f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let (chunks, rest) = row.as_chunks_mut::<LANES>();
     for chunk in chunks {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *x = exp(*x - max);
-            *lane += *x;
+        for i in 0..LANES {
+            chunk[i] = exp(chunk[i] - max);
+            lanes[i] += chunk[i];
         }
     }
-    let mut sum: f32 = lanes.iter().sum();
+    let mut sum = total(&lanes);
     for x in rest {
         *x = exp(*x - max);
         sum += *x;
+    }
+    sum
+}
+
+#[inline(always)]
+fn total(lanes: &[f32; LANES]) -> f32 {
+    let mut sum = 0.0;
+    for lane in lanes {
+        sum += lane;
     }
     sum
 }
@@ -120,13 +211,13 @@ mod tests {
     #[test]
     fn functions_are_accurate() {
         assert!(worst(exp, f64::exp) < 2.5e-7);
-        assert!(worst(silu, |x| x / (1.0 + (-x).exp())) < 4e-7);
-        assert!(worst(quick_gelu, |x| x / (1.0 + (-1.702 * x).exp())) < 4e-6);
+        assert!(worst(Silu::apply, |x| x / (1.0 + (-x).exp())) < 4e-7);
+        assert!(worst(QuickGelu::apply, |x| x / (1.0 + (-1.702 * x).exp())) < 4e-6);
         let gelu = |x: f64| {
             let root = (2.0 / std::f64::consts::PI).sqrt();
             0.5 * x * (1.0 + (root * (x + 0.044715 * x * x * x)).tanh())
         };
-        assert!(worst(gelu_tanh, gelu) < 4e-6);
+        assert!(worst(GeluTanh::apply, gelu) < 4e-6);
     }
 
     #[test]
@@ -134,15 +225,16 @@ mod tests {
         for x in [-1e30, -200.0, 200.0, 1e30] {
             assert!(exp(x).is_finite());
         }
-        assert!(gelu_tanh(-1e4).abs() < 1e-30);
-        assert_eq!(gelu_tanh(100.0), 100.0);
+        assert!(GeluTanh::apply(-1e4).abs() < 1e-30);
+        assert_eq!(GeluTanh::apply(100.0), 100.0);
         assert!(exp(f32::NEG_INFINITY) < 1e-37);
     }
 
     #[test]
     fn reductions_cover_the_rest() {
         let row: Vec<f32> = (0..37).map(|i| i as f32).collect();
-        assert_eq!(sum_of(&row, |x| x), 666.0);
+        assert_eq!(sum(&row), 666.0);
+        assert_eq!(sum_of_squares(&row, 1.0), 14_911.0);
         assert_eq!(max(&row), 36.0);
         let mut row = row;
         let sum = exp_sum(&mut row, 36.0);

@@ -1,0 +1,138 @@
+//! The pipeline from end to end, with the demo model.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::ops::ControlFlow;
+
+use candle_core::Device;
+use flux::{Error, Generated, Job, Pipeline, Progress, StageInputs};
+use protocol::{Count, Prompt, Seed, Size, Steps};
+
+/// A small picture of a seed.
+fn draw(pipeline: &Pipeline, prompt: &str, seed: u64, count: i64) -> Generated {
+    let prompt = Prompt::new(prompt.to_owned()).unwrap();
+    let job = Job {
+        prompt: &prompt,
+        size: Size::new(64, 48).unwrap(),
+        steps: Steps::new(2).unwrap(),
+        seed: Seed::new(seed),
+        count: Count::new(count).unwrap(),
+    };
+    pipeline.generate(&job, &mut |_| ControlFlow::Continue(())).unwrap()
+}
+
+fn pixels(generated: &Generated, index: usize) -> &[u8] {
+    &generated.pictures[index].rgb
+}
+
+#[test]
+fn the_same_job_gives_the_same_picture() {
+    let (one, other) =
+        (Pipeline::demo(&Device::Cpu).unwrap(), Pipeline::demo(&Device::Cpu).unwrap());
+    assert_eq!(one.digest(), other.digest());
+    let first = draw(&one, "a red fox", 7, 1);
+    assert_eq!(pixels(&first, 0).len(), 64 * 48 * 3);
+    assert_eq!(pixels(&first, 0), pixels(&draw(&one, "a red fox", 7, 1), 0));
+    assert_eq!(pixels(&first, 0), pixels(&draw(&other, "a red fox", 7, 1), 0));
+}
+
+#[test]
+fn pictures_of_a_batch_are_those_made_alone() {
+    let pipeline = Pipeline::demo(&Device::Cpu).unwrap();
+    let batch = draw(&pipeline, "a red fox", 40, 3);
+    assert_eq!(batch.pictures.len(), 3);
+    for index in 0..3 {
+        let alone = draw(&pipeline, "a red fox", 40 + index as u64, 1);
+        assert_eq!(pixels(&batch, index), pixels(&alone, 0), "picture {index}");
+    }
+}
+
+#[test]
+fn prompt_and_seed_matter() {
+    let pipeline = Pipeline::demo(&Device::Cpu).unwrap();
+    let fox = draw(&pipeline, "a red fox", 1, 1);
+    for other in [draw(&pipeline, "a blue whale", 1, 1), draw(&pipeline, "a red fox", 2, 1)] {
+        let pairs = pixels(&fox, 0).iter().zip(pixels(&other, 0));
+        let difference: u32 = pairs.map(|(a, b)| u32::from(a.abs_diff(*b))).sum();
+        let mean = f64::from(difference) / (64.0 * 48.0 * 3.0);
+        assert!(mean > 4.0, "pictures differ by {mean} of 255 on average");
+    }
+}
+
+#[test]
+fn pictures_are_neither_flat_nor_grey() {
+    let pipeline = Pipeline::demo(&Device::Cpu).unwrap();
+    let picture = draw(&pipeline, "a red fox", 1, 1);
+    let mut spread = [0.0; 3];
+    for (channel, spread) in spread.iter_mut().enumerate() {
+        let values: Vec<f64> =
+            pixels(&picture, 0).iter().skip(channel).step_by(3).map(|&v| f64::from(v)).collect();
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        *spread = values.iter().map(|v| (v - mean).abs()).sum::<f64>() / values.len() as f64;
+    }
+    assert!(spread.iter().all(|&spread| spread > 8.0), "{spread:?}");
+    let colour: u32 = pixels(&picture, 0)
+        .as_chunks::<3>()
+        .0
+        .iter()
+        .map(|[r, g, b]| u32::from(r.abs_diff(*g)) + u32::from(g.abs_diff(*b)))
+        .sum();
+    assert!(colour > 20 * 64 * 48, "{colour}");
+}
+
+#[test]
+fn a_job_can_be_stopped_between_steps() {
+    let pipeline = Pipeline::demo(&Device::Cpu).unwrap();
+    let prompt = Prompt::new("a red fox".to_owned()).unwrap();
+    let size = Size::new(32, 32).unwrap();
+    let (steps, count) = (Steps::new(3).unwrap(), Count::new(2).unwrap());
+    let job = Job { prompt: &prompt, size, steps, seed: Seed::new(0), count };
+    for stop_after in 0..8 {
+        let mut told = Vec::new();
+        let result = pipeline.generate(&job, &mut |progress| {
+            told.push(progress);
+            if told.len() > stop_after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert!(matches!(result, Err(Error::Cancelled)));
+        assert_eq!(told.len(), stop_after + 1);
+    }
+    let mut told = Vec::new();
+    let mut watch = |progress| {
+        told.push(progress);
+        ControlFlow::Continue(())
+    };
+    pipeline.generate(&job, &mut watch).unwrap();
+    let step = |done| Progress::Step { done, total: 6 };
+    let decoded = |done| Progress::Decoded { done, total: 2 };
+    let first = [Progress::Encoded, step(1), step(2), step(3), decoded(1)];
+    let second = [step(4), step(5), step(6), decoded(2)];
+    assert_eq!(told, [&first[..], &second[..]].concat());
+}
+
+#[test]
+fn every_size_is_drawn() {
+    let pipeline = Pipeline::demo(&Device::Cpu).unwrap();
+    assert_eq!(pipeline.native_size(), Size::new(256, 256).unwrap());
+    for (width, height) in [(16, 16), (48, 16), (16, 80), (112, 64)] {
+        let stages = pipeline
+            .stages(&StageInputs {
+                text: "",
+                size: Size::new(width, height).unwrap(),
+                steps: Steps::new(1).unwrap(),
+                seed: Seed::new(0),
+                guidance: 3.5,
+            })
+            .unwrap();
+        assert_eq!(stages.picture_u8.len(), (width * height * 3) as usize);
+        assert!(stages.picture.iter().all(|value| value.is_finite()));
+    }
+}
+
+#[test]
+fn long_prompts_are_truncated_and_say_so() {
+    let pipeline = Pipeline::demo(&Device::Cpu).unwrap();
+    let short = pipeline.prompt_tokens(&Prompt::new("fox".to_owned()).unwrap()).unwrap();
+    assert_eq!((short.t5, short.truncated), (5, false));
+    let long = pipeline.prompt_tokens(&Prompt::new("fox ".repeat(200)).unwrap()).unwrap();
+    assert_eq!((long.t5, long.truncated), (256, true));
+}
