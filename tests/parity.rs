@@ -2,10 +2,12 @@
 //! decoded picture. The references were recorded by `tests/parity/make_golden.py`.
 
 use candle_core::{DType, Device, Tensor};
-use flux::{LoadOptions, Pipeline, StageInputs};
+use flux::{LoadOptions, Pins, Pipeline, StageInputs};
 use protocol::{Seed, Size, Steps};
 use serde_json::Value;
-use tests::golden::{fixtures, floats, json, model_directory, relative_error, tensors, weight};
+use tests::golden::{
+    fixtures, floats, json, model_directory, relative_error, single_file_directory, tensors, weight,
+};
 
 /// ‖out − ref‖ / ‖ref‖ of every stage. The bound that is promised is 1e-4; these references are
 /// good to 5e-6, and a tighter bound notices what 1e-4 does not, as PROVENANCE.md tells.
@@ -65,6 +67,14 @@ fn unusual_widths_and_activations() {
 #[test]
 fn whole_directory_of_save_pretrained() {
     check_runs("whole", &load(&fixtures().join("whole/model")));
+}
+
+#[test]
+fn black_forest_labs_files() {
+    for case in ["schnell-1x1", "dev-1x2"] {
+        let directory = single_file_directory(case);
+        check_runs(case, &load(directory.path()));
+    }
 }
 
 #[test]
@@ -158,5 +168,9 @@ fn near(name: &str, stage: &str, out: &[f32], reference: &Tensor) {
 }
 
 fn load(directory: &std::path::Path) -> Pipeline {
-    Pipeline::load(directory, LoadOptions { device: Device::Cpu, dtype: DType::F32 }).unwrap()
+    Pipeline::load(
+        directory,
+        LoadOptions { device: Device::Cpu, dtype: DType::F32, pins: Pins::None },
+    )
+    .unwrap()
 }

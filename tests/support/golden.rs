@@ -65,6 +65,49 @@ pub fn model_directory(case: &str) -> TempDir {
     directory
 }
 
+/// Writes a case's model in Black Forest Labs' layout: `flux1-*.safetensors` and `ae.safetensors`
+/// in place of diffusers' two folders of weights. The configurations stay, since the published ones
+/// are of another size.
+///
+/// # Panics
+/// Where it cannot be written.
+#[must_use]
+pub fn single_file_directory(case: &str) -> TempDir {
+    let directory = model_directory(case);
+    let load = |folder: &str| {
+        let path = directory.path().join(folder).join("diffusion_pytorch_model.safetensors");
+        let tensors = candle_core::safetensors::load(&path, &Device::Cpu).expect("just written");
+        fs::remove_file(path).expect("just written");
+        tensors
+    };
+    let sources = HashMap::from([("flux1", load("transformer")), ("ae", load("vae"))]);
+    let mut files: HashMap<&str, HashMap<String, Tensor>> = HashMap::new();
+    let recipe = fs::read_to_string(fixtures().join(case).join("model/bfl.txt")).expect("a recipe");
+    for line in recipe.lines() {
+        let [target, how, from] = line.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("target, how, sources: {line}")
+        };
+        let (file, name) = target.split_once('/').expect("file/name");
+        let from: Vec<&Tensor> = from.split(',').map(|name| &sources[file][name]).collect();
+        let tensor = match how {
+            "cat" => Tensor::cat(&from, 0),
+            "swap" => {
+                from[0].chunk(2, 0).and_then(|halves| Tensor::cat(&[&halves[1], &halves[0]], 0))
+            }
+            "conv" => from[0].unsqueeze(2).and_then(|tensor| tensor.unsqueeze(3)),
+            other => panic!("no recipe {other}"),
+        };
+        let tensor = tensor.expect("a recipe that fits");
+        files.entry(file).or_default().insert(name.to_owned(), tensor);
+    }
+    for (file, tensors) in files {
+        let name = if file == "flux1" { "flux1-schnell" } else { file };
+        let path = directory.path().join(format!("{name}.safetensors"));
+        candle_core::safetensors::save(&tensors, path).expect("it is written");
+    }
+    directory
+}
+
 /// Lines of `name d0,d1,…`.
 fn listed(path: &Path) -> Vec<(String, Vec<usize>)> {
     let text = fs::read_to_string(path).expect("a list of tensors");

@@ -24,6 +24,7 @@ fn pictures(criterion: &mut Criterion) {
             steps: Steps::STANDARD,
             seed: Seed::new(0),
             count: Count::ONE,
+            guidance: flux::GUIDANCE,
         };
         group.bench_function(size.to_string(), |bencher| {
             bencher.iter(|| {

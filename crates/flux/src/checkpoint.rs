@@ -1,11 +1,12 @@
-//! A model directory in the diffusers layout: what is in it, read once, hashed as it is read.
+//! A model directory: what is in it, read once, hashed as it is read.
 
-mod digest;
+pub(crate) mod bfl;
 mod directory;
+mod layout;
 mod safetensors;
 mod weights;
 
-pub(crate) use digest::Manifest;
 pub use directory::LoadProgress;
-pub(crate) use directory::{Directory, Pace};
+pub(crate) use directory::{Directory, Pace, Shards};
+pub(crate) use layout::{Layout, Part};
 pub(crate) use weights::{Scope, TensorSource, Weights};

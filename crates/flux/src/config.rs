@@ -7,6 +7,23 @@ use serde::Deserialize;
 
 use crate::{Error, Result, ops::Activation};
 
+/// `model_index.json`: which pipeline the directory is for.
+#[derive(Deserialize)]
+pub(crate) struct ModelIndex {
+    #[serde(rename = "_class_name")]
+    class_name: String,
+}
+
+impl ModelIndex {
+    pub(crate) fn check(self) -> Result<()> {
+        if self.class_name == "FluxPipeline" {
+            return Ok(());
+        }
+        let (component, field) = ("model_index.json", "_class_name");
+        Err(Error::Unsupported { component, field, value: self.class_name })
+    }
+}
+
 /// `transformer/config.json` (`FluxTransformer2DModel`).
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct TransformerConfig {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::{FileDigest, ManifestError};
+
 /// Why a model did not load or a picture was not made. Never carries a prompt.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -93,6 +95,49 @@ pub enum Error {
         /// The dtype.
         dtype: String,
     },
+    /// A file that is read whole is far longer than it should be.
+    #[error("{} has more than {limit_bytes} bytes", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// The most that is read.
+        limit_bytes: u64,
+    },
+    /// A file is needed that the manifest does not pin.
+    #[error("{} is not pinned by the manifest; `obscura models pin` writes one that pins all", path.display())]
+    NotPinned {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file is pinned that the model does not need: the manifest is another model's.
+    #[error("{} is pinned by the manifest but not part of the model", path.display())]
+    NotRead {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file has another length than the manifest says.
+    #[error("{}: expected {expected_bytes} bytes, found {found_bytes}", path.display())]
+    PinnedLength {
+        /// The file.
+        path: PathBuf,
+        /// What the manifest says.
+        expected_bytes: u64,
+        /// What is there.
+        found_bytes: u64,
+    },
+    /// A file has other bytes than the manifest says.
+    #[error("{}: expected SHA-256 {expected}, found {found}", path.display())]
+    PinnedDigest {
+        /// The file.
+        path: PathBuf,
+        /// What the manifest says.
+        expected: FileDigest,
+        /// What was read.
+        found: FileDigest,
+    },
+    /// The manifest cannot be used.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     /// Two files of one component hold the same tensor.
     #[error("{component}: tensor {name} is there twice")]
     DuplicateTensor {

@@ -1,6 +1,6 @@
 //! FLUX.1 text-to-image on candle tensors: encoders, transformer, sampler, autoencoder.
 //!
-//! [`Pipeline::load`] reads a model directory in the diffusers layout; [`Pipeline::demo`] makes a
+//! [`Pipeline::load`] reads a model directory in diffusers' or in Black Forest Labs' layout; [`Pipeline::demo`] makes a
 //! small model of the same architecture in memory. [`Pipeline::generate`] makes pictures that are,
 //! in f32, those of diffusers' `FluxPipeline` for the same model, prompt, size, steps and seed;
 //! [`Pipeline::stages`] shows what lies between, for tests that compare the two.
@@ -15,7 +15,10 @@ mod demo;
 mod error;
 mod latents;
 mod layers;
+mod manifest;
 mod model;
+#[cfg(test)]
+mod names;
 mod noise;
 mod ops;
 mod pipeline;
@@ -26,8 +29,9 @@ mod transformer;
 
 pub use checkpoint::LoadProgress;
 pub use error::Error;
+pub use manifest::{FileDigest, Manifest, ManifestError, ManifestFile, NotADigest, Pins};
 pub use model::LoadOptions;
-pub use pipeline::{Generated, Job, Picture, Pipeline, Progress, PromptTokens, Timings};
+pub use pipeline::{GUIDANCE, Generated, Job, Picture, Pipeline, Progress, PromptTokens, Timings};
 pub use stages::{StageInputs, Stages};
 
 use error::Result;

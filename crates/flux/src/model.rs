@@ -7,9 +7,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    Error, LoadProgress, Result,
+    Error, LoadProgress, Manifest, Pins, Result,
     autoencoder::AutoEncoder,
-    checkpoint::{Directory, Pace, Weights},
+    checkpoint::{Directory, Layout, Pace, Part, Shards, Weights},
     config::{AutoEncoderConfig, ClipConfig, SchedulerConfig, T5Config, TransformerConfig},
     text::{Clip, ClipTokenizer, T5, T5Tokenizer},
     transformer::Transformer,
@@ -22,6 +22,8 @@ pub struct LoadOptions {
     pub device: Device,
     /// What it computes in: F32 or BF16. (F16 overflows in T5.)
     pub dtype: DType,
+    /// Which bytes it must be made of.
+    pub pins: Pins,
 }
 
 /// A model, ready to compute.
@@ -80,55 +82,103 @@ impl Configs {
 }
 
 impl Model {
-    /// Loads a directory in the diffusers layout.
+    /// Loads a directory.
     pub(crate) fn load(
         root: &Path,
-        options: &LoadOptions,
+        options: LoadOptions,
         progress: &mut dyn FnMut(LoadProgress<'_>),
     ) -> Result<Self> {
-        let mut directory = Directory::new(root);
-        let index: ModelIndex = directory.json("model_index.json")?;
-        index.check()?;
-        let configs = Configs {
-            clip: directory.json("text_encoder/config.json")?,
-            t5: directory.json("text_encoder_2/config.json")?,
-            transformer: directory.json("transformer/config.json")?,
-            autoencoder: directory.json("vae/config.json")?,
-            scheduler: directory.json("scheduler/scheduler_config.json")?,
-        };
-        configs.check()?;
-        let clip_tokens = clip_tokenizer(&mut directory, &configs.clip)?;
-        let t5_json = directory.bytes("tokenizer_2/tokenizer.json")?;
-        let t5_path = directory.path("tokenizer_2/tokenizer.json");
-        let t5_tokens = T5Tokenizer::from_json(&t5_path, &t5_json, configs.text_tokens())?;
-
-        let shards = [
-            directory.shards("text_encoder")?,
-            directory.shards("text_encoder_2")?,
-            directory.shards("transformer")?,
-            directory.shards("vae")?,
-        ];
-        let total_bytes = shards.iter().map(|shards| shards.bytes()).sum();
-        let (device, dtype) = (&options.device, options.dtype);
-        let mut pace = Pace { device, dtype, progress, done_bytes: 0, total_bytes };
-        let [clip, t5, transformer, vae] = shards;
+        let LoadOptions { device, dtype, pins } = options;
+        let mut directory = Directory::new(root, pins);
+        let Sources { configs, clip_tokens, t5_tokens, shards } = Sources::read(&mut directory)?;
+        let mut pace = Pace::over(&shards, &device, dtype, progress);
+        let [clip, t5, transformer, autoencoder] = shards;
         // One component at a time, so that two are never held twice.
-        let clip = build_clip(&configs, directory.weights(clip, &mut pace)?)?;
-        let t5 = build_t5(&configs, directory.weights(t5, &mut pace)?)?;
-        let transformer = build_transformer(&configs, directory.weights(transformer, &mut pace)?)?;
-        let autoencoder = build_autoencoder(&configs, directory.weights(vae, &mut pace)?)?;
         Ok(Self {
             clip_tokens,
             t5_tokens,
-            clip,
-            t5,
-            transformer,
-            autoencoder,
+            clip: build_clip(&configs, directory.weights(clip, &mut pace)?)?,
+            t5: build_t5(&configs, directory.weights(t5, &mut pace)?)?,
+            transformer: build_transformer(&configs, directory.weights(transformer, &mut pace)?)?,
+            autoencoder: build_autoencoder(&configs, directory.weights(autoencoder, &mut pace)?)?,
             configs,
-            device: options.device.clone(),
-            dtype: options.dtype,
-            digest: directory.digest(),
+            digest: directory.finish()?.digest()?,
+            device,
+            dtype,
         })
+    }
+}
+
+impl Manifest {
+    /// Reads and hashes every file of a model directory that loading would read, and builds nothing.
+    ///
+    /// # Errors
+    /// Where a file is missing or malformed.
+    pub fn of_directory(
+        root: &Path,
+        progress: &mut dyn FnMut(LoadProgress<'_>),
+    ) -> Result<Self, Error> {
+        Self::held_against(root, Pins::None, progress)
+    }
+
+    /// Checks a model directory against this manifest: the same files with the same bytes.
+    ///
+    /// # Errors
+    /// Names the first file that differs, what was expected, and what was found.
+    pub fn check(
+        &self,
+        root: &Path,
+        progress: &mut dyn FnMut(LoadProgress<'_>),
+    ) -> Result<(), Error> {
+        Self::held_against(root, Pins::Exactly(self.clone()), progress).map(|_| ())
+    }
+
+    fn held_against(
+        root: &Path,
+        pins: Pins,
+        progress: &mut dyn FnMut(LoadProgress<'_>),
+    ) -> Result<Self> {
+        let mut directory = Directory::new(root, pins);
+        let shards = Sources::read(&mut directory)?.shards;
+        let mut pace = Pace::over(&shards, &Device::Cpu, DType::F32, progress);
+        for shards in shards {
+            directory.hash(shards, &mut pace)?;
+        }
+        directory.finish()
+    }
+}
+
+/// Everything of a directory but the weights themselves.
+struct Sources {
+    configs: Configs,
+    clip_tokens: ClipTokenizer,
+    t5_tokens: T5Tokenizer,
+    /// Of CLIP, T5, transformer, autoencoder.
+    shards: [Shards; 4],
+}
+
+impl Sources {
+    fn read(directory: &mut Directory) -> Result<Self> {
+        let layout = Layout::find(directory)?;
+        let configs = Configs {
+            clip: directory.json("text_encoder/config.json")?,
+            t5: directory.json("text_encoder_2/config.json")?,
+            transformer: layout.config(Part::Transformer, directory)?,
+            autoencoder: layout.config(Part::AutoEncoder, directory)?,
+            scheduler: layout.scheduler(directory)?,
+        };
+        configs.check()?;
+        let clip_tokens = clip_tokenizer(directory, &configs.clip)?;
+        let t5_json = directory.bytes("tokenizer_2/tokenizer.json")?;
+        let t5_path = directory.path("tokenizer_2/tokenizer.json");
+        let t5_tokens = T5Tokenizer::from_json(&t5_path, &t5_json, configs.text_tokens())?;
+        let shards = [
+            directory.shards("text_encoder")?,
+            directory.shards("text_encoder_2")?,
+            layout.shards(Part::Transformer, directory)?,
+            layout.shards(Part::AutoEncoder, directory)?,
+        ];
+        Ok(Self { configs, clip_tokens, t5_tokens, shards })
     }
 }
 
@@ -155,23 +205,6 @@ pub(crate) fn build_autoencoder(configs: &Configs, weights: Weights) -> Result<A
     weights
         .ignore(&["encoder.", "quant_conv."])
         .build(|scope| AutoEncoder::load(&configs.autoencoder, scope))
-}
-
-/// `model_index.json`: which pipeline the directory is for.
-#[derive(Deserialize)]
-struct ModelIndex {
-    #[serde(rename = "_class_name")]
-    class_name: String,
-}
-
-impl ModelIndex {
-    fn check(self) -> Result<()> {
-        if self.class_name == "FluxPipeline" {
-            return Ok(());
-        }
-        let (component, field) = ("model_index.json", "_class_name");
-        Err(Error::Unsupported { component, field, value: self.class_name })
-    }
 }
 
 /// The parts of `tokenizer_config.json` that matter here.

@@ -121,6 +121,8 @@ impl Mt19937 {
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
 
     #[test]
@@ -132,84 +134,36 @@ mod tests {
         assert_eq!((2..10_000).map(|_| words.next()).last(), Some(4_123_659_995));
     }
 
-    /// Printed by torch 2.15: `torch.manual_seed(seed); torch.randn(count)`.
-    #[test]
-    fn is_torchs_normal_noise() {
-        let expected: [(u64, &[f32]); 5] = [
-            (0, &[1.540_996_1, -0.293_428_9, -2.178_789_4, 0.568_431_26, -1.084_522_4]),
-            (123, &[-0.111_467_12]),
-            // Only the low 32 bits of a seed count.
-            ((1 << 32) + 7, &[-0.146_795_1, 0.786_141_3, 0.946_821_63]),
-            (
-                0,
-                &[
-                    -1.125_839_8,
-                    -1.152_360_2,
-                    -0.250_578_58,
-                    -0.433_878_8,
-                    0.848_710_36,
-                    0.692_009_15,
-                    -0.316_012_77,
-                    -2.115_219_4,
-                    0.322_274_92,
-                    -1.263_334_8,
-                    0.349_983_2,
-                    0.308_133_93,
-                    0.119_841_51,
-                    1.237_657_9,
-                    1.116_777_2,
-                    -0.247_278_15,
-                ],
-            ),
-            (
-                0,
-                &[
-                    -1.125_839_8,
-                    -1.152_360_2,
-                    -0.250_578_58,
-                    -0.433_878_8,
-                    0.598_839_46,
-                    -1.555_095_1,
-                    -0.341_360_4,
-                    1.853_006_1,
-                    0.468_096_4,
-                    -0.157_712_44,
-                    1.443_660_1,
-                    0.266_049_4,
-                    1.389_366_1,
-                    1.586_334_2,
-                    0.946_298_36,
-                    -0.843_676_75,
-                    0.931_826_6,
-                    1.259_009_2,
-                    2.004_980_6,
-                    0.053_736_903,
-                ],
-            ),
-        ];
-        for (seed, values) in expected {
-            let found = normal(Seed::new(seed), values.len());
-            for (found, value) in found.iter().zip(values) {
-                assert!((found - value).abs() < 1e-6, "{seed}: {found} {value}");
-            }
-        }
+    /// Recorded by `tests/parity/noise.py`.
+    #[derive(Deserialize)]
+    struct Recorded {
+        seed: u64,
+        length: usize,
+        first: Vec<f32>,
+        last: Vec<f32>,
+        sum: f64,
+        sum_of_squares: f64,
     }
 
     #[test]
-    fn long_noise_is_torchs_too() {
-        let noise = normal(Seed::new(1234), 16 * 64 * 64);
-        let expected = [
-            (0, -0.111_718_565),
-            (1, -0.496_590_1),
-            (15, -1.021_857_5),
-            (16, 0.798_832_6),
-            (1000, 1.743_525_5),
-            (65535, -0.365_704_12),
-        ];
-        for (i, value) in expected {
-            assert!((noise[i] - value).abs() < 1e-6, "{i}: {} {value}", noise[i]);
+    fn is_torchs_normal_noise_at_every_length() {
+        let recorded = include_str!("../../../tests/fixtures/flux/noise.json");
+        let recorded: Vec<Recorded> = serde_json::from_str(recorded).unwrap();
+        assert!(recorded.len() >= 60);
+        for case in recorded {
+            let name = format!("seed {}, length {}", case.seed, case.length);
+            let noise = normal(Seed::new(case.seed), case.length);
+            assert_eq!(noise.len(), case.length, "{name}");
+            let last = &noise[case.length - case.last.len()..];
+            for (found, expected) in
+                noise.iter().zip(&case.first).chain(last.iter().zip(&case.last))
+            {
+                assert!((found - expected).abs() < 1e-6, "{name}: {found} {expected}");
+            }
+            let sum: f64 = noise.iter().map(|&x| f64::from(x)).sum();
+            let squares: f64 = noise.iter().map(|&x| f64::from(x).powi(2)).sum();
+            let close = |a: f64, b: f64| (a - b).abs() <= 1e-6 * case.length as f64;
+            assert!(close(sum, case.sum) && close(squares, case.sum_of_squares), "{name}");
         }
-        let sum: f64 = noise.iter().map(|&x| f64::from(x)).sum();
-        assert!((sum - 27.112_002_06).abs() < 1e-3, "{sum}");
     }
 }

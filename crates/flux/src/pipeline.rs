@@ -19,8 +19,8 @@ use crate::{
     transformer::{Conditions, Prepared},
 };
 
-/// What a model that embeds its guidance scale is told, as in diffusers.
-pub(crate) const GUIDANCE: f32 = 3.5;
+/// The guidance scale where none is asked for, as in diffusers.
+pub const GUIDANCE: f32 = 3.5;
 
 /// A FLUX.1 model with its tokenizers. Works on one job at a time; keep it on one thread.
 pub struct Pipeline {
@@ -40,6 +40,8 @@ pub struct Job<'a> {
     pub seed: Seed,
     /// How many pictures.
     pub count: Count,
+    /// Guidance scale; only models with a guidance embedding (FLUX.1-dev) look at it.
+    pub guidance: f32,
 }
 
 /// How far a job is.
@@ -110,13 +112,14 @@ pub struct Timings {
 }
 
 impl Pipeline {
-    /// Loads a model directory in the diffusers layout (`model_index.json`, a folder a component).
+    /// Loads a model directory: diffusers' layout (`model_index.json`, a folder a component), or
+    /// Black Forest Labs' (`flux1-*.safetensors`, `ae.safetensors`, the text encoders' folders).
     ///
-    /// Weights are safetensors, sharded or not. Every file is read once: what is hashed for
+    /// Weights are safetensors, sharded or not, in f32, f16 or bf16. Every file is read once: what is hashed for
     /// [`Pipeline::digest`] is what computes.
     ///
     /// # Errors
-    /// Where a file is missing or malformed, a tensor is missing, left over or misshapen (all named),
+    /// Where a file is missing, malformed or not what is pinned, a tensor is missing, left over or misshapen (all named),
     /// or a configuration asks for what this crate does not implement.
     pub fn load(directory: &Path, options: LoadOptions) -> Result<Self, Error> {
         Self::load_watched(directory, options, &mut |_| {})
@@ -131,7 +134,7 @@ impl Pipeline {
         options: LoadOptions,
         progress: &mut dyn FnMut(LoadProgress<'_>),
     ) -> Result<Self, Error> {
-        Ok(Self { model: Model::load(directory, &options, progress)? })
+        Ok(Self { model: Model::load(directory, options, progress)? })
     }
 
     /// The size that the model was made for.
@@ -182,8 +185,10 @@ impl Pipeline {
         tell(Progress::Encoded)?;
 
         let started = Instant::now();
-        let run = self
-            .start(&encoded, &Settings { size: job.size, steps: job.steps, guidance: GUIDANCE })?;
+        let run = self.start(
+            &encoded,
+            &Settings { size: job.size, steps: job.steps, guidance: job.guidance },
+        )?;
         timings.denoise += started.elapsed();
         let (count, steps) = (job.count.get(), job.steps.get());
         let mut pictures = Vec::with_capacity(count);

@@ -17,6 +17,7 @@ fn draw(pipeline: &Pipeline, prompt: &str, seed: u64, count: i64) -> Generated {
         steps: Steps::new(2).unwrap(),
         seed: Seed::new(seed),
         count: Count::new(count).unwrap(),
+        guidance: flux::GUIDANCE,
     };
     pipeline.generate(&job, &mut |_| ControlFlow::Continue(())).unwrap()
 }
@@ -86,7 +87,8 @@ fn a_job_can_be_stopped_between_steps() {
     let prompt = Prompt::new("a red fox".to_owned()).unwrap();
     let size = Size::new(32, 32).unwrap();
     let (steps, count) = (Steps::new(3).unwrap(), Count::new(2).unwrap());
-    let job = Job { prompt: &prompt, size, steps, seed: Seed::new(0), count };
+    let guidance = flux::GUIDANCE;
+    let job = Job { prompt: &prompt, size, steps, seed: Seed::new(0), count, guidance };
     for stop_after in 0..8 {
         let mut told = Vec::new();
         let result = pipeline.generate(&job, &mut |progress| {

@@ -177,6 +177,7 @@ impl Worker {
             steps: request.steps,
             seed: request.seed,
             count: request.count,
+            guidance: flux::GUIDANCE,
         };
         let mut watch = |_: Progress| match reply.is_closed() {
             true => ControlFlow::Break(()),

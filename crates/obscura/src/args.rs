@@ -24,6 +24,33 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Make pictures: in this process, or privately on a node
     Generate(GenerateArgs),
+    /// Which models there are, and which bytes they are made of
+    #[command(subcommand)]
+    Models(ModelsCommand),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// Print the models that are known by name
+    List,
+    /// Hash every file of a model directory that loading reads, and write its manifest
+    Pin {
+        /// The model directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// Where to write [default: obscura.toml in the directory, where loading finds it]
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Hash every file again and compare with a manifest
+    Check {
+        /// The model directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// The manifest [default: obscura.toml in the directory]
+        #[arg(long, value_name = "FILE")]
+        manifest: Option<PathBuf>,
+    },
 }
 
 #[derive(clap::Args)]
@@ -99,6 +126,9 @@ pub(crate) struct GenerateArgs {
     /// Seed of the first picture; drawn where absent. Picture i has seed + i
     #[arg(long)]
     pub(crate) seed: Option<u64>,
+    /// Guidance scale, for models that take one (FLUX.1-dev)
+    #[arg(long, default_value_t = flux::GUIDANCE)]
+    pub(crate) guidance: f32,
     /// How many pictures
     #[arg(long, default_value_t = 1)]
     pub(crate) n: i64,
@@ -118,7 +148,7 @@ pub(crate) enum TimingsForm {
 
 #[derive(clap::Args)]
 pub(crate) struct ModelArgs {
-    /// `demo`, or a directory in the diffusers layout
+    /// `demo`, a known model's name (see `obscura models list`), or a model directory
     #[arg(long, value_name = "NAME|DIR", default_value = "demo", env = "OBSCURA_MODEL")]
     pub(crate) model: String,
     /// auto, cpu, cuda:N
@@ -127,6 +157,9 @@ pub(crate) struct ModelArgs {
     /// The type that weights are computed in
     #[arg(long, value_name = "TYPE", default_value = "auto", env = "OBSCURA_DTYPE")]
     pub(crate) dtype: DTypeChoice,
+    /// Load exactly the bytes that this manifest pins [default: the directory's obscura.toml, if any]
+    #[arg(long, value_name = "FILE", env = "OBSCURA_MANIFEST")]
+    pub(crate) manifest: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -11,7 +11,7 @@ use node::{Config, Node, Service};
 use protocol::{CreateImageRequest, Size};
 use tokio::net::TcpListener;
 
-use crate::{args::DemoArgs, model, output::Output, process, serve};
+use crate::{args::DemoArgs, hex, model, output::Output, process, serve};
 
 pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
     ensure!(args.listen.ip().is_loopback(), "the demo asks for no credentials: loopback only");
@@ -102,10 +102,6 @@ fn picture_of_size(answer: &Answer, size: Size) -> anyhow::Result<zeroize::Zeroi
     let file = client::picture_file(data)?;
     ensure!(png_size(&file) == Some((size.width_px(), size.height_px())), "the size is wrong");
     Ok(file)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Width and height in a PNG's first chunk, `IHDR`.

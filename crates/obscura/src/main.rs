@@ -7,10 +7,12 @@ mod demo;
 mod device;
 mod generate;
 mod model;
+mod models;
 mod output;
 mod process;
 mod progress;
 mod serve;
+mod store;
 
 use std::process::ExitCode;
 
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Generate(args) => generate::run(args),
+        Command::Models(command) => models::run(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -38,4 +41,8 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

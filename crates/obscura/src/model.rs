@@ -1,12 +1,17 @@
 //! From `--model` to a loaded model.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-use flux::{LoadOptions, Pipeline};
+use anyhow::{Context, bail, ensure};
+use flux::{LoadOptions, Pins, Pipeline};
 use node::Offering;
 
-use crate::args::ModelArgs;
+use crate::{
+    args::ModelArgs,
+    models::{self, MANIFEST_FILE},
+    progress,
+    store::{self, Known},
+};
 
 /// The demo model's name, on the command line and, behind its owner, in requests.
 pub(crate) const DEMO: &str = "demo";
@@ -16,16 +21,44 @@ pub(crate) const DEMO_ID: &str = "obscura/demo";
 pub(crate) const DEMO_NOTICE: &str =
     "the demo model's weights are random: its pictures are patterns, whatever the prompt says";
 
-/// Loads what `--model`, `--device` and `--dtype` name.
+/// Loads what `--model`, `--device`, `--dtype` and `--manifest` name.
 pub(crate) fn load(args: &ModelArgs) -> anyhow::Result<Pipeline> {
     let device = args.device.open()?;
     let dtype = args.dtype.on(&device);
     if args.model == DEMO {
+        ensure!(args.manifest.is_none(), "the demo model is made in memory: it has no manifest");
         return Pipeline::demo(&device).context("the demo model could not be made");
     }
-    let options = LoadOptions { device, dtype };
-    Pipeline::load(Path::new(&args.model), options)
-        .with_context(|| format!("{} could not be loaded", args.model))
+    let directory = directory(&args.model)?;
+    let options = LoadOptions { device, dtype, pins: pins(args, &directory)? };
+    let bar = progress::load();
+    let loaded = Pipeline::load_watched(&directory, options, &mut |progress| bar.show(&progress));
+    bar.finish();
+    loaded.with_context(|| format!("{} could not be loaded", directory.display()))
+}
+
+/// A known model lies in the store, everything else where its name says.
+fn directory(model: &str) -> anyhow::Result<PathBuf> {
+    let here = PathBuf::from(model);
+    if here.is_dir() {
+        return Ok(here);
+    }
+    let Some(known) = Known::find(model) else {
+        bail!("{model} is neither a model directory nor a known model; see `obscura models list`")
+    };
+    let stored = store::directory(known.name)?;
+    ensure!(stored.is_dir(), "{model} is not there: put its files into {}", stored.display());
+    Ok(stored)
+}
+
+/// The manifest that was asked for; or the one that lies in the directory, where one does.
+fn pins(args: &ModelArgs, directory: &Path) -> anyhow::Result<Pins> {
+    let own = directory.join(MANIFEST_FILE);
+    match &args.manifest {
+        Some(path) => Ok(Pins::Exactly(models::read(path)?)),
+        None if own.is_file() => Ok(Pins::Exactly(models::read(&own)?)),
+        None => Ok(Pins::None),
+    }
 }
 
 /// The name that requests use for it.
@@ -35,6 +68,13 @@ pub(crate) fn id(args: &ModelArgs, given: Option<&str>) -> anyhow::Result<String
     }
     if args.model == DEMO {
         return Ok(DEMO_ID.to_owned());
+    }
+    if let Some(repository) = Known::find(&args.model)
+        .map(Known::manifest)
+        .transpose()?
+        .and_then(|known| known.repository)
+    {
+        return Ok(repository);
     }
     let name = Path::new(&args.model).file_name().and_then(|name| name.to_str());
     name.map(str::to_owned).context("name the model with --model-id")

@@ -2,7 +2,30 @@
 
 use std::time::Duration;
 
+use flux::LoadProgress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// A bar over the bytes of a model.
+pub(crate) struct LoadBar(ProgressBar);
+
+pub(crate) fn load() -> LoadBar {
+    let template = "{msg:>15} [{bar:30}] {bytes}/{total_bytes}  {bytes_per_sec}  {elapsed}";
+    LoadBar(bar(0, template))
+}
+
+impl LoadBar {
+    pub(crate) fn show(&self, progress: &LoadProgress<'_>) {
+        self.0.set_length(progress.total_bytes);
+        self.0.set_position(progress.done_bytes);
+        if self.0.message() != progress.component {
+            self.0.set_message(progress.component.to_owned());
+        }
+    }
+
+    pub(crate) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
 
 /// A bar over the steps of one request.
 pub(crate) fn steps(steps: usize) -> ProgressBar {

@@ -1,8 +1,9 @@
-//! A model directory in the diffusers layout.
+//! A model directory, read file by file.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
+    io::Read,
     path::{Component, Path, PathBuf},
     sync::mpsc,
     thread,
@@ -12,8 +13,11 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use super::{Manifest, Weights, digest::FileDigest, safetensors};
-use crate::{Error, Result};
+use super::{Weights, safetensors};
+use crate::{Error, FileDigest, Manifest, ManifestFile, Pins, Result};
+
+/// The longest file that is read whole: T5's `tokenizer.json` has 2.4 MB, an index 0.1 MB.
+const MAX_SMALL_FILE_BYTES: u64 = 64 << 20;
 
 /// How far loading is.
 #[derive(Debug, Clone, Copy)]
@@ -28,27 +32,56 @@ pub struct LoadProgress<'a> {
 
 /// Where weights go, and whom to tell.
 pub(crate) struct Pace<'a> {
-    pub(crate) device: &'a Device,
-    pub(crate) dtype: DType,
-    pub(crate) progress: &'a mut dyn FnMut(LoadProgress<'_>),
-    pub(crate) done_bytes: u64,
-    pub(crate) total_bytes: u64,
+    device: &'a Device,
+    dtype: DType,
+    progress: &'a mut dyn FnMut(LoadProgress<'_>),
+    done_bytes: u64,
+    total_bytes: u64,
 }
 
-/// A model directory, and the digests of what was read from it so far.
+impl<'a> Pace<'a> {
+    /// From nothing to all of `shards`.
+    pub(crate) fn over(
+        shards: &[Shards],
+        device: &'a Device,
+        dtype: DType,
+        progress: &'a mut dyn FnMut(LoadProgress<'_>),
+    ) -> Self {
+        let total_bytes = shards.iter().map(Shards::bytes).sum();
+        Self { device, dtype, progress, done_bytes: 0, total_bytes }
+    }
+}
+
+/// A model directory, what was read from it so far, and what it is held against.
 pub(crate) struct Directory {
     root: PathBuf,
     manifest: Manifest,
+    pins: Pins,
 }
 
 impl Directory {
-    pub(crate) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), manifest: Manifest::default() }
+    pub(crate) fn new(root: &Path, pins: Pins) -> Self {
+        Self { root: root.to_owned(), manifest: Manifest::default(), pins }
     }
 
-    /// The digest of everything read so far.
-    pub(crate) fn digest(&self) -> [u8; 32] {
-        self.manifest.digest()
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Everything that was read. Only bytes that were also parsed are in it: no file is read a
+    /// second time, so what it names is what computes.
+    ///
+    /// # Errors
+    /// Where a file was pinned and not read: the manifest is then that of another model.
+    pub(crate) fn finish(mut self) -> Result<Manifest> {
+        if let Pins::Exactly(pinned) = &self.pins
+            && let Some(file) =
+                pinned.files.iter().find(|file| self.manifest.file(&file.path).is_none())
+        {
+            return Err(Error::NotRead { path: self.path(&file.path) });
+        }
+        self.manifest.files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(self.manifest)
     }
 
     /// The path behind a name relative to the directory.
@@ -71,14 +104,60 @@ impl Directory {
     /// Reads and hashes a small file.
     pub(crate) fn bytes(&mut self, name: &str) -> Result<Vec<u8>> {
         let path = self.path(name);
-        let bytes = fs::read(&path).map_err(|source| Error::Read { path, source })?;
-        let sha256 = Sha256::digest(&bytes).into();
-        self.manifest.add(FileDigest { name: name.to_owned(), bytes: bytes.len() as u64, sha256 });
+        let read = |source| Error::Read { path: path.clone(), source };
+        let file = File::open(&path).map_err(read)?;
+        let mut bytes = Vec::new();
+        file.take(MAX_SMALL_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(read)?;
+        if bytes.len() as u64 > MAX_SMALL_FILE_BYTES {
+            return Err(Error::TooLong { path, limit_bytes: MAX_SMALL_FILE_BYTES });
+        }
+        self.check_length(name, bytes.len() as u64)?;
+        self.record(name, bytes.len() as u64, FileDigest(Sha256::digest(&bytes).into()))?;
         Ok(bytes)
+    }
+
+    /// Before a file is read: whether it is pinned, and has the pinned length.
+    fn check_length(&self, name: &str, found_bytes: u64) -> Result<()> {
+        let Some(file) = self.pinned(name)? else { return Ok(()) };
+        match file.bytes {
+            Some(expected_bytes) if expected_bytes != found_bytes => {
+                Err(Error::PinnedLength { path: self.path(name), expected_bytes, found_bytes })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// After a file was read: whether it has the pinned digest. Then notes it.
+    fn record(&mut self, name: &str, bytes: u64, found: FileDigest) -> Result<()> {
+        if let Some(file) = self.pinned(name)? {
+            let path = self.path(name);
+            match file.sha256 {
+                Some(expected) if expected == found => {}
+                Some(expected) => return Err(Error::PinnedDigest { path, expected, found }),
+                None => return Err(Error::NotPinned { path }),
+            }
+        }
+        self.manifest.files.push(ManifestFile {
+            path: name.to_owned(),
+            bytes: Some(bytes),
+            sha256: Some(found),
+        });
+        Ok(())
+    }
+
+    fn pinned(&self, name: &str) -> Result<Option<&ManifestFile>> {
+        match &self.pins {
+            Pins::None => Ok(None),
+            Pins::Exactly(manifest) => match manifest.file(name) {
+                Some(file) => Ok(Some(file)),
+                None => Err(Error::NotPinned { path: self.path(name) }),
+            },
+        }
     }
 
     /// The weights files of a component: all shards of its index, or its single file.
     pub(crate) fn shards(&mut self, component: &'static str) -> Result<Shards> {
+        let folder = format!("{component}/");
         for stem in ["diffusion_pytorch_model", "model"] {
             let index = format!("{component}/{stem}.safetensors.index.json");
             if self.has(&index) {
@@ -87,21 +166,52 @@ impl Directory {
                 if files.iter().any(|file| !is_plain_name(file)) {
                     return Err(Error::StrayShard { path: self.path(&index) });
                 }
-                return Shards::new(component, files, &self.root);
+                return Shards::in_folder(component, &folder, files, &self.root);
             }
             let single = format!("{stem}.safetensors");
             if self.has(&format!("{component}/{single}")) {
-                return Shards::new(component, BTreeSet::from([single]), &self.root);
+                let files = BTreeSet::from([single]);
+                return Shards::in_folder(component, &folder, files, &self.root);
             }
         }
         Err(Error::NoWeights { path: self.path(component) })
     }
 
-    /// Reads all tensors of a component. Shards are read and hashed side by side, each by its own
-    /// thread; conversion and upload stay on the calling thread, which may own the device.
+    /// A component that is one file of the directory itself.
+    pub(crate) fn single(&mut self, component: &'static str, file: &str) -> Result<Shards> {
+        Shards::in_folder(component, "", BTreeSet::from([file.to_owned()]), &self.root)
+    }
+
+    /// Reads all tensors of a component.
     pub(crate) fn weights(&mut self, shards: Shards, pace: &mut Pace<'_>) -> Result<Weights> {
-        let component = shards.component;
-        let mut tensors = BTreeMap::new();
+        let (component, device, dtype) = (shards.component, pace.device, pace.dtype);
+        let mut tensors = Tensors::new();
+        self.read(&shards, pace, &mut |name, tensor| {
+            let tensor = tensor.to_device(device)?.to_dtype(dtype)?;
+            match tensors.insert(name.clone(), tensor) {
+                Some(_) => Err(Error::DuplicateTensor { component, name }),
+                None => Ok(()),
+            }
+        })?;
+        Ok(Weights::new(component, (shards.rename)(tensors)?))
+    }
+
+    /// Reads all tensors of a component and keeps none: for their digests.
+    pub(crate) fn hash(&mut self, shards: Shards, pace: &mut Pace<'_>) -> Result<()> {
+        self.read(&shards, pace, &mut |_, _| Ok(()))
+    }
+
+    /// Shards are read and hashed side by side, each by its own thread; `sink` is called on the
+    /// calling thread, which may own the device.
+    fn read(
+        &mut self,
+        shards: &Shards,
+        pace: &mut Pace<'_>,
+        sink: &mut dyn FnMut(String, Tensor) -> Result<()>,
+    ) -> Result<()> {
+        for shard in &shards.files {
+            self.check_length(&shard.name, shard.bytes)?;
+        }
         let digests = thread::scope(|scope| {
             // Bounded, so that no more than a few tensors wait in host memory.
             let (sender, receiver) = mpsc::sync_channel::<(String, Tensor)>(2);
@@ -118,12 +228,9 @@ impl Directory {
             // Where this loop fails, the receiver is dropped, which ends the readers.
             while let Ok((name, tensor)) = receiver.recv() {
                 pace.done_bytes += (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
-                let tensor = tensor.to_device(pace.device)?.to_dtype(pace.dtype)?;
-                if tensors.insert(name.clone(), tensor).is_some() {
-                    return Err(Error::DuplicateTensor { component, name });
-                }
+                sink(name, tensor)?;
                 (pace.progress)(LoadProgress {
-                    component,
+                    component: shards.component,
                     done_bytes: pace.done_bytes,
                     total_bytes: pace.total_bytes,
                 });
@@ -136,17 +243,21 @@ impl Directory {
                 })
                 .collect::<Result<Vec<_>>>()
         })?;
-        for digest in digests {
-            self.manifest.add(digest);
+        for (shard, digest) in shards.files.iter().zip(digests) {
+            self.record(&shard.name, shard.bytes, digest)?;
         }
-        Ok(Weights::new(component, tensors))
+        Ok(())
     }
 }
+
+type Tensors = BTreeMap<String, Tensor>;
 
 /// The weights files of one component.
 pub(crate) struct Shards {
     component: &'static str,
     files: Vec<Shard>,
+    /// From the names in the files to those that the model asks for.
+    rename: fn(Tensors) -> Result<Tensors>,
 }
 
 struct Shard {
@@ -156,22 +267,32 @@ struct Shard {
 }
 
 impl Shards {
-    fn new(component: &'static str, files: BTreeSet<String>, root: &Path) -> Result<Self> {
+    /// `folder` is empty or ends in a slash.
+    fn in_folder(
+        component: &'static str,
+        folder: &str,
+        files: BTreeSet<String>,
+        root: &Path,
+    ) -> Result<Self> {
         let files = files
             .into_iter()
             .map(|file| {
-                let name = format!("{component}/{file}");
+                let name = format!("{folder}{file}");
                 let path = root.join(&name);
                 let bytes =
                     fs::metadata(&path).map_err(|source| Error::Read { path, source })?.len();
                 Ok(Shard { name, bytes })
             })
             .collect::<Result<_>>()?;
-        Ok(Self { component, files })
+        Ok(Self { component, files, rename: Ok })
+    }
+
+    pub(crate) fn renamed(self, rename: fn(Tensors) -> Result<Tensors>) -> Self {
+        Self { rename, ..self }
     }
 
     /// Their length together.
-    pub(crate) fn bytes(&self) -> u64 {
+    fn bytes(&self) -> u64 {
         self.files.iter().map(|shard| shard.bytes).sum()
     }
 }
@@ -193,7 +314,7 @@ fn read_shard(
         // The receiver is gone when another shard has failed; its error is the one that is told.
         sender.send((name, tensor)).map_err(|_| Error::Cancelled)
     })?;
-    Ok(FileDigest { name: shard.name.clone(), bytes: shard.bytes, sha256 })
+    Ok(FileDigest(sha256))
 }
 
 /// Whether a file name stays in its folder.

@@ -1,0 +1,202 @@
+//! Black Forest Labs' single files, under the names that diffusers gives the same tensors.
+//!
+//! `flux1-*.safetensors` holds the transformer, `ae.safetensors` the autoencoder. They differ from
+//! diffusers' files in three ways besides names: queries, keys and values (and, in single blocks, the
+//! feed-forward's first layer) are one tensor; the last modulation has shift before scale, where
+//! diffusers has scale before shift; the autoencoder's attention is 1×1 convolutions.
+//!
+//! A name that is not known is kept, and so refused as a surplus tensor under the name it has in its
+//! file.
+
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+
+use crate::Result;
+
+type Tensors = BTreeMap<String, Tensor>;
+
+/// The tensors of `flux1-*.safetensors` as those of diffusers' `transformer/`.
+///
+/// # Errors
+/// Where a tensor operation fails.
+pub(crate) fn transformer(tensors: Tensors) -> Result<Tensors> {
+    let mut renamed = Tensors::new();
+    for (name, tensor) in tensors {
+        for (name, part) in transformer_tensor(&name, tensor)? {
+            renamed.insert(name, part);
+        }
+    }
+    Ok(renamed)
+}
+
+/// The tensors of `ae.safetensors` as those of diffusers' `vae/`.
+///
+/// # Errors
+/// Where a tensor operation fails.
+pub(crate) fn autoencoder(tensors: Tensors) -> Result<Tensors> {
+    // diffusers counts the decoder's levels from the latents up, BFL from the picture down.
+    let levels = tensors
+        .keys()
+        .filter_map(|name| name.strip_prefix("decoder.up.")?.split('.').next()?.parse().ok())
+        .max()
+        .map_or(0, |top: usize| top + 1);
+    tensors
+        .into_iter()
+        .map(|(name, tensor)| {
+            let renamed = autoencoder_name(&name, levels).unwrap_or(name);
+            let is_attention = renamed.contains(".attentions.") && tensor.rank() == 4;
+            // (out, in, 1, 1) → (out, in)
+            let tensor = if is_attention { tensor.flatten_from(1)? } else { tensor };
+            Ok((renamed, tensor))
+        })
+        .collect()
+}
+
+/// What one tensor of the transformer becomes.
+fn transformer_tensor(name: &str, tensor: Tensor) -> Result<Vec<(String, Tensor)>> {
+    let (stem, kind) = name.rsplit_once('.').unwrap_or((name, ""));
+    if stem == "final_layer.adaLN_modulation.1" {
+        let halves = tensor.chunk(2, 0)?;
+        let swapped = Tensor::cat(&halves.iter().rev().collect::<Vec<_>>(), 0)?;
+        return Ok(vec![(format!("norm_out.linear.{kind}"), swapped)]);
+    }
+    if let Some(renamed) = outer_name(stem) {
+        return Ok(vec![(format!("{renamed}.{kind}"), tensor)]);
+    }
+    let block = |prefix: &str| {
+        let (number, part) = stem.strip_prefix(prefix)?.split_once('.')?;
+        Some((number.parse::<usize>().ok()?, part.to_owned()))
+    };
+    if let Some((number, part)) = block("double_blocks.") {
+        let at = |inner: &str| format!("transformer_blocks.{number}.{inner}");
+        let qkv = match part.as_str() {
+            "img_attn.qkv" => Some(["attn.to_q", "attn.to_k", "attn.to_v"]),
+            "txt_attn.qkv" => Some(["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"]),
+            _ => None,
+        };
+        if let Some(names) = qkv {
+            let rows = rows(&tensor) / 3;
+            return split(&tensor, rows, &names.map(|inner| format!("{}.{kind}", at(inner))));
+        }
+        if let Some(inner) = double_block_name(&part) {
+            // BFL's norms have a `scale`, everybody else's a `weight`.
+            let kind = if kind == "scale" { "weight" } else { kind };
+            return Ok(vec![(format!("{}.{kind}", at(inner)), tensor)]);
+        }
+    }
+    if let Some((number, part)) = block("single_blocks.") {
+        let at = |inner: &str| format!("single_transformer_blocks.{number}.{inner}");
+        if part == "linear1" {
+            // Three of the stream's width, then the feed-forward's four.
+            let rows = rows(&tensor) / 7;
+            let names = ["attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"];
+            return split(&tensor, rows, &names.map(|inner| format!("{}.{kind}", at(inner))));
+        }
+        if let Some(inner) = single_block_name(&part) {
+            let kind = if kind == "scale" { "weight" } else { kind };
+            return Ok(vec![(format!("{}.{kind}", at(inner)), tensor)]);
+        }
+    }
+    Ok(vec![(name.to_owned(), tensor)])
+}
+
+/// Cuts a tensor along its first axis: `each` rows for every name, what is left for the last. The pieces
+/// share the tensor's memory.
+fn split(tensor: &Tensor, each: usize, names: &[String]) -> Result<Vec<(String, Tensor)>> {
+    let total = rows(tensor);
+    let last = names.len() - 1;
+    names
+        .iter()
+        .enumerate()
+        .map(|(index, name)| {
+            let start = index * each;
+            let length = if index == last { total - start } else { each };
+            Ok((name.clone(), tensor.narrow(0, start, length)?))
+        })
+        .collect()
+}
+
+/// Length of the first axis; 0 for a scalar, which then fits nowhere.
+fn rows(tensor: &Tensor) -> usize {
+    tensor.dims().first().copied().unwrap_or(0)
+}
+
+fn outer_name(stem: &str) -> Option<&'static str> {
+    Some(match stem {
+        "img_in" => "x_embedder",
+        "txt_in" => "context_embedder",
+        "time_in.in_layer" => "time_text_embed.timestep_embedder.linear_1",
+        "time_in.out_layer" => "time_text_embed.timestep_embedder.linear_2",
+        "vector_in.in_layer" => "time_text_embed.text_embedder.linear_1",
+        "vector_in.out_layer" => "time_text_embed.text_embedder.linear_2",
+        "guidance_in.in_layer" => "time_text_embed.guidance_embedder.linear_1",
+        "guidance_in.out_layer" => "time_text_embed.guidance_embedder.linear_2",
+        "final_layer.linear" => "proj_out",
+        _ => return None,
+    })
+}
+
+fn double_block_name(part: &str) -> Option<&'static str> {
+    Some(match part {
+        "img_mod.lin" => "norm1.linear",
+        "txt_mod.lin" => "norm1_context.linear",
+        "img_attn.norm.query_norm" => "attn.norm_q",
+        "img_attn.norm.key_norm" => "attn.norm_k",
+        "txt_attn.norm.query_norm" => "attn.norm_added_q",
+        "txt_attn.norm.key_norm" => "attn.norm_added_k",
+        "img_attn.proj" => "attn.to_out.0",
+        "txt_attn.proj" => "attn.to_add_out",
+        "img_mlp.0" => "ff.net.0.proj",
+        "img_mlp.2" => "ff.net.2",
+        "txt_mlp.0" => "ff_context.net.0.proj",
+        "txt_mlp.2" => "ff_context.net.2",
+        _ => return None,
+    })
+}
+
+fn single_block_name(part: &str) -> Option<&'static str> {
+    Some(match part {
+        "modulation.lin" => "norm.linear",
+        "norm.query_norm" => "attn.norm_q",
+        "norm.key_norm" => "attn.norm_k",
+        "linear2" => "proj_out",
+        _ => return None,
+    })
+}
+
+/// Only the decoder's names: nothing here encodes pictures.
+fn autoencoder_name(name: &str, levels: usize) -> Option<String> {
+    let inner = name.strip_prefix("decoder.")?;
+    if let Some(rest) = inner.strip_prefix("norm_out.") {
+        return Some(format!("decoder.conv_norm_out.{rest}"));
+    }
+    if let Some(rest) = inner.strip_prefix("mid.block_") {
+        let (number, rest) = rest.split_once('.')?;
+        let index = number.parse::<usize>().ok()?.checked_sub(1)?;
+        return Some(format!("decoder.mid_block.resnets.{index}.{}", shortcut(rest)));
+    }
+    if let Some(rest) = inner.strip_prefix("mid.attn_1.") {
+        let (part, kind) = rest.split_once('.')?;
+        let part = match part {
+            "norm" => "group_norm",
+            "q" => "to_q",
+            "k" => "to_k",
+            "v" => "to_v",
+            "proj_out" => "to_out.0",
+            _ => return None,
+        };
+        return Some(format!("decoder.mid_block.attentions.0.{part}.{kind}"));
+    }
+    let (level, rest) = inner.strip_prefix("up.")?.split_once('.')?;
+    let block = levels.checked_sub(1 + level.parse::<usize>().ok()?)?;
+    if let Some(rest) = rest.strip_prefix("upsample.") {
+        return Some(format!("decoder.up_blocks.{block}.upsamplers.0.{rest}"));
+    }
+    let (resnet, rest) = rest.strip_prefix("block.")?.split_once('.')?;
+    Some(format!("decoder.up_blocks.{block}.resnets.{resnet}.{}", shortcut(rest)))
+}
+
+fn shortcut(rest: &str) -> String {
+    rest.replace("nin_shortcut.", "conv_shortcut.")
+}

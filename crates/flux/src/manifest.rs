@@ -1,0 +1,254 @@
+//! Which bytes make a model: every file that loading reads, with its length and SHA-256.
+//!
+//! A manifest is a TOML file; see `models/flux1-schnell.toml`. Its [digest](Manifest::digest) is
+//! that of its files alone, so that a comment or a licence note does not change what a verifier is
+//! told.
+
+use std::{
+    fmt,
+    fmt::Write as _,
+    path::{Component, Path},
+    str::FromStr,
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+/// The files of a model, and where they come from.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Who publishes the files: `owner/name` of a repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// Which commit of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Under which licence, as an SPDX expression where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
+    /// The files, sorted by path.
+    #[serde(default, rename = "file")]
+    pub files: Vec<ManifestFile>,
+}
+
+/// One file of a [`Manifest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestFile {
+    /// Relative to the model directory, with forward slashes.
+    pub path: String,
+    /// Its length, where somebody publishes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Its digest, where somebody publishes it. One that nobody publishes is never made up: the
+    /// operator pins it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<FileDigest>,
+}
+
+/// SHA-256 of a file. Reads and prints as 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FileDigest(pub [u8; 32]);
+
+/// What loading insists on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pins {
+    /// Nothing: whatever the directory holds is loaded, and its digest told.
+    None,
+    /// Exactly these files with exactly these bytes.
+    Exactly(Manifest),
+}
+
+impl Manifest {
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// Where it is not one, or names a file outside the model directory, or one file twice.
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        let manifest: Self = toml::from_str(text)?;
+        let mut paths: Vec<&str> = manifest.files.iter().map(|file| file.path.as_str()).collect();
+        paths.sort_unstable();
+        if let Some(twice) = paths.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(ManifestError::Twice { path: twice[0].to_owned() });
+        }
+        let inside = |path: &str| {
+            Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
+        };
+        match paths.into_iter().find(|path| path.is_empty() || !inside(path)) {
+            Some(path) => Err(ManifestError::Outside { path: path.to_owned() }),
+            None => Ok(manifest),
+        }
+    }
+
+    /// Writes a manifest.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("strings and numbers always serialise")
+    }
+
+    /// SHA-256 over one line a file, sorted by path: `{sha256 in hex}  {bytes}  {path}\n`. This is
+    /// what a loaded model is known by; receipts and evidence bind it.
+    ///
+    /// # Errors
+    /// Where a file is not pinned.
+    pub fn digest(&self) -> Result<[u8; 32], ManifestError> {
+        let mut files: Vec<&ManifestFile> = self.files.iter().collect();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut hash = Sha256::new();
+        for file in files {
+            let (Some(bytes), Some(sha256)) = (file.bytes, file.sha256) else {
+                return Err(ManifestError::Unpinned { path: file.path.clone() });
+            };
+            hash.update(format!("{sha256}  {bytes}  {}\n", file.path));
+        }
+        Ok(hash.finalize().into())
+    }
+
+    /// The entry of a file.
+    #[must_use]
+    pub fn file(&self, path: &str) -> Option<&ManifestFile> {
+        self.files.iter().find(|file| file.path == path)
+    }
+}
+
+/// What is wrong with a manifest.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ManifestError {
+    /// Not TOML, or not of a manifest's shape.
+    #[error("the manifest cannot be understood")]
+    Toml(#[from] toml::de::Error),
+    /// A file is listed twice.
+    #[error("the manifest lists {path} twice")]
+    Twice {
+        /// The file.
+        path: String,
+    },
+    /// A path leaves the model directory.
+    #[error("the manifest names {path:?}, which is not inside the model directory")]
+    Outside {
+        /// The path.
+        path: String,
+    },
+    /// A file has no digest or no length.
+    #[error("the manifest does not pin {path}; `obscura models pin` writes one that pins all")]
+    Unpinned {
+        /// The file.
+        path: String,
+    },
+}
+
+impl fmt::Display for FileDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for FileDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for FileDigest {
+    type Err = NotADigest;
+
+    fn from_str(text: &str) -> Result<Self, NotADigest> {
+        let mut digest = [0; 32];
+        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(NotADigest);
+        }
+        for (byte, digits) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let digits = std::str::from_utf8(digits).map_err(|_| NotADigest)?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| NotADigest)?;
+        }
+        Ok(Self(digest))
+    }
+}
+
+impl TryFrom<String> for FileDigest {
+    type Error = NotADigest;
+
+    fn try_from(text: String) -> Result<Self, NotADigest> {
+        text.parse()
+    }
+}
+
+impl From<FileDigest> for String {
+    fn from(digest: FileDigest) -> Self {
+        let mut text = String::with_capacity(64);
+        // Writing to a string never fails.
+        let _ = write!(text, "{digest}");
+        text
+    }
+}
+
+/// A text that is no SHA-256 digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("must be 64 hexadecimal digits")]
+pub struct NotADigest;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, bytes: u64) -> ManifestFile {
+        ManifestFile {
+            path: path.to_owned(),
+            bytes: Some(bytes),
+            sha256: Some(FileDigest([7; 32])),
+        }
+    }
+
+    #[test]
+    fn the_digest_is_of_the_sorted_listing() {
+        let manifest = Manifest { files: vec![file("b", 6), file("a", 5)], ..Manifest::default() };
+        let seven = "07".repeat(32);
+        let expected: [u8; 32] = Sha256::digest(format!("{seven}  5  a\n{seven}  6  b\n")).into();
+        assert_eq!(manifest.digest().unwrap(), expected);
+
+        let noted = Manifest { licence: Some("Apache-2.0".to_owned()), ..manifest.clone() };
+        assert_eq!(noted.digest().unwrap(), expected);
+    }
+
+    #[test]
+    fn reads_what_it_writes() {
+        let manifest = Manifest {
+            repository: Some("owner/name".to_owned()),
+            files: vec![file("transformer/config.json", 378)],
+            ..Manifest::default()
+        };
+        assert_eq!(Manifest::parse(&manifest.to_toml()).unwrap(), manifest);
+    }
+
+    #[test]
+    fn refuses_paths_that_leave_and_files_told_twice() {
+        for path in ["../x", "/etc/passwd", "", "a/../b", "./a"] {
+            let text = format!("[[file]]\npath = {path:?}\n");
+            let refused = Manifest::parse(&text);
+            assert!(matches!(refused, Err(ManifestError::Outside { .. })), "{path}: {refused:?}");
+        }
+        let twice = "[[file]]\npath = \"a\"\n[[file]]\npath = \"a\"\n";
+        assert!(matches!(Manifest::parse(twice), Err(ManifestError::Twice { .. })));
+        let short = "[[file]]\npath = \"a\"\nsha256 = \"07\"\n";
+        assert!(matches!(Manifest::parse(short), Err(ManifestError::Toml(_))));
+    }
+
+    #[test]
+    fn an_unpinned_file_has_no_digest() {
+        let manifest = Manifest::parse("[[file]]\npath = \"a\"\nbytes = 3\n").unwrap();
+        assert!(matches!(manifest.digest(), Err(ManifestError::Unpinned { .. })));
+    }
+
+    #[test]
+    fn the_published_manifest_is_sound() {
+        let text = include_str!("../../../models/flux1-schnell.toml");
+        let manifest = Manifest::parse(text).unwrap();
+        let transformer = manifest.file("flux1-schnell.safetensors").unwrap();
+        assert_eq!(transformer.bytes, Some(23_782_506_688));
+        assert!(transformer.sha256.is_some());
+    }
+}

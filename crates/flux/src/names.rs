@@ -1,0 +1,117 @@
+//! The loader asks for exactly the tensors of the true FLUX.1-schnell and FLUX.1-dev: their names
+//! and shapes, listed in `tests/fixtures/flux/names`, and not one more or less.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    checkpoint::{Weights, bfl},
+    model::{Configs, build_autoencoder, build_clip, build_t5, build_transformer},
+};
+
+type Tensors = BTreeMap<String, Tensor>;
+
+#[test]
+fn schnell_in_diffusers_layout() {
+    asks_for_exactly("flux1-schnell", diffusers(&["flux1-schnell/diffusers.txt"]));
+}
+
+#[test]
+fn dev_in_diffusers_layout() {
+    let lists = ["flux1-schnell/diffusers.txt", "flux1-dev/diffusers-added.txt"];
+    asks_for_exactly("flux1-dev", diffusers(&lists));
+}
+
+#[test]
+fn schnell_in_black_forest_labs_layout() {
+    asks_for_exactly("flux1-schnell", single_files(&["flux1-schnell/bfl.txt"]));
+}
+
+#[test]
+fn dev_in_black_forest_labs_layout() {
+    let lists = ["flux1-schnell/bfl.txt", "flux1-dev/bfl-added.txt"];
+    asks_for_exactly("flux1-dev", single_files(&lists));
+}
+
+/// Builds every listed component; a tensor that is missing, left over or misshapen is an error.
+fn asks_for_exactly(model: &str, components: BTreeMap<String, Tensors>) {
+    let configs = Configs {
+        clip: config(model, "text_encoder/config.json"),
+        t5: config(model, "text_encoder_2/config.json"),
+        transformer: config(model, "transformer/config.json"),
+        autoencoder: config(model, "vae/config.json"),
+        scheduler: config(model, "scheduler/scheduler_config.json"),
+    };
+    configs.check().unwrap();
+    assert!(components.len() >= 2);
+    for (component, tensors) in components {
+        match component.as_str() {
+            "text_encoder" => {
+                build_clip(&configs, Weights::new("text_encoder", tensors)).unwrap();
+            }
+            "text_encoder_2" => {
+                build_t5(&configs, Weights::new("text_encoder_2", tensors)).unwrap();
+            }
+            "transformer" => {
+                build_transformer(&configs, Weights::new("transformer", tensors)).unwrap();
+            }
+            "vae" => {
+                build_autoencoder(&configs, Weights::new("vae", tensors)).unwrap();
+            }
+            other => panic!("no component {other}"),
+        }
+    }
+}
+
+fn diffusers(lists: &[&str]) -> BTreeMap<String, Tensors> {
+    let mut components = BTreeMap::<String, Tensors>::new();
+    for (name, tensor) in listed(lists) {
+        let (component, name) = name.split_once('/').unwrap();
+        components.entry(component.to_owned()).or_default().insert(name.to_owned(), tensor);
+    }
+    components
+}
+
+fn single_files(lists: &[&str]) -> BTreeMap<String, Tensors> {
+    let mut files = diffusers(lists);
+    let transformer = bfl::transformer(files.remove("flux1").unwrap()).unwrap();
+    let autoencoder = bfl::autoencoder(files.remove("ae").unwrap()).unwrap();
+    BTreeMap::from([("transformer".to_owned(), transformer), ("vae".to_owned(), autoencoder)])
+}
+
+/// Tensors of the listed names and shapes that share one memory: their values do not matter here.
+fn listed(lists: &[&str]) -> Vec<(String, Tensor)> {
+    let shapes: Vec<(String, Vec<usize>)> = lists
+        .iter()
+        .flat_map(|list| {
+            let text = fs::read_to_string(fixture(list)).unwrap();
+            text.lines().map(name_and_shape).collect::<Vec<_>>()
+        })
+        .collect();
+    let elements = |shape: &[usize]| shape.iter().product::<usize>();
+    let most = shapes.iter().map(|(_, shape)| elements(shape)).max().unwrap();
+    let memory = Tensor::zeros(most, DType::U8, &Device::Cpu).unwrap();
+    shapes
+        .into_iter()
+        .map(|(name, shape)| {
+            let tensor = memory.narrow(0, 0, elements(&shape)).unwrap().reshape(shape).unwrap();
+            (name, tensor)
+        })
+        .collect()
+}
+
+fn name_and_shape(line: &str) -> (String, Vec<usize>) {
+    let (name, shape) = line.split_once(' ').unwrap();
+    (name.to_owned(), shape.split(',').map(|side| side.parse().unwrap()).collect())
+}
+
+fn config<T: DeserializeOwned>(model: &str, name: &str) -> T {
+    let text = fs::read_to_string(fixture(&format!("{model}/{name}"))).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/flux/names").join(name)
+}

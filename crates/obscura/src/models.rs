@@ -1,0 +1,104 @@
+//! `obscura models`: which models there are, and which bytes they are made of.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use flux::Manifest;
+
+use crate::{args::ModelsCommand, hex, progress, store};
+
+/// What `models pin` writes and `models check`, `serve` and `generate` look for in a model directory.
+pub(crate) const MANIFEST_FILE: &str = "obscura.toml";
+
+pub(crate) fn run(command: ModelsCommand) -> anyhow::Result<()> {
+    match command {
+        ModelsCommand::List => list(),
+        ModelsCommand::Pin { directory, output } => pin(&directory, output),
+        ModelsCommand::Check { directory, manifest } => check(&directory, manifest),
+    }
+}
+
+fn list() -> anyhow::Result<()> {
+    for known in store::KNOWN {
+        let manifest = known.manifest()?;
+        println!("{}", known.name);
+        println!("  from      {}", manifest.repository.as_deref().unwrap_or("-"));
+        println!("  revision  {}", manifest.revision.as_deref().unwrap_or("-"));
+        println!("  licence   {}", manifest.licence.as_deref().unwrap_or("-"));
+        let directory = store::directory(known.name)?;
+        let state = if directory.is_dir() { "" } else { " (not there)" };
+        println!("  here      {}{state}", directory.display());
+    }
+    Ok(())
+}
+
+fn pin(directory: &Path, output: Option<PathBuf>) -> anyhow::Result<()> {
+    let bar = progress::load();
+    let pinned = Manifest::of_directory(directory, &mut |progress| bar.show(&progress))?;
+    bar.finish();
+    let published = published(&pinned)?;
+    let output = output.unwrap_or_else(|| directory.join(MANIFEST_FILE));
+    let manifest = match &published {
+        None => pinned,
+        Some(known) => Manifest {
+            repository: known.repository.clone(),
+            revision: known.revision.clone(),
+            licence: known.licence.clone(),
+            files: pinned.files,
+        },
+    };
+    let digest = hex(&manifest.digest()?);
+    std::fs::write(&output, manifest.to_toml())
+        .with_context(|| format!("cannot write {}", output.display()))?;
+    println!("{}", output.display());
+    println!("{} files, manifest digest {digest}", manifest.files.len());
+    Ok(())
+}
+
+/// The known model that these files are of, if they are of one: a file has a digest that its
+/// publisher gives. A file of the published name and length with another digest is not pinned
+/// silently.
+fn published(pinned: &Manifest) -> anyhow::Result<Option<Manifest>> {
+    for known in store::KNOWN {
+        let manifest = known.manifest()?;
+        let mut is_known = false;
+        for file in &pinned.files {
+            let Some(sha256) = manifest.file(&file.path).and_then(|known| known.sha256) else {
+                continue;
+            };
+            let found = file.sha256.context("a file that was read has a digest")?;
+            ensure!(
+                sha256 == found,
+                "{}: {} publishes SHA-256 {sha256}, found {found}; rename it if it is another model",
+                file.path,
+                manifest.repository.as_deref().unwrap_or(known.name)
+            );
+            is_known = true;
+        }
+        if is_known {
+            return Ok(Some(manifest));
+        }
+    }
+    Ok(None)
+}
+
+fn check(directory: &Path, manifest: Option<PathBuf>) -> anyhow::Result<()> {
+    let path = manifest.unwrap_or_else(|| directory.join(MANIFEST_FILE));
+    let manifest = read(&path)?;
+    let bar = progress::load();
+    manifest.check(directory, &mut |progress| bar.show(&progress))?;
+    bar.finish();
+    println!(
+        "{} files as pinned, manifest digest {}",
+        manifest.files.len(),
+        hex(&manifest.digest()?)
+    );
+    Ok(())
+}
+
+/// Reads a manifest file.
+pub(crate) fn read(path: &Path) -> anyhow::Result<Manifest> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Manifest::parse(&text).with_context(|| path.display().to_string())
+}

@@ -1,0 +1,42 @@
+//! Models that are known by name, and where they lie.
+
+use std::{env, path::PathBuf};
+
+use anyhow::Context;
+use flux::{Manifest, ManifestError};
+
+/// A model whose manifest this program carries.
+pub(crate) struct Known {
+    pub(crate) name: &'static str,
+    manifest: &'static str,
+}
+
+pub(crate) const KNOWN: &[Known] = &[Known {
+    name: "flux1-schnell",
+    manifest: include_str!("../../../models/flux1-schnell.toml"),
+}];
+
+impl Known {
+    /// The known model of this name.
+    pub(crate) fn find(name: &str) -> Option<&'static Self> {
+        KNOWN.iter().find(|known| known.name == name)
+    }
+
+    /// What its publisher says of it.
+    pub(crate) fn manifest(&self) -> Result<Manifest, ManifestError> {
+        Manifest::parse(self.manifest)
+    }
+}
+
+/// Where the model of this name lies: below `OBSCURA_MODELS`, or in the user's data directory.
+pub(crate) fn directory(name: &str) -> anyhow::Result<PathBuf> {
+    let root = match (env::var_os("OBSCURA_MODELS"), env::var_os("XDG_DATA_HOME")) {
+        (Some(models), _) => PathBuf::from(models),
+        (None, Some(data)) => PathBuf::from(data).join("obscura/models"),
+        (None, None) => {
+            let home = env::home_dir().context("set OBSCURA_MODELS: there is no home directory")?;
+            home.join(".local/share/obscura/models")
+        }
+    };
+    Ok(root.join(name))
+}
