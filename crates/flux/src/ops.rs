@@ -208,8 +208,22 @@ pub(crate) fn upsample_conv3x3(x: &Tensor, conv: &Conv3x3) -> Result<Tensor> {
     pick!(x, upsample_conv3x3(x, conv), cudnn)
 }
 
-/// Overwrites a tensor's memory with zeros, as far as safe code reaches it: on the CPU.
+/// picture (h, w, 3) in −1 to 1 → 8 bits on the same device, where it has a kernel for that.
+pub(crate) fn to_bytes(picture: &Tensor) -> Result<Option<Tensor>> {
+    #[cfg(feature = "cuda")]
+    if picture.device().is_cuda() {
+        return cuda::to_bytes(picture);
+    }
+    let _ = picture;
+    Ok(None)
+}
+
+/// Overwrites a tensor's memory with zeros.
 pub(crate) fn wipe(x: &Tensor) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return kernels::wipe(x);
+    }
     if x.device().is_cpu() { cpu::wipe(x) } else { Ok(()) }
 }
 

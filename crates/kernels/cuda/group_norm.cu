@@ -23,7 +23,7 @@ __device__ __forceinline__ Sums operator+(const Sums& a, const Sums& b) {
 template <typename T>
 __device__ __forceinline__ void group_sums(const T* x, Sums* partial, int pixels, int columns,
                                            int groups) {
-    extern __shared__ Sums shared[];
+    DYNAMIC_SHARED(Sums, shared);
     const int of_group = columns * 8 / groups;
     const int slots = of_group >= 8 ? 1 : 8 / of_group;
     const int column = threadIdx.x % columns, row = threadIdx.x / columns;

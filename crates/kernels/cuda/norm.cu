@@ -3,7 +3,6 @@
 //
 // (rows, d), d a multiple of 8 and at most 8192. x has a row stride of its own; y is contiguous.
 
-#include "quantise.cuh"
 #include "vector.cuh"
 
 // (x − mean) / √(var + ε) of this thread's eight values. Threads behind the row's end pass zeros.
@@ -76,24 +75,6 @@ extern "C" __global__ void layer_norm_f32(const float* x, long long stride, cons
                                           const float* shift, float* y, int d, float unit,
                                           float eps) {
     layer_norm(x, stride, scale, shift, y, d, unit, eps);
-}
-
-// As layer_norm, with the result as e4m3 and a scale for each row.
-extern "C" __global__ void layer_norm_e4m3(const bf16* x, long long stride, const bf16* scale,
-                                           const bf16* shift, __nv_fp8_storage_t* y,
-                                           float* row_scales, int d, float unit, float eps) {
-    const int at = threadIdx.x * 8;
-    const bool inside = at < d;
-    Eight values = inside ? load(x + blockIdx.x * stride + at) : Eight{};
-    values = standardise(values, inside, d, eps);
-    values = inside ? affine(values, scale + at, shift + at, unit) : Eight{};
-    const float row_scale = e4m3_scale(over_block<Max>(largest(values)));
-    if (inside) {
-        store_e4m3(y + (long long)blockIdx.x * d + at, values, row_scale);
-    }
-    if (threadIdx.x == 0) {
-        row_scales[blockIdx.x] = row_scale;
-    }
 }
 
 template <typename T>

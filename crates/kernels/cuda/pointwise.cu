@@ -74,25 +74,29 @@ __device__ __forceinline__ float activated(float x, int kind) {
     }
 }
 
-// y ← activation(y) in place.
+// y ← activation(y) in place; rows of `columns` vectors, `stride` vectors apart.
 template <typename T>
-__device__ __forceinline__ void activate(T* y, unsigned vectors, int kind) {
+__device__ __forceinline__ void activate(T* y, unsigned vectors, unsigned columns,
+                                         unsigned stride, int kind) {
     FOR_EACH_VECTOR(i, vectors) {
-        Eight value = load(AT(y, i));
+        T* at = AT(y, (size_t)(i / columns) * stride + i % columns);
+        Eight value = load(at);
 #pragma unroll
         for (int j = 0; j < 8; j++) {
             value.at[j] = activated(value.at[j], kind);
         }
-        store(AT(y, i), value);
+        store(at, value);
     }
 }
 
-extern "C" __global__ void activate_bf16(bf16* y, unsigned vectors, int kind) {
-    activate(y, vectors, kind);
+extern "C" __global__ void activate_bf16(bf16* y, unsigned vectors, unsigned columns,
+                                         unsigned stride, int kind) {
+    activate(y, vectors, columns, stride, kind);
 }
 
-extern "C" __global__ void activate_f32(float* y, unsigned vectors, int kind) {
-    activate(y, vectors, kind);
+extern "C" __global__ void activate_f32(float* y, unsigned vectors, unsigned columns,
+                                        unsigned stride, int kind) {
+    activate(y, vectors, columns, stride, kind);
 }
 
 // x (rows, 2, columns · 8) → gelu(first half) ∘ second half: (rows, columns · 8).

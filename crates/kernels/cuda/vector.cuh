@@ -10,6 +10,11 @@
 
 using bf16 = __nv_bfloat16;
 
+// Shared memory whose size the launch decides.
+#ifndef DYNAMIC_SHARED
+#define DYNAMIC_SHARED(type, name) extern __shared__ type name[]
+#endif
+
 constexpr int WARP = 32;
 constexpr unsigned ALL_LANES = 0xffffffffu;
 

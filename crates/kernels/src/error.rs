@@ -48,16 +48,6 @@ pub enum Error {
         /// Which one.
         kernel: &'static str,
     },
-    /// cublasLt has no algorithm for a shape that it should have one for.
-    #[error("cublasLt has no algorithm that runs for ({rows}, {inputs}) · ({inputs}, {outputs})")]
-    NoAlgorithm {
-        /// Rows of the input.
-        rows: usize,
-        /// Its columns.
-        inputs: usize,
-        /// Columns of the output.
-        outputs: usize,
-    },
     /// The driver refused a call.
     #[error("CUDA driver")]
     Driver(#[from] DriverError),

@@ -38,6 +38,8 @@ mod pointwise;
 mod quantise;
 #[cfg(feature = "cuda")]
 mod timing;
+#[cfg(feature = "cuda")]
+mod wipe;
 
 #[cfg(feature = "cuda")]
 pub use {
@@ -48,10 +50,12 @@ pub use {
     heads::{Rotations, Stream, join_heads},
     linear::{Activation, Linear, Then, linear},
     norm::{Affine, layer_norm, rms_norm},
+    operand::Poison,
     picture::{Unpacking, doubled, to_bytes, unpack},
     pointwise::gated_gelu,
     quantise::quantise_rows,
     timing::{Mark, mark},
+    wipe::wipe,
 };
 
 #[cfg(feature = "cudnn")]

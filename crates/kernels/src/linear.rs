@@ -78,8 +78,16 @@ pub fn linear(x: &Tensor, layer: &Linear<'_>, then: Then<'_>) -> Result<Tensor> 
     let place = Place { address: y.address, stride: shape[1] };
     product(&context, x, layer, then, place)?;
     let suffix = Operand::new(NAME, x)?.suffix()?;
-    let filled = Filled { address: y.address, shape, dtype: x.dtype(), suffix, context: &context };
+    let filled = Filled {
+        address: y.address,
+        shape,
+        stride: shape[1],
+        dtype: x.dtype(),
+        suffix,
+        context: &context,
+    };
     match then {
+        // `product` saw to GELU in its tanh form.
         Then::Activate(activation) if activation != Activation::GeluTanh => {
             filled.activate(activation)?;
         }
@@ -163,9 +171,28 @@ pub(crate) fn product(
         alignments: matrices.alignments(),
     };
     problem.check()?;
-    // SAFETY: the operands' shapes and dtypes were checked above to be the problem's; their storages
-    // are locked until the product is in the stream. `place` has room for the rows, as its maker says.
-    unsafe { lock(&context.multiplier).multiply(&problem, &matrices) }
+    let multiply = |problem: &Problem| {
+        // SAFETY: the operands' shapes and dtypes were checked above to be the problem's; their
+        // storages are locked until the product is in the stream. `place` has room for the rows, as
+        // its maker says.
+        unsafe { lock(&context.multiplier).multiply(problem, &matrices) }
+    };
+    match multiply(&problem) {
+        // Not every kind of product has every epilogue.
+        Err(error) if error.is_unsupported() && problem.epilogue == Epilogue::Gelu => {
+            multiply(&Problem { epilogue: Epilogue::Plain, ..problem })?;
+            Filled {
+                address: place.address,
+                shape: [problem.rows, outputs],
+                stride: place.stride,
+                dtype,
+                suffix: Operand::new(NAME, x)?.suffix()?,
+                context,
+            }
+            .activate(Activation::GeluTanh)
+        }
+        done => done,
+    }
 }
 
 impl TryFrom<DType> for plan::Element {

@@ -1,8 +1,11 @@
 //! Tensors as kernels see them: an address, a length, a row stride.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use candle_core::{
     CudaDevice, CudaStorage, DType, Device, Layout, Shape, Storage, StorageRef, Tensor,
-    cuda_backend::cudarc::driver::DevicePtr, op::BackpropOp,
+    cuda_backend::cudarc::driver::{DevicePtr, result::memset_d8_async},
+    op::BackpropOp,
 };
 use float8::F8E4M3;
 use half::bf16;
@@ -115,6 +118,33 @@ impl Rows {
     }
 }
 
+/// While it lives, what kernels are about to write is filled with NaN first (255 in bytes), so that a
+/// value that is never written shows. Slow; for comparisons with the reference.
+#[must_use]
+pub struct Poison(());
+
+static POISONED: AtomicBool = AtomicBool::new(false);
+
+impl Poison {
+    /// From now on.
+    pub fn new() -> Self {
+        POISONED.store(true, Ordering::Relaxed);
+        Self(())
+    }
+}
+
+impl Default for Poison {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Poison {
+    fn drop(&mut self) {
+        POISONED.store(false, Ordering::Relaxed);
+    }
+}
+
 /// A new tensor that a kernel writes; all of it, before anything reads it.
 pub(crate) struct Output {
     storage: CudaStorage,
@@ -148,6 +178,12 @@ impl Output {
         };
         let address = address(&storage, dtype)
             .ok_or(Error::Unsupported { kernel: "allocation", what: "this dtype" })?;
+        if POISONED.load(Ordering::Relaxed) {
+            let (bytes, stream) = (count * dtype.size_in_bytes(), device.cuda_stream());
+            stream.context().bind_to_thread()?;
+            // SAFETY: the memory was allocated above, `bytes` long, in this stream.
+            unsafe { memset_d8_async(address, 0xff, bytes, stream.cu_stream()) }?;
+        }
         Ok(Self { storage, shape, address })
     }
 

@@ -37,15 +37,17 @@ pub fn gated_gelu(x: &Tensor) -> Result<Tensor> {
 /// An output that a kernel has been told to fill, and that another may change before it is given out.
 pub(crate) struct Filled<'a> {
     pub(crate) address: u64,
-    /// (rows, columns), contiguous.
+    /// (rows, columns)
     pub(crate) shape: [usize; 2],
+    /// From row to row, in values.
+    pub(crate) stride: usize,
     pub(crate) dtype: candle_core::DType,
     pub(crate) suffix: &'static str,
     pub(crate) context: &'a Context,
 }
 
 impl Filled<'_> {
-    /// y ← onto + gate ∘ y; gate (columns,), onto (rows, columns).
+    /// y ← onto + gate ∘ y; gate (columns,), onto and y (rows, columns), contiguous.
     pub(crate) fn gate_onto(&self, gate: &Tensor, onto: &Tensor) -> Result<()> {
         const NAME: &str = "gate";
         let (vectors, columns) = self.vectors(NAME)?;
@@ -60,7 +62,7 @@ impl Filled<'_> {
         Ok(())
     }
 
-    /// y ← onto + y; onto has as many values as y.
+    /// y ← onto + y; onto has as many values as y, both contiguous.
     pub(crate) fn add_onto(&self, onto: &Operand<'_>) -> Result<()> {
         let (vectors, _) = self.vectors("add")?;
         let mut call = self.context.call("add_onto", self.suffix)?;
@@ -71,14 +73,14 @@ impl Filled<'_> {
         Ok(())
     }
 
-    /// y ← activation(y)
+    /// y ← activation(y), rows apart or not.
     pub(crate) fn activate(&self, activation: Activation) -> Result<()> {
-        let (vectors, _) = self.vectors("activation")?;
-        let kind = activation as i32;
+        let (vectors, columns) = self.vectors("activation")?;
+        let (stride, kind) = ((self.stride / VECTOR) as u32, activation as i32);
         let mut call = self.context.call("activate", self.suffix)?;
-        call.arg(&self.address).arg(&vectors).arg(&kind);
-        // SAFETY: the kernel's arguments in its order; y has `vectors` vectors and is not given out
-        // yet.
+        call.arg(&self.address).arg(&vectors).arg(&columns).arg(&stride).arg(&kind);
+        // SAFETY: the kernel's arguments in its order; y has `vectors` vectors in rows of `columns`,
+        // `stride` apart, and is not given out yet.
         unsafe { call.launch(self.context.strided(vectors as usize)) }?;
         Ok(())
     }
@@ -87,7 +89,7 @@ impl Filled<'_> {
     fn vectors(&self, kernel: &'static str) -> Result<(u32, u32)> {
         let [rows, columns] = self.shape;
         let vectors = rows * columns / VECTOR;
-        if !columns.is_multiple_of(VECTOR) || vectors > MOST_VECTORS {
+        if !(columns | self.stride).is_multiple_of(VECTOR) || vectors > MOST_VECTORS {
             return Err(Error::Unsupported { kernel, what: "this many values" });
         }
         Ok((vectors as u32, (columns / VECTOR) as u32))

@@ -3,8 +3,12 @@
 #![allow(clippy::print_stdout, reason = "a command line prints")]
 
 mod args;
+#[cfg(feature = "cuda")]
+mod bench;
 mod demo;
 mod device;
+#[cfg(feature = "cuda")]
+mod doctor;
 mod generate;
 mod model;
 mod models;
@@ -33,6 +37,12 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Models(command) => models::run(command),
+        #[cfg(feature = "cuda")]
+        Command::Doctor(args) => doctor::run(&args),
+        #[cfg(feature = "cuda")]
+        Command::Bench(args) => bench::run(&args),
+        #[cfg(not(feature = "cuda"))]
+        Command::Doctor(_) | Command::Bench(_) => Err(device::without_cuda()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

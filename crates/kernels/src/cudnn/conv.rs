@@ -60,6 +60,7 @@ pub fn conv3x3_onto(x: &Tensor, conv: &Conv3x3<'_>, onto: &Tensor) -> Result<Ten
     Filled {
         address: y.address,
         shape: [height * width, outputs],
+        stride: outputs,
         dtype: x.dtype(),
         suffix: onto.suffix()?,
         context: &context,

@@ -27,7 +27,8 @@ pub(crate) struct Multiplier {
     stream: Arc<CudaStream>,
     /// Used by one product at a time: they are all in one stream.
     workspace: CudaSlice<u8>,
-    plans: HashMap<Problem, Plan>,
+    /// `None` where no algorithm works.
+    plans: HashMap<Problem, Option<Plan>>,
 }
 
 // SAFETY: cublasLt's handle and descriptors are bound to no thread, and a `Multiplier` is used through
@@ -67,11 +68,15 @@ impl Multiplier {
                 let best = fastest(&self.stream, &candidates, |algorithm| unsafe {
                     products.run(&descriptors, algorithm, at)
                 })?;
-                let (rows, inputs, outputs) = (problem.rows, problem.inputs, problem.outputs);
-                let (index, _) = best.ok_or(Error::NoAlgorithm { rows, inputs, outputs })?;
-                place.insert(Plan { descriptors, algorithm: candidates[index] })
+                place.insert(
+                    best.map(|(index, _)| Plan { descriptors, algorithm: candidates[index] }),
+                )
             }
         };
+        let plan = plan.as_ref().ok_or(Error::Unsupported {
+            kernel: "linear",
+            what: "this product: cublasLt has no algorithm",
+        })?;
         plan.descriptors.operation.point(at)?;
         // SAFETY: as this function's caller promises.
         unsafe { products.run(&plan.descriptors, &plan.algorithm, at) }
@@ -106,7 +111,7 @@ impl Products<'_> {
         let mut count = 0;
         // SAFETY: the descriptors live until the call is over; `found` has room for `most` results,
         // and `count` tells how many of them were written.
-        unsafe {
+        let asked = unsafe {
             sys::cublasLtMatmulAlgoGetHeuristic(
                 self.handle,
                 descriptors.operation.0,
@@ -119,8 +124,11 @@ impl Products<'_> {
                 found.as_mut_ptr().cast(),
                 &raw mut count,
             )
+        };
+        if asked == sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED {
+            return Ok(Vec::new());
         }
-        .result()?;
+        asked.result()?;
         let written = &found[..(count.max(0) as usize).min(most)];
         // SAFETY: these are the ones that were written.
         let written = written.iter().map(|result| unsafe { result.assume_init() });
