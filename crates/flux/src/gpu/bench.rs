@@ -128,7 +128,7 @@ fn stages(pipeline: &Pipeline, protocol: &Protocol) -> Result<Vec<Stage>> {
     let of_stages = [work.encoders, work.preparation, work.denoising, work.decoding];
     Ok(NAMES
         .into_iter()
-        .zip(milliseconds.iter_mut().map(median))
+        .zip(milliseconds.iter_mut().map(|values| median(values)))
         .zip(of_stages)
         .map(|((name, milliseconds), work)| Stage {
             name,
@@ -140,10 +140,10 @@ fn stages(pipeline: &Pipeline, protocol: &Protocol) -> Result<Vec<Stage>> {
 }
 
 /// The middle one, or the mean of the middle two; 0 of none.
-pub fn median(values: &mut Vec<f64>) -> f64 {
+pub fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
-    match values.as_slice() {
+    match &*values {
         [] => 0.0,
         sorted if sorted.len().is_multiple_of(2) => (sorted[middle - 1] + sorted[middle]) / 2.0,
         sorted => sorted[middle],
@@ -156,8 +156,8 @@ mod tests {
 
     #[test]
     fn medians_are_in_the_middle() {
-        assert_eq!(median(&mut vec![]), 0.0);
-        assert_eq!(median(&mut vec![3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&mut vec![4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(median(&mut []), 0.0);
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&mut [4.0, 1.0, 2.0, 3.0]), 2.5);
     }
 }
