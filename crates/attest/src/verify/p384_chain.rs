@@ -1,7 +1,7 @@
 //! Certificate chains on P-384 to one pinned root, as NVIDIA's devices have them (RFC 5280 §6.1,
 //! without names and policies, which these certificates do not constrain).
 
-use p384::ecdsa::{Signature, VerifyingKey, signature::Verifier};
+use ring::signature::{ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
 use thiserror::Error;
 use x509_cert::{
     Certificate,
@@ -18,7 +18,6 @@ const ECDSA_SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.100
 /// The end of a chain that leads to the pinned root.
 #[derive(Debug)]
 pub(super) struct Leaf {
-    pub(super) key: VerifyingKey,
     certificate: Certificate,
 }
 
@@ -38,8 +37,14 @@ impl Leaf {
             let issuer = chain.get(depth + 1).unwrap_or(certificate);
             check(certificate, issuer, depth, now_secs)?;
         }
-        let leaf = chain.swap_remove(0);
-        Ok(Self { key: key(&leaf, 0)?, certificate: leaf })
+        Ok(Self { certificate: chain.swap_remove(0) })
+    }
+
+    /// Whether this is the leaf's signature over `message`: r and s, 48 bytes each.
+    pub(super) fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, key(&self.certificate))
+            .verify(message, signature)
+            .is_ok()
     }
 
     /// The value of an extension.
@@ -77,14 +82,12 @@ fn check(
     }
     let malformed = |_| ChainError::Malformed { depth };
     let message = tbs.to_der().map_err(malformed)?;
-    let signature = Signature::from_der(certificate.signature().raw_bytes())
-        .map_err(|_| ChainError::Signature { depth })?;
     let algorithm = certificate.signature_algorithm();
     if algorithm.oid != ECDSA_SHA384 || algorithm != tbs.signature() {
         return Err(ChainError::Signature { depth });
     }
-    key(issuer, depth + 1)?
-        .verify(&message, &signature)
+    UnparsedPublicKey::new(&ECDSA_P384_SHA384_ASN1, key(issuer))
+        .verify(&message, certificate.signature().raw_bytes())
         .map_err(|_| ChainError::Signature { depth })
 }
 
@@ -103,10 +106,10 @@ fn authority(certificate: &Certificate, depth: usize) -> Result<(), ChainError> 
     if may_issue && may_sign { Ok(()) } else { Err(ChainError::Authority { depth }) }
 }
 
-fn key(certificate: &Certificate, depth: usize) -> Result<VerifyingKey, ChainError> {
+/// The public key's point. Whether it is one on P-384 is looked at when a signature is checked.
+fn key(certificate: &Certificate) -> &[u8] {
     let info = certificate.tbs_certificate().subject_public_key_info();
-    VerifyingKey::from_sec1_bytes(info.subject_public_key.raw_bytes())
-        .map_err(|_| ChainError::Malformed { depth })
+    info.subject_public_key.raw_bytes()
 }
 
 /// Why a chain does not hold. `depth` counts from the leaf.
