@@ -63,7 +63,7 @@ make_context() {
 make_image() {
   local name=$1
   step "image $name"
-  build bud --isolation chroot --network none --no-cache --timestamp 0 \
+  build bud --isolation chroot --no-cache --timestamp 0 \
     --build-arg BUILD_BASE="$BUILD_BASE" --build-arg RUN_BASE="$RUN_BASE" \
     -f Dockerfile.tdx -t "$name" "$work/context" >"$work/$name.log" 2>&1 \
     || { tail -n 30 "$work/$name.log" >&2; exit 1; }
