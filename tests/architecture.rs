@@ -68,3 +68,22 @@ fn imports(manifest: &Path) -> BTreeSet<String> {
     collect(&manifest, &mut found);
     found
 }
+
+/// Whoever builds for production gets no simulator, unless by asking for it.
+#[test]
+fn the_simulator_is_in_no_production_build() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let attest: toml::Table =
+        fs::read_to_string(root.join("crates/attest/Cargo.toml")).unwrap().parse().unwrap();
+    assert!(!attest["features"].as_table().unwrap().contains_key("default"));
+    for name in ["client", "node", "seal", "flux"] {
+        let manifest = fs::read_to_string(root.join(format!("crates/{name}/Cargo.toml"))).unwrap();
+        let (dependencies, _) =
+            manifest.split_once("[dev-dependencies]").unwrap_or((&manifest, ""));
+        assert!(!dependencies.contains("simulator"), "{name} enables the simulator");
+    }
+    let image = fs::read_to_string(root.join("Dockerfile.tdx")).unwrap();
+    let build = image.lines().find(|line| line.contains("cargo build")).unwrap();
+    assert!(build.contains("--locked") && build.contains("--no-default-features"));
+    assert!(!build.contains("simulator") && !build.contains("hf-hub"));
+}

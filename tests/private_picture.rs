@@ -6,13 +6,13 @@ use ed25519_dalek::{Signer, SigningKey};
 use node::{ApiKeyDigest, Config};
 use protocol::{CreateImageRequest, CreateImageResponse, ImageData};
 use serde_json::{Value, json};
-use tests::{Exchange, MODEL, OneColour, TestNode, http};
+use tests::{Exchange, MODEL, OneColour, TestNode, demo_policy, http};
 
 #[tokio::test]
 async fn our_client_gets_its_own_pictures() {
     let node = TestNode::start(OneColour::instant()).await;
     let client = Client::new(&node.url, ApiKey::none()).unwrap();
-    let key = client.lock(MODEL).await.unwrap();
+    let attested = client.attest(&demo_policy()).await.unwrap();
     let request = CreateImageRequest {
         model: Some(MODEL.to_owned()),
         prompt: Some("a red fox".to_owned().into()),
@@ -21,7 +21,8 @@ async fn our_client_gets_its_own_pictures() {
         seed: Some(700),
         ..CreateImageRequest::default()
     };
-    let answer = client.generate(request, &key).await.unwrap();
+    let answer = client.generate(request, &attested).await.unwrap();
+    assert!(answer.verified.attested.is_some());
     let response = answer.response;
     assert_eq!((response.seed, response.size.as_deref()), (Some(700), Some("128x64")));
     assert_eq!(response.data.len(), 3);

@@ -17,6 +17,7 @@ use std::{
 
 pub use exchange::{Exchange, Sent, error_of, http};
 
+use attest::evidence::Sources;
 use flux::{Generated, Job, Picture, Progress, PromptTokens, Timings};
 use node::{Config, Node, Offering, Painter, Service};
 use protocol::Size;
@@ -118,7 +119,8 @@ impl TestNode {
     /// Where it cannot start.
     pub async fn with_config(painter: OneColour, config: Config) -> Self {
         let mut this = Self::loading(config).await;
-        let service = Service::start(offering(painter), this.node.config()).expect("it starts");
+        let service = Service::start(offering(painter), Sources::simulated(), this.node.config())
+            .expect("it starts");
         this.key_id = service.key_id().to_string();
         this.node.start(service);
         this
@@ -148,13 +150,19 @@ impl TestNode {
     }
 }
 
+/// The policy that accepts simulated nodes.
+#[must_use]
+pub fn demo_policy() -> attest::Policy {
+    attest::Policy::production().dangerous().accept_simulated()
+}
+
 /// The test's model, as a node offers it.
 #[must_use]
 pub fn offering(painter: OneColour) -> Offering {
     Offering {
         model: MODEL.to_owned(),
         native_size: Size::new(64, 64).expect("multiples of 16"),
-        manifest: [7; 32],
+        manifest: b"one colour\n".to_vec(),
         painter: Box::new(painter),
     }
 }

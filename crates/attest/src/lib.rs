@@ -1,10 +1,25 @@
-//! What a node's evidence binds, and which trusted execution environment stands behind it.
+//! What a node's evidence binds, who stands behind it, and how a stranger checks it.
 //!
 //! [`binding`] is the one place where keys, model and nonce become bytes that a quote signs.
-//! [`Platform`] finds the environment. Evidence itself and its verification are not yet here: a
-//! node runs on the simulated platform alone until they are, and says so.
+//! [`Platform`] finds the trusted execution environment and [`evidence`] asks it to sign. A [`Report`]
+//! is what travels; [`verify`](mod@verify) judges it by a [`Policy`].
 
 pub mod binding;
+mod encoding;
+pub mod event_log;
+pub mod evidence;
+pub mod gpu_evidence;
 mod platform;
+mod policy;
+mod report;
+mod roots;
+#[cfg(feature = "simulator")]
+pub mod simulator;
+pub mod verify;
 
 pub use platform::{NoPlatform, Platform, PlatformChoice, UnknownPlatform};
+pub use policy::{DangerousPolicy, Policy, PolicyError};
+pub use report::{MAX_REPORT_BYTES, Report, ReportError};
+
+#[cfg(test)]
+mod tests;

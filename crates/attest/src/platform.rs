@@ -17,6 +17,22 @@ pub enum Platform {
 }
 
 impl Platform {
+    /// Its name in reports and policies.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tdx => "tdx",
+            Self::Snp => "snp",
+            Self::Simulated => "simulated",
+        }
+    }
+
+    /// The platform of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Tdx, Self::Snp, Self::Simulated].into_iter().find(|one| one.name() == name)
+    }
+
     /// Finds the platform that `choice` asks for among the guest devices below `dev` (`/dev` on a
     /// real machine). There is no fallback: simulation is had only by asking for it.
     ///

@@ -2,7 +2,7 @@
 
 use std::{sync::Once, time::Duration};
 
-use reqwest::{Url, redirect};
+use reqwest::{RequestBuilder, Url, redirect};
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -15,6 +15,8 @@ const MAX_ANSWER_BYTES: usize = 160 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A picture on a slow machine, behind a full queue.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
+/// A quote, behind others that are made first.
+const GET_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// The bearer key that a node or proxy asks for. Wiped when dropped, never printed.
 pub struct ApiKey(Option<Zeroizing<String>>);
@@ -67,7 +69,24 @@ impl Http {
         body: &T,
     ) -> Result<(u16, Vec<u8>), HttpError> {
         let url = self.base.join(path).map_err(|_| HttpError::Url)?;
-        let mut request = self.client.post(url).json(body);
+        self.send(self.client.post(url).json(body), MAX_ANSWER_BYTES).await
+    }
+
+    /// Gets; gives the status and the body, whatever the status is.
+    pub(crate) async fn get(
+        &self,
+        path: &str,
+        max_bytes: usize,
+    ) -> Result<(u16, Vec<u8>), HttpError> {
+        let url = self.base.join(path).map_err(|_| HttpError::Url)?;
+        self.send(self.client.get(url).timeout(GET_TIMEOUT), max_bytes).await
+    }
+
+    async fn send(
+        &self,
+        mut request: RequestBuilder,
+        max_bytes: usize,
+    ) -> Result<(u16, Vec<u8>), HttpError> {
         if let Some(key) = &self.key.0 {
             request = request.bearer_auth(key.as_str());
         }
@@ -76,8 +95,8 @@ impl Http {
         let status = response.status().as_u16();
         let mut answer = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(connection)? {
-            if answer.len() + chunk.len() > MAX_ANSWER_BYTES {
-                return Err(HttpError::TooLong { max_bytes: MAX_ANSWER_BYTES });
+            if answer.len() + chunk.len() > max_bytes {
+                return Err(HttpError::TooLong { max_bytes });
             }
             answer.extend_from_slice(&chunk);
         }

@@ -10,15 +10,16 @@
 //!     prompt: Some("a lighthouse at dusk".to_owned().into()),
 //!     ..CreateImageRequest::default()
 //! };
-//! let node_key = client.lock("black-forest-labs/FLUX.1-schnell").await?;
-//! let answer = client.generate(request, &node_key).await?;
+//! // Evidence first: this code, this model, this key, now, in a real TEE; or no request.
+//! let node = client.attest(&attest::Policy::production()).await?;
+//! let answer = client.generate(request, &node).await?;
 //! assert_eq!(answer.response.data.len(), 1);
 //! # Ok(()) }
 //! ```
 //!
-//! The node's key is taken on its word until attestation is verified here; see the README's status
-//! table.
+//! [`Client::dangerous`] is the one way to send a request to a node that proved nothing.
 
+mod attestation;
 mod http;
 mod picture;
 mod salt;
@@ -31,6 +32,7 @@ use protocol::{
 use seal::{Opener, ResponseParts, Verified};
 use thiserror::Error;
 
+pub use attestation::{AttestedNode, Evidence, fresh_nonce};
 pub use http::{ApiKey, HttpError};
 pub use picture::{InvalidPicture, picture_file};
 
@@ -67,14 +69,30 @@ impl Client {
         Ok(NodeKey { encryption_key, stack_small_id: lock.stack_small_id })
     }
 
-    /// Seals `request`, sends it, opens the answer and checks it.
+    /// Seals `request` to an attested key, sends it, opens the answer and checks that the attested
+    /// node gave it, with the attested model.
     ///
     /// # Errors
     /// Where the node refuses, or its answer does not hold up.
     pub async fn generate(
         &self,
+        request: CreateImageRequest,
+        node: &AttestedNode,
+    ) -> Result<Answer, ClientError> {
+        self.exchange(request, &node.key, Some(&node.attested)).await
+    }
+
+    /// Requests to nodes that proved nothing: whoever runs one may read them.
+    #[must_use]
+    pub fn dangerous(&self) -> DangerousClient<'_> {
+        DangerousClient(self)
+    }
+
+    async fn exchange(
+        &self,
         mut request: CreateImageRequest,
         node: &NodeKey,
+        attested: Option<&seal::Attested>,
     ) -> Result<Answer, ClientError> {
         let model_name = request.model.clone().unwrap_or_default();
         salt::add(&mut request)?;
@@ -96,15 +114,32 @@ impl Client {
             self.http.post("/v1/confidential/images/generations", &envelope).await?;
         if status != 200 {
             return Err(match serde_json::from_slice::<ConfidentialErrorResponse>(&body) {
-                Ok(error) => open_refusal(status, &error.envelope, opener)?,
+                Ok(error) => open_refusal(status, &error.envelope, (opener, attested))?,
                 Err(_) => refused(status, &body),
             });
         }
         let envelope: ConfidentialComputeResponse = http::json(&body)?;
-        let opened = opener.open_unattested(&parts(&envelope)?)?;
+        let opened = open(opener, &parts(&envelope)?, attested)?;
         let response = CreateImageResponse::from_json(opened.body.as_bytes())
             .map_err(|_| ClientError::NotUnderstood)?;
         Ok(Answer { response, usage: envelope.usage, verified: opened.verified })
+    }
+}
+
+/// See [`Client::dangerous`].
+pub struct DangerousClient<'a>(&'a Client);
+
+impl DangerousClient<'_> {
+    /// Seals `request` to a key that is taken on somebody's word.
+    ///
+    /// # Errors
+    /// Where the node refuses, or its answer does not hold up.
+    pub async fn generate(
+        &self,
+        request: CreateImageRequest,
+        node: &NodeKey,
+    ) -> Result<Answer, ClientError> {
+        self.0.exchange(request, node, None).await
     }
 }
 
@@ -148,6 +183,12 @@ pub enum ClientError {
     /// The answer comes without hash or signature.
     #[error("the node's answer is not signed")]
     Unsigned,
+    /// The node's evidence is refused: nothing was sent.
+    #[error("the node's evidence was refused, and nothing was sent to it\n\n{appraisal}")]
+    Untrusted {
+        /// Check by check.
+        appraisal: Box<attest::verify::Appraisal>,
+    },
     /// The key is not 32 bytes.
     #[error("the node's key is not an X25519 public key")]
     InvalidNodeKey,
@@ -166,10 +207,21 @@ pub enum ClientError {
 fn open_refusal(
     status: u16,
     envelope: &ConfidentialComputeResponse,
-    opener: Opener,
+    (opener, attested): (Opener, Option<&seal::Attested>),
 ) -> Result<ClientError, ClientError> {
-    let opened = opener.open_unattested(&parts(envelope)?)?;
+    let opened = open(opener, &parts(envelope)?, attested)?;
     Ok(refused(status, opened.body.as_bytes()))
+}
+
+fn open(
+    opener: Opener,
+    response: &ResponseParts<'_>,
+    attested: Option<&seal::Attested>,
+) -> Result<seal::Opened, ClientError> {
+    Ok(match attested {
+        Some(attested) => opener.open_attested(response, attested)?,
+        None => opener.open_unattested(response)?,
+    })
 }
 
 fn refused(status: u16, body: &[u8]) -> ClientError {

@@ -11,7 +11,6 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use crate::{
     Error, Pipeline, Result,
@@ -48,12 +47,12 @@ impl Pipeline {
             configs,
             device: device.clone(),
             dtype: DType::F32,
-            digest: Sha256::new()
-                .chain_update(b"obscura demo model\n")
-                .chain_update(SEED.to_le_bytes())
-                .chain_update(json.to_string())
-                .finalize()
-                .into(),
+            listing: [
+                b"obscura demo model\n",
+                &SEED.to_le_bytes()[..],
+                json.to_string().as_bytes(),
+            ]
+            .concat(),
         };
         Ok(Self { model })
     }

@@ -89,22 +89,31 @@ impl Manifest {
         toml::to_string(self).expect("strings and numbers always serialise")
     }
 
-    /// SHA-256 over one line a file, sorted by path: `{sha256 in hex}  {bytes}  {path}\n`. This is
-    /// what a loaded model is known by; receipts and evidence bind it.
+    /// SHA-256 of [`Manifest::listing`]. This is what a loaded model is known by; receipts and
+    /// evidence bind it.
     ///
     /// # Errors
     /// Where a file is not pinned.
     pub fn digest(&self) -> Result<[u8; 32], ManifestError> {
+        Ok(Sha256::digest(self.listing()?).into())
+    }
+
+    /// One line a file, sorted by path: `{sha256 in hex}  {bytes}  {path}\n`.
+    ///
+    /// # Errors
+    /// Where a file is not pinned.
+    pub fn listing(&self) -> Result<String, ManifestError> {
         let mut files: Vec<&ManifestFile> = self.files.iter().collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        let mut hash = Sha256::new();
+        let mut listing = String::new();
         for file in files {
             let (Some(bytes), Some(sha256)) = (file.bytes, file.sha256) else {
                 return Err(ManifestError::Unpinned { path: file.path.clone() });
             };
-            hash.update(format!("{sha256}  {bytes}  {}\n", file.path));
+            // Writing to a string never fails.
+            let _ = writeln!(listing, "{sha256}  {bytes}  {}", file.path);
         }
-        Ok(hash.finalize().into())
+        Ok(listing)
     }
 
     /// The entry of a file.

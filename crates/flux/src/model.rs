@@ -37,8 +37,8 @@ pub(crate) struct Model {
     pub(crate) configs: Configs,
     pub(crate) device: Device,
     pub(crate) dtype: DType,
-    /// SHA-256 of all that it was made from.
-    pub(crate) digest: [u8; 32],
+    /// All that it was made from, a line a file; its SHA-256 names the model.
+    pub(crate) listing: Vec<u8>,
 }
 
 /// The configuration of every component.
@@ -102,7 +102,7 @@ impl Model {
             transformer: build_transformer(&configs, directory.weights(transformer, &mut pace)?)?,
             autoencoder: build_autoencoder(&configs, directory.weights(autoencoder, &mut pace)?)?,
             configs,
-            digest: directory.finish()?.digest()?,
+            listing: directory.finish()?.listing()?.into_bytes(),
             device,
             dtype,
         })

@@ -8,6 +8,7 @@ use std::{
 
 use candle_core::{DType, Device, Tensor};
 use protocol::{Count, Prompt, Seed, Size, Steps};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -146,12 +147,17 @@ impl Pipeline {
         Size::new(side as u32, side as u32).expect("a multiple of 16 in range")
     }
 
-    /// SHA-256 over the name, length and SHA-256 of every file that the model was loaded from, one
-    /// line each, sorted: `{sha256 in hex}  {bytes}  {name}\n`. Of the demo model: over its seed and
-    /// configuration.
+    /// SHA-256 of [`Pipeline::listing`].
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
-        self.model.digest
+        Sha256::digest(&self.model.listing).into()
+    }
+
+    /// Name, length and SHA-256 of every file that the model was loaded from, one line each, sorted:
+    /// `{sha256 in hex}  {bytes}  {name}\n`. Of the demo model: its seed and configuration.
+    #[must_use]
+    pub fn listing(&self) -> &[u8] {
+        &self.model.listing
     }
 
     /// How long a prompt is.

@@ -1,7 +1,12 @@
 //! What an operator decides.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use attest::evidence;
 use protocol::{Limits, Size};
 use seal::TrustedSigner;
 use serde::Deserialize;
@@ -39,6 +44,17 @@ pub struct Config {
     pub key_lifetime_secs: u64,
     /// Seconds for which the keys before still open requests.
     pub key_grace_secs: u64,
+    /// What quotes are verified with, which a node in a TEE serves beside them: a file that the
+    /// operator keeps fresh.
+    pub collateral: Option<PathBuf>,
+    /// Whether evidence holds that of the GPUs.
+    pub gpu_evidence: bool,
+    /// Verifiers that may wait while one quote is made.
+    pub quotes_waiting: usize,
+    /// Quotes a minute.
+    pub quotes_per_minute: u32,
+    /// Seconds that a verifier waits.
+    pub quote_timeout_secs: u64,
     /// Requests one key opens at most; beyond, requests are refused until fresh keys take over.
     pub replay_capacity: usize,
 }
@@ -58,6 +74,11 @@ impl Default for Config {
             drain_secs: 30,
             key_lifetime_secs: 24 * 3600,
             key_grace_secs: 600,
+            collateral: None,
+            gpu_evidence: false,
+            quotes_waiting: 32,
+            quotes_per_minute: 120,
+            quote_timeout_secs: 60,
             replay_capacity: 1 << 20,
         }
     }
@@ -89,6 +110,15 @@ impl Config {
 
     pub(crate) fn limits(&self) -> Limits {
         Limits { max_pixels: self.max_pixels, max_total_pixels: self.max_total_pixels }
+    }
+
+    pub(crate) fn quote_limits(&self) -> evidence::Limits {
+        evidence::Limits {
+            waiting: self.quotes_waiting,
+            patience: Duration::from_secs(self.quote_timeout_secs),
+            per_minute: self.quotes_per_minute,
+            ..evidence::Limits::default()
+        }
     }
 
     pub(crate) fn header_timeout(&self) -> Duration {

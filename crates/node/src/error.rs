@@ -1,6 +1,7 @@
 //! Every answer that is not a success: its status, its body, its headers. Vague outside, exact
 //! inside.
 
+use attest::{binding::InvalidNonce, evidence::EvidenceError};
 use axum::{
     Json,
     http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER},
@@ -46,6 +47,14 @@ pub(crate) enum ApiError {
     KeyWornOut,
     Loading,
     Draining,
+    /// A challenge of another form.
+    InvalidNonce,
+    /// More verifiers ask than quotes are made.
+    QuotesBusy {
+        retry_after_secs: u64,
+    },
+    /// The hardware gives no evidence; the cause is in the log.
+    NoEvidence,
     /// Something of ours failed; the cause is in the log.
     Internal,
 }
@@ -138,6 +147,26 @@ impl IntoResponse for ApiError {
                 "the node is stopping",
             )
             .retry_after(5),
+            Self::InvalidNonce => plain(
+                StatusCode::BAD_REQUEST,
+                InvalidRequestError,
+                Some("invalid_nonce"),
+                InvalidNonce.to_string(),
+            ),
+            Self::QuotesBusy { retry_after_secs } => plain(
+                StatusCode::TOO_MANY_REQUESTS,
+                RateLimitError,
+                Some("quotes_busy"),
+                "too many verifiers are asking",
+            )
+            .retry_after(retry_after_secs),
+            Self::NoEvidence => plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                ServerError,
+                Some("no_evidence"),
+                "the TEE gives no evidence now",
+            )
+            .retry_after(5),
             Self::Internal => plain(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 ServerError,
@@ -172,6 +201,21 @@ impl From<Failed> for ApiError {
         match failed {
             Failed::Generation => Self::Internal,
             Failed::Draining => Self::Draining,
+        }
+    }
+}
+
+impl From<EvidenceError> for ApiError {
+    fn from(error: EvidenceError) -> Self {
+        match error {
+            EvidenceError::RateLimited { retry_after } => {
+                Self::QuotesBusy { retry_after_secs: retry_after.as_secs() + 1 }
+            }
+            EvidenceError::Busy => Self::QuotesBusy { retry_after_secs: 5 },
+            error => {
+                tracing::error!(error = &error as &dyn std::error::Error, "no evidence");
+                Self::NoEvidence
+            }
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Where fresh keys come from, and when.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use attest::binding::{Keyset, KeysetBody};
+use attest::binding::{Keyset, KeysetBody, SignedKeyset};
 use seal::{Epoch, KeyId, Keyring, KeyringLimits, NodeKeys};
 use thiserror::Error;
 
@@ -27,6 +27,7 @@ pub(crate) struct Keys {
 struct Newest {
     epoch: u64,
     made: Instant,
+    keyset: Arc<SignedKeyset>,
 }
 
 impl Keys {
@@ -34,19 +35,24 @@ impl Keys {
     pub(crate) fn new(config: &Config) -> Result<Self, KeyError> {
         let lifetime = Duration::from_secs(config.key_lifetime_secs);
         let grace = Duration::from_secs(config.key_grace_secs);
-        let first = fresh(0, lifetime + grace, config.replay_capacity)?;
+        let (first, keyset) = fresh(0, lifetime + grace, config.replay_capacity)?;
         let limits = KeyringLimits { grace, max_ciphertext_bytes: MAX_BODY_BYTES };
         Ok(Self {
             ring: Keyring::new(first, limits),
             lifetime,
             grace,
             replay_capacity: config.replay_capacity,
-            newest: Mutex::new(Newest { epoch: 0, made: Instant::now() }),
+            newest: Mutex::new(Newest { epoch: 0, made: Instant::now(), keyset }),
         })
     }
 
     pub(crate) fn ring(&self) -> &Keyring {
         &self.ring
+    }
+
+    /// The keyset of the current keys: what evidence binds.
+    pub(crate) fn keyset(&self) -> Arc<SignedKeyset> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).keyset.clone()
     }
 
     /// Lets fresh keys take over where the current ones are old, or have opened nearly as many
@@ -57,17 +63,21 @@ impl Keys {
         let old = now.saturating_duration_since(newest.made) >= self.lifetime;
         if old || self.ring.current().replay_fill_ratio() >= WORN_OUT {
             let epoch = newest.epoch + 1;
-            let next = fresh(epoch, self.lifetime + self.grace, self.replay_capacity)?;
+            let (next, keyset) = fresh(epoch, self.lifetime + self.grace, self.replay_capacity)?;
             tracing::info!(key_id = %next.key_id(), epoch, "fresh keys take over");
             self.ring.rotate(next, now);
-            *newest = Newest { epoch, made: now };
+            *newest = Newest { epoch, made: now, keyset };
         }
         Ok(())
     }
 }
 
 /// Fresh keys, bound to the keyset that names them.
-fn fresh(epoch: u64, valid: Duration, replay_capacity: usize) -> Result<Epoch, KeyError> {
+fn fresh(
+    epoch: u64,
+    valid: Duration,
+    replay_capacity: usize,
+) -> Result<(Epoch, Arc<SignedKeyset>), KeyError> {
     let keys = NodeKeys::generate().map_err(KeyError)?;
     let not_before = unix_now();
     let keyset = Keyset::new(&KeysetBody {
@@ -79,7 +89,9 @@ fn fresh(epoch: u64, valid: Duration, replay_capacity: usize) -> Result<Epoch, K
         not_after: not_before.saturating_add(valid.as_secs()),
         build_id: concat!("obscura/", env!("CARGO_PKG_VERSION")).to_owned(),
     });
-    Ok(Epoch::new(keys, keyset.digest(), replay_capacity))
+    let digest = keyset.digest();
+    let signed = keyset.prove_possession(|message| keys.prove_possession(message));
+    Ok((Epoch::new(keys, digest, replay_capacity), Arc::new(signed)))
 }
 
 /// No keys.

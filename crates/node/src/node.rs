@@ -5,8 +5,14 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
+use attest::{
+    Platform,
+    binding::Nonce,
+    evidence::{Attester, EvidenceError, Sources, Subject},
+};
 use protocol::{Offer, Seed, Size};
 use seal::{KeyId, Keyring};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::{
@@ -93,8 +99,8 @@ pub struct Offering {
     pub model: String,
     /// The size of a picture whose request names none.
     pub native_size: Size,
-    /// Digest of what was loaded; every receipt binds it.
-    pub manifest: [u8; 32],
+    /// What was loaded, a line a file. Evidence shows it, and every receipt binds its SHA-256.
+    pub manifest: Vec<u8>,
     /// The model itself.
     pub painter: Box<dyn Painter>,
 }
@@ -105,20 +111,28 @@ pub struct Service {
     manifest: [u8; 32],
     engine: Engine,
     keys: Keys,
+    attester: Attester,
     ready_since_secs: u64,
 }
 
 impl Service {
-    /// Makes fresh keys and starts the engine.
+    /// Measures the model, makes fresh keys and starts the engine.
     ///
     /// # Errors
-    /// Where the system has no randomness or no thread, or the bounds exclude the model's own size.
-    pub fn start(offering: Offering, config: &Config) -> Result<Self, StartError> {
+    /// Where the model cannot be measured, the system has no randomness or no thread, or the bounds
+    /// exclude the model's own size.
+    pub fn start(
+        offering: Offering,
+        sources: Sources,
+        config: &Config,
+    ) -> Result<Self, StartError> {
         let limits = config.limits();
         check_native(limits, offering.native_size)?;
+        let manifest = Sha256::digest(&offering.manifest).into();
         Ok(Self {
             offer: Offer { model: offering.model, native_size: offering.native_size, limits },
-            manifest: offering.manifest,
+            manifest,
+            attester: Attester::start(sources, offering.manifest, config.quote_limits())?,
             engine: Engine::start(offering.painter, config.queue_capacity)
                 .map_err(StartError::Thread)?,
             keys: Keys::new(config)?,
@@ -130,6 +144,18 @@ impl Service {
     #[must_use]
     pub fn key_id(&self) -> KeyId {
         self.keyring().current().key_id()
+    }
+
+    /// Whose hardware vouches for this node.
+    #[must_use]
+    pub fn platform(&self) -> Platform {
+        self.attester.platform()
+    }
+
+    /// A report on this node's present keys. Waits for the hardware.
+    pub(crate) fn report(&self, nonce: Nonce) -> Result<Arc<[u8]>, EvidenceError> {
+        let keyset = self.keys.keyset();
+        self.attester.report(Subject { nonce, keyset, now_secs: unix_now() })
     }
 
     pub(crate) fn rotate_keys_if_due(&self) -> Result<(), KeyError> {
@@ -173,6 +199,9 @@ pub enum StartError {
     /// No keys.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The model cannot be measured.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
     /// No thread.
     #[error("the engine's thread could not be started")]
     Thread(#[source] std::io::Error),

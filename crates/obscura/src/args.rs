@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use attest::PlatformChoice;
+use attest::{PlatformChoice, binding::Nonce};
 use clap::{Parser, Subcommand, ValueEnum};
 use protocol::Size;
 
@@ -24,6 +24,9 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Make pictures: in this process, or privately on a node
     Generate(GenerateArgs),
+    /// Ask a node for evidence, and judge it. Exits 0 accepted, 10 rejected, 20 unsupported,
+    /// 30 malformed
+    Verify(VerifyArgs),
     /// Which models there are, and which bytes they are made of
     #[command(subcommand)]
     Models(ModelsCommand),
@@ -114,6 +117,8 @@ pub(crate) struct GenerateArgs {
     /// Ask the node at this URL, privately, instead of drawing in this process
     #[arg(long, value_name = "URL")]
     pub(crate) node: Option<String>,
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
     /// The node's bearer key
     #[arg(long, value_name = "KEY", env = "OBSCURA_API_KEY", hide_env_values = true)]
     pub(crate) api_key: Option<String>,
@@ -144,6 +149,38 @@ pub(crate) struct GenerateArgs {
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum TimingsForm {
     Json,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct VerifyArgs {
+    /// The node to ask
+    #[arg(value_name = "URL", required_unless_present = "report", conflicts_with = "report")]
+    pub(crate) url: Option<String>,
+    /// A report that was saved, instead of asking a node
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// The nonce that the report was asked with [default: a fresh one, where a node is asked]
+    #[arg(long, value_name = "HEX")]
+    pub(crate) nonce: Option<Nonce>,
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
+    /// Keep the report, for an audit
+    #[arg(long, value_name = "FILE", conflicts_with = "report")]
+    pub(crate) save: Option<PathBuf>,
+    /// Print the verdict as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What evidence has to show.
+#[derive(clap::Args)]
+pub(crate) struct TrustArgs {
+    /// What to trust instead of this release's own policy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// DANGEROUS: trust simulated nodes too, whose operators can read every prompt
+    #[arg(long)]
+    pub(crate) accept_simulated: bool,
 }
 
 #[derive(clap::Args)]

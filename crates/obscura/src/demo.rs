@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path, time::Instant};
 
 use anyhow::{Context, ensure};
-use attest::{Platform, PlatformChoice};
+use attest::{Platform, PlatformChoice, Policy};
 use candle_core::Device;
 use client::{Answer, ApiKey, Client};
 use flux::Pipeline;
@@ -11,7 +11,7 @@ use node::{Config, Node, Service};
 use protocol::{CreateImageRequest, Size};
 use tokio::net::TcpListener;
 
-use crate::{args::DemoArgs, hex, model, output::Output, process, serve};
+use crate::{args::DemoArgs, evidence, hex, model, output::Output, process, serve};
 
 pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
     ensure!(args.listen.ip().is_loopback(), "the demo asks for no credentials: loopback only");
@@ -28,7 +28,8 @@ pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
         let pipeline = tokio::task::spawn_blocking(|| Pipeline::demo(&Device::Cpu)).await??;
         let native_size = pipeline.native_size();
         let offering = model::offering(pipeline, model::DEMO_ID.to_owned());
-        let service = Service::start(offering, node.config())?;
+        let sources = evidence::sources(platform, node.config())?;
+        let service = Service::start(offering, sources, node.config())?;
         println!("Obscura demo: a private picture, on this machine alone\n");
         println!("  model  {}, made in {:.1?}", model::DEMO_ID, loading.elapsed());
         println!("         {}", model::DEMO_NOTICE);
@@ -51,7 +52,9 @@ pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
             return Ok(());
         }
         println!("\nServing until Ctrl-C. Another picture:");
-        println!("  obscura generate \"a fox in the snow\" --node http://{listen}");
+        println!(
+            "  obscura generate \"a fox in the snow\" --node http://{listen} --accept-simulated"
+        );
         serving.await?;
         drop(stop);
         Ok(())
@@ -73,15 +76,19 @@ async fn request(
         seed: args.seed,
         ..CreateImageRequest::default()
     };
-    let node_key = client.lock(model::DEMO_ID).await?;
-    println!("  1. asked the node for its key");
-    println!("     (taken on its word: attestation is not verified yet)");
+    let policy = Policy::production().dangerous().accept_simulated();
+    let attested = client.attest(&policy).await?;
+    println!("  1. asked the node for evidence, and checked it by the rules for simulated nodes:");
+    for check in &attested.appraisal().checks {
+        println!("     {} {:<20} {}", check.outcome, check.id, check.title);
+    }
+    println!("     (simulated evidence shows the way, and proves nothing)");
     println!(
-        "  2. sealed the prompt to that key: {} characters, padded",
+        "  2. sealed the prompt to the attested key: {} characters, padded",
         args.prompt.chars().count()
     );
     let started = Instant::now();
-    let answer = client.generate(request, &node_key).await?;
+    let answer = client.generate(request, &attested).await?;
     println!("  3. the node opened it, drew, and sealed the answer: {:.2?}", started.elapsed());
     // Hash and signature were checked when the answer was opened; without them there is none.
     let signing_key = answer.verified.signing_key;
@@ -89,6 +96,7 @@ async fn request(
     println!("  4. opened the answer and verified:");
     println!("     hash       the opened bytes have the BLAKE2b hash that came with them");
     println!("     signature  an Ed25519 key signed that hash: {}…", hex(&signing_key[..8]));
+    println!("     receipt    it is the attested key, and it names the attested model");
     println!("     size       the picture is {size}");
     let path = output.write(0, &file)?;
     let seed = answer.response.seed.unwrap_or_default();

@@ -12,7 +12,7 @@ use crate::{
     args::{GenerateArgs, TimingsForm},
     model,
     output::Output,
-    progress, serve,
+    progress, serve, verify,
 };
 
 pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
@@ -85,6 +85,7 @@ async fn on_node(args: &GenerateArgs, url: &str, output: &Output) -> anyhow::Res
     );
     let key = args.api_key.as_ref().map_or_else(ApiKey::none, |key| ApiKey::new(key.clone()));
     let client = Client::new(url, key)?;
+    let policy = verify::policy(&args.trust)?;
     let model = match args.model.model.as_str() {
         model::DEMO => model::DEMO_ID,
         name => name,
@@ -100,8 +101,11 @@ async fn on_node(args: &GenerateArgs, url: &str, output: &Output) -> anyhow::Res
     };
     let started = Instant::now();
     let waiting = progress::waiting();
-    let node_key = client.lock(model).await.context("asking for the node's key")?;
-    let answer = client.generate(request, &node_key).await;
+    // Evidence first: a node that is not trusted is not sent anything.
+    let answer = match client.attest(&policy).await {
+        Ok(node) => client.generate(request, &node).await,
+        Err(refused) => Err(refused),
+    };
     waiting.finish_and_clear();
     let answer = answer?;
     for warning in &answer.response.warnings {

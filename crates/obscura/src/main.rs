@@ -5,6 +5,7 @@
 mod args;
 mod demo;
 mod device;
+mod evidence;
 mod generate;
 mod model;
 mod models;
@@ -13,6 +14,7 @@ mod process;
 mod progress;
 mod serve;
 mod store;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -32,13 +34,14 @@ static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 fn main() -> ExitCode {
     let args = Args::parse();
     let done = match args.command {
-        Command::Demo(args) => demo::run(args),
-        Command::Serve(args) => serve::run(args),
-        Command::Generate(args) => generate::run(args),
-        Command::Models(command) => models::run(command),
+        Command::Demo(args) => demo::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Verify(args) => verify::run(&args),
+        Command::Models(command) => models::run(command).map(|()| ExitCode::SUCCESS),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

@@ -85,7 +85,7 @@ pub(crate) fn offering(pipeline: Pipeline, id: String) -> Offering {
     Offering {
         model: id,
         native_size: pipeline.native_size(),
-        manifest: pipeline.digest(),
+        manifest: pipeline.listing().to_vec(),
         painter: Box::new(pipeline),
     }
 }

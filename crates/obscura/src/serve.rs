@@ -2,22 +2,24 @@
 
 use std::{io::IsTerminal, path::Path, sync::Arc};
 
-use anyhow::{Context, bail};
-use attest::Platform;
+use anyhow::Context;
+use attest::{Platform, evidence::Sources};
 use node::{Config, Node, Service};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
     args::{LogFormat, ServeArgs},
-    model, process,
+    evidence, model, process,
 };
 
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     log(args.log_format);
     process::harden().context("core dumps cannot be turned off")?;
-    let platform = find_platform(&args)?;
-    let node = Node::new(config(&args)?)?;
+    let platform = Platform::find(args.tee, Path::new("/dev"))?;
+    let config = config(&args)?;
+    let sources = evidence::sources(platform, &config)?;
+    let node = Node::new(config)?;
     runtime()?.block_on(async {
         // Listening first: a port that is taken is found at once, and probes see the load.
         let listen = node.config().listen;
@@ -31,7 +33,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
 
         let loading = tokio::task::spawn_blocking({
             let node = node.clone();
-            move || load(&args, &node)
+            move || load(&args, sources, &node)
         });
         let failed = async {
             match loading.await {
@@ -47,28 +49,19 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     })
 }
 
-fn load(args: &ServeArgs, node: &Arc<Node>) -> anyhow::Result<()> {
+fn load(args: &ServeArgs, sources: Sources, node: &Arc<Node>) -> anyhow::Result<()> {
     let id = model::id(&args.model, args.model_id.as_deref())?;
     if args.model.model == model::DEMO {
         tracing::warn!("{}", model::DEMO_NOTICE);
     }
-    let service =
-        Service::start(model::offering(model::load(&args.model)?, id.clone()), node.config())?;
+    let service = Service::start(
+        model::offering(model::load(&args.model)?, id.clone()),
+        sources,
+        node.config(),
+    )?;
     tracing::info!(model = id, key_id = %service.key_id(), "ready");
     node.start(service);
     Ok(())
-}
-
-/// Evidence from hardware is not served yet, and a node in a TEE that serves none would only look
-/// like a confidential one.
-fn find_platform(args: &ServeArgs) -> anyhow::Result<Platform> {
-    match Platform::find(args.tee, Path::new("/dev"))? {
-        Platform::Simulated => Ok(Platform::Simulated),
-        platform => bail!(
-            "{platform} was found, but this build does not serve its evidence yet; \
-             `--tee simulated` runs without"
-        ),
-    }
 }
 
 /// Flags over the file over the defaults.

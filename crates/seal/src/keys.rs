@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signer, SigningKey};
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use crate::{error::SealError, hash::blake2b_256, random};
@@ -30,6 +30,13 @@ impl NodeKeys {
     /// The Ed25519 public key, under which responses and receipts are signed (RFC 8032 §5.1.5).
     pub fn signing_public(&self) -> [u8; 32] {
         self.signing.verifying_key().to_bytes()
+    }
+
+    /// Ed25519 over a message that shows whose keys these are. It must begin with a domain of its
+    /// own: this key also signs bare 32-byte hashes of responses, and receipts under theirs.
+    pub fn prove_possession(&self, message: &[u8]) -> [u8; 64] {
+        debug_assert_ne!(message.len(), 32, "a response's hash is not a message of this kind");
+        self.signing.sign(message).to_bytes()
     }
 
     pub(crate) fn from_secrets(exchange: &[u8; 32], signing: &[u8; 32]) -> Self {

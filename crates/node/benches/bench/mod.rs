@@ -2,6 +2,7 @@
 
 use std::{ops::ControlFlow, sync::Arc};
 
+use attest::evidence::Sources;
 use axum::{
     Router,
     body::{Body, to_bytes},
@@ -22,12 +23,12 @@ pub(crate) fn stand(size: Size, rgb: Vec<u8>) -> Router {
     let offering = Offering {
         model: MODEL.to_owned(),
         native_size: size,
-        manifest: [0; 32],
+        manifest: Vec::new(),
         painter: Box::new(Stand(rgb)),
     };
     let node: Arc<Node> =
         Node::new(Config { replay_capacity: 1 << 24, ..Config::default() }).unwrap();
-    node.start(Service::start(offering, node.config()).unwrap());
+    node.start(Service::start(offering, Sources::simulated(), node.config()).unwrap());
     node::app(node)
 }
 

@@ -1,5 +1,6 @@
 //! The HTTP surface, one file a family of routes.
 
+mod attestation;
 mod confidential;
 mod health;
 mod images;
@@ -29,6 +30,7 @@ pub const MAX_BODY_BYTES: usize = 256 * 1024;
 pub fn app(node: Arc<Node>) -> Router {
     let mut router = Router::new()
         .route("/v1/confidential/images/generations", post(confidential::generate))
+        .route("/v1/attestation", get(attestation::report))
         .route("/v1/nodes/lock", post(lock::lock))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))

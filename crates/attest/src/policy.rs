@@ -1,0 +1,317 @@
+//! What a verifier trusts. A rule that is missing refuses: nothing is trusted by silence.
+//!
+//! The production policy is `attestation/policy.toml`, compiled in. A policy file can name Intel and
+//! AMD; no file and no rule in one makes a simulated node acceptable, see [`Policy::dangerous`].
+
+use serde::{Deserialize, Deserializer, de};
+use thiserror::Error;
+
+use crate::{
+    encoding::{hex, unhex_array},
+    platform::Platform,
+};
+
+const PRODUCTION: &str = include_str!("../../../attestation/policy.toml");
+pub(crate) const SIMULATED: &str = include_str!("../../../attestation/simulated.toml");
+
+/// The rules an appraisal follows.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    rules: Rules,
+    /// Rules for simulated nodes, where they were asked for in code.
+    simulated: Option<Rules>,
+}
+
+impl Policy {
+    /// The policy of this release.
+    #[must_use]
+    pub fn production() -> Self {
+        Self::from_toml(PRODUCTION).expect("a test reads the policy that is compiled in")
+    }
+
+    /// Reads a policy.
+    ///
+    /// # Errors
+    /// Where it is no policy, or holds a rule that is not known.
+    pub fn from_toml(text: &str) -> Result<Self, PolicyError> {
+        let rules: Rules = toml::from_str(text)?;
+        if rules.platforms.iter().flatten().any(|name| name.0 == Platform::Simulated) {
+            return Err(PolicyError::Simulated);
+        }
+        Ok(Self { rules, simulated: None })
+    }
+
+    /// Knobs under which evidence proves nothing.
+    #[must_use]
+    pub fn dangerous(self) -> DangerousPolicy {
+        DangerousPolicy(self)
+    }
+
+    /// A policy whose rules for simulated nodes are these.
+    #[cfg(test)]
+    pub(crate) fn simulated_by(toml: &str) -> Self {
+        let rules = toml::from_str(toml).expect("a test's own rules");
+        Self { simulated: Some(rules), ..Self::production() }
+    }
+
+    /// The rules for a report of this platform.
+    pub(crate) fn rules_for(&self, platform: Platform) -> &Rules {
+        match (platform, &self.simulated) {
+            (Platform::Simulated, Some(rules)) => rules,
+            _ => &self.rules,
+        }
+    }
+}
+
+/// See [`Policy::dangerous`].
+#[derive(Debug)]
+pub struct DangerousPolicy(Policy);
+
+impl DangerousPolicy {
+    /// Accepts simulated nodes too, by the rules of `attestation/simulated.toml`. Whoever runs such a
+    /// node reads every prompt.
+    #[must_use]
+    pub fn accept_simulated(self) -> Policy {
+        let rules = toml::from_str(SIMULATED).expect("a test reads the rules that are compiled in");
+        Policy { simulated: Some(rules), ..self.0 }
+    }
+}
+
+/// Why a policy does not stand.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// Not this TOML.
+    #[error("the policy cannot be understood")]
+    Toml(#[from] toml::de::Error),
+    /// A file asks for what only code may.
+    #[error("no policy file can make a simulated node acceptable")]
+    Simulated,
+}
+
+/// Every rule there is; each is missing until it is written down.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rules {
+    pub(crate) platforms: Option<Vec<PlatformName>>,
+    /// A nonce of the verifier's own.
+    pub(crate) fresh_nonce: Option<Need>,
+    #[serde(default)]
+    pub(crate) keyset: KeysetRules,
+    #[serde(default)]
+    pub(crate) model: ModelRules,
+    #[serde(default)]
+    pub(crate) tdx: TdxRules,
+    #[serde(default)]
+    pub(crate) snp: SnpRules,
+    #[serde(default)]
+    pub(crate) gpu: GpuRules,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeysetRules {
+    pub(crate) max_lifetime_secs: Option<u64>,
+    pub(crate) builds: Option<Allow<String>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ModelRules {
+    /// SHA-256 of the manifests.
+    pub(crate) manifests: Option<Allow<Hex<32>>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TdxRules {
+    pub(crate) tcb_statuses: Option<Vec<dcap_qvl::TcbStatus>>,
+    /// Intel's advisories that may be open on the platform.
+    pub(crate) advisories: Option<Allow<String>>,
+    pub(crate) min_tcb_evaluation_data_number: Option<u32>,
+    pub(crate) dynamic_platform: Option<Permit>,
+    pub(crate) cached_keys: Option<Permit>,
+    pub(crate) smt: Option<Permit>,
+    /// Whether RTMR3 must hold the model manifest's event.
+    pub(crate) rtmr3_model_event: Option<Need>,
+    /// PPIDs, in hex.
+    pub(crate) hardware: Option<Allow<Hex<16>>>,
+    pub(crate) releases: Option<Allow<TdxRelease>>,
+}
+
+/// What a release measures into. One release has several, where virtual machines differ in shape.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TdxRelease {
+    pub(crate) name: String,
+    pub(crate) mrtd: Hex<48>,
+    pub(crate) rtmr0: Hex<48>,
+    pub(crate) rtmr1: Hex<48>,
+    pub(crate) rtmr2: Hex<48>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SnpRules {
+    pub(crate) min_report_version: Option<u32>,
+    #[serde(default)]
+    pub(crate) min_tcb: SnpFloors,
+    /// Whether AMD's revocation list must be there.
+    pub(crate) crl: Option<Need>,
+    pub(crate) smt: Option<Permit>,
+    /// Chip ids, in hex.
+    pub(crate) hardware: Option<Allow<String>>,
+    pub(crate) releases: Option<Allow<SnpRelease>>,
+}
+
+/// The oldest firmware that is trusted, by generation of the processor.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SnpFloors {
+    pub(crate) milan: Option<SnpTcb>,
+    pub(crate) genoa: Option<SnpTcb>,
+    pub(crate) turin: Option<SnpTcb>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SnpTcb {
+    /// Turin's alone.
+    #[serde(default)]
+    pub(crate) fmc: u8,
+    pub(crate) bootloader: u8,
+    pub(crate) tee: u8,
+    pub(crate) snp: u8,
+    pub(crate) microcode: u8,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SnpRelease {
+    pub(crate) name: String,
+    pub(crate) measurement: Hex<48>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GpuRules {
+    pub(crate) evidence: Option<Need>,
+    pub(crate) reference_measurements: Option<NotAppraised>,
+    pub(crate) revocation: Option<NotAppraised>,
+}
+
+/// Whether something must be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Need {
+    Required,
+    Optional,
+}
+
+/// Whether something may be so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Permit {
+    Allow,
+    Refuse,
+}
+
+/// What this verifier cannot appraise yet, and a policy has to say that it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(crate) enum NotAppraised {
+    #[serde(rename = "not appraised")]
+    NotAppraised,
+}
+
+/// Which values are trusted: these, or, written out, `"any"`.
+#[derive(Debug, Clone)]
+pub(crate) enum Allow<T> {
+    Any,
+    Only(Vec<T>),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Allow<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form<T> {
+            Word(String),
+            List(Vec<T>),
+        }
+        match Form::deserialize(deserializer)? {
+            Form::Word(word) if word == "any" => Ok(Self::Any),
+            Form::Word(_) => Err(de::Error::custom("must be a list, or \"any\"")),
+            Form::List(list) => Ok(Self::Only(list)),
+        }
+    }
+}
+
+/// A platform by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PlatformName(pub(crate) Platform);
+
+impl<'de> Deserialize<'de> for PlatformName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let platform = Platform::from_name(&name);
+        platform.map(Self).ok_or_else(|| de::Error::custom("must be tdx or snp"))
+    }
+}
+
+/// `N` bytes in lower-case hex.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hex<const N: usize>(pub(crate) [u8; N]);
+
+impl<'de, const N: usize> Deserialize<'de> for Hex<N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = unhex_array(&text);
+        bytes.map(Self).ok_or_else(|| {
+            de::Error::custom(format!("must be {} lower-case hexadecimal digits", 2 * N))
+        })
+    }
+}
+
+impl<const N: usize> std::fmt::Display for Hex<N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_policies_that_are_compiled_in_stand() {
+        let production = Policy::production();
+        assert!(production.simulated.is_none());
+        let platforms = production.rules_for(Platform::Simulated).platforms.clone().unwrap();
+        assert_eq!(platforms, [PlatformName(Platform::Tdx), PlatformName(Platform::Snp)]);
+        let demo = production.dangerous().accept_simulated();
+        let platforms = demo.rules_for(Platform::Simulated).platforms.clone().unwrap();
+        assert_eq!(platforms, [PlatformName(Platform::Simulated)]);
+        let platforms = demo.rules_for(Platform::Tdx).platforms.clone().unwrap();
+        assert!(!platforms.contains(&PlatformName(Platform::Simulated)));
+    }
+
+    #[test]
+    fn no_file_accepts_simulation() {
+        let refusal = Policy::from_toml("platforms = [\"tdx\", \"simulated\"]").unwrap_err();
+        assert!(matches!(refusal, PolicyError::Simulated));
+        assert!(Policy::from_toml(SIMULATED).is_err());
+    }
+
+    #[test]
+    fn a_rule_that_is_misspelt_is_no_policy() {
+        for text in [
+            "platform = [\"tdx\"]",
+            "[tdx]\nsmt = \"yes\"",
+            "[model]\nmanifests = \"all\"",
+            "[model]\nmanifests = [\"AA\"]",
+            "[gpu]\nrevocation = \"passed\"",
+        ] {
+            assert!(matches!(Policy::from_toml(text), Err(PolicyError::Toml(_))), "{text}");
+        }
+    }
+}

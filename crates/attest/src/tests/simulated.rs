@@ -1,0 +1,128 @@
+//! The simulator's quotes pass the very checks that hardware's do, under another root.
+
+use dcap_qvl::{QuoteCollateralV3, verify::QuoteVerifier};
+use ed25519_dalek::{Signer, SigningKey};
+
+use super::{failing, fixture, fixture_path};
+use crate::{
+    Policy, Report,
+    binding::{Bound, Keyset, KeysetBody, Nonce, sha256},
+    event_log::EventLog,
+    platform::Platform,
+    simulator::{Flaw, Simulator, root},
+    verify::{Appraisal, Challenge, Verdict, appraise, verify},
+};
+
+pub(super) const NOW: u64 = 1_800_000_000;
+
+pub(super) fn nonce() -> Nonce {
+    Nonce::new([7; 32]).unwrap()
+}
+
+pub(super) fn report(mut guest: Simulator) -> Report {
+    let signer = SigningKey::from_bytes(&[5; 32]);
+    let keyset = Keyset::new(&KeysetBody {
+        x25519: "11".repeat(32),
+        ed25519: crate::encoding::hex(signer.verifying_key().as_bytes()),
+        key_id: "0123456789abcdef".to_owned(),
+        epoch: 0,
+        not_before: NOW - 10,
+        not_after: NOW + 3600,
+        build_id: "obscura/test".to_owned(),
+    });
+    let model_manifest = b"00  7  weights\n".to_vec();
+    let mut log = EventLog::default();
+    guest.extend(&log.push_model(sha256(&model_manifest)));
+    let bound = Bound {
+        nonce: nonce(),
+        keyset: keyset.digest(),
+        model_manifest: sha256(&model_manifest),
+        device_evidence: b"",
+    };
+    let quote = guest.quote(&bound.report_data(), NOW);
+    Report {
+        platform: Platform::Simulated,
+        nonce: nonce(),
+        keyset: keyset.as_bytes().to_vec(),
+        possession: keyset.prove_possession(|message| signer.sign(message).to_bytes()).possession,
+        model_manifest,
+        device_evidence: Vec::new(),
+        event_log: log.to_json(),
+        quote: quote.quote,
+        collateral: quote.collateral,
+    }
+}
+
+pub(super) fn demo() -> Policy {
+    Policy::production().dangerous().accept_simulated()
+}
+
+pub(super) fn judge(report: &Report, policy: &Policy) -> Appraisal {
+    verify(report, policy, &Challenge { nonce: nonce(), now_secs: NOW })
+}
+
+#[test]
+fn the_demo_accepts_what_production_refuses() {
+    let report = report(Simulator::new());
+    let accepted = judge(&report, &demo());
+    assert_eq!(accepted.verdict, Verdict::Accepted, "{accepted}");
+    assert_eq!(accepted.attested().unwrap().platform, Platform::Simulated);
+    assert!(accepted.to_string().contains("SIMULATED - NOT A TEE"));
+
+    let refused = judge(&report, &Policy::production());
+    assert_eq!((refused.verdict, refused.verdict.exit_code()), (Verdict::Rejected, 10));
+    assert!(refused.attested().is_none());
+    assert!(failing(&refused.checks).contains(&"platform.allowed"));
+    // Even where the simulator claims to be hardware.
+    let liar = Report { platform: Platform::Tdx, ..report };
+    for policy in [demo(), Policy::production()] {
+        let refused = judge(&liar, &policy);
+        assert!(failing(&refused.checks).contains(&"tdx.quote"), "{refused}");
+    }
+}
+
+#[test]
+fn intels_root_does_not_lead_to_simulated_quotes() {
+    let quote = Simulator::new().quote(&[1; 64], NOW);
+    let collateral: QuoteCollateralV3 = serde_json::from_slice(&quote.collateral).unwrap();
+    assert!(QuoteVerifier::new_prod().verify(&quote.quote, &collateral, NOW).is_err());
+    let verified = QuoteVerifier::new(root()).verify(&quote.quote, &collateral, NOW).unwrap();
+    assert_eq!(verified.status, "UpToDate");
+    assert_eq!(verified.report.as_td10().unwrap().report_data, [1; 64]);
+}
+
+#[test]
+fn each_flaw_is_refused_by_its_own_check() {
+    for (flaw, check) in [
+        (Flaw::Debug, "tdx.attributes"),
+        (Flaw::OutOfDate, "tdx.tcb_status"),
+        (Flaw::Revoked, "simulated.quote"),
+        (Flaw::OtherImage, "tdx.release"),
+    ] {
+        let refused = judge(&report(Simulator::with(flaw)), &demo());
+        assert_eq!(failing(&refused.checks), [check], "{flaw:?}: {refused}");
+    }
+}
+
+#[test]
+fn a_report_travels_as_json() {
+    let challenge = Challenge { nonce: nonce(), now_secs: NOW };
+    let json = report(Simulator::new()).to_json();
+    assert_eq!(appraise(&json, &demo(), &challenge).verdict, Verdict::Accepted);
+    let other = String::from_utf8(json).unwrap().replace("/v1", "/v9");
+    assert_eq!(appraise(other.as_bytes(), &demo(), &challenge).verdict.exit_code(), 20);
+    assert_eq!(appraise(b"{}", &demo(), &challenge).verdict.exit_code(), 30);
+}
+
+/// What other verifiers are given (`tests/clients`). Everything in it is deterministic; to write it
+/// anew, run this test with `OBSCURA_BLESS` set.
+#[test]
+fn the_committed_report_is_the_simulators() {
+    let report = report(Simulator::new()).to_json();
+    for (name, bytes) in [("simulated/report.json", report), ("simulated/root.der", root())] {
+        if std::env::var_os("OBSCURA_BLESS").is_some() {
+            std::fs::write(fixture_path(name), &bytes).unwrap();
+        }
+        assert_eq!(fixture(name), bytes, "{name}");
+    }
+}

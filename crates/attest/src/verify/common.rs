@@ -1,0 +1,126 @@
+//! Checks that every platform shares.
+
+use super::{
+    Challenge,
+    check::{
+        CheckId, Checks, KEYSET_BUILD, KEYSET_FORMAT, KEYSET_LIFETIME, KEYSET_POSSESSION,
+        KEYSET_VALID_NOW, MODEL_MANIFEST, NONCE_FRESH, PLATFORM_ALLOWED, REPORT_DATA,
+    },
+};
+use crate::{
+    binding::{Bound, KeysetBody, Nonce, possession_holds, sha256},
+    encoding::hex,
+    policy::{Allow, Hex, KeysetRules, Need, Permit, PlatformName, Rules},
+    report::Report,
+};
+
+/// Exchange and signing key of a keyset.
+pub(super) type Keys = ([u8; 32], [u8; 32]);
+
+pub(super) fn platform(report: &Report, rules: &Rules, checks: &mut Checks) {
+    if let Some(allowed) = checks.rule(PLATFORM_ALLOWED, &rules.platforms) {
+        let holds = allowed.contains(&PlatformName(report.platform));
+        checks.expect(PLATFORM_ALLOWED, holds, report.platform.to_string());
+    }
+}
+
+/// That the report binds this nonce is for [`binding`] to show; here it is only whose nonce it is.
+pub(super) fn nonce(challenge: &Challenge, rules: &Rules, checks: &mut Checks) {
+    match (challenge.nonce == Nonce::ABSENT, checks.rule(NONCE_FRESH, &rules.fresh_nonce)) {
+        (_, None) => {}
+        (false, Some(_)) => checks.pass(NONCE_FRESH, ""),
+        (true, Some(Need::Required)) => {
+            checks.fail(NONCE_FRESH, "no nonce was sent: the report may be of any age");
+        }
+        (true, Some(Need::Optional)) => {
+            checks.skip(NONCE_FRESH, "no nonce was sent: the report may be of any age");
+        }
+    }
+}
+
+pub(super) fn keyset(
+    report: &Report,
+    challenge: &Challenge,
+    rules: &Rules,
+    checks: &mut Checks,
+) -> Option<Keys> {
+    let body = serde_json::from_slice::<KeysetBody>(&report.keyset).ok();
+    let keys = body.as_ref().and_then(|body| Some((body.exchange_key()?, body.signing_key()?)));
+    let (Some(body), Some(keys)) = (body, keys) else {
+        checks.fail(KEYSET_FORMAT, "not the JSON object it should be");
+        return None;
+    };
+    checks.pass(KEYSET_FORMAT, format!("key {}, epoch {}", printable(&body.key_id), body.epoch));
+    let holds = possession_holds(&report.keyset, &keys.1, &report.possession);
+    checks.expect(KEYSET_POSSESSION, holds, format!("Ed25519 key {}", hex(&keys.1)));
+    validity(&body, challenge, &rules.keyset, checks);
+    let build = printable(&body.build_id);
+    one_of(KEYSET_BUILD, &rules.keyset.builds, &body.build_id, &build, checks);
+    Some(keys)
+}
+
+fn validity(body: &KeysetBody, challenge: &Challenge, rules: &KeysetRules, checks: &mut Checks) {
+    let KeysetBody { not_before, not_after, .. } = *body;
+    let now = challenge.now_secs;
+    let detail = format!("from {not_before} to {not_after}, now {now}");
+    checks.expect(KEYSET_VALID_NOW, not_before <= now && now <= not_after, detail);
+    if let Some(&max) = checks.rule(KEYSET_LIFETIME, &rules.max_lifetime_secs) {
+        let lifetime = not_after.saturating_sub(not_before);
+        checks.expect(KEYSET_LIFETIME, lifetime <= max, format!("{lifetime} s of {max} s"));
+    }
+}
+
+pub(super) fn model(report: &Report, rules: &Rules, checks: &mut Checks) {
+    let digest = Hex(sha256(&report.model_manifest));
+    let found = format!("SHA-256 {digest}");
+    one_of(MODEL_MANIFEST, &rules.model.manifests, &digest, &found, checks);
+}
+
+/// The nonce is the verifier's own, never the one that the report names.
+pub(super) fn binding(
+    report: &Report,
+    challenge: &Challenge,
+    report_data: Option<&[u8; 64]>,
+    checks: &mut Checks,
+) {
+    let expected = Bound {
+        nonce: challenge.nonce,
+        keyset: sha256(&report.keyset),
+        model_manifest: sha256(&report.model_manifest),
+        device_evidence: &report.device_evidence,
+    }
+    .report_data();
+    match report_data {
+        Some(found) if *found == expected => checks.pass(REPORT_DATA, ""),
+        Some(_) => checks.fail(REPORT_DATA, "the quote was made for something else"),
+        None => checks.skip(REPORT_DATA, "no quote was verified"),
+    }
+}
+
+/// A value against an allow-list; `found` is how it reads.
+pub(super) fn one_of<T: PartialEq>(
+    check: CheckId,
+    rule: &Option<Allow<T>>,
+    value: &T,
+    found: &str,
+    checks: &mut Checks,
+) {
+    match checks.rule(check, rule) {
+        None => {}
+        Some(Allow::Any) => checks.skip(check, format!("{found}; the policy takes any")),
+        Some(Allow::Only(list)) => checks.expect(check, list.contains(value), found),
+    }
+}
+
+/// A property that a policy may permit.
+pub(super) fn permitted(check: CheckId, rule: &Option<Permit>, found: bool, checks: &mut Checks) {
+    if let Some(&rule) = checks.rule(check, rule) {
+        let state = if found { "on" } else { "off" };
+        checks.expect(check, !found || rule == Permit::Allow, state);
+    }
+}
+
+/// Text from a stranger, fit for a terminal.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(64).collect()
+}

@@ -1,0 +1,177 @@
+//! AMD SEV-SNP reports.
+//!
+//! The `sev` crate reads reports and checks signatures, and that is all it does: it takes any root
+//! that signed itself, any date, and any chip's certificate for any chip's report. The rest is here
+//! and in [`snp_certificates`](super::snp_certificates), by AMD's SEV-SNP ABI (56860) and VCEK
+//! (57230) specifications.
+
+use sev::{
+    Generation,
+    certs::snp::Verifiable,
+    firmware::{guest::AttestationReport, host::TcbVersion},
+    parser::ByteParser,
+};
+
+use super::{
+    Challenge,
+    check::{
+        Checks, SNP_CHAIN, SNP_GUEST_POLICY, SNP_HARDWARE, SNP_RELEASE, SNP_REPORT, SNP_SIGNATURE,
+        SNP_SMT, SNP_TCB,
+    },
+    common::{one_of, permitted},
+    snp_certificates::{Chain, SnpCollateral},
+};
+use crate::{
+    encoding::hex,
+    policy::{Allow, Rules, SnpRules, SnpTcb},
+    report::Report,
+    roots::{self, AmdRoot},
+};
+
+const REPORT_BYTES: usize = 1184;
+const ROOTS: &[AmdRoot] = &[roots::MILAN, roots::GENOA, roots::TURIN];
+
+/// Verifies the report; gives the report data that it signs.
+pub(super) fn quote(
+    report: &Report,
+    challenge: &Challenge,
+    rules: &Rules,
+    checks: &mut Checks,
+) -> Option<[u8; 64]> {
+    let evidence = Evidence { report: &report.quote, collateral: &report.collateral, roots: ROOTS };
+    evidence.appraise(challenge, &rules.snp, checks)
+}
+
+/// A report, and what it is verified with.
+pub(super) struct Evidence<'a> {
+    pub(super) report: &'a [u8],
+    pub(super) collateral: &'a [u8],
+    /// Tests have a root of their own.
+    pub(super) roots: &'a [AmdRoot],
+}
+
+impl Evidence<'_> {
+    pub(super) fn appraise(
+        &self,
+        challenge: &Challenge,
+        rules: &SnpRules,
+        checks: &mut Checks,
+    ) -> Option<[u8; 64]> {
+        let report = self.read(rules, checks)?;
+        let chain = match SnpCollateral::parse(self.collateral)
+            .and_then(|collateral| Chain::new(collateral, self.roots))
+        {
+            Ok(chain) => chain,
+            Err(error) => {
+                checks.fail(SNP_CHAIN, error.to_string());
+                return None;
+            }
+        };
+        if !(chain.check(challenge.now_secs, generation(&report), checks)) {
+            return None;
+        }
+        chain.check_revocation(challenge.now_secs, rules.crl, checks);
+        chain.check_chip(&report, checks);
+        let signed = (&chain.vcek, &report).verify().is_ok();
+        checks.expect(SNP_SIGNATURE, signed, "");
+        if !signed {
+            return None;
+        }
+        guest_policy(&report, checks);
+        permitted(SNP_SMT, &rules.smt, report.plat_info.smt_enabled(), checks);
+        tcb(&report, chain.root.generation, rules, checks);
+        release(&report, rules, checks);
+        let chip = hex(&report.chip_id);
+        one_of(SNP_HARDWARE, &rules.hardware, &chip, &format!("chip {chip}"), checks);
+        Some(report.report_data)
+    }
+
+    fn read(&self, rules: &SnpRules, checks: &mut Checks) -> Option<AttestationReport> {
+        let report = (self.report.len() == REPORT_BYTES)
+            .then(|| AttestationReport::from_bytes(self.report).ok())
+            .flatten()
+            // Signatures are checked over what was read: nothing may have been left out.
+            .filter(|report| report.to_bytes().is_ok_and(|bytes| bytes == self.report))
+            .filter(|report| is_padded(report.signature.r()) && is_padded(report.signature.s()));
+        let Some(report) = report else {
+            checks.fail(SNP_REPORT, "not a report of this form");
+            return None;
+        };
+        let min = *checks.rule(SNP_REPORT, &rules.min_report_version)?;
+        let detail = format!("version {}, at least {min}", report.version);
+        checks.expect(SNP_REPORT, report.version >= min, detail);
+        Some(report)
+    }
+}
+
+/// A number of 48 bytes in a field of 72, little-endian; the crate does not look at the rest.
+fn is_padded(scalar: &[u8; 72]) -> bool {
+    scalar.iter().skip(48).all(|byte| *byte == 0)
+}
+
+/// Which processors a report says it is of. Version 2 does not say.
+fn generation(report: &AttestationReport) -> Option<&'static str> {
+    match Generation::identify_cpu(report.cpuid_fam_id?, report.cpuid_mod_id?).ok()? {
+        Generation::Milan => Some("milan"),
+        Generation::Genoa => Some("genoa"),
+        Generation::Turin => Some("turin"),
+        _ => None,
+    }
+}
+
+/// VMPL 0 is the guest's own most privileged level; a report of a lower one can be had by code that
+/// the measurement does not speak for. A report is signed by the chip's key, and by no other here.
+fn guest_policy(report: &AttestationReport, checks: &mut Checks) {
+    let policy = report.policy;
+    let found = [
+        (policy.debug_allowed(), "debugging"),
+        (policy.migrate_ma_allowed(), "a migration agent"),
+        (report.vmpl != 0, "VMPL above 0"),
+        (report.key_info.mask_chip_key(), "a masked chip key"),
+        (report.key_info.signing_key() != 0, "a key other than the VCEK"),
+    ];
+    let found: Vec<_> = found.iter().filter(|(is, _)| *is).map(|(_, name)| *name).collect();
+    checks.expect(SNP_GUEST_POLICY, found.is_empty(), found.join(", "));
+}
+
+/// Reported: what the signing key vouches for. Committed: what firmware cannot be rolled back under.
+/// Launch: what the guest was measured by.
+fn tcb(report: &AttestationReport, generation: &str, rules: &SnpRules, checks: &mut Checks) {
+    let floors = &rules.min_tcb;
+    let floor = match generation {
+        "milan" => &floors.milan,
+        "genoa" => &floors.genoa,
+        "turin" => &floors.turin,
+        _ => &None,
+    };
+    let Some(floor) = checks.rule(SNP_TCB, floor) else { return };
+    let versions = [report.reported_tcb, report.committed_tcb, report.launch_tcb];
+    let holds = versions.iter().all(|version| reaches(version, floor));
+    let TcbVersion { bootloader, tee, snp, microcode, .. } = report.reported_tcb;
+    let detail = format!(
+        "{generation}: bootloader {bootloader}, tee {tee}, snp {snp}, microcode {microcode}"
+    );
+    checks.expect(SNP_TCB, holds, detail);
+}
+
+fn reaches(version: &TcbVersion, floor: &SnpTcb) -> bool {
+    version.fmc.unwrap_or(0) >= floor.fmc
+        && version.bootloader >= floor.bootloader
+        && version.tee >= floor.tee
+        && version.snp >= floor.snp
+        && version.microcode >= floor.microcode
+}
+
+fn release(report: &AttestationReport, rules: &SnpRules, checks: &mut Checks) {
+    let found = format!("measurement {}", hex(&report.measurement));
+    match checks.rule(SNP_RELEASE, &rules.releases) {
+        None => {}
+        Some(Allow::Any) => checks.skip(SNP_RELEASE, format!("{found}; the policy takes any")),
+        Some(Allow::Only(list)) => {
+            match list.iter().find(|release| release.measurement.0 == report.measurement) {
+                Some(release) => checks.pass(SNP_RELEASE, format!("release {}", release.name)),
+                None => checks.fail(SNP_RELEASE, found),
+            }
+        }
+    }
+}

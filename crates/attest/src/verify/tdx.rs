@@ -1,0 +1,165 @@
+//! Intel TDX quotes, and simulated ones, which differ in nothing but the root they lead to.
+//!
+//! `dcap-qvl` verifies signatures, chains, revocation lists, dates and the platform's level, and
+//! refuses reserved attribute bits, migration and guests whose pages a host may swap under them.
+//! What its policies decide, and what it does not look at (debugging, measurements, report data), is
+//! decided here, a check each.
+
+use dcap_qvl::{
+    QuoteClaims, QuoteCollateralV3, QuotePolicy, quote::TDReport10, verify::QuoteVerifier,
+};
+
+use super::{
+    Challenge,
+    check::{
+        Checks, SIMULATED_QUOTE, TDX_ATTRIBUTES, TDX_HARDWARE, TDX_QUOTE, TDX_RELEASE, TDX_RTMR3,
+    },
+    common::one_of,
+    tdx_tcb,
+};
+use crate::{
+    binding::sha256,
+    encoding::hex,
+    event_log::{EventLog, MODEL_EVENT},
+    platform::Platform,
+    policy::{Allow, Hex, Need, Rules, TdxRelease, TdxRules},
+    report::Report,
+    roots,
+};
+
+/// Verifies the quote; gives the report data that it signs.
+pub(super) fn quote(
+    report: &Report,
+    challenge: &Challenge,
+    rules: &Rules,
+    checks: &mut Checks,
+) -> Option<[u8; 64]> {
+    let before = checks.0.len();
+    let report_data = signed(report, challenge, rules, checks);
+    if report.platform == Platform::Simulated {
+        // What a simulated guest says of itself is nobody's finding.
+        for check in checks.0.iter_mut().skip(before) {
+            check
+                .detail
+                .insert_str(0, if check.detail.is_empty() { "made up" } else { "made up: " });
+        }
+    }
+    report_data
+}
+
+fn signed(
+    report: &Report,
+    challenge: &Challenge,
+    rules: &Rules,
+    checks: &mut Checks,
+) -> Option<[u8; 64]> {
+    let signature = match report.platform {
+        Platform::Simulated => SIMULATED_QUOTE,
+        _ => TDX_QUOTE,
+    };
+    let Some(root) = root(report.platform) else {
+        checks.fail(signature, "this build knows no root that simulated quotes lead to");
+        return None;
+    };
+    let claims = match claims(report, challenge, root) {
+        Ok(claims) => claims,
+        Err(refusal) => {
+            checks.fail(signature, refusal);
+            return None;
+        }
+    };
+    let Some(td) = claims.report.as_td10() else {
+        checks.fail(signature, "a quote of an SGX enclave, not of a TDX guest");
+        return None;
+    };
+    let fmspc = hex(&claims.platform.pck.fmspc);
+    checks.pass(signature, format!("version {}, FMSPC {fmspc}", claims.header.version));
+    attributes(td, checks);
+    tdx_tcb::appraise(&claims, &rules.tdx, checks);
+    release(td, &rules.tdx, checks);
+    rtmr3(report, td, &rules.tdx, checks);
+    hardware(&claims, &rules.tdx, checks);
+    Some(td.report_data)
+}
+
+/// Simulated quotes have a root in builds that can make them, and in no other.
+fn root(platform: Platform) -> Option<Vec<u8>> {
+    match platform {
+        Platform::Tdx => Some(roots::INTEL.to_vec()),
+        #[cfg(feature = "simulator")]
+        Platform::Simulated => Some(crate::simulator::root()),
+        _ => None,
+    }
+}
+
+fn claims(report: &Report, challenge: &Challenge, root: Vec<u8>) -> Result<QuoteClaims, String> {
+    let collateral: QuoteCollateralV3 = serde_json::from_slice(&report.collateral)
+        .map_err(|_| "the collateral is not the JSON object it should be".to_owned())?;
+    QuoteVerifier::new(root)
+        // Debugging has a check of its own.
+        .allow_debug(true)
+        .verify_with_policy(
+            &report.quote,
+            collateral,
+            challenge.now_secs,
+            &QuotePolicy::claims_only(challenge.now_secs),
+        )
+        .map_err(|refusal| format!("{refusal:#}"))
+}
+
+/// Bits 0 to 7 of TDATTRIBUTES: «If any of the bits in this group are set to 1, the TD is untrusted»
+/// (Intel TDX module, base architecture, TDATTRIBUTES.TUD).
+fn attributes(td: &TDReport10, checks: &mut Checks) {
+    let [under_debug, ..] = td.td_attributes;
+    let detail = format!("TDATTRIBUTES {}", hex(&td.td_attributes));
+    checks.expect(TDX_ATTRIBUTES, under_debug == 0, detail);
+}
+
+fn release(td: &TDReport10, rules: &TdxRules, checks: &mut Checks) {
+    let found = format!("MRTD {}", hex(&td.mr_td));
+    match checks.rule(TDX_RELEASE, &rules.releases) {
+        None => {}
+        Some(Allow::Any) => checks.skip(TDX_RELEASE, format!("{found}; the policy takes any")),
+        Some(Allow::Only(list)) => match list.iter().find(|release| measures(release, td)) {
+            Some(release) => checks.pass(TDX_RELEASE, format!("release {}", release.name)),
+            None => checks.fail(TDX_RELEASE, found),
+        },
+    }
+}
+
+/// All four at once: registers of two releases do not make a third.
+fn measures(release: &TdxRelease, td: &TDReport10) -> bool {
+    release.mrtd.0 == td.mr_td
+        && release.rtmr0.0 == td.rt_mr0
+        && release.rtmr1.0 == td.rt_mr1
+        && release.rtmr2.0 == td.rt_mr2
+}
+
+/// A log that is there must replay. Whether one must be there is for the policy to say.
+fn rtmr3(report: &Report, td: &TDReport10, rules: &TdxRules, checks: &mut Checks) {
+    let Some(&need) = checks.rule(TDX_RTMR3, &rules.rtmr3_model_event) else { return };
+    if report.event_log.is_empty() && td.rt_mr3 == [0; 48] && need == Need::Optional {
+        return checks.skip(TDX_RTMR3, "nothing was extended; the policy takes that");
+    }
+    let log = match EventLog::parse(&report.event_log) {
+        Ok(log) => log,
+        Err(error) => return checks.fail(TDX_RTMR3, error.to_string()),
+    };
+    let register = hex(&td.rt_mr3);
+    if log.replay() != td.rt_mr3 {
+        return checks.fail(TDX_RTMR3, format!("the log does not lead to RTMR3 {register}"));
+    }
+    let manifest = hex(&sha256(&report.model_manifest));
+    let models: Vec<_> = log.payloads(MODEL_EVENT).collect();
+    let one_model = models == [manifest.as_str()];
+    let detail = format!("RTMR3 {register}, {} model(s)", models.len());
+    checks.expect(TDX_RTMR3, one_model, detail);
+}
+
+fn hardware(claims: &QuoteClaims, rules: &TdxRules, checks: &mut Checks) {
+    let ppid = &claims.platform.pck.ppid;
+    let Ok(id) = <[u8; 16]>::try_from(ppid.as_slice()) else {
+        return checks.fail(TDX_HARDWARE, "the platform's id is not 16 bytes");
+    };
+    one_of(TDX_HARDWARE, &rules.hardware, &Hex(id), &format!("PPID {}", hex(ppid)), checks);
+}

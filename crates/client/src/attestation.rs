@@ -1,0 +1,85 @@
+//! Deciding whether to trust a node, before anything is sealed to it.
+
+use attest::{
+    Policy,
+    binding::Nonce,
+    verify::{Appraisal, Challenge, appraise},
+};
+
+use crate::{Client, ClientError, NodeKey, refused};
+
+/// A node whose evidence was accepted. There is no way to make one but [`Client::attest`].
+#[derive(Debug, Clone)]
+pub struct AttestedNode {
+    pub(crate) key: NodeKey,
+    pub(crate) attested: seal::Attested,
+    appraisal: Appraisal,
+}
+
+impl AttestedNode {
+    /// What was checked, and what was not.
+    pub fn appraisal(&self) -> &Appraisal {
+        &self.appraisal
+    }
+}
+
+/// A node's answer to a challenge, unjudged.
+#[derive(Debug, Clone)]
+pub struct Evidence {
+    /// The report, byte for byte as it came.
+    pub report: Vec<u8>,
+    /// What it was asked with.
+    pub challenge: Challenge,
+}
+
+impl Client {
+    /// Asks the node for evidence, with a fresh nonce, and judges it.
+    ///
+    /// # Errors
+    /// Where the node does not answer, or its evidence is refused.
+    pub async fn attest(&self, policy: &Policy) -> Result<AttestedNode, ClientError> {
+        let Evidence { report, challenge } = self.evidence(fresh_nonce()?).await?;
+        let appraisal = appraise(&report, policy, &challenge);
+        let Some(accepted) = appraisal.attested() else {
+            return Err(ClientError::Untrusted { appraisal: Box::new(appraisal) });
+        };
+        let key = NodeKey { encryption_key: accepted.exchange_key, stack_small_id: 0 };
+        let attested = seal::Attested {
+            signing_key: accepted.signing_key,
+            keyset_digest: accepted.keyset_digest,
+            model_manifest: accepted.model_manifest,
+        };
+        Ok(AttestedNode { key, attested, appraisal })
+    }
+
+    /// Asks the node for evidence, and judges nothing.
+    ///
+    /// # Errors
+    /// Where the node does not answer, or at more length than any report.
+    pub async fn evidence(&self, nonce: Nonce) -> Result<Evidence, ClientError> {
+        let path = format!("/v1/attestation?nonce={nonce}");
+        let (status, report) = self.http.get(&path, attest::MAX_REPORT_BYTES).await?;
+        if status != 200 {
+            return Err(refused(status, &report));
+        }
+        let challenge = Challenge { nonce, now_secs: now_secs() };
+        Ok(Evidence { report, challenge })
+    }
+}
+
+/// A nonce from the operating system.
+///
+/// # Errors
+/// Where the system gives no randomness.
+pub fn fresh_nonce() -> Result<Nonce, ClientError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|_| ClientError::Randomness)?;
+    Nonce::new(bytes).map_err(|_| ClientError::Randomness)
+}
+
+/// Seconds since 1970. A clock that is wrong makes good evidence bad, and hardly the other way round:
+/// certificates, collateral and keysets all end.
+fn now_secs() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
