@@ -36,6 +36,8 @@ pub(crate) enum Command {
 pub(crate) enum ModelsCommand {
     /// Print the models that are known by name
     List,
+    /// Fetch a known model's files, hold each against its digest, and pin them
+    Download(DownloadArgs),
     /// Hash every file of a model directory that loading reads, and write its manifest
     Pin {
         /// The model directory
@@ -54,6 +56,23 @@ pub(crate) enum ModelsCommand {
         #[arg(long, value_name = "FILE")]
         manifest: Option<PathBuf>,
     },
+}
+
+#[derive(clap::Args)]
+pub(crate) struct DownloadArgs {
+    /// A known model's name (see `obscura models list`)
+    #[arg(value_name = "NAME", required_unless_present = "manifest")]
+    pub(crate) name: Option<String>,
+    /// Another commit, branch or tag of its repository; known digests must hold all the same
+    /// [default: the commit that the manifest names]
+    #[arg(long, value_name = "REV")]
+    pub(crate) revision: Option<String>,
+    /// Where the model is to lie [default: where loading by its name looks]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Fetch what this manifest lists, instead of a known model
+    #[arg(long, value_name = "FILE", hide = true, requires = "dir", conflicts_with = "name")]
+    pub(crate) manifest: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]

@@ -5,6 +5,8 @@
 mod args;
 mod demo;
 mod device;
+#[cfg(feature = "download")]
+mod download;
 mod evidence;
 mod generate;
 mod model;

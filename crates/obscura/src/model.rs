@@ -47,7 +47,11 @@ fn directory(model: &str) -> anyhow::Result<PathBuf> {
         bail!("{model} is neither a model directory nor a known model; see `obscura models list`")
     };
     let stored = store::directory(known.name)?;
-    ensure!(stored.is_dir(), "{model} is not there: put its files into {}", stored.display());
+    ensure!(
+        stored.is_dir(),
+        "{model} is not there: `obscura models download {model}`, or put its files into {}",
+        stored.display()
+    );
     Ok(stored)
 }
 

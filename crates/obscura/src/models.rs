@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use flux::Manifest;
 
-use crate::{args::ModelsCommand, hex, progress, store};
+use crate::{
+    args::{DownloadArgs, ModelsCommand},
+    hex, progress, store,
+};
 
 /// What `models pin` writes and `models check`, `serve` and `generate` look for in a model directory.
 pub(crate) const MANIFEST_FILE: &str = "obscura.toml";
@@ -13,6 +16,7 @@ pub(crate) const MANIFEST_FILE: &str = "obscura.toml";
 pub(crate) fn run(command: ModelsCommand) -> anyhow::Result<()> {
     match command {
         ModelsCommand::List => list(),
+        ModelsCommand::Download(args) => download(args),
         ModelsCommand::Pin { directory, output } => pin(&directory, output),
         ModelsCommand::Check { directory, manifest } => check(&directory, manifest),
     }
@@ -30,6 +34,19 @@ fn list() -> anyhow::Result<()> {
         println!("  here      {}{state}", directory.display());
     }
     Ok(())
+}
+
+#[cfg(feature = "download")]
+fn download(args: DownloadArgs) -> anyhow::Result<()> {
+    crate::download::run(args)
+}
+
+#[cfg(not(feature = "download"))]
+fn download(_: DownloadArgs) -> anyhow::Result<()> {
+    anyhow::bail!(
+        "this build cannot download; one that can: \
+         `cargo build --release -p obscura --features download`"
+    )
 }
 
 fn pin(directory: &Path, output: Option<PathBuf>) -> anyhow::Result<()> {

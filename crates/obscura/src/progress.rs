@@ -27,6 +27,13 @@ impl LoadBar {
     }
 }
 
+/// A bar over the bytes of a download.
+#[cfg(feature = "download")]
+pub(crate) fn transfer(total_bytes: u64) -> ProgressBar {
+    let template = "{msg} [{bar:30}] {bytes}/{total_bytes}  {bytes_per_sec}  {eta} to go";
+    bar(total_bytes, template)
+}
+
 /// A bar over the steps of one request.
 pub(crate) fn steps(steps: usize) -> ProgressBar {
     bar(steps as u64, "{msg:>10} [{bar:30}] step {pos}/{len}  {elapsed}").with_message("drawing")
