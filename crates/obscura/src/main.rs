@@ -37,6 +37,11 @@ static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if !matches!(args.command, Command::Demo(_) | Command::Serve(_)) {
+        // As every tool does, end when nobody reads what is printed (`obscura verify … | head`).
+        // A node does not: losing who reads its log must not end it.
+        sigpipe::reset();
+    }
     let done = match args.command {
         Command::Demo(args) => demo::run(args).map(|()| ExitCode::SUCCESS),
         Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
