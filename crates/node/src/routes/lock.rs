@@ -9,6 +9,12 @@ use protocol::{NodeLockRequest, NodeLockResponse};
 use super::{Answer, Body};
 use crate::{error::ApiError, node::Node};
 
+/// Which key to seal to, as Atoma's SDKs ask it
+#[utoipa::path(
+    post, path = "/v1/nodes/lock", tag = "confidential",
+    request_body = NodeLockRequest,
+    responses((status = 200, body = NodeLockResponse, description = "The key")),
+)]
 pub(super) async fn lock(
     State(node): State<Arc<Node>>,
     headers: HeaderMap,
