@@ -6,7 +6,6 @@ pub mod golden;
 
 use std::{
     future::Future,
-    ops::ControlFlow,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -18,7 +17,7 @@ use std::{
 pub use exchange::{Exchange, Sent, error_of, http};
 
 use attest::evidence::Sources;
-use flux::{Generated, Job, Picture, Progress, PromptTokens, Timings};
+use flux::{Generated, Job, Picture, Preview, Progress, PromptTokens, Timings, Watch};
 use node::{Config, Node, Offering, Painter, Service};
 use protocol::Size;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
@@ -59,29 +58,39 @@ impl OneColour {
         let [low, high, ..] = seed.to_le_bytes();
         [low, high, prompt.len() as u8]
     }
+
+    /// What it shows on the way: grey, lighter with each step.
+    fn preview(job: &Job<'_>, step: usize) -> Picture {
+        plain(job, [step as u8; 3])
+    }
+}
+
+fn plain(job: &Job<'_>, colour: [u8; 3]) -> Picture {
+    let rgb = colour.repeat(job.size.pixels() as usize);
+    Picture { size: job.size, rgb: Zeroizing::new(rgb) }
 }
 
 impl Painter for OneColour {
-    fn paint(
-        &mut self,
-        job: &Job<'_>,
-        watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Generated, flux::Error> {
+    fn paint(&mut self, job: &Job<'_>, watch: &mut dyn Watch) -> Result<Generated, flux::Error> {
         assert_ne!(job.prompt.expose(), PANIC_PROMPT, "a panic with the prompt in its message");
         if let Some(begun) = &self.begun {
             let _ = begun.send(());
         }
-        let total = job.steps.get();
-        for done in 1..=total {
-            std::thread::sleep(self.step);
-            if watch(Progress::Step { done, total }).is_break() {
-                return Err(flux::Error::Cancelled);
+        let (steps, count) = (job.steps.get(), job.count.get());
+        for index in 0..count {
+            for step in 1..=steps {
+                std::thread::sleep(self.step);
+                if step < steps {
+                    watch.preview(&Preview::new(step, index, &|| Ok(Self::preview(job, step))))?;
+                }
+                let progress = Progress::Step { done: index * steps + step, total: count * steps };
+                if watch.progress(progress).is_break() {
+                    return Err(flux::Error::Cancelled);
+                }
             }
         }
         let pictures = (0..job.count.get()).map(|index| {
-            let colour = Self::colour(job.seed.offset(index).get(), job.prompt.expose());
-            let rgb = colour.repeat(job.size.pixels() as usize);
-            Picture { size: job.size, rgb: Zeroizing::new(rgb) }
+            plain(job, Self::colour(job.seed.offset(index).get(), job.prompt.expose()))
         });
         self.finished.fetch_add(1, Ordering::SeqCst);
         Ok(Generated {
@@ -163,6 +172,6 @@ pub fn offering(painter: OneColour) -> Offering {
         model: MODEL.to_owned(),
         native_size: Size::new(64, 64).expect("multiples of 16"),
         manifest: b"one colour\n".to_vec(),
-        painter: Box::new(painter),
+        painters: vec![Box::new(painter)],
     }
 }

@@ -58,7 +58,8 @@ impl Client {
     /// Where the node does not answer, or at more length than any report.
     pub async fn evidence(&self, nonce: Nonce) -> Result<Evidence, ClientError> {
         let path = format!("/v1/attestation?nonce={nonce}");
-        let (status, report) = self.http.get(&path, attest::MAX_REPORT_BYTES).await?;
+        let answer = self.http.get(&path, attest::MAX_REPORT_BYTES).await?;
+        let (status, report) = (answer.status(), answer.body().await?);
         if status != 200 {
             return Err(refused(status, &report));
         }

@@ -2,7 +2,7 @@
 
 use std::{sync::Once, time::Duration};
 
-use reqwest::{RequestBuilder, Url, redirect};
+use reqwest::{RequestBuilder, Response, Url, redirect};
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -62,22 +62,18 @@ impl Http {
         Ok(Self { client, base, key })
     }
 
-    /// Posts JSON; gives the status and the body, whatever the status is.
+    /// Posts JSON; gives the answer, whatever its status is.
     pub(crate) async fn post<T: Serialize + Sync>(
         &self,
         path: &str,
         body: &T,
-    ) -> Result<(u16, Vec<u8>), HttpError> {
+    ) -> Result<HttpAnswer, HttpError> {
         let url = self.base.join(path).map_err(|_| HttpError::Url)?;
         self.send(self.client.post(url).json(body), MAX_ANSWER_BYTES).await
     }
 
-    /// Gets; gives the status and the body, whatever the status is.
-    pub(crate) async fn get(
-        &self,
-        path: &str,
-        max_bytes: usize,
-    ) -> Result<(u16, Vec<u8>), HttpError> {
+    /// Gets; gives the answer, whatever its status is.
+    pub(crate) async fn get(&self, path: &str, max_bytes: usize) -> Result<HttpAnswer, HttpError> {
         let url = self.base.join(path).map_err(|_| HttpError::Url)?;
         self.send(self.client.get(url).timeout(GET_TIMEOUT), max_bytes).await
     }
@@ -86,22 +82,89 @@ impl Http {
         &self,
         mut request: RequestBuilder,
         max_bytes: usize,
-    ) -> Result<(u16, Vec<u8>), HttpError> {
+    ) -> Result<HttpAnswer, HttpError> {
         if let Some(key) = &self.key.0 {
             request = request.bearer_auth(key.as_str());
         }
-        let connection = |error: reqwest::Error| HttpError::Connection(error.without_url());
-        let mut response = request.send().await.map_err(connection)?;
-        let status = response.status().as_u16();
+        let response = request.send().await.map_err(connection)?;
+        Ok(HttpAnswer { response, max_bytes })
+    }
+}
+
+/// An answer whose body is still to come.
+pub(crate) struct HttpAnswer {
+    response: Response,
+    max_bytes: usize,
+}
+
+impl HttpAnswer {
+    pub(crate) fn status(&self) -> u16 {
+        self.response.status().as_u16()
+    }
+
+    /// All of it.
+    pub(crate) async fn body(mut self) -> Result<Vec<u8>, HttpError> {
         let mut answer = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(connection)? {
-            if answer.len() + chunk.len() > max_bytes {
-                return Err(HttpError::TooLong { max_bytes });
+        while let Some(chunk) = self.response.chunk().await.map_err(connection)? {
+            if answer.len() + chunk.len() > self.max_bytes {
+                return Err(HttpError::TooLong { max_bytes: self.max_bytes });
             }
             answer.extend_from_slice(&chunk);
         }
-        Ok((status, answer))
+        Ok(answer)
     }
+
+    /// As the messages of an event stream.
+    pub(crate) fn lines(self) -> Lines {
+        Lines { answer: self, buffer: Vec::new(), searched: 0 }
+    }
+}
+
+/// The lines of an event stream, as far as this protocol uses it: a message is one line of `data`.
+pub(crate) struct Lines {
+    answer: HttpAnswer,
+    buffer: Vec<u8>,
+    /// Bytes of the buffer that hold no end of a line.
+    searched: usize,
+}
+
+impl Lines {
+    /// What the next message says; nothing at the stream's end.
+    pub(crate) async fn next_data(&mut self) -> Result<Option<Vec<u8>>, HttpError> {
+        while let Some(line) = self.next_line().await? {
+            // Comments keep the connection alive; names and ids say nothing that a proxy could not
+            // have changed.
+            if let Some(data) = line.strip_prefix(b"data:") {
+                return Ok(Some(data.trim_ascii().to_vec()));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn next_line(&mut self) -> Result<Option<Vec<u8>>, HttpError> {
+        loop {
+            let end = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n');
+            if let Some(end) = end {
+                let rest = self.buffer.split_off(self.searched + end + 1);
+                self.searched = 0;
+                return Ok(Some(std::mem::replace(&mut self.buffer, rest)));
+            }
+            self.searched = self.buffer.len();
+            // What ends without an end of line is no line, but a cut.
+            let Some(chunk) = self.answer.response.chunk().await.map_err(connection)? else {
+                return Ok(None);
+            };
+            let max_bytes = self.answer.max_bytes;
+            if self.buffer.len() + chunk.len() > max_bytes {
+                return Err(HttpError::TooLong { max_bytes });
+            }
+            self.buffer.extend_from_slice(&chunk);
+        }
+    }
+}
+
+fn connection(error: reqwest::Error) -> HttpError {
+    HttpError::Connection(error.without_url())
 }
 
 pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {

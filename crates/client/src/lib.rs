@@ -23,6 +23,7 @@ mod attestation;
 mod http;
 mod picture;
 mod salt;
+mod stream;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use protocol::{
@@ -34,9 +35,10 @@ use thiserror::Error;
 
 pub use attestation::{AttestedNode, Evidence, fresh_nonce};
 pub use http::{ApiKey, HttpError};
-pub use picture::{InvalidPicture, picture_file};
+pub use picture::{InvalidPicture, decode_picture, picture_file};
+pub use stream::{End, EventStream};
 
-use http::Http;
+use http::{Http, HttpAnswer};
 
 /// A client of one node, or of a proxy in front of many.
 pub struct Client {
@@ -58,7 +60,8 @@ impl Client {
     /// Where the node does not answer, or answers no key.
     pub async fn lock(&self, model: &str) -> Result<NodeKey, ClientError> {
         let request = NodeLockRequest { model: model.to_owned() };
-        let (status, body) = self.http.post("/v1/nodes/lock", &request).await?;
+        let answer = self.http.post("/v1/nodes/lock", &request).await?;
+        let (status, body) = (answer.status(), answer.body().await?);
         if status != 200 {
             return Err(refused(status, &body));
         }
@@ -90,11 +93,27 @@ impl Client {
 
     async fn exchange(
         &self,
-        mut request: CreateImageRequest,
+        request: CreateImageRequest,
         node: &NodeKey,
         attested: Option<&seal::Attested>,
     ) -> Result<Answer, ClientError> {
+        let (answer, opener) = self.ask(request, node, attested).await?;
+        let envelope: ConfidentialComputeResponse = http::json(&answer.body().await?)?;
+        let opened = open(opener, &parts(&envelope)?, attested)?;
+        let response = CreateImageResponse::from_json(opened.body.as_bytes())
+            .map_err(|_| ClientError::NotUnderstood)?;
+        Ok(Answer { response, usage: envelope.usage, verified: opened.verified })
+    }
+
+    /// Seals and sends; what comes back is a success.
+    async fn ask(
+        &self,
+        mut request: CreateImageRequest,
+        node: &NodeKey,
+        attested: Option<&seal::Attested>,
+    ) -> Result<(HttpAnswer, Opener), ClientError> {
         let model_name = request.model.clone().unwrap_or_default();
+        let stream = request.stream.unwrap_or(false);
         salt::add(&mut request)?;
         let (sealed, opener) = seal::seal_request(&node.encryption_key, request.to_json())?;
         drop(request);
@@ -108,21 +127,18 @@ impl Client {
             plaintext_body_hash: sealed.plaintext_body_hash,
             salt: sealed.salt,
             stack_small_id: node.stack_small_id,
-            stream: Some(false),
+            stream: Some(stream),
         };
-        let (status, body) =
-            self.http.post("/v1/confidential/images/generations", &envelope).await?;
+        let answer = self.http.post("/v1/confidential/images/generations", &envelope).await?;
+        let status = answer.status();
         if status != 200 {
+            let body = answer.body().await?;
             return Err(match serde_json::from_slice::<ConfidentialErrorResponse>(&body) {
                 Ok(error) => open_refusal(status, &error.envelope, (opener, attested))?,
                 Err(_) => refused(status, &body),
             });
         }
-        let envelope: ConfidentialComputeResponse = http::json(&body)?;
-        let opened = open(opener, &parts(&envelope)?, attested)?;
-        let response = CreateImageResponse::from_json(opened.body.as_bytes())
-            .map_err(|_| ClientError::NotUnderstood)?;
-        Ok(Answer { response, usage: envelope.usage, verified: opened.verified })
+        Ok((answer, opener))
     }
 }
 
@@ -180,6 +196,17 @@ pub enum ClientError {
     /// The answer is not of the protocol's shape.
     #[error("the node's answer is not of the protocol's shape")]
     NotUnderstood,
+    /// A stream ended before its last event: the node or the connection died, or somebody cut it.
+    #[error("the node's answer was cut off before its end")]
+    StreamCut,
+    /// An event is not the one that was due: somebody left one out, repeated one or moved one.
+    #[error("event {found} of the node's answer came where {expected} was due")]
+    StreamOrder {
+        /// The number that was due.
+        expected: u64,
+        /// The number that came.
+        found: u64,
+    },
     /// The answer comes without hash or signature.
     #[error("the node's answer is not signed")]
     Unsigned,

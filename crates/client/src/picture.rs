@@ -19,6 +19,14 @@ pub fn picture_file(data: &ImageData) -> Result<Zeroizing<Vec<u8>>, InvalidPictu
             .map(|(_, base64)| base64)
             .ok_or(InvalidPicture)?,
     };
+    decode_picture(base64)
+}
+
+/// The picture's file, out of an event's `b64_json`.
+///
+/// # Errors
+/// Where it is no base64.
+pub fn decode_picture(base64: &str) -> Result<Zeroizing<Vec<u8>>, InvalidPicture> {
     BASE64_STANDARD.decode(base64).map(Zeroizing::new).map_err(|_| InvalidPicture)
 }
 

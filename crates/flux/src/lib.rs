@@ -31,7 +31,9 @@ pub use checkpoint::LoadProgress;
 pub use error::Error;
 pub use manifest::{FileDigest, Manifest, ManifestError, ManifestFile, NotADigest, Pins};
 pub use model::LoadOptions;
-pub use pipeline::{GUIDANCE, Generated, Job, Picture, Pipeline, Progress, PromptTokens, Timings};
+pub use pipeline::{
+    GUIDANCE, Generated, Job, Picture, Pipeline, Preview, Progress, PromptTokens, Timings, Watch,
+};
 pub use stages::{StageInputs, Stages};
 
 use error::Result;

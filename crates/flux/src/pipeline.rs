@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, DeviceLocation, Tensor};
 use protocol::{Count, Prompt, Seed, Size, Steps};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -64,6 +64,45 @@ pub enum Progress {
         /// Pictures of the job.
         total: usize,
     },
+}
+
+/// Who looks on while a job runs.
+pub trait Watch {
+    /// Told of each part that is done. Where it answers `Break`, the job ends there.
+    fn progress(&mut self, progress: Progress) -> ControlFlow<()>;
+
+    /// Told after each step but a picture's last, before [`Watch::progress`] is told of the same.
+    /// Whoever does not ask for the picture pays nothing for it.
+    ///
+    /// # Errors
+    /// Those of [`Preview::picture`]: they end the job.
+    fn preview(&mut self, _preview: &Preview<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// What the model makes of the noise so far.
+pub struct Preview<'a> {
+    /// Steps of this picture that are done.
+    pub step: usize,
+    /// Which picture of the job, from 0.
+    pub index: usize,
+    decode: &'a dyn Fn() -> Result<Picture, Error>,
+}
+
+impl<'a> Preview<'a> {
+    /// A preview that `decode` makes when it is asked for.
+    pub fn new(step: usize, index: usize, decode: &'a dyn Fn() -> Result<Picture, Error>) -> Self {
+        Self { step, index, decode }
+    }
+
+    /// The predicted clean latents, x₀ = xₜ − σₜ·v, decoded: as much work as decoding the picture.
+    ///
+    /// # Errors
+    /// Where a tensor operation fails.
+    pub fn picture(&self) -> Result<Picture, Error> {
+        (self.decode)()
+    }
 }
 
 /// What a job made.
@@ -169,6 +208,23 @@ impl Pipeline {
         Ok(PromptTokens { t5: tokens.used, truncated: tokens.truncated })
     }
 
+    /// Whether the model was trained with a guidance scale.
+    #[must_use]
+    pub fn reads_guidance(&self) -> bool {
+        self.model.configs.transformer.guidance_embeds
+    }
+
+    /// Where it computes, and in which type: `cpu f32`, `cuda:0 bf16`.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let device = match self.model.device.location() {
+            DeviceLocation::Cpu => "cpu".to_owned(),
+            DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+            DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+        };
+        format!("{device} {}", self.model.dtype.as_str())
+    }
+
     /// Makes the pictures of a job. `watch` is told of each part that is done; where it answers
     /// `Break`, the job ends there.
     ///
@@ -180,7 +236,25 @@ impl Pipeline {
         job: &Job<'_>,
         watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Generated, Error> {
-        let mut tell = |progress| match watch(progress) {
+        struct Told<'a>(&'a mut dyn FnMut(Progress) -> ControlFlow<()>);
+        impl Watch for Told<'_> {
+            fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
+                (self.0)(progress)
+            }
+        }
+        self.generate_watched(job, &mut Told(watch))
+    }
+
+    /// [`Pipeline::generate`] for who wants to see the pictures on the way too.
+    ///
+    /// # Errors
+    /// As [`Pipeline::generate`].
+    pub fn generate_watched(
+        &self,
+        job: &Job<'_>,
+        watch: &mut dyn Watch,
+    ) -> Result<Generated, Error> {
+        let tell = |watch: &mut dyn Watch, progress| match watch.progress(progress) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(Error::Cancelled),
         };
@@ -188,7 +262,7 @@ impl Pipeline {
         let started = Instant::now();
         let encoded = self.encode(job.prompt.expose())?;
         timings.encode = started.elapsed();
-        tell(Progress::Encoded)?;
+        tell(watch, Progress::Encoded)?;
 
         let started = Instant::now();
         let run = self.start(
@@ -202,15 +276,27 @@ impl Pipeline {
             let started = Instant::now();
             let mut latents = Wiped(run.grid.noise(job.seed.offset(index), &self.model.device)?);
             for step in 0..steps {
-                latents = Wiped(self.step(&run, step, &latents.0)?);
-                tell(Progress::Step { done: index * steps + step + 1, total: count * steps })?;
+                let velocity = Wiped(self.velocity(&run, step, &latents.0)?);
+                if step + 1 < steps {
+                    let decode = || {
+                        let clean = Wiped(run.schedule.clean(step, &latents.0, &velocity.0)?);
+                        let rgb = to_rgb(&self.decode(&run, &clean.0)?.0)?;
+                        Ok(Picture { size: job.size, rgb })
+                    };
+                    watch.preview(&Preview::new(step + 1, index, &decode))?;
+                }
+                latents = Wiped(run.schedule.step(step, &latents.0, &velocity.0)?);
+                tell(
+                    watch,
+                    Progress::Step { done: index * steps + step + 1, total: count * steps },
+                )?;
             }
             timings.denoise += started.elapsed();
             let started = Instant::now();
             let decoded = self.decode(&run, &latents.0)?;
             pictures.push(Picture { size: job.size, rgb: to_rgb(&decoded.0)? });
             timings.decode += started.elapsed();
-            tell(Progress::Decoded { done: index + 1, total: count })?;
+            tell(watch, Progress::Decoded { done: index + 1, total: count })?;
         }
         Ok(Generated { pictures, prompt_tokens: encoded.tokens, timings })
     }
@@ -280,10 +366,15 @@ impl Pipeline {
 
     /// latents (tokens, c), f32 → after one step.
     pub(crate) fn step(&self, run: &Run, step: usize, latents: &Tensor) -> Result<Tensor> {
+        run.schedule.step(step, latents, &self.velocity(run, step, latents)?)
+    }
+
+    /// latents (tokens, c), f32 → velocity (tokens, c), f32.
+    fn velocity(&self, run: &Run, step: usize, latents: &Tensor) -> Result<Tensor> {
         let model = &self.model;
         let velocity =
             model.transformer.velocity(&latents.to_dtype(model.dtype)?, &run.prepared, step)?;
-        run.schedule.step(step, latents, &velocity.to_dtype(DType::F32)?)
+        Ok(velocity.to_dtype(DType::F32)?)
     }
 
     /// latents (tokens, c), f32 → picture (h, w, 3), f32, about −1 to 1.

@@ -57,6 +57,11 @@ impl Schedule {
         let change = f64::from(self.sigmas[i + 1] - self.sigmas[i]);
         Ok((latents + (velocity * change)?)?)
     }
+
+    /// x₀ = x − σᵢ · velocity: where the flow of step `i` would end, on latents (l, c), f32.
+    pub(crate) fn clean(&self, i: usize, latents: &Tensor, velocity: &Tensor) -> Result<Tensor> {
+        Ok((latents - (velocity * f64::from(self.sigmas[i]))?)?)
+    }
 }
 
 /// µ: linear between `base_shift` at `base_image_seq_len` tokens and `max_shift` at

@@ -5,7 +5,7 @@
 use std::ops::ControlFlow;
 
 use candle_core::Device;
-use flux::{Error, Generated, Job, Pipeline, Progress, StageInputs};
+use flux::{Error, Generated, Job, Picture, Pipeline, Preview, Progress, StageInputs, Watch};
 use protocol::{Count, Prompt, Seed, Size, Steps};
 
 /// A small picture of a seed.
@@ -137,4 +137,47 @@ fn long_prompts_are_truncated_and_say_so() {
     assert_eq!((short.t5, short.truncated), (5, false));
     let long = pipeline.prompt_tokens(&Prompt::new("fox ".repeat(200)).unwrap()).unwrap();
     assert_eq!((long.t5, long.truncated), (256, true));
+}
+
+/// A preview after a step is what the step's flow points at: at the last level but one it is close to
+/// the picture, and looking changes nothing.
+#[test]
+fn previews_are_real_and_change_nothing() {
+    struct Looker(Vec<(usize, usize, Picture)>);
+    impl Watch for Looker {
+        fn progress(&mut self, _: Progress) -> ControlFlow<()> {
+            ControlFlow::Continue(())
+        }
+        fn preview(&mut self, preview: &Preview<'_>) -> Result<(), Error> {
+            self.0.push((preview.index, preview.step, preview.picture()?));
+            Ok(())
+        }
+    }
+    let pipeline = Pipeline::demo(&Device::Cpu).unwrap();
+    let prompt = Prompt::new("a red fox".to_owned()).unwrap();
+    let job = Job {
+        prompt: &prompt,
+        size: Size::new(64, 48).unwrap(),
+        steps: Steps::new(4).unwrap(),
+        seed: Seed::new(7),
+        count: Count::new(2).unwrap(),
+        guidance: flux::GUIDANCE,
+    };
+    let mut looker = Looker(Vec::new());
+    let watched = pipeline.generate_watched(&job, &mut looker).unwrap();
+    let alone = pipeline.generate(&job, &mut |_| ControlFlow::Continue(())).unwrap();
+    for (watched, alone) in watched.pictures.iter().zip(&alone.pictures) {
+        assert_eq!(watched.rgb, alone.rgb);
+    }
+    let places: Vec<_> = looker.0.iter().map(|(index, step, _)| (*index, *step)).collect();
+    assert_eq!(places, [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]);
+    let distance = |index: usize, step: usize| -> u64 {
+        let picture = &watched.pictures[index].rgb;
+        let preview = &looker.0.iter().find(|seen| (seen.0, seen.1) == (index, step)).unwrap().2;
+        picture.iter().zip(preview.rgb.iter()).map(|(a, b)| u64::from(a.abs_diff(*b))).sum()
+    };
+    for index in 0..2 {
+        assert!(distance(index, 3) > 0, "not the picture itself");
+        assert!(distance(index, 3) < distance(index, 1), "later is closer");
+    }
 }

@@ -1,21 +1,20 @@
 //! What an operator decides.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use attest::evidence;
-use protocol::{Limits, Size};
+use protocol::{Limits, Prompt, Size};
 use seal::TrustedSigner;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::auth::ApiKeyDigest;
+use crate::{auth::ApiKeyDigest, engine::QueueLimits, gallery::Gallery};
 
-/// The node's configuration: the defaults, overlaid by a TOML file, overlaid by flags.
-#[derive(Debug, Clone, Deserialize)]
+/// The most that `max_prompt_chars` may say: what a body has room for.
+const MAX_PROMPT_CHARS: usize = 32_000;
+
+/// The node's configuration: the defaults, overlaid by whatever the operator says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where to listen.
@@ -24,12 +23,24 @@ pub struct Config {
     /// where TLS ends inside the enclave.
     pub allow_plaintext: bool,
     /// SHA-256 of each accepted bearer key, hex.
+    #[serde(skip_serializing)]
     pub api_keys_sha256: Vec<ApiKeyDigest>,
     /// Proxies whose `X-Signature` is accepted: Sui addresses or public keys.
-    #[serde(deserialize_with = "signers")]
+    #[serde(skip_serializing, deserialize_with = "signers")]
     pub trusted_proxies: Vec<TrustedSigner>,
-    /// Requests that may wait while one runs.
+    /// Requests that may wait while every engine has one.
     pub queue_capacity: usize,
+    /// Seconds that one request may take, its waiting included.
+    pub deadline_secs: u64,
+    /// Characters of a prompt.
+    pub max_prompt_chars: usize,
+    /// What URLs of pictures begin with, where a client reaches the node by another name than it
+    /// says in `Host`: `https://node.example`.
+    pub public_url: Option<String>,
+    /// Seconds that a picture's URL lives.
+    pub url_lifetime_secs: u64,
+    /// Bytes of pictures that wait behind URLs.
+    pub url_memory_bytes: usize,
     /// Pixels of one picture.
     pub max_pixels: u64,
     /// Pixels of all pictures of one request.
@@ -38,6 +49,10 @@ pub struct Config {
     pub max_connections: usize,
     /// Seconds a client may take to send a request's headers.
     pub header_timeout_secs: u64,
+    /// Seconds a client may take to send a request's body.
+    pub body_timeout_secs: u64,
+    /// Seconds a client may take nothing of an answer.
+    pub write_timeout_secs: u64,
     /// Seconds that running requests are given when the node stops.
     pub drain_secs: u64,
     /// Seconds after which fresh keys take over.
@@ -67,10 +82,17 @@ impl Default for Config {
             api_keys_sha256: Vec::new(),
             trusted_proxies: Vec::new(),
             queue_capacity: 32,
+            deadline_secs: 600,
+            max_prompt_chars: Prompt::MAX_CHARS,
+            public_url: None,
+            url_lifetime_secs: 600,
+            url_memory_bytes: 256 * 1024 * 1024,
             max_pixels: 2048 * 2048,
             max_total_pixels: 10 * 1024 * 1024,
             max_connections: 1024,
             header_timeout_secs: 15,
+            body_timeout_secs: 30,
+            write_timeout_secs: 60,
             drain_secs: 30,
             key_lifetime_secs: 24 * 3600,
             key_grace_secs: 600,
@@ -85,15 +107,28 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads a TOML file over the defaults.
+    /// Every key and its default; what has none is an empty text or list.
+    ///
+    /// # Panics
+    /// Never: numbers, texts and lists are TOML.
+    #[must_use]
+    pub fn defaults() -> toml::Table {
+        let mut defaults = toml::Table::try_from(Self::default()).expect("plain values are TOML");
+        for unset in ["collateral", "public_url"] {
+            defaults.entry(unset).or_insert_with(|| toml::Value::String(String::new()));
+        }
+        for list in ["api_keys_sha256", "trusted_proxies"] {
+            defaults.entry(list).or_insert_with(|| toml::Value::Array(Vec::new()));
+        }
+        defaults
+    }
+
+    /// Reads settings over the defaults.
     ///
     /// # Errors
-    /// Where it cannot be read, or holds a key or a value that is not known.
-    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.display().to_string(), source })?;
-        toml::from_str(&text)
-            .map_err(|source| ConfigError::Parse { path: path.display().to_string(), source })
+    /// Where they hold a key or a value that is not known.
+    pub fn from_table(settings: toml::Table) -> Result<Self, ConfigError> {
+        settings.try_into().map_err(ConfigError::Parse)
     }
 
     /// Refuses what would open the node to strangers.
@@ -105,11 +140,29 @@ impl Config {
         if open && !self.listen.ip().is_loopback() {
             return Err(ConfigError::NoCredentials { listen: self.listen });
         }
+        if !(1..=MAX_PROMPT_CHARS).contains(&self.max_prompt_chars) {
+            return Err(ConfigError::PromptChars);
+        }
         Ok(())
     }
 
     pub(crate) fn limits(&self) -> Limits {
-        Limits { max_pixels: self.max_pixels, max_total_pixels: self.max_total_pixels }
+        Limits {
+            max_pixels: self.max_pixels,
+            max_total_pixels: self.max_total_pixels,
+            max_prompt_chars: self.max_prompt_chars,
+        }
+    }
+
+    pub(crate) fn queue_limits(&self) -> QueueLimits {
+        QueueLimits {
+            capacity: self.queue_capacity,
+            deadline: Duration::from_secs(self.deadline_secs),
+        }
+    }
+
+    pub(crate) fn gallery(&self) -> Gallery {
+        Gallery::new(self.url_memory_bytes, Duration::from_secs(self.url_lifetime_secs))
     }
 
     pub(crate) fn quote_limits(&self) -> evidence::Limits {
@@ -123,6 +176,14 @@ impl Config {
 
     pub(crate) fn header_timeout(&self) -> Duration {
         Duration::from_secs(self.header_timeout_secs)
+    }
+
+    pub(crate) fn body_timeout(&self) -> Duration {
+        Duration::from_secs(self.body_timeout_secs)
+    }
+
+    pub(crate) fn write_timeout(&self) -> Duration {
+        Duration::from_secs(self.write_timeout_secs)
     }
 
     pub(crate) fn drain(&self) -> Duration {
@@ -149,22 +210,9 @@ fn signers<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<TrustedSigner>,
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// The file.
-        path: String,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The file is not what it should be.
-    #[error("cannot understand {path}")]
-    Parse {
-        /// The file.
-        path: String,
-        /// Where, and what.
-        source: toml::de::Error,
-    },
+    /// A key or a value that is not known.
+    #[error("the settings cannot be understood: {0}")]
+    Parse(toml::de::Error),
     /// The node would serve anybody.
     #[error(
         "refusing to listen on {listen} without credentials: \
@@ -174,6 +222,9 @@ pub enum ConfigError {
         /// The address.
         listen: SocketAddr,
     },
+    /// Prompts of no length, or longer than a body.
+    #[error("`max_prompt_chars` must be from 1 to {MAX_PROMPT_CHARS}")]
+    PromptChars,
     /// The bounds exclude the model's own size.
     #[error("`max_pixels` or `max_total_pixels` is less than the model's native size, {native}")]
     NativeSize {

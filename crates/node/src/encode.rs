@@ -4,45 +4,9 @@ use std::io::Cursor;
 
 use flux::Picture;
 use image::{ExtendedColorType, ImageEncoder, codecs::webp::WebPEncoder};
+use protocol::Format;
 use thiserror::Error;
 use zeroize::Zeroizing;
-
-/// Quality of a JPEG, 0 to 100.
-const JPEG_QUALITY: u8 = 92;
-
-/// A picture's file format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// Lossless.
-    Png,
-    /// Lossy, quality 92.
-    Jpeg,
-    /// Lossless.
-    WebP,
-}
-
-impl Format {
-    /// The format that a file's extension names, if one does.
-    #[must_use]
-    pub fn of_extension(extension: &str) -> Option<Self> {
-        match extension.to_ascii_lowercase().as_str() {
-            "png" => Some(Self::Png),
-            "jpg" | "jpeg" => Some(Self::Jpeg),
-            "webp" => Some(Self::WebP),
-            _ => None,
-        }
-    }
-
-    /// Its media type.
-    #[must_use]
-    pub fn media_type(self) -> &'static str {
-        match self {
-            Self::Png => "image/png",
-            Self::Jpeg => "image/jpeg",
-            Self::WebP => "image/webp",
-        }
-    }
-}
 
 /// Encodes a picture. The file is as secret as its pixels, and wiped like them.
 ///
@@ -68,9 +32,9 @@ pub fn encode(picture: &Picture, format: Format) -> Result<Zeroizing<Vec<u8>>, E
             height,
             color,
         )?,
-        Format::Jpeg => {
+        Format::Jpeg { quality } => {
             let side = |px: u32| u16::try_from(px).map_err(|_| EncodeError::JpegSide { px });
-            jpeg_encoder::Encoder::new(&mut *file, JPEG_QUALITY).encode(
+            jpeg_encoder::Encoder::new(&mut *file, quality).encode(
                 &picture.rgb,
                 side(width)?,
                 side(height)?,

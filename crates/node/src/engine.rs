@@ -1,111 +1,198 @@
-//! One thread that owns the model, and the bounded queue in front of it.
+//! The engines, one thread a device, and the bounded queue in front of them.
 
 use std::{
-    ops::ControlFlow,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc as threads,
     },
-    thread,
-    time::Instant,
+    time::Duration,
 };
 
-use flux::{Generated, Job, Progress};
-use protocol::ImageRequest;
+use flux::{Generated, Job, Picture, Watch};
+use protocol::{GuidanceUse, ImageRequest};
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::{self, Instant},
+};
 
-use crate::pace::Pace;
+use crate::{
+    metrics::Metrics,
+    pace::Pace,
+    worker::{self, Worker},
+};
 
 /// What makes pictures: [`flux::Pipeline`], or a stand-in where a test or a benchmark is about
 /// everything around it.
 pub trait Painter: Send + 'static {
-    /// Makes the pictures of one job. `watch` is told of each step and may ask to stop.
+    /// Makes the pictures of one job. `watch` is told of each step, may ask to see the pictures on
+    /// the way, and may ask to stop.
     ///
     /// # Errors
     /// [`flux::Error::Cancelled`] where `watch` asked to stop, and whatever went wrong otherwise.
-    fn paint(
-        &mut self,
-        job: &Job<'_>,
-        watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Generated, flux::Error>;
-}
+    fn paint(&mut self, job: &Job<'_>, watch: &mut dyn Watch) -> Result<Generated, flux::Error>;
 
-impl Painter for flux::Pipeline {
-    fn paint(
-        &mut self,
-        job: &Job<'_>,
-        watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Generated, flux::Error> {
-        self.generate(job, watch)
+    /// Where it computes, and in which type.
+    fn place(&self) -> String {
+        "stand-in".to_owned()
+    }
+
+    /// Whether it takes a guidance scale.
+    fn guidance(&self) -> GuidanceUse {
+        GuidanceUse::Ignores
     }
 }
 
-/// The handle to the engine's thread. The thread ends when every handle is gone.
+impl Painter for flux::Pipeline {
+    fn paint(&mut self, job: &Job<'_>, watch: &mut dyn Watch) -> Result<Generated, flux::Error> {
+        self.generate_watched(job, watch)
+    }
+
+    fn place(&self) -> String {
+        flux::Pipeline::place(self)
+    }
+
+    fn guidance(&self) -> GuidanceUse {
+        match self.reads_guidance() {
+            true => GuidanceUse::Reads,
+            false => GuidanceUse::Ignores,
+        }
+    }
+}
+
+/// How much is taken on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct QueueLimits {
+    /// Requests that may wait while every engine has one.
+    pub(crate) capacity: usize,
+    /// How long one request may take, its waiting included.
+    pub(crate) deadline: Duration,
+}
+
+/// The handle to the engines' threads, which take their work from one queue: an engine that is idle
+/// takes what is next, so none idles while something waits. They end when every handle is gone.
 pub(crate) struct Engine {
-    tickets: mpsc::UnboundedSender<Ticket>,
-    /// One permit for each place in the queue, and one for the job that runs. A permit lives in the
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    tickets: threads::Sender<Ticket>,
+    /// One permit for each place in the queue, and one for each job that runs. A permit lives in the
     /// future of its request, so a client that hangs up frees its place at once.
     places: Arc<Semaphore>,
     pace: Arc<Pace>,
     draining: Arc<AtomicBool>,
+    deadline: Duration,
 }
 
 impl Engine {
-    /// Starts the thread. `capacity` requests may wait while one runs.
+    /// Starts a thread a painter.
     ///
     /// # Errors
     /// Where the system has no thread to give.
-    pub(crate) fn start(painter: Box<dyn Painter>, capacity: usize) -> std::io::Result<Self> {
-        let (tickets, inbox) = mpsc::unbounded_channel();
-        let pace = Arc::new(Pace::default());
+    pub(crate) fn start(
+        painters: Vec<Box<dyn Painter>>,
+        limits: QueueLimits,
+        metrics: &Arc<Metrics>,
+    ) -> std::io::Result<Self> {
+        let (tickets, inbox) = threads::channel();
+        let engines = painters.len();
+        let pace = Arc::new(Pace::new(engines));
         let draining = Arc::new(AtomicBool::new(false));
-        let thread = Worker { painter, inbox, pace: pace.clone(), draining: draining.clone() };
-        thread::Builder::new().name("engine".to_owned()).spawn(move || thread.run())?;
-        Ok(Self { tickets, places: Arc::new(Semaphore::new(capacity + 1)), pace, draining })
+        let inbox = worker::inbox(inbox);
+        for (number, painter) in painters.into_iter().enumerate() {
+            Worker {
+                painter,
+                inbox: inbox.clone(),
+                pace: pace.clone(),
+                draining: draining.clone(),
+                metrics: metrics.clone(),
+            }
+            .spawn(number)?;
+        }
+        let places = Arc::new(Semaphore::new(limits.capacity + engines));
+        let deadline = limits.deadline;
+        let shared = Arc::new(Shared { tickets, places, pace, draining, deadline });
+        Ok(Self { shared })
     }
 
     /// Takes a place in the queue. Done before a request is opened, so that a request that is sent
     /// away has not been used up and can be sent again.
     ///
     /// # Errors
-    /// Where every place is taken.
-    pub(crate) fn reserve(&self) -> Result<Place<'_>, QueueFull> {
-        match self.places.clone().try_acquire_owned() {
-            Ok(permit) => Ok(Place { engine: self, _permit: permit }),
-            Err(_) => Err(QueueFull { retry_after_secs: self.pace.predicted_wait_secs() }),
+    /// Where every place is taken, or what waits already would not be done within the deadline.
+    pub(crate) fn reserve(&self) -> Result<Place, Busy> {
+        let Shared { places, pace, deadline, .. } = &*self.shared;
+        let wait = pace.queue_secs();
+        if wait > deadline.as_secs_f64() {
+            let excess = wait - deadline.as_secs_f64();
+            return Err(Busy::TooSlow { retry_after_secs: (excess.ceil() as u64).clamp(1, 120) });
+        }
+        match places.clone().try_acquire_owned() {
+            Ok(permit) => Ok(Place { shared: self.shared.clone(), _permit: permit }),
+            Err(_) => Err(Busy::QueueFull { retry_after_secs: pace.predicted_wait_secs() }),
         }
     }
 
     /// From now on what waits is refused; what runs is finished.
     pub(crate) fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
+        self.shared.draining.store(true, Ordering::Release);
     }
 
     /// Requests that wait or run.
     pub(crate) fn depth(&self) -> usize {
-        self.pace.jobs()
+        self.shared.pace.jobs()
+    }
+
+    /// Seconds until all of them are done, by the pace of late.
+    pub(crate) fn queue_secs(&self) -> f64 {
+        self.shared.pace.queue_secs()
     }
 }
 
 /// A place in the queue, given back when dropped.
-pub(crate) struct Place<'a> {
-    engine: &'a Engine,
+pub(crate) struct Place {
+    shared: Arc<Shared>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Place<'_> {
+impl Place {
     /// Waits for the pictures. Dropping the future takes the request out of the queue, or stops it
     /// between two steps.
     ///
     /// # Errors
     /// See [`Failed`].
     pub(crate) async fn generate(self, request: ImageRequest) -> Result<Painted, Failed> {
-        let _queued = self.engine.pace.enter(work(&request));
+        self.run(request, None).await
+    }
+
+    /// The same, and `updates` is told of each step and each picture on the way.
+    ///
+    /// # Errors
+    /// See [`Failed`].
+    pub(crate) async fn generate_watched(
+        self,
+        request: ImageRequest,
+        updates: mpsc::UnboundedSender<Update>,
+    ) -> Result<Painted, Failed> {
+        self.run(request, Some(updates)).await
+    }
+
+    async fn run(
+        self,
+        request: ImageRequest,
+        updates: Option<mpsc::UnboundedSender<Update>>,
+    ) -> Result<Painted, Failed> {
+        let _queued = self.shared.pace.enter(work(&request));
+        let deadline = Instant::now() + self.shared.deadline;
         let (reply, answer) = oneshot::channel();
-        self.engine.tickets.send(Ticket { request, reply }).map_err(|_| Failed::Generation)?;
-        answer.await.map_err(|_| Failed::Generation)?
+        let ticket = Ticket { request, reply, updates };
+        self.shared.tickets.send(ticket).map_err(|_| Failed::Generation)?;
+        match time::timeout_at(deadline, answer).await {
+            Ok(answer) => answer.map_err(|_| Failed::Generation)?,
+            Err(_) => Err(Failed::Deadline),
+        }
     }
 }
 
@@ -117,12 +204,35 @@ pub(crate) struct Painted {
     pub(crate) generated: Generated,
 }
 
-/// Every place in the queue is taken.
+/// What a stream is told. At most one a step, and three pictures on the way for each picture, of
+/// which the request's pixels are bounded: so its channel needs no bound of its own.
+pub(crate) enum Update {
+    /// A step is done.
+    Step { done: usize, total: usize },
+    Preview {
+        /// Which picture it is on the way to, from 0.
+        index: usize,
+        /// How many were made on the way to it before.
+        ordinal: usize,
+        picture: Picture,
+    },
+}
+
+/// Why a request is not taken on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the queue is full")]
-pub(crate) struct QueueFull {
-    /// When a place should be free, by the pace of late.
-    pub(crate) retry_after_secs: u64,
+pub(crate) enum Busy {
+    /// Every place is taken.
+    #[error("the queue is full")]
+    QueueFull {
+        /// When a place should be free, by the pace of late.
+        retry_after_secs: u64,
+    },
+    /// What waits already would take longer than any request may.
+    #[error("the queue is longer than the deadline")]
+    TooSlow {
+        /// When it should be short enough.
+        retry_after_secs: u64,
+    },
 }
 
 /// Why there are no pictures.
@@ -135,77 +245,19 @@ pub(crate) enum Failed {
     /// The node is stopping, and this request had not begun.
     #[error("the node is draining")]
     Draining,
+    /// The request took longer than it may.
+    #[error("the request took longer than it may")]
+    Deadline,
 }
 
-struct Ticket {
-    request: ImageRequest,
-    reply: oneshot::Sender<Result<Painted, Failed>>,
-}
-
-/// The thread's side.
-struct Worker {
-    painter: Box<dyn Painter>,
-    inbox: mpsc::UnboundedReceiver<Ticket>,
-    pace: Arc<Pace>,
-    draining: Arc<AtomicBool>,
-}
-
-impl Worker {
-    fn run(mut self) {
-        while let Some(Ticket { request, reply }) = self.inbox.blocking_recv() {
-            if reply.is_closed() {
-                continue;
-            }
-            let answer = if self.draining.load(Ordering::Acquire) {
-                Err(Failed::Draining)
-            } else {
-                self.paint(&request, &reply).map(|generated| Painted { request, generated })
-            };
-            // The client may have gone while its picture was made; nobody else is owed it.
-            drop(reply.send(answer));
-        }
-    }
-
-    fn paint(
-        &mut self,
-        request: &ImageRequest,
-        reply: &oneshot::Sender<Result<Painted, Failed>>,
-    ) -> Result<Generated, Failed> {
-        let job = Job {
-            prompt: &request.prompt,
-            size: request.size,
-            steps: request.steps,
-            seed: request.seed,
-            count: request.count,
-            guidance: flux::GUIDANCE,
-        };
-        let mut watch = |_: Progress| match reply.is_closed() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        };
-        let started = Instant::now();
-        // A panic must cost one request, not the node. The model holds no state between jobs that
-        // a panic could leave half made.
-        let painted = catch_unwind(AssertUnwindSafe(|| self.painter.paint(&job, &mut watch)));
-        match painted {
-            Ok(Ok(generated)) => {
-                self.pace.learn(work(request), started.elapsed());
-                Ok(generated)
-            }
-            Ok(Err(flux::Error::Cancelled)) => Err(Failed::Generation),
-            Ok(Err(error)) => {
-                tracing::error!(%error, "generation failed");
-                Err(Failed::Generation)
-            }
-            Err(_) => {
-                tracing::error!("generation panicked");
-                Err(Failed::Generation)
-            }
-        }
-    }
+/// A request on its way to an engine.
+pub(crate) struct Ticket {
+    pub(crate) request: ImageRequest,
+    pub(crate) reply: oneshot::Sender<Result<Painted, Failed>>,
+    pub(crate) updates: Option<mpsc::UnboundedSender<Update>>,
 }
 
 /// Pixels × steps: what the time of a request grows with.
-fn work(request: &ImageRequest) -> u64 {
+pub(crate) fn work(request: &ImageRequest) -> u64 {
     request.pixels() * request.steps.get() as u64
 }

@@ -13,7 +13,10 @@ use protocol::{
 };
 use seal::{KeyId, OpenError, SealError};
 
-use crate::engine::{Failed, QueueFull};
+use crate::{
+    engine::{Busy, Failed},
+    routes::MAX_BODY_BYTES,
+};
 
 /// The one text for everything from base64 to the body's JSON: which of them failed is nobody's
 /// business.
@@ -26,6 +29,8 @@ const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 pub(crate) enum ApiError {
     /// The envelope, its opening, or the JSON within.
     Malformed,
+    /// On a route in clear text: the body is no JSON object.
+    NotAnObject,
     /// A rule that a readable body breaks, on a route in clear text.
     Invalid(InvalidParameter),
     /// The same, told to the client alone.
@@ -37,12 +42,22 @@ pub(crate) enum ApiError {
     Unauthorized,
     Replayed,
     TooLarge,
+    /// The body took too long to arrive.
+    TooSlow,
+    /// The body says that it is no JSON.
+    NotJson,
     UnknownModel,
     NotFound,
     MethodNotAllowed,
     QueueFull {
         retry_after_secs: u64,
     },
+    /// What waits already takes longer than a request may.
+    QueueSlow {
+        retry_after_secs: u64,
+    },
+    /// The request was taken on, and took longer than it may.
+    Deadline,
     /// No more requests can be told apart until fresh keys take over.
     KeyWornOut,
     Loading,
@@ -59,121 +74,164 @@ pub(crate) enum ApiError {
     Internal,
 }
 
+/// Whether, and when, a client should come back.
+enum Retry {
+    /// As the client sees fit.
+    Unsaid,
+    After {
+        secs: u64,
+    },
+    /// Never with the same request: work was spent on it, or it can only fail again.
+    No,
+}
+
+/// The whole of an answer.
+struct Answer {
+    status: StatusCode,
+    error: ErrorObject,
+    retry: Retry,
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let envelope = match &self {
+            Self::Sealed(envelope) => Some(envelope.clone()),
+            _ => None,
+        };
+        let Answer { status, error, retry } = self.answer();
+        let mut response = match envelope {
+            Some(envelope) => {
+                let body = ConfidentialErrorResponse { envelope: *envelope, error };
+                (status, Json(body)).into_response()
+            }
+            None => (status, Json(ErrorBody { error })).into_response(),
+        };
+        let headers = response.headers_mut();
+        match retry {
+            Retry::Unsaid => {}
+            Retry::After { secs } => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(secs));
+            }
+            Retry::No => {
+                headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
+            }
+        }
+        response
+    }
+}
+
+impl ApiError {
+    /// What a stream that has begun says instead of a status.
+    pub(crate) fn into_object(self) -> ErrorObject {
+        self.answer().error
+    }
+
+    /// The one place where an error becomes a status and words.
+    fn answer(self) -> Answer {
         use ErrorKind::{
             AuthenticationError, InvalidRequestError, RateLimitError, ServerError, StaleKey,
         };
         match self {
-            Self::Malformed => plain(StatusCode::BAD_REQUEST, InvalidRequestError, None, MALFORMED),
-            Self::Invalid(error) => (status_of(&error), Json(error.body())).into_response(),
-            Self::Sealed(envelope) => {
-                let body = ConfidentialErrorResponse {
-                    envelope: *envelope,
-                    error: object(
-                        InvalidRequestError,
-                        None,
-                        "the request breaks a rule; the sealed body says which",
-                    ),
-                };
-                (StatusCode::BAD_REQUEST, Json(body)).into_response()
+            Self::Malformed => answer(400, InvalidRequestError, None, MALFORMED),
+            Self::NotAnObject => {
+                answer(400, InvalidRequestError, Some("invalid_json"), "the body is no JSON object")
             }
-            Self::StaleKey { current_key_id } => plain(
-                StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Invalid(error) => invalid(&error),
+            Self::UnknownModel => invalid(&InvalidParameter::UnknownModel),
+            Self::Sealed(_) => answer(
+                400,
+                InvalidRequestError,
+                None,
+                "the request breaks a rule; the sealed body says which",
+            ),
+            Self::StaleKey { current_key_id } => answer(
+                422,
                 StaleKey,
                 Some("stale_key"),
                 format!("`node_dh_public_key` is not held here; the key is now {current_key_id}"),
             ),
-            Self::Unauthorized => plain(
-                StatusCode::UNAUTHORIZED,
+            Self::Unauthorized => answer(
+                401,
                 AuthenticationError,
                 Some("invalid_api_key"),
                 "no valid credentials: send `Authorization: Bearer KEY`",
             ),
-            Self::Replayed => plain(
-                StatusCode::CONFLICT,
+            Self::Replayed => answer(
+                409,
                 InvalidRequestError,
                 Some("replayed"),
                 "this sealed request was opened before; seal a fresh one",
             )
             .no_retry(),
-            Self::TooLarge => plain(
-                StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge => answer(
+                413,
                 InvalidRequestError,
                 Some("body_too_large"),
-                "the body is too large",
+                format!("the body is longer than {MAX_BODY_BYTES} bytes"),
             ),
-            Self::UnknownModel => {
-                let error = InvalidParameter::UnknownModel;
-                (status_of(&error), Json(error.body())).into_response()
-            }
-            Self::NotFound => plain(
-                StatusCode::NOT_FOUND,
+            Self::TooSlow => answer(
+                408,
                 InvalidRequestError,
-                Some("not_found"),
-                "there is no such route",
+                Some("body_too_slow"),
+                "the body took too long to arrive",
             ),
-            Self::MethodNotAllowed => plain(
-                StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotJson => answer(
+                415,
+                InvalidRequestError,
+                Some("unsupported_media_type"),
+                "the body must be `Content-Type: application/json`",
+            ),
+            Self::NotFound => {
+                answer(404, InvalidRequestError, Some("not_found"), "there is nothing here")
+            }
+            Self::MethodNotAllowed => answer(
+                405,
                 InvalidRequestError,
                 Some("method_not_allowed"),
                 "the route does not take this method",
             ),
-            Self::QueueFull { retry_after_secs } => plain(
-                StatusCode::TOO_MANY_REQUESTS,
+            Self::QueueFull { retry_after_secs } => {
+                answer(429, RateLimitError, Some("queue_full"), "the queue is full")
+                    .after(retry_after_secs)
+            }
+            Self::QueueSlow { retry_after_secs } => answer(
+                429,
                 RateLimitError,
-                Some("queue_full"),
-                "the queue is full",
+                Some("queue_slow"),
+                "the queue takes longer than a request may",
             )
-            .retry_after(retry_after_secs),
-            Self::KeyWornOut => plain(
-                StatusCode::SERVICE_UNAVAILABLE,
+            .after(retry_after_secs),
+            Self::Deadline => answer(
+                503,
                 ServerError,
-                Some("key_worn_out"),
-                "fresh keys are about to take over",
-            )
-            .retry_after(1),
-            Self::Loading => plain(
-                StatusCode::SERVICE_UNAVAILABLE,
-                ServerError,
-                Some("loading"),
-                "the model is still loading",
-            )
-            .retry_after(5),
-            Self::Draining => plain(
-                StatusCode::SERVICE_UNAVAILABLE,
-                ServerError,
-                Some("draining"),
-                "the node is stopping",
-            )
-            .retry_after(5),
-            Self::InvalidNonce => plain(
-                StatusCode::BAD_REQUEST,
-                InvalidRequestError,
-                Some("invalid_nonce"),
-                InvalidNonce.to_string(),
-            ),
-            Self::QuotesBusy { retry_after_secs } => plain(
-                StatusCode::TOO_MANY_REQUESTS,
-                RateLimitError,
-                Some("quotes_busy"),
-                "too many verifiers are asking",
-            )
-            .retry_after(retry_after_secs),
-            Self::NoEvidence => plain(
-                StatusCode::SERVICE_UNAVAILABLE,
-                ServerError,
-                Some("no_evidence"),
-                "the TEE gives no evidence now",
-            )
-            .retry_after(5),
-            Self::Internal => plain(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                ServerError,
-                None,
-                "the picture could not be made",
+                Some("deadline_exceeded"),
+                "the request took longer than this node allows",
             )
             .no_retry(),
+            Self::KeyWornOut => {
+                answer(503, ServerError, Some("key_worn_out"), "fresh keys are about to take over")
+                    .after(1)
+            }
+            Self::Loading => {
+                answer(503, ServerError, Some("loading"), "the model is still loading").after(5)
+            }
+            Self::Draining => {
+                answer(503, ServerError, Some("draining"), "the node is stopping").after(5)
+            }
+            Self::InvalidNonce => {
+                answer(400, InvalidRequestError, Some("invalid_nonce"), InvalidNonce.to_string())
+            }
+            Self::QuotesBusy { retry_after_secs } => {
+                answer(429, RateLimitError, Some("quotes_busy"), "too many verifiers are asking")
+                    .after(retry_after_secs)
+            }
+            Self::NoEvidence => {
+                answer(503, ServerError, Some("no_evidence"), "the TEE gives no evidence now")
+                    .after(5)
+            }
+            Self::Internal => {
+                answer(500, ServerError, None, "the picture could not be made").no_retry()
+            }
         }
     }
 }
@@ -190,9 +248,12 @@ impl From<OpenError> for ApiError {
     }
 }
 
-impl From<QueueFull> for ApiError {
-    fn from(full: QueueFull) -> Self {
-        Self::QueueFull { retry_after_secs: full.retry_after_secs }
+impl From<Busy> for ApiError {
+    fn from(busy: Busy) -> Self {
+        match busy {
+            Busy::QueueFull { retry_after_secs } => Self::QueueFull { retry_after_secs },
+            Busy::TooSlow { retry_after_secs } => Self::QueueSlow { retry_after_secs },
+        }
     }
 }
 
@@ -201,6 +262,7 @@ impl From<Failed> for ApiError {
         match failed {
             Failed::Generation => Self::Internal,
             Failed::Draining => Self::Draining,
+            Failed::Deadline => Self::Deadline,
         }
     }
 }
@@ -227,41 +289,33 @@ impl From<SealError> for ApiError {
     }
 }
 
-fn status_of(error: &InvalidParameter) -> StatusCode {
-    match error {
+fn answer(status: u16, kind: ErrorKind, code: Option<&str>, message: impl Into<String>) -> Answer {
+    Answer {
+        status: StatusCode::from_u16(status).expect("written above, and a status"),
+        error: ErrorObject {
+            message: message.into(),
+            kind,
+            param: None,
+            code: code.map(str::to_owned),
+        },
+        retry: Retry::Unsaid,
+    }
+}
+
+fn invalid(error: &InvalidParameter) -> Answer {
+    let status = match error {
         InvalidParameter::UnknownModel => StatusCode::NOT_FOUND,
         _ => StatusCode::BAD_REQUEST,
-    }
+    };
+    Answer { status, error: error.body().error, retry: Retry::Unsaid }
 }
 
-fn plain(
-    status: StatusCode,
-    kind: ErrorKind,
-    code: Option<&str>,
-    message: impl Into<String>,
-) -> Response {
-    let body = ErrorBody { error: object(kind, code, message) };
-    (status, Json(body)).into_response()
-}
-
-fn object(kind: ErrorKind, code: Option<&str>, message: impl Into<String>) -> ErrorObject {
-    ErrorObject { message: message.into(), kind, param: None, code: code.map(str::to_owned) }
-}
-
-/// Headers that tell a client when, or whether, to come back.
-trait Retry {
-    fn retry_after(self, secs: u64) -> Response;
-    fn no_retry(self) -> Response;
-}
-
-impl Retry for Response {
-    fn retry_after(mut self, secs: u64) -> Response {
-        self.headers_mut().insert(RETRY_AFTER, HeaderValue::from(secs));
-        self
+impl Answer {
+    fn after(self, secs: u64) -> Self {
+        Self { retry: Retry::After { secs }, ..self }
     }
 
-    fn no_retry(mut self) -> Response {
-        self.headers_mut().insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
-        self
+    fn no_retry(self) -> Self {
+        Self { retry: Retry::No, ..self }
     }
 }

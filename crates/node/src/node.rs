@@ -20,13 +20,17 @@ use crate::{
     config::{Config, ConfigError, check_native},
     engine::{Engine, Painter},
     error::ApiError,
+    gallery::Gallery,
     keys::{KeyError, Keys},
+    metrics::{Facts, Metrics, Traffic},
 };
 
 /// One node: listening from the start, serving once its model is loaded.
 pub struct Node {
     config: Config,
     credentials: Credentials,
+    gallery: Gallery,
+    traffic: Traffic,
     phase: RwLock<Phase>,
 }
 
@@ -48,7 +52,13 @@ impl Node {
             keys: config.api_keys_sha256.clone(),
             proxies: config.trusted_proxies.clone(),
         };
-        Ok(Arc::new(Self { config, credentials, phase: RwLock::new(Phase::Loading) }))
+        Ok(Arc::new(Self {
+            gallery: config.gallery(),
+            traffic: Traffic::new(),
+            config,
+            credentials,
+            phase: RwLock::new(Phase::Loading),
+        }))
     }
 
     /// What the operator decided.
@@ -84,6 +94,14 @@ impl Node {
         &self.credentials
     }
 
+    pub(crate) fn gallery(&self) -> &Gallery {
+        &self.gallery
+    }
+
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
     pub(crate) fn service(&self) -> Result<Arc<Service>, ApiError> {
         match &*self.phase.read().unwrap_or_else(PoisonError::into_inner) {
             Phase::Loading => Err(ApiError::Loading),
@@ -101,8 +119,8 @@ pub struct Offering {
     pub native_size: Size,
     /// What was loaded, a line a file. Evidence shows it, and every receipt binds its SHA-256.
     pub manifest: Vec<u8>,
-    /// The model itself.
-    pub painter: Box<dyn Painter>,
+    /// The model itself, once for each device it is on.
+    pub painters: Vec<Box<dyn Painter>>,
 }
 
 /// What serves: a model behind its queue, and the keys that open requests.
@@ -112,6 +130,8 @@ pub struct Service {
     engine: Engine,
     keys: Keys,
     attester: Attester,
+    metrics: Arc<Metrics>,
+    places: Vec<String>,
     ready_since_secs: u64,
 }
 
@@ -128,14 +148,25 @@ impl Service {
     ) -> Result<Self, StartError> {
         let limits = config.limits();
         check_native(limits, offering.native_size)?;
-        let manifest = Sha256::digest(&offering.manifest).into();
+        let Offering { model, native_size, manifest, painters } = offering;
+        let first = painters.first().ok_or(StartError::NoEngine)?;
+        let offer = Offer { model, native_size, guidance: first.guidance(), limits };
+        let digest = Sha256::digest(&manifest).into();
+        let attester = Attester::start(sources, manifest, config.quote_limits())?;
+        let metrics = Arc::new(Metrics::new(&Facts {
+            model: &offer.model,
+            tee: attester.platform().to_string(),
+            engines: painters.len(),
+        }));
         Ok(Self {
-            offer: Offer { model: offering.model, native_size: offering.native_size, limits },
-            manifest,
-            attester: Attester::start(sources, offering.manifest, config.quote_limits())?,
-            engine: Engine::start(offering.painter, config.queue_capacity)
+            places: painters.iter().map(|painter| painter.place()).collect(),
+            manifest: digest,
+            attester,
+            engine: Engine::start(painters, config.queue_limits(), &metrics)
                 .map_err(StartError::Thread)?,
             keys: Keys::new(config)?,
+            metrics,
+            offer,
             ready_since_secs: unix_now(),
         })
     }
@@ -144,6 +175,12 @@ impl Service {
     #[must_use]
     pub fn key_id(&self) -> KeyId {
         self.keyring().current().key_id()
+    }
+
+    /// SHA-256 of the model's manifest.
+    #[must_use]
+    pub fn manifest_hex(&self) -> String {
+        self.manifest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Whose hardware vouches for this node.
@@ -178,6 +215,15 @@ impl Service {
         self.keys.ring()
     }
 
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Where the engines compute, one entry each.
+    pub(crate) fn places(&self) -> &[String] {
+        &self.places
+    }
+
     pub(crate) fn ready_since_secs(&self) -> u64 {
         self.ready_since_secs
     }
@@ -202,6 +248,9 @@ pub enum StartError {
     /// The model cannot be measured.
     #[error(transparent)]
     Evidence(#[from] EvidenceError),
+    /// No model to draw with.
+    #[error("there is no engine: a model on one device at least")]
+    NoEngine,
     /// No thread.
     #[error("the engine's thread could not be started")]
     Thread(#[source] std::io::Error),

@@ -11,8 +11,10 @@ const WEIGHT: f64 = 0.3;
 const RETRY_AFTER_SECS: std::ops::RangeInclusive<f64> = 1.0..=120.0;
 
 /// Work is counted in pixels × steps.
-#[derive(Default)]
-pub(crate) struct Pace(Mutex<State>);
+pub(crate) struct Pace {
+    engines: f64,
+    state: Mutex<State>,
+}
 
 #[derive(Default)]
 struct State {
@@ -22,6 +24,11 @@ struct State {
 }
 
 impl Pace {
+    /// Of so many engines that share one queue.
+    pub(crate) fn new(engines: usize) -> Self {
+        Self { engines: engines.max(1) as f64, state: Mutex::default() }
+    }
+
     /// Counts a job in, for as long as the guard lives.
     pub(crate) fn enter(&self, work: u64) -> Queued<'_> {
         let mut state = self.lock();
@@ -42,8 +49,14 @@ impl Pace {
     pub(crate) fn predicted_wait_secs(&self) -> u64 {
         let state = self.lock();
         let per_job = state.queued_work as f64 / state.jobs.max(1) as f64;
-        let secs = per_job * state.secs_per_work.unwrap_or(0.0);
+        let secs = per_job * state.secs_per_work.unwrap_or(0.0) / self.engines;
         secs.ceil().clamp(*RETRY_AFTER_SECS.start(), *RETRY_AFTER_SECS.end()) as u64
+    }
+
+    /// Seconds until everything that waits or runs is done.
+    pub(crate) fn queue_secs(&self) -> f64 {
+        let state = self.lock();
+        state.queued_work as f64 * state.secs_per_work.unwrap_or(0.0) / self.engines
     }
 
     pub(crate) fn jobs(&self) -> usize {
@@ -52,7 +65,7 @@ impl Pace {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Numbers stay numbers whatever panicked beside them.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -76,15 +89,20 @@ mod tests {
 
     #[test]
     fn predicts_from_what_it_saw() {
-        let pace = Pace::default();
+        let pace = Pace::new(1);
         assert_eq!(pace.predicted_wait_secs(), 1);
         pace.learn(100, Duration::from_secs(10));
         let first = pace.enter(200);
         let second = pace.enter(400);
-        assert_eq!(pace.predicted_wait_secs(), 30);
+        assert_eq!((pace.predicted_wait_secs(), pace.queue_secs()), (30, 60.0));
         drop(second);
         assert_eq!(pace.predicted_wait_secs(), 20);
         drop(first);
         assert_eq!((pace.jobs(), pace.predicted_wait_secs()), (0, 1));
+
+        let pair = Pace::new(2);
+        pair.learn(100, Duration::from_secs(10));
+        let _both = (pair.enter(200), pair.enter(200));
+        assert_eq!((pair.predicted_wait_secs(), pair.queue_secs()), (10, 20.0));
     }
 }

@@ -1,36 +1,48 @@
 //! Listens, serves, stops.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
+use axum::Router;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, sync::Semaphore, time};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    time,
+};
+use tokio_io_timeout::TimeoutStream;
 
-use crate::{node::Node, routes::app};
+use crate::{config::Config, node::Node, routes::app};
 
-/// How often the keys' age is looked at.
-const KEY_CHECK: Duration = Duration::from_secs(1);
+/// How often the keys' age is looked at, and the pictures that wait to be fetched.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// How long to wait where the system has no more sockets to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The first line of HTTP/2, RFC 9113 §3.4.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How often a connection is looked at that has begun to say which HTTP it speaks.
+const PREFACE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Serves `node` on `listener` until `shutdown` is over; then finishes what runs, within the
 /// configured bound.
 ///
 /// An accept loop of our own, since axum's sets no bound on how long a client may take to send its
-/// headers, or on how many connections there are.
+/// headers or to read its answer, or on how many connections there are.
 pub async fn serve(listener: TcpListener, node: Arc<Node>, shutdown: impl Future<Output = ()>) {
     let config = node.config();
-    let router = app(node.clone());
-    let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(config.header_timeout());
-    http.http2().timer(TokioTimer::new()).max_concurrent_streams(64);
+    let connections = Connections::new(&node);
     let graceful = GracefulShutdown::new();
+    // Dropped when the node stops.
+    let (stop, stopping) = watch::channel(());
     let places = Arc::new(Semaphore::new(config.max_connections));
-    let mut key_check = time::interval(KEY_CHECK);
-    key_check.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    let mut housekeeping = time::interval(HOUSEKEEPING);
+    housekeeping.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     tokio::pin!(shutdown);
 
     loop {
@@ -40,25 +52,14 @@ pub async fn serve(listener: TcpListener, node: Arc<Node>, shutdown: impl Future
         };
         tokio::select! {
             () = &mut shutdown => break,
-            _ = key_check.tick() => {
-                if let Ok(service) = node.service()
-                    && let Err(error) = service.rotate_keys_if_due()
-                {
-                    tracing::error!(%error, "the keys stay as they are");
-                }
-            }
+            _ = housekeeping.tick() => keep_house(&node),
             (Ok(place), accepted) = accept => match accepted {
                 Ok((socket, _)) => {
-                    // Answers are one write each; waiting to fill a packet only delays them.
-                    let _ = socket.set_nodelay(true);
-                    let service = TowerToHyperService::new(router.clone());
-                    let connection =
-                        http.serve_connection(TokioIo::new(socket), service).into_owned();
-                    let connection = graceful.watch(connection);
+                    let serving = connections.clone().serve(socket, graceful.watcher(), stopping.clone());
+                    let connected = node.traffic().connected();
                     tokio::spawn(async move {
-                        // How a connection ends is the client's affair.
-                        let _ = connection.await;
-                        drop(place);
+                        serving.await;
+                        drop((place, connected));
                     });
                 }
                 Err(error) => {
@@ -69,10 +70,79 @@ pub async fn serve(listener: TcpListener, node: Arc<Node>, shutdown: impl Future
         }
     }
 
-    drop(listener);
+    drop((listener, stop));
     node.drain();
     tracing::info!("stopping: finishing what runs");
     if time::timeout(config.drain(), graceful.shutdown()).await.is_err() {
         tracing::warn!("stopped with requests unfinished");
+    }
+}
+
+fn keep_house(node: &Node) {
+    node.gallery().forget_old(std::time::Instant::now());
+    if let Ok(service) = node.service()
+        && let Err(error) = service.rotate_keys_if_due()
+    {
+        tracing::error!(%error, "the keys stay as they are");
+    }
+}
+
+/// How a connection is served.
+#[derive(Clone)]
+struct Connections {
+    router: Router,
+    http: auto::Builder<TokioExecutor>,
+    header_timeout: Duration,
+    write_timeout: Duration,
+}
+
+impl Connections {
+    fn new(node: &Arc<Node>) -> Self {
+        let config: &Config = node.config();
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        http.http1().timer(TokioTimer::new()).header_read_timeout(config.header_timeout());
+        http.http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(64)
+            // Finds those who are gone without a word.
+            .keep_alive_interval(config.write_timeout() / 2)
+            .keep_alive_timeout(config.write_timeout() / 2);
+        Self {
+            router: app(node.clone()),
+            http,
+            header_timeout: config.header_timeout(),
+            write_timeout: config.write_timeout(),
+        }
+    }
+
+    /// Serves one connection to its end. How it ends is the client's affair.
+    async fn serve(self, socket: TcpStream, watcher: Watcher, mut stop: watch::Receiver<()>) {
+        // Answers are one write each; waiting to fill a packet only delays them.
+        let _ = socket.set_nodelay(true);
+        // The server below sets no bound on the first bytes, by which it tells HTTP/1 from HTTP/2.
+        tokio::select! {
+            () = says_which_http(&socket) => {}
+            () = time::sleep(self.header_timeout) => return,
+            _ = stop.changed() => return,
+        }
+        let mut socket = TimeoutStream::new(socket);
+        socket.set_write_timeout(Some(self.write_timeout));
+        let socket: Pin<Box<_>> = Box::pin(socket);
+        let service = TowerToHyperService::new(self.router);
+        let connection = self.http.serve_connection(TokioIo::new(socket), service).into_owned();
+        let _ = watcher.watch(connection).await;
+    }
+}
+
+/// Waits until the first bytes are there that tell HTTP/1 from HTTP/2, or the connection is over.
+async fn says_which_http(socket: &TcpStream) {
+    let mut first = [0; HTTP2_PREFACE.len()];
+    while let Ok(length) = socket.peek(&mut first).await {
+        let undecided = HTTP2_PREFACE.starts_with(&first[..length]);
+        if length == 0 || !undecided || length == HTTP2_PREFACE.len() {
+            return;
+        }
+        // What was peeked at stays readable: looking again at once would only burn time.
+        time::sleep(PREFACE_PAUSE).await;
     }
 }

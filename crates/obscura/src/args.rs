@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use attest::{PlatformChoice, binding::Nonce};
+use attest::binding::Nonce;
 use clap::{Parser, Subcommand, ValueEnum};
 use protocol::Size;
 
@@ -27,6 +27,14 @@ pub(crate) enum Command {
     /// Ask a node for evidence, and judge it. Exits 0 accepted, 10 rejected, 20 unsupported,
     /// 30 malformed
     Verify(VerifyArgs),
+    /// What `obscura serve` would be told
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print what makes a shell complete this command line
+    Completions {
+        /// bash, elvish, fish, powershell, zsh
+        shell: clap_complete::Shell,
+    },
     /// Which models there are, and which bytes they are made of
     #[command(subcommand)]
     Models(ModelsCommand),
@@ -94,34 +102,57 @@ pub(crate) struct DemoArgs {
     pub(crate) seed: Option<u64>,
 }
 
+/// Each of these has an environment variable, `OBSCURA_` and its name, and a key in the TOML file;
+/// the file and `--set` know more keys than there are flags. See `obscura config print`.
 #[derive(clap::Args)]
 pub(crate) struct ServeArgs {
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    /// The name that requests use for the model [default: obscura/demo, or the directory's name]
-    #[arg(long, value_name = "NAME", env = "OBSCURA_MODEL_ID")]
-    pub(crate) model_id: Option<String>,
-    /// Where evidence comes from: auto, tdx, snp, simulated
-    #[arg(long, value_name = "TEE", default_value = "auto", env = "OBSCURA_TEE")]
-    pub(crate) tee: PlatformChoice,
-    /// Where to listen [default: 127.0.0.1:8080, or the configuration's]
-    #[arg(long, value_name = "ADDR", env = "OBSCURA_LISTEN")]
-    pub(crate) listen: Option<SocketAddr>,
-    /// A TOML file with the rest of the configuration
+    /// A TOML file of settings
     #[arg(long, value_name = "FILE", env = "OBSCURA_CONFIG")]
     pub(crate) config: Option<PathBuf>,
+    /// `demo`, a known model's name (see `obscura models list`), or a model directory
+    /// [default: demo]
+    #[arg(long, value_name = "NAME|DIR")]
+    pub(crate) model: Option<String>,
+    /// The name that requests use for the model [default: obscura/demo, or the directory's name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model_id: Option<String>,
+    /// auto, cpu, cuda:N; several, with commas between, are an engine each [default: auto]
+    #[arg(long, value_name = "DEVICES")]
+    pub(crate) device: Option<String>,
+    /// The type that weights are computed in: auto, f32, bf16 [default: auto]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) dtype: Option<String>,
+    /// Load exactly the bytes that this manifest pins [default: the directory's obscura.toml, if any]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) manifest: Option<String>,
+    /// Where evidence comes from: auto, tdx, snp, simulated [default: auto]
+    #[arg(long, value_name = "TEE")]
+    pub(crate) tee: Option<String>,
+    /// Where to listen [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
     /// Serve OpenAI's route in clear text too
-    #[arg(long, env = "OBSCURA_ALLOW_PLAINTEXT")]
+    #[arg(long)]
     pub(crate) allow_plaintext: bool,
-    /// Requests that may wait while one runs [default: 32, or the configuration's]
-    #[arg(long, value_name = "N", env = "OBSCURA_QUEUE_CAPACITY")]
-    pub(crate) queue_capacity: Option<usize>,
-    /// The form of the log
-    #[arg(long, value_name = "FORM", default_value = "text", env = "OBSCURA_LOG_FORMAT")]
-    pub(crate) log_format: LogFormat,
+    /// Requests that may wait while every engine has one [default: 32]
+    #[arg(long, value_name = "N")]
+    pub(crate) queue_capacity: Option<String>,
+    /// The form of the log: text, json [default: text]
+    #[arg(long, value_name = "FORM")]
+    pub(crate) log_format: Option<String>,
+    /// Any other setting, by its key in the file; a list has commas between
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print every setting of `obscura serve`, and whether it comes from a flag, the environment, the
+    /// file, or is the default
+    Print(ServeArgs),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
     Text,
     Json,
@@ -218,7 +249,7 @@ pub(crate) struct ModelArgs {
     pub(crate) manifest: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DTypeChoice {
     /// bf16 on a GPU, f32 on a CPU
     Auto,

@@ -27,7 +27,7 @@ pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
         let loading = Instant::now();
         let pipeline = tokio::task::spawn_blocking(|| Pipeline::demo(&Device::Cpu)).await??;
         let native_size = pipeline.native_size();
-        let offering = model::offering(pipeline, model::DEMO_ID.to_owned());
+        let offering = model::offering(vec![pipeline], model::DEMO_ID.to_owned())?;
         let sources = evidence::sources(platform, node.config())?;
         let service = Service::start(offering, sources, node.config())?;
         println!("Obscura demo: a private picture, on this machine alone\n");
@@ -51,7 +51,7 @@ pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
             serving.await?;
             return Ok(());
         }
-        println!("\nServing until Ctrl-C. Another picture:");
+        println!("\nServing until Ctrl-C. A page to try it: http://{listen}  Another picture:");
         println!(
             "  obscura generate \"a fox in the snow\" --node http://{listen} --accept-simulated"
         );

@@ -1,11 +1,13 @@
 //! `obscura generate`: in this process, or privately on a node.
 
-use std::{ops::ControlFlow, time::Instant};
+use std::{ops::ControlFlow, path::PathBuf, time::Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
+use attest::Policy;
 use client::{ApiKey, Client};
 use flux::{Job, Progress};
-use protocol::{Count, CreateImageRequest, Prompt, Seed, Steps};
+use indicatif::ProgressBar;
+use protocol::{Count, CreateImageRequest, ImageEvent, ProgressEvent, Prompt, Seed, Steps};
 use serde_json::json;
 
 use crate::{
@@ -79,10 +81,6 @@ fn here(args: &GenerateArgs, output: &Output) -> anyhow::Result<()> {
 }
 
 async fn on_node(args: &GenerateArgs, url: &str, output: &Output) -> anyhow::Result<()> {
-    ensure!(
-        output.format() == node::Format::Png,
-        "a node sends PNG; give --output a name that ends in .png"
-    );
     let key = args.api_key.as_ref().map_or_else(ApiKey::none, |key| ApiKey::new(key.clone()));
     let client = Client::new(url, key)?;
     let policy = verify::policy(&args.trust)?;
@@ -97,24 +95,16 @@ async fn on_node(args: &GenerateArgs, url: &str, output: &Output) -> anyhow::Res
         size: args.size.map(|size| size.to_string()),
         steps: Some(args.steps),
         seed: args.seed,
+        progress: Some(true),
+        output_format: Some(output.format().name().to_owned()),
         ..CreateImageRequest::default()
     };
     let started = Instant::now();
-    let waiting = progress::waiting();
-    // Evidence first: a node that is not trusted is not sent anything.
-    let answer = match client.attest(&policy).await {
-        Ok(node) => client.generate(request, &node).await,
-        Err(refused) => Err(refused),
-    };
-    waiting.finish_and_clear();
-    let answer = answer?;
-    for warning in &answer.response.warnings {
-        eprintln!("note: {warning}");
-    }
-    let first_seed = answer.response.seed.map(Seed::new);
-    for (index, data) in answer.response.data.iter().enumerate() {
-        let path = output.write(index, &client::picture_file(data)?)?;
-        let seed = first_seed.map(|seed| format!("  seed {}", seed.offset(index).get()));
+    let bar = progress::waiting();
+    let done = draw_on_node(&client, request, &policy, output, &bar).await;
+    bar.finish_and_clear();
+    for (path, seed) in done? {
+        let seed = seed.map(|seed| format!("  seed {seed}"));
         println!("{}{}", path.display(), seed.unwrap_or_default());
     }
     if let Some(TimingsForm::Json) = args.timings {
@@ -124,4 +114,34 @@ async fn on_node(args: &GenerateArgs, url: &str, output: &Output) -> anyhow::Res
         );
     }
     Ok(())
+}
+
+/// Evidence first, as a node that is not trusted is not sent anything; then the pictures as events,
+/// each written as it comes. Gives where they are, and their seeds.
+async fn draw_on_node(
+    client: &Client,
+    request: CreateImageRequest,
+    policy: &Policy,
+    output: &Output,
+    bar: &ProgressBar,
+) -> anyhow::Result<Vec<(PathBuf, Option<u64>)>> {
+    let node = client.attest(policy).await?;
+    let mut events = client.generate_stream(request, &node).await?;
+    let mut done = Vec::new();
+    while let Some(event) = events.next().await? {
+        match event {
+            ImageEvent::Progress(ProgressEvent { step, steps }) => {
+                progress::drawn(bar, step.into(), steps.into());
+            }
+            ImageEvent::Completed(event) => {
+                for warning in &event.warnings {
+                    bar.suspend(|| eprintln!("note: {warning}"));
+                }
+                let file = client::decode_picture(&event.b64_json)?;
+                done.push((output.write(event.index as usize, &file)?, event.seed));
+            }
+            _ => {}
+        }
+    }
+    Ok(done)
 }

@@ -15,16 +15,18 @@ mod output;
 mod process;
 mod progress;
 mod serve;
+mod settings;
 mod store;
 mod verify;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use mimalloc::MiMalloc;
 use zeroizing_alloc::ZeroAlloc;
 
-use args::{Args, Command};
+use args::{Args, Command, ConfigCommand};
+use settings::Settings;
 
 /// Wipes every buffer when it is freed. Secrets are wiped by their own types as well; this covers
 /// what passes through libraries on the way: HTTP bodies, JSON scratch space, tokenizers. The
@@ -44,9 +46,16 @@ fn main() -> ExitCode {
     }
     let done = match args.command {
         Command::Demo(args) => demo::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Serve(args) => serve::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&args),
+        Command::Config(ConfigCommand::Print(args)) => {
+            Settings::read(&args).map(|settings| print!("{settings}")).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), "obscura", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Models(command) => models::run(command).map(|()| ExitCode::SUCCESS),
     };
     match done {

@@ -84,12 +84,18 @@ pub(crate) fn id(args: &ModelArgs, given: Option<&str>) -> anyhow::Result<String
     name.map(str::to_owned).context("name the model with --model-id")
 }
 
-/// A loaded model under its name.
-pub(crate) fn offering(pipeline: Pipeline, id: String) -> Offering {
-    Offering {
+/// A model, loaded once for each device, under its name.
+pub(crate) fn offering(pipelines: Vec<Pipeline>, id: String) -> anyhow::Result<Offering> {
+    let first = pipelines.first().context("a model on one device at least")?;
+    let digest = first.digest();
+    ensure!(
+        pipelines.iter().all(|pipeline| pipeline.digest() == digest),
+        "the model's files changed while it was loaded for one device after the other"
+    );
+    Ok(Offering {
         model: id,
-        native_size: pipeline.native_size(),
-        manifest: pipeline.listing().to_vec(),
-        painter: Box::new(pipeline),
-    }
+        native_size: first.native_size(),
+        manifest: first.listing().to_vec(),
+        painters: pipelines.into_iter().map(|pipeline| Box::new(pipeline) as _).collect(),
+    })
 }

@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn numbers_the_second_picture_on() {
         let output = Output::new(Path::new("out/a.fox.JPG")).unwrap();
-        assert_eq!(output.format(), Format::Jpeg);
+        assert_eq!(output.format(), Format::JPEG);
         assert_eq!(output.numbered(0), Path::new("out/a.fox.JPG"));
         assert_eq!(output.numbered(1), Path::new("out/a.fox-2.JPG"));
         assert!(Output::new(Path::new("fox")).is_err());

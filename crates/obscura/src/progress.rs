@@ -34,12 +34,14 @@ pub(crate) fn transfer(total_bytes: u64) -> ProgressBar {
     bar(total_bytes, template)
 }
 
+const STEPS: &str = "{msg:>10} [{bar:30}] step {pos}/{len}  {elapsed}";
+
 /// A bar over the steps of one request.
 pub(crate) fn steps(steps: usize) -> ProgressBar {
-    bar(steps as u64, "{msg:>10} [{bar:30}] step {pos}/{len}  {elapsed}").with_message("drawing")
+    bar(steps as u64, STEPS).with_message("drawing")
 }
 
-/// A sign of life while a node draws: version 1 of the wire tells no steps.
+/// A sign of life while a node is asked, until [`drawn`] makes a bar of it.
 pub(crate) fn waiting() -> ProgressBar {
     let bar = ProgressBar::new_spinner().with_message("waiting for the node");
     bar.set_draw_target(ProgressDrawTarget::stderr());
@@ -47,8 +49,22 @@ pub(crate) fn waiting() -> ProgressBar {
     bar
 }
 
+/// So many steps of the node's are done.
+pub(crate) fn drawn(bar: &ProgressBar, step: u64, steps: u64) {
+    if bar.length().is_none() && step > 0 {
+        bar.set_style(style(STEPS));
+        bar.set_message("drawing");
+        bar.set_length(steps);
+    }
+    bar.set_position(step);
+}
+
 fn bar(length: u64, template: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template(template).expect("a template of this file");
     ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr())
-        .with_style(style.progress_chars("=> "))
+        .with_style(style(template))
+}
+
+fn style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template).expect("a template of this file");
+    style.progress_chars("=> ")
 }

@@ -1,23 +1,26 @@
 //! `obscura serve`.
 
-use std::{io::IsTerminal, path::Path, sync::Arc};
+use std::{io::IsTerminal, path::Path, sync::Arc, time::Instant};
 
 use anyhow::Context;
 use attest::{Platform, evidence::Sources};
-use node::{Config, Node, Service};
+use node::{Node, Service};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
     args::{LogFormat, ServeArgs},
     evidence, model, process,
+    settings::{Launch, Settings},
 };
 
-pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
-    log(args.log_format);
+pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
+    let settings = Settings::read(args)?;
+    let launch = settings.launch()?;
+    log(launch.log_format);
     process::harden().context("core dumps cannot be turned off")?;
-    let platform = Platform::find(args.tee, Path::new("/dev"))?;
-    let config = config(&args)?;
+    let platform = Platform::find(launch.tee, Path::new("/dev"))?;
+    let config = settings.node()?;
     let sources = evidence::sources(platform, &config)?;
     let node = Node::new(config)?;
     runtime()?.block_on(async {
@@ -33,7 +36,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
 
         let loading = tokio::task::spawn_blocking({
             let node = node.clone();
-            move || load(&args, sources, &node)
+            move || load(&launch, sources, &node)
         });
         let failed = async {
             match loading.await {
@@ -49,35 +52,25 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     })
 }
 
-fn load(args: &ServeArgs, sources: Sources, node: &Arc<Node>) -> anyhow::Result<()> {
-    let id = model::id(&args.model, args.model_id.as_deref())?;
-    if args.model.model == model::DEMO {
+fn load(launch: &Launch, sources: Sources, node: &Arc<Node>) -> anyhow::Result<()> {
+    let first = launch.models.first().context("`device` names none")?;
+    let id = model::id(first, launch.model_id.as_deref())?;
+    if first.model == model::DEMO {
         tracing::warn!("{}", model::DEMO_NOTICE);
     }
-    let service = Service::start(
-        model::offering(model::load(&args.model)?, id.clone()),
-        sources,
-        node.config(),
-    )?;
-    tracing::info!(model = id, key_id = %service.key_id(), "ready");
+    let started = Instant::now();
+    let pipelines: Vec<_> = launch.models.iter().map(model::load).collect::<Result<_, _>>()?;
+    let service = Service::start(model::offering(pipelines, id.clone())?, sources, node.config())?;
+    tracing::info!(
+        model = id,
+        manifest = service.manifest_hex(),
+        key_id = %service.key_id(),
+        engines = launch.models.len(),
+        load_seconds = started.elapsed().as_secs_f64(),
+        "ready"
+    );
     node.start(service);
     Ok(())
-}
-
-/// Flags over the file over the defaults.
-fn config(args: &ServeArgs) -> anyhow::Result<Config> {
-    let mut config = match &args.config {
-        Some(path) => Config::from_file(path)?,
-        None => Config::default(),
-    };
-    if let Some(listen) = args.listen {
-        config.listen = listen;
-    }
-    if let Some(capacity) = args.queue_capacity {
-        config.queue_capacity = capacity;
-    }
-    config.allow_plaintext |= args.allow_plaintext;
-    Ok(config)
 }
 
 /// The runtime that answers. Pictures are drawn on a thread of their own.

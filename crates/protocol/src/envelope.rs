@@ -1,12 +1,13 @@
 //! The encrypted envelope, as the OpenAPI document of atoma-proxy 0.1.0 gives it.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use crate::{ErrorObject, ImageRequest, InvalidParameter, Usage};
+use crate::{Delivery, ErrorObject, ImageRequest, InvalidParameter, Usage};
 
 /// A request that only the node can read. Binary fields are standard, padded base64; they are
 /// decoded, with their lengths checked, where they are opened.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConfidentialComputeRequest {
     /// The sealed body, tag included.
     pub ciphertext: String,
@@ -45,15 +46,15 @@ impl ConfidentialComputeRequest {
         if self.num_compute_units.is_some_and(|units| units != request.pixels()) {
             return Err(InvalidParameter::UnitsMismatch);
         }
-        if self.stream == Some(true) {
-            return Err(InvalidParameter::StreamUnsupported);
+        if self.stream.unwrap_or(false) != (request.delivery != Delivery::Whole) {
+            return Err(InvalidParameter::StreamMismatch);
         }
         Ok(())
     }
 }
 
 /// A response that only the client can read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConfidentialComputeResponse {
     /// The sealed body, tag included.
     pub ciphertext: String,
@@ -73,7 +74,7 @@ pub struct ConfidentialComputeResponse {
 
 /// The answer to a request that was opened but breaks a rule: which rule is sealed like a response,
 /// only the family of the error is in clear text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConfidentialErrorResponse {
     /// An [`crate::ErrorBody`], sealed.
     #[serde(flatten)]

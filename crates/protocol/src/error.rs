@@ -2,18 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use utoipa::ToSchema;
 
 use crate::{InvalidPrompt, InvalidSize, OutOfRange};
 
 /// The body of every answer that is not a success.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
     /// The one field.
     pub error: ErrorObject,
 }
 
 /// OpenAI's error object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorObject {
     /// For a person; never quotes what the client sent.
     pub message: String,
@@ -27,11 +28,11 @@ pub struct ErrorObject {
 }
 
 /// OpenAI's families of errors, and `stale_key` of the confidential protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// 400, 404, 405, 409, 413, 415.
+    /// 400, 404, 405, 408, 409, 413, 415.
     InvalidRequestError,
     /// 401.
     AuthenticationError,
@@ -105,9 +106,44 @@ pub enum InvalidParameter {
     /// The envelope's compute units are not the pixels asked for.
     #[error("`num_compute_units` must equal n × width × height")]
     UnitsMismatch,
-    /// The route does not stream.
-    #[error("`stream` is not supported by this node")]
-    StreamUnsupported,
+    /// The envelope says another thing about streaming than the body sealed in it.
+    #[error("`stream` is not what the sealed body says")]
+    StreamMismatch,
+    /// A field that only means something in a stream.
+    #[error("`{param}` needs `stream: true`")]
+    OnlyStreaming {
+        /// The field.
+        param: &'static str,
+    },
+    /// A value that means nothing in a stream.
+    #[error("`{param}` cannot be `url` with `stream: true`: events carry the pictures")]
+    NotStreaming {
+        /// The field.
+        param: &'static str,
+    },
+    /// A compression is asked of a format that loses nothing.
+    #[error(
+        "`output_compression` below 100 needs `output_format: jpeg`; png and webp are lossless here"
+    )]
+    Lossless,
+    /// A field that the model cannot honour.
+    #[error("`{param}` is not supported by this model")]
+    Unsupported {
+        /// The field.
+        param: &'static str,
+    },
+    /// A guidance scale out of range.
+    #[error("`guidance` must be a number from 0 to {max}")]
+    Guidance {
+        /// The most accepted.
+        max: i64,
+    },
+    /// A picture much longer than it is wide, or the other way round.
+    #[error("`size` must have a longer side of at most {max} times the shorter one")]
+    Aspect {
+        /// The most accepted.
+        max: u32,
+    },
 }
 
 impl InvalidParameter {
@@ -118,14 +154,19 @@ impl InvalidParameter {
             Self::Missing { param }
             | Self::Type { param }
             | Self::OutOfRange { param, .. }
+            | Self::OnlyStreaming { param }
+            | Self::NotStreaming { param }
+            | Self::Unsupported { param }
             | Self::Choice { param, .. } => param,
             Self::Duplicate => return None,
             Self::Prompt(_) => "prompt",
-            Self::Size(_) | Self::TooManyPixels { .. } => "size",
+            Self::Size(_) | Self::TooManyPixels { .. } | Self::Aspect { .. } => "size",
             Self::TooManyPixelsInAll { .. } => "n",
             Self::ModelMismatch | Self::UnknownModel => "model",
             Self::UnitsMismatch => "num_compute_units",
-            Self::StreamUnsupported => "stream",
+            Self::StreamMismatch => "stream",
+            Self::Lossless => "output_compression",
+            Self::Guidance { .. } => "guidance",
         })
     }
 

@@ -1,19 +1,24 @@
 //! The image API's bodies: OpenAI's `CreateImageRequest` and `CreateImageResponse`.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use crate::InvalidParameter;
+use crate::{
+    ImageUsage, InvalidParameter,
+    secret::{self, to_wiped_json},
+};
 
 /// What a client asks for, before any rule is checked. Holds the prompt: no `Debug`, no `Clone`,
 /// wiped when dropped. Unknown fields are accepted, as OpenAI does.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize, ToSchema)]
 pub struct CreateImageRequest {
     /// The model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// What to draw.
-    #[serde(default, with = "secret", skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "secret::optional", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub prompt: Option<Zeroizing<String>>,
     /// How many pictures; 1 where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -21,7 +26,7 @@ pub struct CreateImageRequest {
     /// `WIDTHxHEIGHT` or `auto`; the model's native size where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
-    /// `standard` or `hd`.
+    /// `auto`, `low`, `medium`, `high`, `standard` or `hd`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<String>,
     /// `url` or `b64_json`.
@@ -31,14 +36,47 @@ pub struct CreateImageRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub style: Option<String>,
     /// The end user, for the client's own records. Never logged.
-    #[serde(default, with = "secret", skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "secret::optional", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub user: Option<Zeroizing<String>>,
+    /// The same, by its newer name.
+    #[serde(default, with = "secret::optional", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub safety_identifier: Option<Zeroizing<String>>,
+    /// `png`, `jpeg` or `webp`; PNG where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_format: Option<String>,
+    /// How good a JPEG is, 0 to 100. The other formats lose nothing, and take 100 alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_compression: Option<i64>,
+    /// `auto` or `opaque`: nothing here draws transparency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub background: Option<String>,
+    /// `auto` or `low`: a node that nobody can look into moderates nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moderation: Option<String>,
+    /// Whether the answer is to be a stream of events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<bool>,
+    /// Of a stream: pictures on the way, of each picture, 0 to 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial_images: Option<i64>,
     /// Our extension: the seed of the first picture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Our extension: sampler steps, over `quality`.
+    /// Our extension: sampler steps, 1 to 50, over `quality`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<i64>,
+    /// Our extension: the guidance scale, 0 to 30, of models that take one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<f64>,
+    /// Our extension, of a stream: an event a step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<bool>,
+    /// Known from other servers, and refused: no model here reads one.
+    #[serde(default, with = "secret::optional", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub negative_prompt: Option<Zeroizing<String>>,
     /// Our extension: ignored. A client fills it with random text, so that neither the length nor
     /// the public hash of its body gives the prompt away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,7 +85,7 @@ pub struct CreateImageRequest {
 
 impl CreateImageRequest {
     /// Names of the fields, as they travel.
-    const FIELDS: [&str; 11] = [
+    const FIELDS: [&str; 21] = [
         "model",
         "prompt",
         "n",
@@ -56,8 +94,18 @@ impl CreateImageRequest {
         "response_format",
         "style",
         "user",
+        "safety_identifier",
+        "output_format",
+        "output_compression",
+        "background",
+        "moderation",
+        "stream",
+        "partial_images",
         "seed",
         "steps",
+        "guidance",
+        "progress",
+        "negative_prompt",
         "padding",
     ];
 
@@ -102,7 +150,7 @@ impl CreateImageRequest {
 pub struct NotAnObject;
 
 /// What the client gets back. Holds pictures and a prompt: no `Debug`, no `Clone`.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct CreateImageResponse {
     /// When it was made, in seconds since 1970.
     pub created: u64,
@@ -114,6 +162,18 @@ pub struct CreateImageResponse {
     /// `WIDTHxHEIGHT`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
+    /// `low`, `medium` or `high`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<String>,
+    /// `png`, `jpeg` or `webp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_format: Option<String>,
+    /// Always `opaque`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub background: Option<String>,
+    /// What was read and made, as OpenAI's image API counts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<ImageUsage>,
     /// What the client should know about how its request was carried out, for instance that the
     /// prompt was cut at the encoder's length.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -138,82 +198,21 @@ impl CreateImageResponse {
 }
 
 /// One picture.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub struct ImageData {
-    /// Always there, since Atoma's SDKs fail without it: a `data:image/…;base64,…` URL.
-    #[serde(with = "secret_string")]
+    /// Always there, since Atoma's SDKs fail without it: a `data:image/…;base64,…` URL, or, on the
+    /// route in clear text where `response_format` asks for it, one that the node serves for a while.
+    #[serde(with = "secret::string")]
+    #[schema(value_type = String)]
     pub url: Zeroizing<String>,
     /// The picture's file in base64, where `response_format` asked for it.
-    #[serde(default, with = "secret", skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "secret::optional", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub b64_json: Option<Zeroizing<String>>,
     /// The prompt as it was drawn, where it is not the prompt as it was sent.
-    #[serde(default, with = "secret", skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "secret::optional", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub revised_prompt: Option<Zeroizing<String>>,
-}
-
-/// Serialises into a buffer that is wiped, and that never grows and so never leaves a copy behind:
-/// a first pass only counts the bytes.
-fn to_wiped_json<T: Serialize>(
-    value: &T,
-    capacity: impl FnOnce(usize) -> usize,
-) -> Zeroizing<Vec<u8>> {
-    struct Length(usize);
-    impl std::io::Write for Length {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    const INFALLIBLE: &str = "strings and numbers always serialise, and memory takes every write";
-    let mut length = Length(0);
-    serde_json::to_writer(&mut length, value).expect(INFALLIBLE);
-    let mut body = Zeroizing::new(Vec::with_capacity(capacity(length.0).max(length.0)));
-    serde_json::to_writer(&mut *body, value).expect(INFALLIBLE);
-    body
-}
-
-/// Serde for a string that is wiped when dropped.
-mod secret_string {
-    use serde::{Deserialize, Deserializer, Serializer};
-    use zeroize::Zeroizing;
-
-    pub(super) fn serialize<S: Serializer>(
-        text: &Zeroizing<String>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(text)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Zeroizing<String>, D::Error> {
-        String::deserialize(deserializer).map(Zeroizing::new)
-    }
-}
-
-/// The same, for an optional one.
-mod secret {
-    use serde::{Deserialize, Deserializer, Serializer};
-    use zeroize::Zeroizing;
-
-    pub(super) fn serialize<S: Serializer>(
-        text: &Option<Zeroizing<String>>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match text {
-            Some(text) => serializer.serialize_some(text.as_str()),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Zeroizing<String>>, D::Error> {
-        Ok(Option::<String>::deserialize(deserializer)?.map(Zeroizing::new))
-    }
 }
 
 #[cfg(test)]
@@ -231,6 +230,10 @@ mod tests {
         assert_eq!(blame(r#"{"n": 1.5}"#), InvalidParameter::Type { param: "n" });
         assert_eq!(blame(r#"{"seed": -1}"#), InvalidParameter::Type { param: "seed" });
         assert_eq!(blame(r#"{"size": {"w": 1}}"#), InvalidParameter::Type { param: "size" });
+        for field in CreateImageRequest::FIELDS {
+            let found = blame(&format!(r#"{{"{field}": {{}}}}"#));
+            assert_eq!(found, InvalidParameter::Type { param: field });
+        }
         assert_eq!(blame(r#"{"n": 1, "n": 2}"#), InvalidParameter::Duplicate);
     }
 

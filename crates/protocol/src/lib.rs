@@ -10,9 +10,12 @@ mod error;
 mod image;
 mod lock;
 mod models;
+mod output;
 mod prompt;
 mod request;
+mod secret;
 mod size;
+mod stream;
 mod usage;
 mod values;
 
@@ -23,8 +26,14 @@ pub use error::{ErrorBody, ErrorKind, ErrorObject, InvalidParameter};
 pub use image::{CreateImageRequest, CreateImageResponse, ImageData, NotAnObject};
 pub use lock::{NodeLockRequest, NodeLockResponse};
 pub use models::{Model, ModelList};
+pub use output::{Delivery, Format, Quality, ResponseFormat};
 pub use prompt::{InvalidPrompt, Prompt, VIVID_SUFFIX};
-pub use request::{ImageRequest, Limits, Offer, ResponseFormat, Style};
+pub use request::{GuidanceUse, ImageRequest, Limits, Offer, Style};
 pub use size::{InvalidSize, Size};
-pub use usage::{CompletionTokensDetails, PromptTokensDetails, Usage};
-pub use values::{Count, OutOfRange, Seed, Steps};
+pub use stream::{
+    CompletedEvent, ErrorEvent, ImageEvent, NotAnEvent, PartialImageEvent, ProgressEvent, Sequenced,
+};
+pub use usage::{
+    CompletionTokensDetails, ImageUsage, InputTokensDetails, PromptTokensDetails, Usage,
+};
+pub use values::{Count, Guidance, OutOfRange, Seed, Steps};

@@ -1,9 +1,10 @@
 //! How Atoma's SDKs learn which key to seal to: `POST /v1/nodes/lock`.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Which node serves this model?
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeLockRequest {
     /// The model.
     pub model: String,
@@ -11,7 +12,7 @@ pub struct NodeLockRequest {
 
 /// This one, with this key. A proxy answers for many nodes; a node that answers for itself has no
 /// stacks, and says zero.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeLockResponse {
     /// The node's X25519 public key, base64.
     pub public_key: String,

@@ -1,9 +1,10 @@
 //! `GET /v1/models`, in OpenAI's shape.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The models a node serves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ModelList {
     /// Always `list`.
     pub object: String,
@@ -20,7 +21,7 @@ impl ModelList {
 }
 
 /// One model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Model {
     /// The name that requests use.
     pub id: String,

@@ -8,14 +8,15 @@ use zeroize::Zeroizing;
 /// What `style: vivid` appends to a prompt; told back to the client as `revised_prompt`.
 pub const VIVID_SUFFIX: &str = ", vivid colors, dramatic lighting, highly detailed";
 
-/// A prompt of 1 to 1000 characters (Unicode scalar values), not all of them blank.
+/// A prompt of 1 to 1000 characters (Unicode scalar values) unless a node takes more, not all of them
+/// blank.
 ///
 /// Wiped when dropped. It implements neither `Clone` nor `Serialize`, and prints as
 /// `Prompt(42 bytes)`.
 pub struct Prompt(Zeroizing<String>);
 
 impl Prompt {
-    /// The longest prompt, in characters.
+    /// The longest prompt, in characters, where a node says nothing else.
     pub const MAX_CHARS: usize = 1000;
 
     /// Takes the text over.
@@ -23,12 +24,23 @@ impl Prompt {
     /// # Errors
     /// Where the text is blank or longer than [`Prompt::MAX_CHARS`].
     pub fn new(text: impl Into<Zeroizing<String>>) -> Result<Self, InvalidPrompt> {
+        Self::with_limit(text, Self::MAX_CHARS)
+    }
+
+    /// Takes the text over, where a node has a bound of its own.
+    ///
+    /// # Errors
+    /// Where the text is blank or longer than `max_chars`.
+    pub fn with_limit(
+        text: impl Into<Zeroizing<String>>,
+        max_chars: usize,
+    ) -> Result<Self, InvalidPrompt> {
         let text = text.into();
         if text.trim().is_empty() {
             return Err(InvalidPrompt::Empty);
         }
-        if text.chars().count() > Self::MAX_CHARS {
-            return Err(InvalidPrompt::TooLong { max_chars: Self::MAX_CHARS });
+        if text.chars().count() > max_chars {
+            return Err(InvalidPrompt::TooLong { max_chars });
         }
         Ok(Self(text))
     }

@@ -2,7 +2,10 @@
 
 use zeroize::Zeroizing;
 
-use crate::{Count, CreateImageRequest, InvalidParameter, InvalidSize, Prompt, Seed, Size, Steps};
+use crate::{
+    Count, CreateImageRequest, Delivery, Format, Guidance, InvalidParameter, InvalidSize, Prompt,
+    Quality, ResponseFormat, Seed, Size, Steps,
+};
 
 /// A request that keeps every rule. Nothing behind it checks again.
 pub struct ImageRequest {
@@ -20,8 +23,16 @@ pub struct ImageRequest {
     pub seed: Seed,
     /// Whether the prompt was added to.
     pub style: Style,
+    /// How much work goes into a picture; `steps` may say otherwise.
+    pub quality: Quality,
+    /// The guidance scale, where the client named one and the model takes it.
+    pub guidance: Option<Guidance>,
+    /// The pictures' file format.
+    pub format: Format,
     /// How the pictures are to be told back.
     pub response_format: ResponseFormat,
+    /// All at once, or as events.
+    pub delivery: Delivery,
 }
 
 impl ImageRequest {
@@ -40,7 +51,8 @@ impl ImageRequest {
             return Err(InvalidParameter::UnknownModel);
         }
         let prompt = request.prompt.ok_or(InvalidParameter::Missing { param: "prompt" })?;
-        let prompt = Prompt::new(prompt).map_err(InvalidParameter::Prompt)?;
+        let prompt = Prompt::with_limit(prompt, offer.limits.max_prompt_chars)
+            .map_err(InvalidParameter::Prompt)?;
         let count = request.n.map_or(Ok(Count::ONE), Count::new);
         let count = count.map_err(|range| InvalidParameter::OutOfRange { param: "n", range })?;
         let size = match request.size.as_deref() {
@@ -48,16 +60,13 @@ impl ImageRequest {
             Some(text) => text.parse().map_err(InvalidParameter::Size)?,
         };
         offer.limits.check(size, count)?;
-        let quality = match request.quality.as_deref() {
-            None | Some("standard") => Steps::STANDARD,
-            Some("hd") => Steps::HD,
-            Some(_) => return Err(choice("quality", "standard, hd")),
-        };
-        let steps = request.steps.map_or(Ok(quality), Steps::new);
+        let quality = Quality::parse(request.quality.as_deref())?;
+        let steps = request.steps.map_or(Ok(quality.into()), Steps::new);
         let steps =
             steps.map_err(|range| InvalidParameter::OutOfRange { param: "steps", range })?;
         let response_format = match request.response_format.as_deref() {
-            None | Some("url") => ResponseFormat::Url,
+            None => ResponseFormat::Unsaid,
+            Some("url") => ResponseFormat::Url,
             Some("b64_json") => ResponseFormat::B64Json,
             Some(_) => return Err(choice("response_format", "url, b64_json")),
         };
@@ -66,8 +75,46 @@ impl ImageRequest {
             Some("vivid") => (Style::Vivid, prompt.vivid()),
             Some(_) => return Err(choice("style", "natural, vivid")),
         };
+        let format = Format::parse(request.output_format.as_deref(), request.output_compression)?;
+        let delivery = Delivery::parse(
+            request.stream,
+            request.partial_images,
+            request.progress,
+            response_format,
+        )?;
+        let guidance = match (request.guidance, offer.guidance) {
+            (None, _) => None,
+            (Some(scale), GuidanceUse::Reads) => Some(Guidance::new(scale)?),
+            (Some(_), GuidanceUse::Ignores) => {
+                return Err(InvalidParameter::Unsupported { param: "guidance" });
+            }
+        };
+        match request.background.as_deref() {
+            None | Some("auto" | "opaque") => {}
+            Some(_) => return Err(choice("background", "auto, opaque")),
+        }
+        match request.moderation.as_deref() {
+            None | Some("auto" | "low") => {}
+            Some(_) => return Err(choice("moderation", "auto, low")),
+        }
+        if request.negative_prompt.is_some() {
+            return Err(InvalidParameter::Unsupported { param: "negative_prompt" });
+        }
         let seed = request.seed.map_or_else(draw_seed, Seed::new);
-        Ok(Self { model, prompt, count, size, steps, seed, style, response_format })
+        Ok(Self {
+            model,
+            prompt,
+            count,
+            size,
+            steps,
+            seed,
+            style,
+            quality,
+            guidance,
+            format,
+            response_format,
+            delivery,
+        })
     }
 
     /// n × width × height: the protocol's compute units.
@@ -99,9 +146,23 @@ pub struct Offer {
     pub model: String,
     /// The size of a picture whose request names none.
     pub native_size: Size,
+    /// Whether it takes a guidance scale.
+    pub guidance: GuidanceUse,
     /// Its bounds.
     pub limits: Limits,
 }
+
+/// What a model does with a guidance scale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuidanceUse {
+    /// It was trained with one (FLUX.1-dev).
+    Reads,
+    /// It has no place for one (FLUX.1-schnell).
+    Ignores,
+}
+
+/// The longer side by the shorter one: beyond it the models draw nothing of sense.
+const MAX_ASPECT: u32 = 3;
 
 /// How much one request may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,10 +171,16 @@ pub struct Limits {
     pub max_pixels: u64,
     /// Pixels of all pictures of one request.
     pub max_total_pixels: u64,
+    /// Characters of a prompt.
+    pub max_prompt_chars: usize,
 }
 
 impl Limits {
     fn check(&self, size: Size, count: Count) -> Result<(), InvalidParameter> {
+        let (width, height) = (size.width_px(), size.height_px());
+        if width.max(height) > MAX_ASPECT * width.min(height) {
+            return Err(InvalidParameter::Aspect { max: MAX_ASPECT });
+        }
         if size.pixels() > self.max_pixels {
             return Err(InvalidParameter::TooManyPixels { max_pixels: self.max_pixels });
         }
@@ -131,15 +198,6 @@ pub enum Style {
     Natural,
     /// [`crate::VIVID_SUFFIX`].
     Vivid,
-}
-
-/// How pictures are told back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ResponseFormat {
-    /// As a data URL.
-    Url,
-    /// As a data URL, and as bare base64.
-    B64Json,
 }
 
 fn choice(param: &'static str, choices: &'static str) -> InvalidParameter {
@@ -160,7 +218,12 @@ mod tests {
         Offer {
             model: "obscura/demo".to_owned(),
             native_size: Size::new(256, 256).unwrap(),
-            limits: Limits { max_pixels: 512 * 512, max_total_pixels: 4 * 512 * 512 },
+            guidance: GuidanceUse::Ignores,
+            limits: Limits {
+                max_pixels: 512 * 512,
+                max_total_pixels: 4 * 512 * 512,
+                max_prompt_chars: 1000,
+            },
         }
     }
 
@@ -189,12 +252,17 @@ mod tests {
     fn every_field_is_honoured() {
         let request = parse(
             r#"{"model": "obscura/demo", "prompt": "a cat", "n": 2, "size": "512x256",
-                "quality": "hd", "style": "vivid", "response_format": "b64_json", "seed": 7}"#,
+                "quality": "hd", "style": "vivid", "response_format": "b64_json", "seed": 7,
+                "output_format": "jpeg", "output_compression": 50, "background": "opaque",
+                "moderation": "low", "user": "u", "safety_identifier": "s", "stream": true,
+                "partial_images": 2, "progress": true}"#,
         );
         let request = request.ok().unwrap();
         assert_eq!((request.count.get(), request.steps, request.seed.get()), (2, Steps::HD, 7));
         assert_eq!(request.response_format, ResponseFormat::B64Json);
         assert_eq!(request.pixels(), 2 * 512 * 256);
+        assert_eq!(request.format, Format::Jpeg { quality: 50 });
+        assert_eq!(request.delivery, Delivery::Stream { partial_images: 2, progress: true });
         assert_eq!(
             request.revised_prompt().unwrap().as_str(),
             format!("a cat{}", crate::VIVID_SUFFIX)
@@ -218,9 +286,22 @@ mod tests {
             (r#", "response_format": "png""#, "response_format"),
             (r#", "steps": 0"#, "steps"),
             (r#", "steps": 51"#, "steps"),
+            (r#", "size": "512x160""#, "size"),
+            (r#", "output_format": "gif""#, "output_format"),
+            (r#", "output_compression": 101, "output_format": "jpeg""#, "output_compression"),
+            (r#", "output_compression": 50"#, "output_compression"),
+            (r#", "output_compression": 50, "output_format": "webp""#, "output_compression"),
+            (r#", "background": "transparent""#, "background"),
+            (r#", "moderation": "high""#, "moderation"),
+            (r#", "stream": true, "partial_images": 4"#, "partial_images"),
+            (r#", "partial_images": 1"#, "partial_images"),
+            (r#", "stream": true, "response_format": "url""#, "response_format"),
+            (r#", "guidance": 3.5"#, "guidance"),
+            (r#", "negative_prompt": "blurry""#, "negative_prompt"),
         ] {
             assert_eq!(blame(fields).param(), Some(param), "{fields}");
         }
+        assert!(parse(r#"{"model": "obscura/demo", "prompt": "x", "size": "480x160"}"#).is_ok());
         assert_eq!(parse(r#"{"prompt": "x"}"#).err().unwrap().param(), Some("model"));
         assert_eq!(parse(r#"{"model": "obscura/demo"}"#).err().unwrap().param(), Some("prompt"));
         assert_eq!(

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::{InvalidParameter, Quality};
+
 /// How many pictures one request makes: 1 to 10.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count(u8);
@@ -30,6 +32,8 @@ impl Count {
 pub struct Steps(u8);
 
 impl Steps {
+    /// `quality: low`.
+    pub const LOW: Self = Self(2);
     /// `quality: standard`: what FLUX.1-schnell is distilled for.
     pub const STANDARD: Self = Self(4);
     /// `quality: hd`.
@@ -47,6 +51,40 @@ impl Steps {
     #[must_use]
     pub fn get(self) -> usize {
         usize::from(self.0)
+    }
+}
+
+impl From<Quality> for Steps {
+    fn from(quality: Quality) -> Self {
+        match quality {
+            Quality::Low => Self::LOW,
+            Quality::Medium => Self::STANDARD,
+            Quality::High => Self::HD,
+        }
+    }
+}
+
+/// How closely a picture follows its prompt: 0 to 30.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Guidance(f32);
+
+impl Guidance {
+    /// The most.
+    pub const MAX: i64 = 30;
+
+    /// # Errors
+    /// Outside 0 to [`Guidance::MAX`].
+    pub fn new(scale: f64) -> Result<Self, InvalidParameter> {
+        match (0.0..=Self::MAX as f64).contains(&scale) {
+            true => Ok(Self(scale as f32)),
+            false => Err(InvalidParameter::Guidance { max: Self::MAX }),
+        }
+    }
+
+    /// The scale.
+    #[must_use]
+    pub fn get(self) -> f32 {
+        self.0
     }
 }
 
@@ -85,6 +123,6 @@ pub struct OutOfRange {
     pub max: i64,
 }
 
-fn in_range(value: i64, min: i64, max: i64) -> Result<i64, OutOfRange> {
+pub(crate) fn in_range(value: i64, min: i64, max: i64) -> Result<i64, OutOfRange> {
     if (min..=max).contains(&value) { Ok(value) } else { Err(OutOfRange { min, max }) }
 }

@@ -126,7 +126,22 @@ impl Opener {
         response: &ResponseParts<'_>,
         attested: &Attested,
     ) -> Result<Opened, ResponseError> {
+        self.open_checked(response, Some(attested))
+    }
+
+    /// Opens the response of a node that nothing is known of. That it decrypts shows that its maker
+    /// holds the X25519 secret the request was sealed to, and no more.
+    pub fn open_unattested(self, response: &ResponseParts<'_>) -> Result<Opened, ResponseError> {
+        self.open(response)
+    }
+
+    pub(crate) fn open_checked(
+        &self,
+        response: &ResponseParts<'_>,
+        attested: Option<&Attested>,
+    ) -> Result<Opened, ResponseError> {
         let mut opened = self.open(response)?;
+        let Some(attested) = attested else { return Ok(opened) };
         let found = opened.verified.signing_key;
         if found != attested.signing_key {
             return Err(ResponseError::UnexpectedSigner { found });
@@ -134,12 +149,6 @@ impl Opener {
         self.check_receipt(response, &opened.verified, attested)?;
         opened.verified.attested = Some(*attested);
         Ok(opened)
-    }
-
-    /// Opens the response of a node that nothing is known of. That it decrypts shows that its maker
-    /// holds the X25519 secret the request was sealed to, and no more.
-    pub fn open_unattested(self, response: &ResponseParts<'_>) -> Result<Opened, ResponseError> {
-        self.open(response)
     }
 
     fn open(&self, response: &ResponseParts<'_>) -> Result<Opened, ResponseError> {

@@ -67,6 +67,7 @@ mod receipt;
 mod replay;
 mod responder;
 mod signer;
+mod stream;
 mod sui;
 #[cfg(test)]
 mod tests;
@@ -83,5 +84,6 @@ pub use plaintext::Plaintext;
 pub use receipt::Receipt;
 pub use responder::Responder;
 pub use signer::{TrustedSigner, find_trusted_signer};
+pub use stream::{StreamOpener, StreamResponder};
 pub use sui::{SuiAddress, SuiPublicKey, SuiSignature};
 pub use zeroize::Zeroizing;

@@ -47,6 +47,10 @@ impl Responder {
         self.seal_exact(padding::pad(body), nonce, model_manifest)
     }
 
+    pub(crate) fn request_nonce(&self) -> &[u8; NONCE_BYTES] {
+        &self.exchange.request_nonce
+    }
+
     /// Hashes, signs and seals exactly these bytes under exactly this nonce.
     pub(crate) fn seal_exact(
         &self,

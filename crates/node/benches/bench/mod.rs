@@ -1,6 +1,6 @@
 //! A node whose model hands out one picture that was made before, and requests to it.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::sync::Arc;
 
 use attest::evidence::Sources;
 use axum::{
@@ -9,7 +9,7 @@ use axum::{
     http::{Request, header::CONTENT_TYPE},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use flux::{Generated, Job, Picture, Progress, PromptTokens, Timings};
+use flux::{Generated, Job, Picture, PromptTokens, Timings, Watch};
 use node::{Config, Node, Offering, Painter, Service};
 use protocol::{ConfidentialComputeRequest, NodeLockResponse, Size};
 use serde_json::json;
@@ -24,7 +24,7 @@ pub(crate) fn stand(size: Size, rgb: Vec<u8>) -> Router {
         model: MODEL.to_owned(),
         native_size: size,
         manifest: Vec::new(),
-        painter: Box::new(Stand(rgb)),
+        painters: vec![Box::new(Stand(rgb))],
     };
     let node: Arc<Node> =
         Node::new(Config { replay_capacity: 1 << 24, ..Config::default() }).unwrap();
@@ -36,11 +36,7 @@ pub(crate) fn stand(size: Size, rgb: Vec<u8>) -> Router {
 struct Stand(Vec<u8>);
 
 impl Painter for Stand {
-    fn paint(
-        &mut self,
-        job: &Job<'_>,
-        _: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Generated, flux::Error> {
+    fn paint(&mut self, job: &Job<'_>, _: &mut dyn Watch) -> Result<Generated, flux::Error> {
         Ok(Generated {
             pictures: vec![Picture { size: job.size, rgb: Zeroizing::new(self.0.clone()) }],
             prompt_tokens: PromptTokens { t5: 5, truncated: false },

@@ -9,6 +9,7 @@ use axum::{
     http::header::{CACHE_CONTROL, CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
+use protocol::ErrorBody;
 use serde::Deserialize;
 
 use super::lock::key_header;
@@ -23,7 +24,19 @@ pub(super) struct Question {
     nonce: Option<String>,
 }
 
+/// Evidence for a verifier
+///
 /// Open to all: a verifier is a stranger. How often and how many at once is bounded by the attester.
+#[utoipa::path(
+    get, path = "/v1/attestation", tag = "confidential",
+    params(("nonce" = Option<String>, Query, description = "64 hex digits of the verifier's choice")),
+    responses(
+        (status = 200, body = serde_json::Value, description = "A report"),
+        (status = 400, body = ErrorBody, description = "A nonce of another form"),
+        (status = 429, body = ErrorBody, description = "Too many verifiers"),
+        (status = 503, body = ErrorBody, description = "Loading, stopping, or no evidence now"),
+    ),
+)]
 pub(super) async fn report(
     State(node): State<Arc<Node>>,
     question: Result<Query<Question>, QueryRejection>,

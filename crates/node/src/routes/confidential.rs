@@ -2,25 +2,51 @@
 
 use std::{sync::Arc, time::Instant};
 
-use axum::{Json, extract::State, http::HeaderMap};
-use protocol::{
-    ConfidentialComputeRequest, ConfidentialComputeResponse, CreateImageRequest, ImageRequest,
-    InvalidParameter, Usage,
+use axum::{
+    Json,
+    extract::State,
+    http::HeaderMap,
+    response::{IntoResponse, Response},
 };
-use seal::{Plaintext, RequestParts, Responder, SealedResponse};
+use protocol::{
+    ConfidentialComputeRequest, ConfidentialComputeResponse, CreateImageRequest, Delivery,
+    ErrorBody, ImageEvent, ImageRequest, InvalidParameter, Sequenced, Usage,
+};
+use seal::{OpenError, Plaintext, RequestParts, Responder, SealedResponse, StreamResponder};
 use zeroize::Zeroizing;
 
-use super::{Answer, Body, respond};
+use super::{
+    Body,
+    respond::{self, Reader},
+    stream::{self, Part, Wrap},
+};
 use crate::{
     error::ApiError,
-    node::{Node, Service, off_thread, unix_now},
+    metrics::Stage,
+    node::{Node, Service, off_thread},
 };
 
+/// Pictures from a sealed prompt
+///
+/// Opened, drawn and sealed again inside the TEE. What is sealed are [`CreateImageRequest`] and
+/// [`protocol::CreateImageResponse`]; of a stream, each event.
+#[utoipa::path(
+    post, path = "/v1/confidential/images/generations", tag = "confidential",
+    request_body = ConfidentialComputeRequest,
+    responses(
+        (status = 200, content(
+            (ConfidentialComputeResponse = "application/json"),
+            (ConfidentialComputeResponse = "text/event-stream"),
+        ), description = "Sealed pictures"),
+        (status = 409, body = ErrorBody, description = "This request was opened before"),
+        (status = 422, body = ErrorBody, description = "Sealed to a key this node does not hold"),
+    ),
+)]
 pub(super) async fn generate(
     State(node): State<Arc<Node>>,
     headers: HeaderMap,
     body: Body,
-) -> Answer<ConfidentialComputeResponse> {
+) -> Result<Response, ApiError> {
     let service = node.service()?;
     let envelope: Result<ConfidentialComputeRequest, ApiError> = body.object();
     let admitted = node.credentials().admit_key(&headers)
@@ -39,23 +65,70 @@ pub(super) async fn generate(
 
     // A place first: a request that finds none stays unopened, and can be sent again.
     let place = service.engine().reserve()?;
-    let (plaintext, responder) = service.keyring().open(&parts(&envelope), Instant::now())?;
+    let opened = service
+        .metrics()
+        .timed(Stage::Open, || service.keyring().open(&parts(&envelope), Instant::now()));
+    let (plaintext, responder) = opened.inspect_err(|error| {
+        if matches!(error, OpenError::Unopenable) {
+            service.metrics().unopened();
+        }
+    })?;
     let request = match read(&plaintext, &envelope, &service)? {
         Ok(request) => request,
         Err(invalid) => return Err(seal_refusal(responder, invalid, service).await),
     };
     drop(plaintext);
 
+    if let Delivery::Stream { progress, .. } = request.delivery {
+        let parts = Some(responder.into_stream()?);
+        let sealed = Sealed { service: service.clone(), parts, sequence_number: 0 };
+        return Ok(stream::respond(service, place, request, progress, sealed));
+    }
     let painted = place.generate(request).await?;
     let envelope = off_thread(move || {
         let usage = respond::usage(&painted);
-        let body = respond::body(painted, unix_now())?;
-        let sealed =
-            responder.seal(body.to_json_with(seal::padded_capacity), service.manifest())?;
+        let body = respond::body(&painted, &Reader::Sealed, service.metrics())?;
+        let sealed = service.metrics().timed(Stage::Seal, || {
+            responder.seal(body.to_json_with(seal::padded_capacity), service.manifest())
+        })?;
         Ok::<_, ApiError>(envelope_of(sealed, Some(usage)))
     })
     .await??;
-    Ok(Json(envelope))
+    Ok(Json(envelope).into_response())
+}
+
+/// Events, each sealed on its own, numbered inside.
+struct Sealed {
+    service: Arc<Service>,
+    /// Gone with the last one.
+    parts: Option<StreamResponder>,
+    sequence_number: u64,
+}
+
+impl Wrap for Sealed {
+    fn wrap(&mut self, event: ImageEvent, part: Part) -> Result<Vec<u8>, ApiError> {
+        let manifest = *self.service.manifest();
+        let last = matches!(part, Part::Last(_));
+        let body = Sequenced { sequence_number: self.sequence_number, last, event }
+            .to_json_with(seal::padded_capacity);
+        self.sequence_number += 1;
+        let mut parts = self.parts.take().ok_or(ApiError::Internal)?;
+        let service = self.service.clone();
+        let envelope = service.metrics().timed(Stage::Seal, || match part {
+            Part::Middle => {
+                let sealed = parts.seal(body, &manifest)?;
+                self.parts = Some(parts);
+                Ok::<_, ApiError>(envelope_of(sealed, None))
+            }
+            Part::Last(usage) => Ok(envelope_of(parts.seal_last(body, &manifest)?, usage)),
+        })?;
+        serde_json::to_vec(&envelope).map_err(|_| ApiError::Internal)
+    }
+
+    fn names_events(&self) -> bool {
+        // What an event is, is inside.
+        false
+    }
 }
 
 /// What was sealed, as a request that keeps every rule. The outer error is for a body that is no

@@ -3,26 +3,56 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode};
-use serde_json::{Value, json};
+use protocol::ErrorBody;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{error::ApiError, node::Node};
 
-/// Atoma's health check.
-pub(super) async fn health() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
+/// Atoma's health check
+#[utoipa::path(get, path = "/health", tag = "operations",
+    responses((status = 200, body = Health, description = "The process lives")))]
+pub(super) async fn health() -> Json<Health> {
+    Json(Health { status: "ok" })
 }
 
-/// The process lives.
+/// The process lives
+#[utoipa::path(get, path = "/healthz", tag = "operations",
+    responses((status = 200, body = String, content_type = "text/plain", description = "It does")))]
 pub(super) async fn live() -> (StatusCode, &'static str) {
     (StatusCode::OK, "ok")
 }
 
-/// Requests will be served: weights loaded, keys made, not draining.
-pub(super) async fn ready(State(node): State<Arc<Node>>) -> Result<Json<Value>, ApiError> {
+/// Requests will be served: weights loaded, keys made, not draining
+#[utoipa::path(get, path = "/readyz", tag = "operations",
+    responses(
+        (status = 200, body = Ready, description = "They will"),
+        (status = 503, body = ErrorBody, description = "They will not, now"),
+    ))]
+pub(super) async fn ready(State(node): State<Arc<Node>>) -> Result<Json<Ready>, ApiError> {
     let service = node.service()?;
-    Ok(Json(json!({
-        "status": "ready",
-        "model": service.offer().model,
-        "queue_depth": service.engine().depth(),
-    })))
+    Ok(Json(Ready {
+        status: "ready",
+        model: service.offer().model.clone(),
+        queue_depth: service.engine().depth(),
+        queue_seconds: service.engine().queue_secs(),
+    }))
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Health {
+    /// Always `ok`.
+    status: &'static str,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Ready {
+    /// Always `ready`.
+    status: &'static str,
+    /// The model's name in requests.
+    model: String,
+    /// Requests that wait or run.
+    queue_depth: usize,
+    /// Seconds until all of them are done, by the pace of late.
+    queue_seconds: f64,
 }

@@ -1,30 +1,133 @@
-//! `POST /v1/images/generations`: OpenAI's route, in clear text, where the operator allows it.
+//! `POST /v1/images/generations`: OpenAI's route, in clear text, where the operator allows it; and
+//! the pictures that it gives URLs of.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
-use axum::{Json, extract::State, http::HeaderMap};
-use protocol::{CreateImageRequest, CreateImageResponse, ImageRequest};
-
-use super::{Answer, Body, respond};
-use crate::{
-    error::ApiError,
-    node::{Node, off_thread, unix_now},
+use axum::{
+    Json,
+    body::{Body as AnswerBody, Bytes},
+    extract::{Path, State},
+    http::{
+        HeaderMap, HeaderName, HeaderValue,
+        header::{CACHE_CONTROL, CONTENT_TYPE, HOST, X_CONTENT_TYPE_OPTIONS},
+        uri::Authority,
+    },
+    response::{IntoResponse, Response},
+};
+use protocol::{
+    CompletedEvent, CreateImageRequest, CreateImageResponse, Delivery, ErrorBody, ImageEvent,
+    ImageRequest,
 };
 
+use super::{
+    Body,
+    respond::{self, Links, Reader},
+    stream::{self, Part, Wrap},
+};
+use crate::{
+    error::ApiError,
+    gallery::Hung,
+    node::{Node, off_thread},
+};
+
+/// Pictures from a prompt in clear text
+///
+/// OpenAI's image API. Every field is honoured, or refused by its name. With `stream: true` the answer
+/// is a stream of events: `image_generation.partial_image`, `image_generation.completed`.
+#[utoipa::path(
+    post, path = "/v1/images/generations", tag = "images",
+    request_body = CreateImageRequest,
+    responses(
+        (status = 200, content(
+            (CreateImageResponse = "application/json"),
+            (CompletedEvent = "text/event-stream"),
+        ), description = "Pictures"),
+    ),
+)]
 pub(super) async fn generate(
     State(node): State<Arc<Node>>,
     headers: HeaderMap,
     Body(body): Body,
-) -> Answer<CreateImageResponse> {
+) -> Result<Response, ApiError> {
     let service = node.service()?;
     if !node.credentials().admit_key(&headers) {
         return Err(ApiError::Unauthorized);
     }
     let request = CreateImageRequest::from_json(&body)
-        .map_err(|_| ApiError::Malformed)?
+        .map_err(|_| ApiError::NotAnObject)?
         .and_then(|body| ImageRequest::parse(body, service.offer(), || service.draw_seed()))
         .map_err(ApiError::Invalid)?;
     drop(body);
-    let painted = service.engine().reserve()?.generate(request).await?;
-    off_thread(move || respond::body(painted, unix_now())).await?.map(Json)
+    let place = service.engine().reserve()?;
+    if let Delivery::Stream { progress, .. } = request.delivery {
+        return Ok(stream::respond(service, place, request, progress, Clear));
+    }
+    let painted = place.generate(request).await?;
+    let prefix = prefix(&node, &headers);
+    let answer = off_thread(move || {
+        let reader = Reader::Clear(Links { gallery: node.gallery(), prefix });
+        respond::body(&painted, &reader, service.metrics())
+    });
+    Ok(Json(answer.await??).into_response())
+}
+
+/// A picture that was asked for as a URL
+///
+/// Whoever knows its name may see it, for a while.
+#[utoipa::path(
+    get, path = "/v1/images/files/{name}", tag = "images",
+    params(("name" = String, Path, description = "64 hex digits, out of `data[].url`")),
+    responses(
+        (status = 200, content_type = "image/png", body = [u8], description = "The file"),
+        (status = 404, body = ErrorBody, description = "No such picture, or not any more"),
+    ),
+)]
+pub(super) async fn file(
+    State(node): State<Arc<Node>>,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    let hung = node.gallery().find(&name, Instant::now()).ok_or(ApiError::NotFound)?;
+    let headers: [(HeaderName, HeaderValue); 3] = [
+        (CONTENT_TYPE, HeaderValue::from_static(hung.format.media_type())),
+        (CACHE_CONTROL, HeaderValue::from_static("private, no-store")),
+        (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    ];
+    Ok((headers, AnswerBody::from(Bytes::from_owner(Shared(hung)))).into_response())
+}
+
+struct Shared(Arc<Hung>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
+}
+
+/// What the URLs of pictures begin with: what the operator says, or the name that this very client
+/// reached the node by.
+fn prefix(node: &Node, headers: &HeaderMap) -> String {
+    let config = node.config();
+    if let Some(url) = &config.public_url {
+        return url.trim_end_matches('/').to_owned();
+    }
+    let host = headers.get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    match host {
+        Some(host) => format!("http://{host}"),
+        None => format!("http://{}", config.listen),
+    }
+}
+
+/// Events as they are.
+struct Clear;
+
+impl Wrap for Clear {
+    fn wrap(&mut self, event: ImageEvent, _: Part) -> Result<Vec<u8>, ApiError> {
+        let mut json = event.to_json();
+        // On its way into an answer in clear text; what is left behind is empty.
+        Ok(std::mem::take(&mut *json))
+    }
+
+    fn names_events(&self) -> bool {
+        true
+    }
 }

@@ -21,6 +21,12 @@ use crate::{
 /// from it which node has which key, and reads no body for that.
 const KEY_HEADER: HeaderName = HeaderName::from_static("obscura-key");
 
+/// Which key to seal to, as Atoma's SDKs ask it
+#[utoipa::path(
+    post, path = "/v1/nodes/lock", tag = "confidential",
+    request_body = NodeLockRequest,
+    responses((status = 200, body = NodeLockResponse, description = "The key")),
+)]
 pub(super) async fn lock(
     State(node): State<Arc<Node>>,
     headers: HeaderMap,

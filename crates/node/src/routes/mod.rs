@@ -6,19 +6,24 @@ mod health;
 mod images;
 mod lock;
 mod models;
+mod openapi;
+mod operations;
+mod pages;
 mod respond;
+mod stream;
 
 use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    body::Bytes,
+    body::{Bytes, HttpBody},
     extract::{DefaultBodyLimit, FromRequest, Request},
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
     middleware,
     routing::{get, post},
 };
 use serde::de::DeserializeOwned;
+use tokio::time;
 
 use crate::{error::ApiError, node::Node, trace};
 
@@ -36,32 +41,57 @@ pub fn app(node: Arc<Node>) -> Router {
         .route("/v1/models/{*id}", get(models::one))
         .route("/health", get(health::health))
         .route("/healthz", get(health::live))
-        .route("/readyz", get(health::ready));
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(operations::metrics))
+        .route("/info", get(operations::info))
+        .route("/openapi.json", get(openapi::document))
+        .route("/docs", get(pages::docs))
+        .route("/", get(pages::playground));
     if node.config().allow_plaintext {
-        router = router.route("/v1/images/generations", post(images::generate));
+        router = router
+            .route("/v1/images/generations", post(images::generate))
+            .route("/v1/images/files/{name}", get(images::file));
     }
     router
         .fallback(|| async { ApiError::NotFound })
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(middleware::from_fn(trace::request))
+        .layer(middleware::from_fn_with_state(node.clone(), trace::request))
         .with_state(node)
 }
 
-/// A bounded body, read whole.
+/// A bounded body of JSON, read whole, in a bounded time.
 struct Body(Bytes);
 
-impl<S: Send + Sync> FromRequest<S> for Body {
+impl FromRequest<Arc<Node>> for Body {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        Bytes::from_request(request, state).await.map(Self).map_err(|rejection| {
+    async fn from_request(request: Request, node: &Arc<Node>) -> Result<Self, ApiError> {
+        // Without a type it is taken for what it must be, as proxies drop headers.
+        let media_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        if media_type.is_some_and(|media_type| !is_json(media_type)) {
+            return Err(ApiError::NotJson);
+        }
+        // What is declared too long is not even begun to be read.
+        let declared = request.body().size_hint().lower();
+        if declared > MAX_BODY_BYTES as u64 {
+            return Err(ApiError::TooLarge);
+        }
+        let body = Bytes::from_request(request, node);
+        let body = time::timeout(node.config().body_timeout(), body).await;
+        body.map_err(|_| ApiError::TooSlow)?.map(Self).map_err(|rejection| {
             match rejection.status() {
                 StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge,
                 _ => ApiError::Malformed,
             }
         })
     }
+}
+
+/// `application/json`, whatever its parameters.
+fn is_json(media_type: &[u8]) -> bool {
+    let essence = media_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }
 
 impl Body {

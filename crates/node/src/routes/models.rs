@@ -7,7 +7,7 @@ use axum::{
     extract::{Path, State},
     http::HeaderMap,
 };
-use protocol::{Model, ModelList};
+use protocol::{ErrorBody, Model, ModelList};
 
 use super::Answer;
 use crate::{
@@ -15,11 +15,31 @@ use crate::{
     node::{Node, Service},
 };
 
+/// The models that are served
+#[utoipa::path(
+    get, path = "/v1/models", tag = "models",
+    responses(
+        (status = 200, body = ModelList, description = "One"),
+        (status = 401, body = ErrorBody, description = "No valid credentials"),
+        (status = 503, body = ErrorBody, description = "Loading or stopping"),
+    ),
+)]
 pub(super) async fn list(State(node): State<Arc<Node>>, headers: HeaderMap) -> Answer<ModelList> {
     let service = admit(&node, &headers)?;
     Ok(Json(ModelList::new(vec![model(&service)])))
 }
 
+/// One model
+#[utoipa::path(
+    get, path = "/v1/models/{id}", tag = "models",
+    params(("id" = String, Path, description = "Its name; slashes stay slashes")),
+    responses(
+        (status = 200, body = Model, description = "It is served"),
+        (status = 401, body = ErrorBody, description = "No valid credentials"),
+        (status = 404, body = ErrorBody, description = "It is not"),
+        (status = 503, body = ErrorBody, description = "Loading or stopping"),
+    ),
+)]
 pub(super) async fn one(
     State(node): State<Arc<Node>>,
     Path(id): Path<String>,

@@ -1,54 +1,136 @@
 //! From pixels to the image API's answer, for both routes.
 
+use std::time::Instant;
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use protocol::{CreateImageResponse, ImageData, ResponseFormat, Usage};
+use flux::Picture;
+use protocol::{
+    CreateImageResponse, Format, ImageData, ImageRequest, ImageUsage, ResponseFormat, Usage,
+};
 use zeroize::Zeroizing;
 
 use crate::{
-    encode::{Format, encode},
+    encode::encode,
     engine::Painted,
     error::ApiError,
+    gallery::{Gallery, Hung},
+    metrics::{Metrics, Stage},
+    node::unix_now,
 };
 
 /// What both routes say when the text encoder's length cut the prompt.
 const TRUNCATED: &str = "the prompt is longer than the text encoder reads; its end was cut";
+/// Nothing here draws transparency.
+pub(super) const BACKGROUND: &str = "opaque";
+
+/// Who reads the answer.
+pub(super) enum Reader<'a> {
+    /// The one client that can open it: pictures never leave the envelope.
+    Sealed,
+    /// Anybody on the way: pictures may be fetched by URL.
+    Clear(Links<'a>),
+}
+
+/// Where pictures are hung, and what their URLs begin with.
+pub(super) struct Links<'a> {
+    pub(super) gallery: &'a Gallery,
+    pub(super) prefix: String,
+}
 
 /// What the request is billed by.
 pub(super) fn usage(painted: &Painted) -> Usage {
+    let (read, made) = tokens(painted);
+    Usage::new(read, made)
+}
+
+/// Tokens of the prompt; latent patches of all pictures.
+pub(super) fn tokens(painted: &Painted) -> (u32, u32) {
     let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-    Usage::new(
-        count(painted.generated.prompt_tokens.t5 as u64),
-        count(painted.request.latent_patches()),
-    )
+    (count(painted.generated.prompt_tokens.t5 as u64), count(painted.request.latent_patches()))
 }
 
 /// The answer, pictures encoded.
-pub(super) fn body(painted: Painted, created_secs: u64) -> Result<CreateImageResponse, ApiError> {
-    let Painted { request, generated } = painted;
-    let data = generated.pictures.iter().map(|picture| {
-        let file = encode(picture, Format::Png).map_err(|error| {
-            tracing::error!(%error, "encoding failed");
-            ApiError::Internal
-        })?;
-        Ok(ImageData {
-            url: data_url(Format::Png, &file),
-            b64_json: match request.response_format {
-                ResponseFormat::Url => None,
-                ResponseFormat::B64Json => Some(base64_behind("", &file)),
-            },
-            revised_prompt: request.revised_prompt(),
-        })
+pub(super) fn body(
+    painted: &Painted,
+    reader: &Reader<'_>,
+    metrics: &Metrics,
+) -> Result<CreateImageResponse, ApiError> {
+    let request = &painted.request;
+    let (read, made) = tokens(painted);
+    let data = painted.generated.pictures.iter().map(|picture| {
+        let file = file(picture, request.format, metrics)?;
+        entry(request, file, reader)
     });
     Ok(CreateImageResponse {
-        created: created_secs,
+        created: unix_now(),
         data: data.collect::<Result<_, ApiError>>()?,
         seed: Some(request.seed.get()),
         size: Some(request.size.to_string()),
-        warnings: match generated.prompt_tokens.truncated {
-            true => vec![TRUNCATED.to_owned()],
-            false => Vec::new(),
-        },
+        quality: Some(request.quality.name().to_owned()),
+        output_format: Some(request.format.name().to_owned()),
+        background: Some(BACKGROUND.to_owned()),
+        usage: Some(ImageUsage::new(read, made)),
+        warnings: warnings(painted),
     })
+}
+
+/// What the client should know.
+pub(super) fn warnings(painted: &Painted) -> Vec<String> {
+    match painted.generated.prompt_tokens.truncated {
+        true => vec![TRUNCATED.to_owned()],
+        false => Vec::new(),
+    }
+}
+
+/// A picture's file.
+pub(super) fn file(
+    picture: &Picture,
+    format: Format,
+    metrics: &Metrics,
+) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    metrics.timed(Stage::ImageEncode, || encode(picture, format)).map_err(|error| {
+        tracing::error!(%error, "encoding failed");
+        ApiError::Internal
+    })
+}
+
+/// The file in base64.
+pub(super) fn base64(file: &[u8]) -> Zeroizing<String> {
+    base64_behind("", file)
+}
+
+fn entry(
+    request: &ImageRequest,
+    file: Zeroizing<Vec<u8>>,
+    reader: &Reader<'_>,
+) -> Result<ImageData, ApiError> {
+    let format = request.format;
+    let revised_prompt = request.revised_prompt();
+    let (url, b64_json) = match (request.response_format, reader) {
+        (ResponseFormat::Url, Reader::Clear(links)) => (links.hang(file, format)?, None),
+        (ResponseFormat::Url | ResponseFormat::Unsaid, Reader::Sealed) => {
+            (data_url(format, &file), None)
+        }
+        // Clients of OpenAI's newer models read the one without asking, those of Atoma the other.
+        (ResponseFormat::Unsaid, Reader::Clear(_)) | (ResponseFormat::B64Json, _) => {
+            (data_url(format, &file), Some(base64(&file)))
+        }
+    };
+    Ok(ImageData { url, b64_json, revised_prompt })
+}
+
+impl Links<'_> {
+    fn hang(
+        &self,
+        file: Zeroizing<Vec<u8>>,
+        format: Format,
+    ) -> Result<Zeroizing<String>, ApiError> {
+        let name = self.gallery.hang(Hung { file, format }, Instant::now()).map_err(|error| {
+            tracing::error!(%error, "a picture has no URL");
+            ApiError::Internal
+        })?;
+        Ok(Zeroizing::new(format!("{}/v1/images/files/{name}", self.prefix)))
+    }
 }
 
 fn data_url(format: Format, file: &[u8]) -> Zeroizing<String> {

@@ -210,3 +210,25 @@ proptest! {
         prop_assert!(opened.body.as_bytes()[response.len()..].iter().all(|&b| b == b' '));
     }
 }
+
+#[test]
+fn an_answer_in_parts() {
+    let node = node();
+    let (request, opener) = sealed_to(&node);
+    let (_, responder) = node.open(&request.parts(), now()).unwrap();
+    let mut parts = responder.into_stream().unwrap();
+    let first = parts.seal(body(b"{\"n\":0}"), &MODEL_MANIFEST).unwrap();
+    let last = parts.seal_last(body(b"{\"n\":1}"), &MODEL_MANIFEST).unwrap();
+    assert!(first.nonce != last.nonce && first.nonce != request.nonce);
+    let mut opener = opener.stream_attested(attested(&node));
+    for (part, text) in [(&first, &b"{\"n\":0}"[..]), (&last, b"{\"n\":1}")] {
+        let opened = opener.open(&part.parts()).unwrap();
+        assert_eq!(opened.body.as_bytes().trim_ascii_end(), text);
+        assert_eq!(opened.verified.attested, Some(attested(&node)));
+    }
+    let mut stripped = last.parts();
+    stripped.receipt = None;
+    assert_eq!(opener.open(&stripped).unwrap_err(), ResponseError::ReceiptMissing);
+    let (_, _, _, elsewhere) = answered();
+    assert_eq!(opener.open(&elsewhere.parts()).unwrap_err(), ResponseError::Decryption);
+}

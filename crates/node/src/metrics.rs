@@ -1,0 +1,235 @@
+//! What Prometheus is told: numbers alone, never a word of a client's.
+
+use std::{
+    sync::atomic::AtomicU64,
+    time::{Duration, Instant},
+};
+
+use prometheus_client::{
+    encoding::{
+        EncodeLabelSet,
+        text::{encode_eof, encode_registry},
+    },
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    registry::{Registry, Unit},
+};
+
+/// Seconds: from a small envelope's opening to a large picture on a slow machine.
+const SECONDS: [f64; 16] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    120.0,
+];
+
+/// A stage of a request whose time is told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Stage {
+    /// Decryption and checks of an envelope.
+    Open,
+    /// Both text encoders.
+    TextEncode,
+    /// All steps of all pictures, and the pictures on the way.
+    Denoise,
+    /// The autoencoder.
+    Decode,
+    /// Pixels to a file.
+    ImageEncode,
+    /// Padding, hash, signature, encryption.
+    Seal,
+}
+
+impl Stage {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::TextEncode => "text_encode",
+            Self::Denoise => "denoise",
+            Self::Decode => "decode",
+            Self::ImageEncode => "image_encode",
+            Self::Seal => "seal",
+        }
+    }
+}
+
+/// Why a job has no pictures.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Lost {
+    /// Its client hung up.
+    Cancelled,
+    /// The model failed.
+    Failed,
+    /// The model panicked.
+    Panicked,
+}
+
+/// What a service counts.
+pub(crate) struct Metrics {
+    registry: Registry,
+    stages: Family<StageLabel, Histogram>,
+    pictures: Counter,
+    pixels: Counter,
+    steps: Counter,
+    lost: Family<LostLabel, Counter>,
+    unopened: Counter,
+    queue_depth: Gauge,
+    queue_seconds: Gauge<f64, AtomicU64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabel {
+    stage: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LostLabel {
+    reason: &'static str,
+}
+
+/// What there is to say of a service that does not change.
+pub(crate) struct Facts<'a> {
+    pub(crate) model: &'a str,
+    pub(crate) tee: String,
+    pub(crate) engines: usize,
+}
+
+impl Metrics {
+    pub(crate) fn new(facts: &Facts<'_>) -> Self {
+        let histogram: fn() -> Histogram = || Histogram::new(SECONDS);
+        let stages = Family::new_with_constructor(histogram);
+        let this = Self {
+            registry: Registry::with_prefix("obscura"),
+            stages,
+            pictures: Counter::default(),
+            pixels: Counter::default(),
+            steps: Counter::default(),
+            lost: Family::default(),
+            unopened: Counter::default(),
+            queue_depth: Gauge::default(),
+            queue_seconds: Gauge::default(),
+        };
+        this.registered(facts)
+    }
+
+    fn registered(mut self, facts: &Facts<'_>) -> Self {
+        let registry = &mut self.registry;
+        let build = Info::new([
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("model", facts.model.to_owned()),
+            ("tee", facts.tee.clone()),
+        ]);
+        registry.register("build", "What runs", build);
+        let engines: Gauge = Gauge::default();
+        engines.set(facts.engines as i64);
+        registry.register("engines", "Engines that draw", engines);
+        registry.register_with_unit(
+            "stage",
+            "Time of each stage of a request",
+            Unit::Seconds,
+            self.stages.clone(),
+        );
+        registry.register("pictures", "Pictures made", self.pictures.clone());
+        registry.register("pixels", "Pixels made", self.pixels.clone());
+        registry.register("steps", "Sampler steps done", self.steps.clone());
+        registry.register("jobs_lost", "Jobs that ended without pictures", self.lost.clone());
+        registry.register("unopened", "Envelopes that did not open", self.unopened.clone());
+        registry.register("queue_depth", "Requests that wait or run", self.queue_depth.clone());
+        let help = "Time until what waits and runs is done, by the pace of late";
+        registry.register_with_unit("queue", help, Unit::Seconds, self.queue_seconds.clone());
+        self
+    }
+
+    pub(crate) fn took(&self, stage: Stage, time: Duration) {
+        self.stages.get_or_create(&StageLabel { stage: stage.name() }).observe(time.as_secs_f64());
+    }
+
+    /// Runs `work` and takes its time.
+    pub(crate) fn timed<T>(&self, stage: Stage, work: impl FnOnce() -> T) -> T {
+        let started = Instant::now();
+        let done = work();
+        self.took(stage, started.elapsed());
+        done
+    }
+
+    pub(crate) fn drawn(&self, pictures: usize, pixels: u64) {
+        self.pictures.inc_by(pictures as u64);
+        self.pixels.inc_by(pixels);
+    }
+
+    pub(crate) fn stepped(&self) {
+        self.steps.inc();
+    }
+
+    pub(crate) fn lost(&self, why: Lost) {
+        let reason = match why {
+            Lost::Cancelled => "cancelled",
+            Lost::Failed => "failed",
+            Lost::Panicked => "panicked",
+        };
+        self.lost.get_or_create(&LostLabel { reason }).inc();
+    }
+
+    pub(crate) fn unopened(&self) {
+        self.unopened.inc();
+    }
+
+    pub(crate) fn set_queue(&self, depth: usize, secs: f64) {
+        self.queue_depth.set(depth as i64);
+        self.queue_seconds.set(secs);
+    }
+}
+
+/// What a node counts, with a service or without one.
+pub(crate) struct Traffic {
+    registry: Registry,
+    answers: Family<AnswerLabel, Counter>,
+    connections: Gauge,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AnswerLabel {
+    route: String,
+    status: u16,
+}
+
+impl Traffic {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("obscura");
+        let answers = Family::<AnswerLabel, Counter>::default();
+        registry.register("http_answers", "Answers by route and status", answers.clone());
+        let connections = Gauge::default();
+        registry.register("http_connections", "Open connections", connections.clone());
+        Self { registry, answers, connections }
+    }
+
+    /// `route` is the pattern, not the path: a path is the client's to fill.
+    pub(crate) fn answered(&self, route: &str, status: u16) {
+        let label = AnswerLabel { route: route.to_owned(), status };
+        self.answers.get_or_create(&label).inc();
+    }
+
+    /// Counts a connection, for as long as the guard lives.
+    pub(crate) fn connected(&self) -> Connected {
+        self.connections.inc();
+        Connected(self.connections.clone())
+    }
+}
+
+/// An open connection.
+pub(crate) struct Connected(Gauge);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Everything in OpenMetrics' text form.
+pub(crate) fn expose(traffic: &Traffic, service: Option<&Metrics>) -> String {
+    const INFALLIBLE: &str = "a String takes every write";
+    let mut text = String::new();
+    encode_registry(&mut text, &traffic.registry).expect(INFALLIBLE);
+    if let Some(metrics) = service {
+        encode_registry(&mut text, &metrics.registry).expect(INFALLIBLE);
+    }
+    encode_eof(&mut text).expect(INFALLIBLE);
+    text
+}

@@ -1,0 +1,95 @@
+//! The OpenAPI document, out of the types that the routes read and write.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use protocol::{CreateImageRequest, ErrorBody, PartialImageEvent, ProgressEvent};
+use utoipa::{
+    Modify, OpenApi, ToSchema,
+    openapi::{
+        Content, OpenApi as Document, Ref, RefOr, Response,
+        security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+    },
+};
+
+use super::{attestation, confidential, health, images, lock, models, operations};
+use crate::node::Node;
+
+/// What any route that takes a body may answer.
+const REFUSALS: [(&str, &str); 9] = [
+    ("400", "Malformed, or breaks a rule; `param` names the field"),
+    ("401", "No valid credentials"),
+    ("404", "Unknown model"),
+    ("408", "The body took too long to arrive"),
+    ("413", "The body is too large"),
+    ("415", "The body says that it is no JSON"),
+    ("429", "The queue is full, or longer than a request may take: `Retry-After`"),
+    ("500", "Generation failed: `x-should-retry: false`"),
+    ("503", "Loading, stopping: `Retry-After`; or the request took too long"),
+];
+
+/// The routes that are served: the one in clear text only where the operator allows it.
+pub(super) async fn document(State(node): State<Arc<Node>>) -> Json<Document> {
+    let mut document = Api::openapi();
+    if node.config().allow_plaintext {
+        document.merge(ClearApi::openapi());
+    }
+    Common.modify(&mut document);
+    Json(document)
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Obscura",
+        description = "A node that makes pictures from prompts its own operator \
+        cannot read. Errors are OpenAI's: `{\"error\": {message, type, param, code}}`."
+    ),
+    paths(
+        confidential::generate,
+        attestation::report,
+        lock::lock,
+        models::list,
+        models::one,
+        health::health,
+        health::live,
+        health::ready,
+        operations::metrics,
+        operations::info,
+    ),
+    components(schemas(CreateImageRequest, PartialImageEvent, ProgressEvent, ErrorBody))
+)]
+struct Api;
+
+#[derive(OpenApi)]
+#[openapi(paths(images::generate, images::file))]
+struct ClearApi;
+
+/// What several routes have in common.
+struct Common;
+
+impl Modify for Common {
+    fn modify(&self, document: &mut Document) {
+        for item in document.paths.paths.values_mut() {
+            let Some(operation) = &mut item.post else { continue };
+            operation.security = Some(vec![
+                SecurityRequirement::default(),
+                SecurityRequirement::new::<_, [&str; 0], &str>("bearer", []),
+            ]);
+            for (status, description) in REFUSALS {
+                let responses = &mut operation.responses.responses;
+                responses.entry(status.to_owned()).or_insert_with(|| refusal(description));
+            }
+        }
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    }
+}
+
+fn refusal(description: &str) -> RefOr<Response> {
+    let mut response = Response::new(description);
+    let schema = Ref::from_schema_name(ErrorBody::name());
+    response.content.insert("application/json".to_owned(), RefOr::T(Content::new(Some(schema))));
+    RefOr::T(response)
+}

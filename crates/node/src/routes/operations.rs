@@ -1,0 +1,114 @@
+//! What operators look at: numbers for Prometheus, and what runs here.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+};
+use protocol::ErrorBody;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Answer, MAX_BODY_BYTES};
+use crate::{
+    error::ApiError,
+    metrics,
+    node::{Node, Service},
+};
+
+/// OpenMetrics' text form, which Prometheus reads.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Numbers for Prometheus
+///
+/// Numbers tell who asks how much and when, if nothing else: for holders of a key, where there are any.
+#[utoipa::path(get, path = "/metrics", tag = "operations",
+    responses(
+        (status = 200, body = String, content_type = "application/openmetrics-text",
+            description = "OpenMetrics"),
+        (status = 401, body = ErrorBody, description = "No valid credentials"),
+    ))]
+pub(super) async fn metrics(
+    State(node): State<Arc<Node>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    if !node.credentials().admit_key(&headers) {
+        return Err(ApiError::Unauthorized);
+    }
+    let service = node.service().ok();
+    let numbers = service.as_deref().map(|service: &Service| {
+        let engine = service.engine();
+        service.metrics().set_queue(engine.depth(), engine.queue_secs());
+        service.metrics()
+    });
+    let text = metrics::expose(node.traffic(), numbers);
+    Ok(([(CONTENT_TYPE, OPEN_METRICS)], text).into_response())
+}
+
+/// What runs here, for a person or a dashboard; [`super::attestation`] is what to believe.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Info {
+    /// Of this program.
+    version: &'static str,
+    /// The commit it was built from, where the build was told.
+    commit: Option<&'static str>,
+    /// The model's name in requests.
+    model: String,
+    /// SHA-256 of the model's manifest, hex.
+    model_manifest_sha256: String,
+    /// Where each engine computes, and in which type.
+    engines: Vec<String>,
+    /// Whose hardware vouches for this node.
+    tee: String,
+    /// The name of the key that requests are sealed to.
+    key_id: String,
+    /// Whether `/v1/images/generations` is served.
+    plaintext: bool,
+    limits: InfoLimits,
+}
+
+#[derive(Serialize, ToSchema)]
+struct InfoLimits {
+    /// Of one picture.
+    max_pixels: u64,
+    /// n × width × height.
+    max_total_pixels: u64,
+    max_prompt_chars: usize,
+    max_body_bytes: usize,
+    /// Requests that wait.
+    queue_capacity: usize,
+    /// Seconds one request may take.
+    deadline_secs: u64,
+}
+
+/// What runs here
+#[utoipa::path(get, path = "/info", tag = "operations",
+    responses(
+        (status = 200, body = Info, description = "For a person or a dashboard"),
+        (status = 503, body = ErrorBody, description = "Loading or stopping"),
+    ))]
+pub(super) async fn info(State(node): State<Arc<Node>>) -> Answer<Info> {
+    let service = node.service()?;
+    let config = node.config();
+    Ok(Json(Info {
+        version: env!("CARGO_PKG_VERSION"),
+        commit: option_env!("OBSCURA_COMMIT"),
+        model: service.offer().model.clone(),
+        model_manifest_sha256: service.manifest_hex(),
+        engines: service.places().to_vec(),
+        tee: service.platform().to_string(),
+        key_id: service.key_id().to_string(),
+        plaintext: config.allow_plaintext,
+        limits: InfoLimits {
+            max_pixels: config.max_pixels,
+            max_total_pixels: config.max_total_pixels,
+            max_prompt_chars: config.max_prompt_chars,
+            max_body_bytes: MAX_BODY_BYTES,
+            queue_capacity: config.queue_capacity,
+            deadline_secs: config.deadline_secs,
+        },
+    }))
+}

@@ -1,0 +1,250 @@
+//! An answer as events, while the engine draws.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::response::{
+    IntoResponse, Response,
+    sse::{Event, KeepAlive, Sse},
+};
+use flux::Picture;
+use futures_util::stream;
+use protocol::{
+    CompletedEvent, ErrorEvent, Format, ImageEvent, ImageRequest, ImageUsage, PartialImageEvent,
+    ProgressEvent, Usage,
+};
+use tokio::sync::mpsc;
+use zeroize::Zeroizing;
+
+use super::respond;
+use crate::{
+    engine::{Painted, Place, Update},
+    error::ApiError,
+    metrics::Metrics,
+    node::{Service, off_thread, unix_now},
+};
+
+/// Events that wait for a slow client; the engine never waits for it.
+const EVENTS_WAITING: usize = 2;
+/// What a proxy takes for a sign of life.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// How a route writes its events.
+pub(super) trait Wrap: Send + 'static {
+    /// An event as the `data` of one message.
+    ///
+    /// # Errors
+    /// Where it cannot be sealed, or comes after the last one.
+    fn wrap(&mut self, event: ImageEvent, part: Part) -> Result<Vec<u8>, ApiError>;
+
+    /// Whether an event's name stands outside of it too, as OpenAI's do.
+    fn names_events(&self) -> bool;
+}
+
+/// An event's place in the stream.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Part {
+    /// Others come.
+    Middle,
+    /// The last one, and what the request is billed by, where it made something.
+    Last(Option<Usage>),
+}
+
+/// Answers with a stream that ends with the request's pictures, or with an error. A client that
+/// hangs up takes its request out of the queue, or stops it between two steps.
+pub(super) fn respond(
+    service: Arc<Service>,
+    place: Place,
+    request: ImageRequest,
+    progress: bool,
+    wrap: impl Wrap,
+) -> Response {
+    let (events, inbox) = mpsc::channel(EVENTS_WAITING);
+    let style = Style::of(&request);
+    let stream = Stream { service, wrap: Some(wrap), events, style };
+    tokio::spawn(stream.run(place, request, progress));
+    let events = stream::unfold(inbox, |mut inbox| async move {
+        let event: Event = inbox.recv().await?;
+        Some((Ok::<_, Infallible>(event), inbox))
+    });
+    let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    // nginx would hold events back until its buffer is full.
+    ([("x-accel-buffering", "no")], sse).into_response()
+}
+
+/// What every event of a request says.
+#[derive(Clone)]
+struct Style {
+    size: String,
+    quality: &'static str,
+    format: Format,
+}
+
+impl Style {
+    fn of(request: &ImageRequest) -> Self {
+        Self {
+            size: request.size.to_string(),
+            quality: request.quality.name(),
+            format: request.format,
+        }
+    }
+}
+
+struct Stream<W> {
+    service: Arc<Service>,
+    /// Away while it works beside the threads that answer.
+    wrap: Option<W>,
+    events: mpsc::Sender<Event>,
+    style: Style,
+}
+
+/// The client is gone.
+struct Gone;
+
+impl<W: Wrap> Stream<W> {
+    async fn run(mut self, place: Place, request: ImageRequest, progress: bool) {
+        // Nobody is left to be told.
+        let _ = self.drive(place, request, progress).await;
+    }
+
+    async fn drive(
+        &mut self,
+        place: Place,
+        request: ImageRequest,
+        progress: bool,
+    ) -> Result<(), Gone> {
+        let steps = request.steps.get() * request.count.get();
+        if progress {
+            self.step(0, steps).await?;
+        }
+        let (sender, mut updates) = mpsc::unbounded_channel();
+        let generating = place.generate_watched(request, sender);
+        tokio::pin!(generating);
+        let events = self.events.clone();
+        let painted = loop {
+            tokio::select! {
+                biased;
+                () = events.closed() => return Err(Gone),
+                Some(update) = updates.recv() => self.update(update, progress).await?,
+                painted = &mut generating => break painted,
+            }
+        };
+        // The engine may have been quicker than this task: it tells everything before it answers.
+        while let Ok(update) = updates.try_recv() {
+            self.update(update, progress).await?;
+        }
+        match painted {
+            Ok(painted) => self.complete(painted).await,
+            Err(failed) => self.fail(failed.into()).await,
+        }
+    }
+
+    async fn update(&mut self, update: Update, progress: bool) -> Result<(), Gone> {
+        match update {
+            Update::Step { done, total } if progress => self.step(done, total).await,
+            Update::Step { .. } => Ok(()),
+            Update::Preview { index, ordinal, picture } => {
+                self.partial(index, ordinal, picture).await
+            }
+        }
+    }
+
+    async fn step(&mut self, done: usize, total: usize) -> Result<(), Gone> {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let event = ProgressEvent { step: count(done), steps: count(total) };
+        self.send(Part::Middle, move |_| Ok(ImageEvent::Progress(event))).await
+    }
+
+    async fn partial(
+        &mut self,
+        index: usize,
+        ordinal: usize,
+        picture: Picture,
+    ) -> Result<(), Gone> {
+        let style = self.style.clone();
+        self.send(Part::Middle, move |metrics| {
+            Ok(ImageEvent::PartialImage(PartialImageEvent {
+                b64_json: base64(&picture, style.format, metrics)?,
+                partial_image_index: ordinal as u32,
+                index: index as u32,
+                created_at: unix_now(),
+                size: style.size,
+                quality: style.quality.to_owned(),
+                background: respond::BACKGROUND.to_owned(),
+                output_format: style.format.name().to_owned(),
+            }))
+        })
+        .await
+    }
+
+    async fn complete(&mut self, painted: Painted) -> Result<(), Gone> {
+        let painted = Arc::new(painted);
+        let count = painted.generated.pictures.len();
+        let billed = respond::usage(&painted);
+        for index in 0..count {
+            let part = match index + 1 == count {
+                true => Part::Last(Some(billed)),
+                false => Part::Middle,
+            };
+            let painted = painted.clone();
+            self.send(part, move |metrics| completed(&painted, index, metrics)).await?;
+        }
+        Ok(())
+    }
+
+    async fn fail(&mut self, error: ApiError) -> Result<(), Gone> {
+        let error = error.into_object();
+        self.send(Part::Last(None), move |_| Ok(ImageEvent::Error(ErrorEvent { error }))).await
+    }
+
+    /// Makes an event, wraps it, and waits for room to send it.
+    async fn send(
+        &mut self,
+        part: Part,
+        make: impl FnOnce(&Metrics) -> Result<ImageEvent, ApiError> + Send + 'static,
+    ) -> Result<(), Gone> {
+        let Some(mut wrap) = self.wrap.take() else { return Err(Gone) };
+        let service = self.service.clone();
+        let made = off_thread(move || {
+            // A picture that cannot be encoded or sealed ends the stream where it is: to its client
+            // it is cut, which is what it is.
+            let event = make(service.metrics())?;
+            let name = wrap.names_events().then(|| event.kind());
+            let data = wrap.wrap(event, part)?;
+            let text = String::from_utf8(data).map_err(|_| ApiError::Internal)?;
+            let event = name.map_or_else(Event::default, |name| Event::default().event(name));
+            Ok::<_, ApiError>((wrap, event.data(text)))
+        });
+        let Ok(Ok((wrap, event))) = made.await else { return Err(Gone) };
+        self.wrap = Some(wrap);
+        self.events.send(event).await.map_err(|_| Gone)
+    }
+}
+
+fn completed(painted: &Painted, index: usize, metrics: &Metrics) -> Result<ImageEvent, ApiError> {
+    let request = &painted.request;
+    let picture = &painted.generated.pictures[index];
+    let (read, made) = respond::tokens(painted);
+    let read = if index == 0 { read } else { 0 };
+    let style = Style::of(request);
+    Ok(ImageEvent::Completed(CompletedEvent {
+        b64_json: base64(picture, request.format, metrics)?,
+        index: index as u32,
+        created_at: unix_now(),
+        size: style.size,
+        quality: style.quality.to_owned(),
+        background: respond::BACKGROUND.to_owned(),
+        output_format: request.format.name().to_owned(),
+        usage: ImageUsage::new(read, made / request.count.get() as u32),
+        seed: Some(request.seed.offset(index).get()),
+        revised_prompt: request.revised_prompt(),
+        warnings: respond::warnings(painted),
+    }))
+}
+
+fn base64(
+    picture: &Picture,
+    format: Format,
+    metrics: &Metrics,
+) -> Result<Zeroizing<String>, ApiError> {
+    respond::file(picture, format, metrics).map(|file| respond::base64(&file))
+}

@@ -1,0 +1,293 @@
+//! What an operator says to `obscura serve`, and where: flags over the environment over a TOML file
+//! over the defaults.
+
+use std::{collections::BTreeMap, fmt, path::Path};
+
+use anyhow::{Context, bail};
+use attest::PlatformChoice;
+use clap::ValueEnum;
+use node::Config;
+use toml::{Table, Value};
+
+use crate::args::{DTypeChoice, LogFormat, ModelArgs, ServeArgs};
+
+/// Keys that the node itself does not see: they say what it is made of.
+const LAUNCH: [(&str, &str); 7] = [
+    ("model", "demo"),
+    ("model_id", ""),
+    ("device", "auto"),
+    ("dtype", "auto"),
+    ("manifest", ""),
+    ("tee", "auto"),
+    ("log_format", "text"),
+];
+/// Printed as their number alone. Digests of keys, but a guessed key could be tried against them.
+const SECRET: &str = "api_keys_sha256";
+
+/// Every setting, and where it comes from.
+pub(crate) struct Settings(BTreeMap<String, Setting>);
+
+struct Setting {
+    value: Value,
+    source: Source,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Default,
+    File,
+    Environment,
+    Flag,
+}
+
+/// What the node is made of.
+pub(crate) struct Launch {
+    /// The model, once for each device.
+    pub(crate) models: Vec<ModelArgs>,
+    pub(crate) model_id: Option<String>,
+    pub(crate) tee: PlatformChoice,
+    pub(crate) log_format: LogFormat,
+}
+
+impl Settings {
+    /// Reads all four sources.
+    pub(crate) fn read(args: &ServeArgs) -> anyhow::Result<Self> {
+        Self::merge(args, |name| std::env::var(name).ok())
+    }
+
+    fn merge(
+        args: &ServeArgs,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> anyhow::Result<Self> {
+        let mut settings = Self::defaults();
+        if let Some(path) = &args.config {
+            settings.overlay(file(path)?)?;
+        }
+        let keys: Vec<String> = settings.0.keys().cloned().collect();
+        for key in keys {
+            if let Some(text) = environment(&format!("OBSCURA_{}", key.to_uppercase())) {
+                settings.set(&key, &text, Source::Environment)?;
+            }
+        }
+        for (key, text) in flags(args)? {
+            settings.set(&key, &text, Source::Flag)?;
+        }
+        Ok(settings)
+    }
+
+    fn defaults() -> Self {
+        let launch = LAUNCH.map(|(key, value)| (key.to_owned(), Value::String(value.to_owned())));
+        let all = Config::defaults().into_iter().chain(launch);
+        let default = |(key, value)| (key, Setting { value, source: Source::Default });
+        Self(all.map(default).collect())
+    }
+
+    fn overlay(&mut self, file: Table) -> anyhow::Result<()> {
+        for (key, value) in file {
+            *self.known(&key)? = Setting { value, source: Source::File };
+        }
+        Ok(())
+    }
+
+    /// Sets what was said in one line, as its default's type.
+    fn set(&mut self, key: &str, text: &str, source: Source) -> anyhow::Result<()> {
+        let setting = self.known(key)?;
+        let value = match &setting.value {
+            Value::String(_) => Value::String(text.to_owned()),
+            Value::Array(_) => {
+                let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+                Value::Array(parts.map(|part| Value::String(part.to_owned())).collect())
+            }
+            other => {
+                let kind = other.type_str();
+                let value = text.parse::<Value>().ok().filter(|value| value.type_str() == kind);
+                value.with_context(|| format!("`{key}` must be of type {kind}"))?
+            }
+        };
+        *setting = Setting { value, source };
+        Ok(())
+    }
+
+    fn known(&mut self, key: &str) -> anyhow::Result<&mut Setting> {
+        let known = self.0.contains_key(key);
+        if !known {
+            let keys: Vec<_> = self.0.keys().map(String::as_str).collect();
+            bail!("there is no setting `{key}`; there are: {}", keys.join(", "));
+        }
+        self.0.get_mut(key).context("it is there")
+    }
+
+    /// What the node is to know.
+    pub(crate) fn node(&self) -> anyhow::Result<Config> {
+        let of_node = self.0.iter().filter(|(key, _)| !LAUNCH.iter().any(|(own, _)| own == key));
+        // What is empty is as if it had not been said.
+        let said = of_node.filter(|(_, setting)| setting.value.as_str() != Some(""));
+        let table = said.map(|(key, setting)| (key.clone(), setting.value.clone())).collect();
+        Ok(Config::from_table(table)?)
+    }
+
+    /// What the node is made of.
+    pub(crate) fn launch(&self) -> anyhow::Result<Launch> {
+        let dtype = self.choice::<DTypeChoice>("dtype")?;
+        let models = self.text("device")?.split(',').map(|device| {
+            Ok(ModelArgs {
+                model: self.text("model")?.to_owned(),
+                device: device.trim().parse().map_err(|error| {
+                    anyhow::anyhow!("`device` ({}): {error}", self.source("device"))
+                })?,
+                dtype,
+                manifest: self.given("manifest")?.map(Into::into),
+            })
+        });
+        Ok(Launch {
+            models: models.collect::<anyhow::Result<_>>()?,
+            model_id: self.given("model_id")?.map(str::to_owned),
+            tee: self
+                .text("tee")?
+                .parse()
+                .map_err(|error| anyhow::anyhow!("`tee` ({}): {error}", self.source("tee")))?,
+            log_format: self.choice("log_format")?,
+        })
+    }
+
+    fn choice<T: ValueEnum>(&self, key: &str) -> anyhow::Result<T> {
+        T::from_str(self.text(key)?, true)
+            .map_err(|error| anyhow::anyhow!("`{key}` ({}): {error}", self.source(key)))
+    }
+
+    fn text(&self, key: &str) -> anyhow::Result<&str> {
+        let text = self.0.get(key).and_then(|setting| setting.value.as_str());
+        text.with_context(|| format!("`{key}` ({}) must be a text", self.source(key)))
+    }
+
+    fn given(&self, key: &str) -> anyhow::Result<Option<&str>> {
+        Ok(Some(self.text(key)?).filter(|text| !text.is_empty()))
+    }
+
+    fn source(&self, key: &str) -> Source {
+        self.0.get(key).map_or(Source::Default, |setting| setting.source)
+    }
+}
+
+fn file(path: &Path) -> anyhow::Result<Table> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    text.parse().with_context(|| format!("cannot understand {}", path.display()))
+}
+
+/// What was said as flags: the named ones, then `--set`.
+fn flags(args: &ServeArgs) -> anyhow::Result<Vec<(String, String)>> {
+    let named = [
+        ("model", &args.model),
+        ("model_id", &args.model_id),
+        ("device", &args.device),
+        ("dtype", &args.dtype),
+        ("manifest", &args.manifest),
+        ("tee", &args.tee),
+        ("listen", &args.listen),
+        ("queue_capacity", &args.queue_capacity),
+        ("log_format", &args.log_format),
+    ];
+    let mut said: Vec<(String, String)> =
+        named.into_iter().filter_map(|(key, text)| Some((key.to_owned(), text.clone()?))).collect();
+    if args.allow_plaintext {
+        said.push(("allow_plaintext".to_owned(), "true".to_owned()));
+    }
+    for setting in &args.settings {
+        let (key, text) = setting.split_once('=').context("--set takes KEY=VALUE")?;
+        said.push((key.trim().to_owned(), text.trim().to_owned()));
+    }
+    Ok(said)
+}
+
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (key, Setting { value, source }) in &self.0 {
+            match value.as_array().filter(|_| key == SECRET) {
+                Some(keys) => writeln!(f, "# {key}: {} hidden  # {source}", keys.len())?,
+                None if value.as_str() == Some("") => writeln!(f, "# {key}: not set")?,
+                None => writeln!(f, "{key} = {value}  # {source}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Default => "default",
+            Self::File => "file",
+            Self::Environment => "environment",
+            Self::Flag => "flag",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Args, Command};
+
+    fn args(words: &[&str]) -> ServeArgs {
+        let words = ["obscura", "serve"].iter().chain(words);
+        let Command::Serve(args) = Args::try_parse_from(words).unwrap().command else {
+            panic!("serve")
+        };
+        args
+    }
+
+    #[test]
+    fn flags_over_environment_over_file_over_defaults() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let text = "queue_capacity = 1\ndrain_secs = 2\nheader_timeout_secs = 3\nmodel = \"m\"\n\
+            api_keys_sha256 = [\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"]";
+        file.write_all(text.as_bytes()).unwrap();
+        let path = file.path().to_str().unwrap();
+        let environment = |name: &str| match name {
+            "OBSCURA_QUEUE_CAPACITY" => Some("4".to_owned()),
+            "OBSCURA_DRAIN_SECS" => Some("5".to_owned()),
+            "OBSCURA_DEVICE" => Some("cpu, cpu".to_owned()),
+            _ => None,
+        };
+        let args = args(&["--config", path, "--queue-capacity", "6", "--set", "max_pixels=65536"]);
+        let settings = Settings::merge(&args, environment).unwrap();
+        let config = settings.node().unwrap();
+        assert_eq!((config.queue_capacity, config.drain_secs), (6, 5));
+        assert_eq!((config.header_timeout_secs, config.max_pixels), (3, 65536));
+        assert_eq!(config.quotes_waiting, Config::default().quotes_waiting);
+        let launch = settings.launch().unwrap();
+        assert_eq!((launch.models.len(), launch.models[0].model.as_str()), (2, "m"));
+
+        let printed = settings.to_string();
+        for line in [
+            "queue_capacity = 6  # flag",
+            "drain_secs = 5  # environment",
+            "header_timeout_secs = 3  # file",
+            "quotes_waiting = 32  # default",
+            "# api_keys_sha256: 1 hidden  # file",
+            "# collateral: not set",
+        ] {
+            assert!(printed.lines().any(|printed| printed == line), "{line}\n{printed}");
+        }
+        assert!(!printed.contains("ba7816bf"));
+    }
+
+    #[test]
+    fn what_is_not_known_is_named() {
+        let refused = |words: &[&str]| {
+            let settings = Settings::merge(&args(words), |_| None);
+            let refused = settings.and_then(|settings| settings.launch().map(drop));
+            format!("{:#}", refused.unwrap_err())
+        };
+        assert!(refused(&["--set", "no_such=1"]).contains("no setting `no_such`"));
+        assert!(refused(&["--queue-capacity", "many"]).contains("`queue_capacity`"));
+        assert!(refused(&["--device", "gpu"]).contains("`device` (flag)"));
+        assert!(refused(&["--dtype", "f8"]).contains("`dtype` (flag)"));
+        assert!(refused(&["--set", "drain_secs"]).contains("KEY=VALUE"));
+    }
+}

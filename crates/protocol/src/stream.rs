@@ -1,0 +1,235 @@
+//! The events of a streamed answer: OpenAI's, and our own for progress and, under encryption, order.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use zeroize::Zeroizing;
+
+use crate::{
+    ErrorObject, ImageUsage,
+    secret::{self, to_wiped_json},
+};
+
+/// One event. Holds pictures: no `Debug`, no `Clone`.
+pub enum ImageEvent {
+    /// Where the request is; only where it asks for these.
+    Progress(ProgressEvent),
+    /// A picture on the way.
+    PartialImage(PartialImageEvent),
+    /// A picture.
+    Completed(CompletedEvent),
+    /// There will be no (more) pictures.
+    Error(ErrorEvent),
+}
+
+/// Our extension: a step is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProgressEvent {
+    /// Steps done, over all pictures; 0 while the request waits.
+    pub step: u32,
+    /// Steps of all pictures.
+    pub steps: u32,
+}
+
+/// What the model makes of the noise so far, decoded.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct PartialImageEvent {
+    /// The picture's file in base64.
+    #[serde(with = "secret::string")]
+    #[schema(value_type = String)]
+    pub b64_json: Zeroizing<String>,
+    /// 0, 1, 2: how many came before it.
+    pub partial_image_index: u32,
+    /// Our extension: which of `n` pictures this is on the way to, from 0.
+    #[serde(default)]
+    pub index: u32,
+    /// In seconds since 1970.
+    pub created_at: u64,
+    /// `WIDTHxHEIGHT`.
+    pub size: String,
+    /// `low`, `medium` or `high`.
+    pub quality: String,
+    /// Always `opaque`.
+    pub background: String,
+    /// `png`, `jpeg` or `webp`.
+    pub output_format: String,
+}
+
+/// A picture that is done.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct CompletedEvent {
+    /// The picture's file in base64.
+    #[serde(with = "secret::string")]
+    #[schema(value_type = String)]
+    pub b64_json: Zeroizing<String>,
+    /// Our extension: which of `n` pictures this is, from 0.
+    #[serde(default)]
+    pub index: u32,
+    /// In seconds since 1970.
+    pub created_at: u64,
+    /// `WIDTHxHEIGHT`.
+    pub size: String,
+    /// `low`, `medium` or `high`.
+    pub quality: String,
+    /// Always `opaque`.
+    pub background: String,
+    /// `png`, `jpeg` or `webp`.
+    pub output_format: String,
+    /// Of this picture; the prompt counts towards the first alone, so that the sum is the request's.
+    pub usage: ImageUsage,
+    /// Our extension: this picture's own seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// The prompt as it was drawn, where it is not the prompt as it was sent.
+    #[serde(default, with = "secret::optional", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub revised_prompt: Option<Zeroizing<String>>,
+    /// As in an answer that is no stream.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// What went wrong after the stream had begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorEvent {
+    /// As in an answer that is no stream.
+    pub error: ErrorObject,
+}
+
+impl ImageEvent {
+    /// The event's name, in SSE's `event:` and in its own `type`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Progress(_) => PROGRESS,
+            Self::PartialImage(_) => PARTIAL_IMAGE,
+            Self::Completed(_) => COMPLETED,
+            Self::Error(_) => ERROR,
+        }
+    }
+
+    /// The event as JSON, for the route in clear text.
+    #[must_use]
+    pub fn to_json(&self) -> Zeroizing<Vec<u8>> {
+        self.write(Order { sequence_number: None, last: None }, |length| length)
+    }
+
+    fn write(&self, order: Order, capacity: impl FnOnce(usize) -> usize) -> Zeroizing<Vec<u8>> {
+        let kind = self.kind();
+        match self {
+            Self::Progress(event) => to_wiped_json(&Tagged { kind, order, event }, capacity),
+            Self::PartialImage(event) => to_wiped_json(&Tagged { kind, order, event }, capacity),
+            Self::Completed(event) => to_wiped_json(&Tagged { kind, order, event }, capacity),
+            Self::Error(event) => to_wiped_json(&Tagged { kind, order, event }, capacity),
+        }
+    }
+
+    fn read(kind: &str, body: &[u8]) -> Result<Self, NotAnEvent> {
+        let event = match kind {
+            PROGRESS => serde_json::from_slice(body).map(Self::Progress),
+            PARTIAL_IMAGE => serde_json::from_slice(body).map(Self::PartialImage),
+            COMPLETED => serde_json::from_slice(body).map(Self::Completed),
+            ERROR => serde_json::from_slice(body).map(Self::Error),
+            _ => return Err(NotAnEvent),
+        };
+        event.map_err(|_| NotAnEvent)
+    }
+}
+
+/// An event and its place in the stream, as it is sealed: whoever opens it sees whether one is
+/// missing, twice there, or in another's place, and whether the end is the end.
+pub struct Sequenced {
+    /// From 0, one by one.
+    pub sequence_number: u64,
+    /// Whether nothing comes after it.
+    pub last: bool,
+    /// The event.
+    pub event: ImageEvent,
+}
+
+impl Sequenced {
+    /// Writes what is to be sealed, into a buffer of `capacity(length)` bytes.
+    #[must_use]
+    pub fn to_json_with(&self, capacity: impl FnOnce(usize) -> usize) -> Zeroizing<Vec<u8>> {
+        let order = Order { sequence_number: Some(self.sequence_number), last: Some(self.last) };
+        self.event.write(order, capacity)
+    }
+
+    /// Reads what was opened.
+    ///
+    /// # Errors
+    /// Where it is no event of ours, or has no place.
+    pub fn from_json(body: &[u8]) -> Result<Self, NotAnEvent> {
+        #[derive(Deserialize)]
+        struct Head {
+            #[serde(rename = "type")]
+            kind: String,
+            sequence_number: u64,
+            #[serde(rename = "final")]
+            last: bool,
+        }
+        // In two passes, so that a picture is read into its own buffer and no other.
+        let head: Head = serde_json::from_slice(body).map_err(|_| NotAnEvent)?;
+        let event = ImageEvent::read(&head.kind, body)?;
+        Ok(Self { sequence_number: head.sequence_number, last: head.last, event })
+    }
+}
+
+/// Not an event of a stream of pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an event of a stream of pictures")]
+pub struct NotAnEvent;
+
+const PROGRESS: &str = "image_generation.progress";
+const PARTIAL_IMAGE: &str = "image_generation.partial_image";
+const COMPLETED: &str = "image_generation.completed";
+const ERROR: &str = "error";
+
+#[derive(Serialize)]
+struct Tagged<'a, T> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    order: Order,
+    #[serde(flatten)]
+    event: &'a T,
+}
+
+#[derive(Serialize)]
+struct Order {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sequence_number: Option<u64>,
+    #[serde(rename = "final", skip_serializing_if = "Option::is_none")]
+    last: Option<bool>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_travels_with_its_place() {
+        let event = ImageEvent::Progress(ProgressEvent { step: 3, steps: 4 });
+        assert_eq!(
+            *event.to_json(),
+            *br#"{"type":"image_generation.progress","step":3,"steps":4}"#
+        );
+        let sealed = Sequenced { sequence_number: 7, last: true, event }.to_json_with(|l| l);
+        let back = Sequenced::from_json(&sealed).unwrap();
+        assert_eq!((back.sequence_number, back.last), (7, true));
+        let ImageEvent::Progress(event) = back.event else { panic!("another event") };
+        assert_eq!((event.step, event.steps), (3, 4));
+    }
+
+    #[test]
+    fn what_has_no_place_is_no_event() {
+        for body in [
+            r#"{"type":"image_generation.progress","step":3,"steps":4}"#,
+            r#"{"type":"image_generation.progress","sequence_number":0,"step":3,"steps":4}"#,
+            r#"{"type":"other","sequence_number":0,"final":true}"#,
+            r#"{"type":"image_generation.completed","sequence_number":0,"final":true}"#,
+            "[]",
+        ] {
+            assert!(Sequenced::from_json(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+}

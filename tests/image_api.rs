@@ -1,0 +1,249 @@
+//! OpenAI's image API in clear text: every field honoured, or refused by its name; and every error in
+//! its shape.
+
+use std::time::{Duration, Instant};
+
+use node::Config;
+use protocol::CreateImageResponse;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::{MODEL, OneColour, TestNode, error_of, http};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+async fn post(node: &TestNode, fields: Value) -> (u16, String) {
+    let mut body = json!({"model": MODEL, "prompt": "a red fox"});
+    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    let url = format!("{}/v1/images/generations", node.url);
+    let answer = http().post(url).json(&body).send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn formats_and_qualities() {
+    let node = TestNode::start(OneColour::instant()).await;
+    for (fields, format) in [
+        (json!({}), "png"),
+        (json!({"output_format": "png", "output_compression": 100}), "png"),
+        (json!({"output_format": "webp"}), "webp"),
+        (json!({"output_format": "jpeg", "output_compression": 80}), "jpeg"),
+    ] {
+        let (status, text) = post(&node, fields).await;
+        assert_eq!(status, 200, "{text}");
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(answer["output_format"], format);
+        assert_eq!(answer["background"], "opaque");
+        assert_eq!(answer["usage"]["output_tokens"], 16);
+        assert_eq!(answer["usage"]["input_tokens_details"]["text_tokens"], 9);
+        let url = answer["data"][0]["url"].as_str().unwrap();
+        assert!(url.starts_with(&format!("data:image/{format};base64,")));
+        assert!(url.ends_with(answer["data"][0]["b64_json"].as_str().unwrap()));
+    }
+    let bytes = |compression: u8| {
+        let fields = json!({"output_format": "jpeg", "output_compression": compression});
+        let node = &node;
+        async move { post(node, fields).await.1.len() }
+    };
+    assert!(bytes(0).await <= bytes(100).await);
+    for (quality, told) in
+        [("low", "low"), ("standard", "medium"), ("auto", "medium"), ("hd", "high")]
+    {
+        let answer: Value =
+            serde_json::from_str(&post(&node, json!({"quality": quality})).await.1).unwrap();
+        assert_eq!(answer["quality"], told);
+    }
+}
+
+#[tokio::test]
+async fn a_url_is_unguessable_and_short_lived() {
+    let config = Config { allow_plaintext: true, url_lifetime_secs: 1, ..Config::default() };
+    let node = TestNode::with_config(OneColour::instant(), config).await;
+    let fields = json!({"response_format": "url", "n": 2, "output_format": "webp"});
+    let answer = CreateImageResponse::from_json(post(&node, fields).await.1.as_bytes()).unwrap();
+    let urls: Vec<&str> = answer.data.iter().map(|data| data.url.as_str()).collect();
+    assert_ne!(urls[0], urls[1]);
+    for (url, data) in urls.iter().zip(&answer.data) {
+        assert!(data.b64_json.is_none());
+        let name = url.strip_prefix(&format!("{}/v1/images/files/", node.url)).unwrap();
+        assert_eq!(name.len(), 64);
+        let picture = http().get(*url).send().await.unwrap();
+        assert_eq!(picture.headers()["content-type"], "image/webp");
+        assert_eq!(picture.headers()["cache-control"], "private, no-store");
+        assert!(image::load_from_memory(&picture.bytes().await.unwrap()).is_ok());
+    }
+    let other = format!("{}/v1/images/files/{}", node.url, "0".repeat(64));
+    assert_eq!(http().get(other).send().await.unwrap().status(), 404);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(http().get(urls[0]).send().await.unwrap().status(), 404);
+}
+
+#[tokio::test]
+async fn a_wrong_type_is_named() {
+    let node = TestNode::start(OneColour::instant()).await;
+    for (field, value) in [
+        ("n", json!("1")),
+        ("n", json!(1.5)),
+        ("size", json!(64)),
+        ("stream", json!("yes")),
+        ("partial_images", json!(true)),
+        ("output_compression", json!("80")),
+        ("seed", json!(-1)),
+        ("guidance", json!("strong")),
+        ("user", json!(7)),
+        ("response_format", json!({"a": 1})),
+        ("negative_prompt", json!("blur")),
+        ("guidance", json!(3.5)),
+        ("background", json!("transparent")),
+    ] {
+        let (status, text) = post(&node, json!({field: value})).await;
+        assert_eq!((status, error_of(&text).param.as_deref()), (400, Some(field)), "{text}");
+    }
+    assert_eq!(post(&node, json!({"a_field_of_tomorrow": {"a": [1]}})).await.0, 200);
+}
+
+#[tokio::test]
+async fn every_error_has_openais_shape() {
+    let node = TestNode::start(OneColour::instant()).await;
+    let send = |method: Method, path: &str, content_type: Option<&str>, body: String| {
+        let mut request = http().request(method, format!("{}{path}", node.url)).body(body);
+        if let Some(content_type) = content_type {
+            request = request.header("content-type", content_type);
+        }
+        async move {
+            let answer = request.send().await.unwrap();
+            let status = answer.status().as_u16();
+            assert!(answer.headers().contains_key("x-request-id"));
+            (status, error_of(&answer.text().await.unwrap()))
+        }
+    };
+    let images = "/v1/images/generations";
+    let json_type = Some("application/json");
+    for (method, path, content_type, body, status) in [
+        (Method::GET, "/nowhere", None, String::new(), 404),
+        (Method::GET, images, None, String::new(), 405),
+        (Method::DELETE, "/healthz", None, String::new(), 405),
+        (Method::POST, images, Some("text/plain"), "{}".to_owned(), 415),
+        (Method::POST, images, Some("multipart/form-data; boundary=x"), "{}".to_owned(), 415),
+        (Method::POST, images, json_type, "[".repeat(100_000), 400),
+        (
+            Method::POST,
+            images,
+            json_type,
+            format!("{{\"x\": {}1{}}}", "[".repeat(500), "]".repeat(500)),
+            400,
+        ),
+        (Method::POST, images, json_type, "{\"n\": 1e999}".to_owned(), 400),
+        (
+            Method::POST,
+            images,
+            json_type,
+            "{\"n\": 123456789012345678901234567890}".to_owned(),
+            400,
+        ),
+        (Method::POST, images, json_type, "{\"n\": 1, \"n\": 1}".to_owned(), 400),
+        (Method::POST, images, json_type, "\u{0}".to_owned(), 400),
+        (Method::POST, images, Some("application/json; charset=utf-8"), "{}".to_owned(), 400),
+    ] {
+        let shown = format!("{method} {path} {body:.40}");
+        assert_eq!(send(method, path, content_type, body).await.0, status, "{shown}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_too_long_is_told_so() {
+    let config = Config { allow_plaintext: true, deadline_secs: 1, ..Config::default() };
+    let node =
+        TestNode::with_config(OneColour::with_step(Duration::from_millis(400)), config).await;
+    let started = Instant::now();
+    let (status, text) = post(&node, json!({"steps": 50})).await;
+    assert_eq!((status, error_of(&text).code.as_deref()), (503, Some("deadline_exceeded")));
+    assert!(started.elapsed() < Duration::from_secs(3));
+    // The pace is learnt from what was finished: then a long queue is refused at once.
+    assert_eq!(post(&node, json!({"steps": 1})).await.0, 200);
+    let refused = {
+        let (first, second, third) = tokio::join!(
+            post(&node, json!({"steps": 2})),
+            post(&node, json!({"steps": 2})),
+            async {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                post(&node, json!({"steps": 1})).await
+            },
+        );
+        assert!(first.0 == 200 || second.0 == 200);
+        third
+    };
+    assert_eq!((refused.0, error_of(&refused.1).code.as_deref()), (429, Some("queue_slow")));
+}
+
+#[tokio::test]
+async fn numbers_for_operators() {
+    let node = TestNode::start(OneColour::instant()).await;
+    assert_eq!(post(&node, json!({"n": 2})).await.0, 200);
+    let get = |path: &str| {
+        let request = http().get(format!("{}{path}", node.url));
+        async move { request.send().await.unwrap().text().await.unwrap() }
+    };
+    let numbers = get("/metrics").await;
+    for line in [
+        "obscura_pictures_total 2",
+        "obscura_pixels_total 8192",
+        "obscura_steps_total 8",
+        "obscura_queue_depth 0",
+        "obscura_http_answers_total{route=\"/v1/images/generations\",status=\"200\"} 1",
+        "obscura_stage_seconds_count{stage=\"image_encode\"} 2",
+    ] {
+        assert!(numbers.contains(line), "{line}\n{numbers}");
+    }
+    assert!(numbers.ends_with("# EOF\n"));
+    let info: Value = serde_json::from_str(&get("/info").await).unwrap();
+    assert_eq!((&info["model"], &info["plaintext"]), (&json!(MODEL), &json!(true)));
+    assert_eq!(info["model_manifest_sha256"].as_str().unwrap().len(), 64);
+    assert!(info["tee"].as_str().unwrap().contains("SIMULATED"));
+}
+
+/// Clients that say nothing, or stop in the middle, cost the others nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_and_slow_clients_are_let_go() {
+    let config = Config {
+        allow_plaintext: true,
+        max_connections: 32,
+        header_timeout_secs: 1,
+        body_timeout_secs: 1,
+        ..Config::default()
+    };
+    let node = TestNode::with_config(OneColour::instant(), config).await;
+    let address = node.url.strip_prefix("http://").unwrap();
+    let beginnings: [&[u8]; 5] = [
+        b"",
+        b"PRI * HT",
+        b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Le",
+        b"GET / HTTP/1.0\r\n",
+        b"\x16\x03\x01\x00\x00",
+    ];
+    let mut idle = Vec::new();
+    for beginning in beginnings.iter().cycle().take(100) {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        let _ = socket.write_all(beginning).await;
+        idle.push(socket);
+    }
+    // Three and a little rounds of thirty-two, a second each.
+    let health = http().get(format!("{}/healthz", node.url)).send();
+    let answer = tokio::time::timeout(Duration::from_secs(15), health).await.expect("in time");
+    assert_eq!(answer.unwrap().status(), 200);
+
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    let head = "POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{";
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 12];
+    slow.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1 408");
+
+    let mut huge = TcpStream::connect(address).await.unwrap();
+    let head =
+        "POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\n\r\n{";
+    huge.write_all(head.as_bytes()).await.unwrap();
+    huge.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1 413");
+}
