@@ -4,10 +4,11 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 /// A crate of ours, and the crates of ours that it may import.
-const MAY_IMPORT: [(&str, &[&str]); 7] = [
+const MAY_IMPORT: [(&str, &[&str]); 8] = [
     ("protocol", &[]),
     ("seal", &[]),
     ("attest", &[]),
+    ("kernels", &[]),
     ("flux", &["protocol", "kernels"]),
     ("client", &["protocol", "seal", "attest"]),
     ("node", &["protocol", "seal", "attest", "flux"]),

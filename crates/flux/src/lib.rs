@@ -13,6 +13,8 @@ mod checkpoint;
 mod config;
 mod demo;
 mod error;
+#[cfg(feature = "cuda")]
+pub mod gpu;
 mod latents;
 mod layers;
 mod manifest;

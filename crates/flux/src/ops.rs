@@ -1,14 +1,18 @@
 //! Every operation that costs time, in one place.
 //!
-//! Each has a composed reference of plain candle operations ([`reference`]) and, for f32 on the
-//! CPU, a fused kernel ([`cpu`]). This file alone decides which one runs; the model calls nothing
-//! else for its heavy work, so that another kernel has one place to be put.
+//! Each has a composed reference of plain candle operations ([`reference`]), a fused kernel for f32 on
+//! the CPU ([`cpu`]) and, in builds with the feature `cuda`, one for GPUs (`cuda`). This file alone
+//! decides which one runs; the model calls nothing else for its heavy work.
 //!
 //! There is no batch dimension: pictures are made one at a time, which is what makes a picture of a
 //! batch identical to the one made alone. Tokens are (l, d), heads (l, h, d), pictures (h, w, c).
 
 pub(crate) mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 pub(crate) mod reference;
+#[cfg(feature = "cuda")]
+mod switches;
 
 use candle_core::{DType, Result, Tensor};
 
@@ -91,8 +95,32 @@ pub(crate) enum Activation {
     Silu,
 }
 
-/// Picks the implementation.
+/// Picks the implementation; what ends in «cudnn» has a GPU's kernel only in builds with cuDNN.
 macro_rules! pick {
+    ($x:expr, $op:ident($($argument:expr),*)) => {{
+        #[cfg(feature = "cuda")]
+        try_cuda!($x, $op($($argument),*));
+        on_cpu_or_composed!($x, $op($($argument),*))
+    }};
+    ($x:expr, $op:ident($($argument:expr),*), cudnn) => {{
+        #[cfg(feature = "cudnn")]
+        try_cuda!($x, $op($($argument),*));
+        on_cpu_or_composed!($x, $op($($argument),*))
+    }};
+}
+
+#[cfg(feature = "cuda")]
+macro_rules! try_cuda {
+    ($x:expr, $op:ident($($argument:expr),*)) => {
+        if $x.device().is_cuda()
+            && let Some(result) = cuda::$op($($argument),*)?
+        {
+            return Ok(result);
+        }
+    };
+}
+
+macro_rules! on_cpu_or_composed {
     ($x:expr, $op:ident($($argument:expr),*)) => {
         if is_fast_on_cpu($x) { cpu::$op($($argument),*) } else { reference::$op($($argument),*) }
     };
@@ -152,7 +180,7 @@ pub(crate) fn attention(heads: &Heads, scores: &Scores<'_>) -> Result<Tensor> {
 /// The two branches of a single-stream block, side by side: attention (l, h·d) without mask, then
 /// gelu(mlp(x)) (l, m): (l, h·d + m)
 pub(crate) fn attention_beside_mlp(heads: &Heads, x: &Tensor, mlp: &Linear) -> Result<Tensor> {
-    pick!(x, attention_beside_mlp(heads, x, mlp))
+    pick!(x, attention_beside_mlp(heads, x, mlp), cudnn)
 }
 
 /// x (h, w, c) → silu(group norm(x))
@@ -167,21 +195,35 @@ pub(crate) fn group_norm(x: &Tensor, norm: &GroupNorm) -> Result<Tensor> {
 
 /// x (h, w, in) → (h, w, out)
 pub(crate) fn conv3x3(x: &Tensor, conv: &Conv3x3) -> Result<Tensor> {
-    pick!(x, conv3x3(x, conv))
+    pick!(x, conv3x3(x, conv), cudnn)
 }
 
 /// x (h, w, in) → onto + conv3x3(x): (h, w, out)
 pub(crate) fn conv3x3_onto(x: &Tensor, conv: &Conv3x3, onto: &Tensor) -> Result<Tensor> {
-    pick!(x, conv3x3_onto(x, conv, onto))
+    pick!(x, conv3x3_onto(x, conv, onto), cudnn)
 }
 
 /// x (h, w, in) → each pixel doubled both ways, then conv3x3: (2h, 2w, out)
 pub(crate) fn upsample_conv3x3(x: &Tensor, conv: &Conv3x3) -> Result<Tensor> {
-    pick!(x, upsample_conv3x3(x, conv))
+    pick!(x, upsample_conv3x3(x, conv), cudnn)
 }
 
-/// Overwrites a tensor's memory with zeros, as far as safe code reaches it: on the CPU.
+/// picture (h, w, 3) in −1 to 1 → 8 bits on the same device, where it has a kernel for that.
+pub(crate) fn to_bytes(picture: &Tensor) -> Result<Option<Tensor>> {
+    #[cfg(feature = "cuda")]
+    if picture.device().is_cuda() {
+        return cuda::to_bytes(picture);
+    }
+    let _ = picture;
+    Ok(None)
+}
+
+/// Overwrites a tensor's memory with zeros.
 pub(crate) fn wipe(x: &Tensor) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return kernels::wipe(x);
+    }
     if x.device().is_cpu() { cpu::wipe(x) } else { Ok(()) }
 }
 

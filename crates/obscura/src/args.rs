@@ -30,6 +30,10 @@ pub(crate) enum Command {
     /// Which models there are, and which bytes they are made of
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// Compare every kernel of a GPU with its reference, on fresh random input
+    Doctor(DoctorArgs),
+    /// Measure a GPU at FLUX.1-schnell's true size, on random weights made there
+    Bench(BenchArgs),
 }
 
 #[derive(Subcommand)]
@@ -218,12 +222,52 @@ pub(crate) struct ModelArgs {
     pub(crate) manifest: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DTypeChoice {
     /// bf16 on a GPU, f32 on a CPU
     Auto,
     F32,
     Bf16,
+    /// bf16, and the transformer's blocks in 8 bits: faster, and not quite the same pictures
+    Fp8,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct DoctorArgs {
+    /// The short form that every start of a node on a GPU runs, instead of all shapes
+    #[arg(long)]
+    pub(crate) short: bool,
+    /// The GPU's number
+    #[arg(long, value_name = "N", default_value = "0", default_missing_value = "0", num_args = 0..=1)]
+    pub(crate) gpu: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct BenchArgs {
+    /// bf16 or fp8
+    #[arg(long, value_name = "TYPE", default_value = "bf16")]
+    pub(crate) dtype: DTypeChoice,
+    /// Of the pictures
+    #[arg(long, value_name = "WxH", default_value = "1024x1024")]
+    pub(crate) size: Size,
+    /// Of the sampler
+    #[arg(long, default_value_t = 4)]
+    pub(crate) steps: i64,
+    /// Pictures that are not counted: the first one finds the fastest algorithms
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) warmups: usize,
+    /// Pictures that are
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) runs: usize,
+    /// The GPU's number
+    #[arg(long, value_name = "N", default_value = "0", default_missing_value = "0", num_args = 0..=1)]
+    pub(crate) gpu: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[cfg(test)]

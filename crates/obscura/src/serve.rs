@@ -54,11 +54,12 @@ fn load(args: &ServeArgs, sources: Sources, node: &Arc<Node>) -> anyhow::Result<
     if args.model.model == model::DEMO {
         tracing::warn!("{}", model::DEMO_NOTICE);
     }
-    let service = Service::start(
-        model::offering(model::load(&args.model)?, id.clone()),
-        sources,
-        node.config(),
-    )?;
+    let pipeline = model::load(&args.model)?;
+    #[cfg(feature = "cuda")]
+    if pipeline.device().is_cuda() {
+        crate::doctor::refuse_wrong_kernels(pipeline.device())?;
+    }
+    let service = Service::start(model::offering(pipeline, id.clone()), sources, node.config())?;
     tracing::info!(model = id, key_id = %service.key_id(), "ready");
     node.start(service);
     Ok(())
