@@ -32,7 +32,8 @@ impl Pipeline {
     pub fn demo(device: &Device) -> Result<Self, Error> {
         let json = configuration();
         let listing =
-            [b"obscura demo model\n", &SEED.to_le_bytes()[..], json.to_string().as_bytes()].concat();
+            [b"obscura demo model\n", &SEED.to_le_bytes()[..], json.to_string().as_bytes()]
+                .concat();
         InMemory { json: &json, device, dtype: DType::F32, listing }.build(|component| {
             Weights::new(component, weights::Seeded { component, device: device.clone() })
         })
@@ -71,7 +72,7 @@ impl InMemory<'_> {
     }
 }
 
-fn configuration() -> serde_json::Value {
+pub(crate) fn configuration() -> serde_json::Value {
     json!({
         "text_encoder": {
             "vocab_size": tokenizers::CLIP_TOKENS, "hidden_size": 64, "intermediate_size": 256,

@@ -1,10 +1,6 @@
 //! From a job to its pictures.
 
-use std::{
-    ops::ControlFlow,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{ops::ControlFlow, path::Path, time::Duration};
 
 use candle_core::{DType, Device, Tensor};
 use protocol::{Count, Prompt, Seed, Size, Steps};
@@ -13,6 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     Error, LoadOptions, LoadProgress, Result,
+    clock::Moment,
     latents::Grid,
     model::Model,
     ops,
@@ -101,7 +98,7 @@ pub struct PromptTokens {
     pub truncated: bool,
 }
 
-/// Wall time of each part of a job.
+/// Time of each part of a job, on the device that computes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timings {
     /// Both text encoders.
@@ -110,6 +107,22 @@ pub struct Timings {
     pub denoise: Duration,
     /// The autoencoder, to 8-bit pixels.
     pub decode: Duration,
+}
+
+impl Timings {
+    /// Of the moments around encoding, and then around denoising and decoding of each picture.
+    fn of(laps: &[Moment]) -> Result<Self> {
+        let mut timings = Self::default();
+        for (index, pair) in laps.windows(2).enumerate() {
+            let part = match index {
+                0 => &mut timings.encode,
+                index if index % 2 == 1 => &mut timings.denoise,
+                _ => &mut timings.decode,
+            };
+            *part += pair[0].until(&pair[1])?;
+        }
+        Ok(timings)
+    }
 }
 
 impl Pipeline {
@@ -190,33 +203,31 @@ impl Pipeline {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(Error::Cancelled),
         };
-        let mut timings = Timings::default();
-        let started = Instant::now();
+        // A GPU runs behind: nothing here waits for it before a picture is fetched.
+        let now = || Moment::now(&self.model.device);
+        let mut laps = vec![now()?];
         let encoded = self.encode(job.prompt.expose())?;
-        timings.encode = started.elapsed();
+        laps.push(now()?);
         tell(Progress::Encoded)?;
 
-        let started = Instant::now();
         let run = self.start(
             &encoded,
             &Settings { size: job.size, steps: job.steps, guidance: job.guidance },
         )?;
-        timings.denoise += started.elapsed();
         let (count, steps) = (job.count.get(), job.steps.get());
         let mut pictures = Vec::with_capacity(count);
         for index in 0..count {
-            let started = Instant::now();
             let mut latents = Wiped(run.grid.noise(job.seed.offset(index), &self.model.device)?);
             for step in 0..steps {
                 latents = Wiped(self.step(&run, step, &latents.0)?);
                 tell(Progress::Step { done: index * steps + step + 1, total: count * steps })?;
             }
-            timings.denoise += started.elapsed();
-            let started = Instant::now();
+            laps.push(now()?);
             pictures.push(Picture { size: job.size, rgb: self.rgb(&run, &latents.0)? });
-            timings.decode += started.elapsed();
+            laps.push(now()?);
             tell(Progress::Decoded { done: index + 1, total: count })?;
         }
+        let timings = Timings::of(&laps)?;
         Ok(Generated { pictures, prompt_tokens: encoded.tokens, timings })
     }
 }
@@ -309,16 +320,34 @@ impl Pipeline {
     }
 
     fn decode_on_device(&self, run: &Run, latents: &Tensor) -> Result<Tensor> {
-        let latents = run.grid.unpack(latents)?.to_dtype(self.model.dtype)?;
-        self.model.autoencoder.decode(&latents)
+        self.model.autoencoder.decode(latents, run.grid)
+    }
+
+    /// Draws a picture of this size and forgets it: on a GPU, the first one of each size finds the fastest
+    /// algorithms for its shapes, and pins them.
+    ///
+    /// # Errors
+    /// As [`Pipeline::generate`].
+    pub fn warm_up(&self, size: Size) -> Result<(), Error> {
+        /// schnell's; what modulates the blocks has a row a step.
+        const STEPS: i64 = 4;
+        let prompt = Prompt::new("-".to_owned()).expect("a short text is a prompt");
+        let job = Job {
+            prompt: &prompt,
+            size,
+            steps: Steps::new(STEPS).expect("as many are in range"),
+            seed: Seed::new(0),
+            count: Count::new(1).expect("one is a count"),
+            guidance: GUIDANCE,
+        };
+        self.generate(&job, &mut |_| ControlFlow::Continue(())).map(drop)
     }
 
     /// The same model with the transformer's blocks in 8 bits (e4m3), on a GPU that multiplies those:
     /// faster, and not quite the same pictures.
     ///
     /// # Errors
-    /// Where the device has no kernel for it.
-    #[cfg(feature = "cuda")]
+    /// Where the device has no kernel for it, as CPUs have not.
     pub fn into_fp8(mut self) -> Result<Self, Error> {
         self.model.transformer.quantise()?;
         Ok(self)

@@ -87,12 +87,11 @@ impl Transformer {
 
     /// Stores the blocks' layers in e4m3 with a scale for each row. Modulation, embeddings and the last
     /// layer stay as they are: they are little work, and what they lose shows.
-    #[cfg(feature = "cuda")]
     pub(crate) fn quantise(&mut self) -> Result<()> {
         let double = self.double.iter_mut().flat_map(DoubleBlock::layers_mut);
         let single = self.single.iter_mut().flat_map(SingleBlock::layers_mut);
         for layer in double.chain(single) {
-            ops::cuda::quantise(layer)?;
+            ops::quantise(layer)?;
         }
         Ok(())
     }

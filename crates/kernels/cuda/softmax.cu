@@ -1,7 +1,8 @@
-// Softmax over rows of attention scores, one warp a row, each score read once: softmax(x · scale +
-// bias), where the bias has x's shape or is not there, and where a causal row ends at its own index.
+// Softmax over rows of attention scores x (heads, queries, keys).
 //
-// x (heads, queries, keys), keys at most 1024.
+// `softmax`: one warp a row of at most 1024 keys, each score read once: softmax(x · scale + bias),
+// where the bias has x's shape or is not there, and where a causal row ends at its own index.
+// `softmax_long`: one block a row of any length: softmax(x · scale).
 
 #include "vector.cuh"
 
@@ -57,4 +58,32 @@ extern "C" __global__ void softmax_bf16(const bf16* x, const float* bias, bf16* 
 extern "C" __global__ void softmax_f32(const float* x, const float* bias, float* y, long long rows,
                                        int queries, int keys, float scale, int causal) {
     softmax(x, bias, y, rows, queries, keys, scale, causal);
+}
+
+// Three passes over a row, the second and third of which find it in a cache.
+template <typename T>
+__device__ __forceinline__ void softmax_long(const T* x, T* y, int keys, float scale) {
+    const T* from = x + (long long)blockIdx.x * keys;
+    T* to = y + (long long)blockIdx.x * keys;
+    float most = -INFINITY;
+    for (int key = threadIdx.x; key < keys; key += blockDim.x) {
+        most = fmaxf(most, load_one(from + key) * scale);
+    }
+    most = over_block<Max>(most);
+    float sum = 0.0f;
+    for (int key = threadIdx.x; key < keys; key += blockDim.x) {
+        sum += expf(load_one(from + key) * scale - most);
+    }
+    const float by = 1.0f / over_block<Add>(sum);
+    for (int key = threadIdx.x; key < keys; key += blockDim.x) {
+        store_one(to + key, expf(load_one(from + key) * scale - most) * by);
+    }
+}
+
+extern "C" __global__ void softmax_long_bf16(const bf16* x, bf16* y, int keys, float scale) {
+    softmax_long(x, y, keys, scale);
+}
+
+extern "C" __global__ void softmax_long_f32(const float* x, float* y, int keys, float scale) {
+    softmax_long(x, y, keys, scale);
 }

@@ -30,9 +30,9 @@ pub(crate) enum Command {
     /// Which models there are, and which bytes they are made of
     #[command(subcommand)]
     Models(ModelsCommand),
-    /// Compare every kernel of a GPU with its reference, on fresh random input
+    /// Compare every kernel of a device with its reference, on fresh random input
     Doctor(DoctorArgs),
-    /// Measure a GPU at FLUX.1-schnell's true size, on random weights made there
+    /// Measure how long a picture takes a device, on random weights made there
     Bench(BenchArgs),
 }
 
@@ -234,12 +234,15 @@ pub(crate) enum DTypeChoice {
 
 #[derive(clap::Args)]
 pub(crate) struct DoctorArgs {
+    /// auto, cpu, cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub(crate) device: DeviceChoice,
+    /// A GPU and nothing else: the first one, or the one of this number
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "0", conflicts_with = "device")]
+    pub(crate) gpu: Option<usize>,
     /// The short form that every start of a node on a GPU runs, instead of all shapes
     #[arg(long)]
     pub(crate) short: bool,
-    /// The GPU's number
-    #[arg(long, value_name = "N", default_value = "0", default_missing_value = "0", num_args = 0..=1)]
-    pub(crate) gpu: usize,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -247,8 +250,14 @@ pub(crate) struct DoctorArgs {
 
 #[derive(clap::Args)]
 pub(crate) struct BenchArgs {
-    /// bf16 or fp8
-    #[arg(long, value_name = "TYPE", default_value = "bf16")]
+    /// auto, cpu, cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub(crate) device: DeviceChoice,
+    /// Which model's shapes
+    #[arg(long, value_name = "MODEL", default_value = "schnell")]
+    pub(crate) preset: PresetChoice,
+    /// What it computes in; auto is bf16 on a GPU, f32 on a CPU
+    #[arg(long, value_name = "TYPE", default_value = "auto")]
     pub(crate) dtype: DTypeChoice,
     /// Of the pictures
     #[arg(long, value_name = "WxH", default_value = "1024x1024")]
@@ -262,12 +271,26 @@ pub(crate) struct BenchArgs {
     /// Pictures that are
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) runs: usize,
-    /// The GPU's number
-    #[arg(long, value_name = "N", default_value = "0", default_missing_value = "0", num_args = 0..=1)]
-    pub(crate) gpu: usize,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum PresetChoice {
+    /// FLUX.1-schnell: 34 GB in bf16
+    Schnell,
+    /// The demo model: for CPUs
+    Small,
+}
+
+impl From<PresetChoice> for flux::bench::Preset {
+    fn from(choice: PresetChoice) -> Self {
+        match choice {
+            PresetChoice::Schnell => Self::Schnell,
+            PresetChoice::Small => Self::Small,
+        }
+    }
 }
 
 #[cfg(test)]

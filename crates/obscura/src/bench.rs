@@ -1,10 +1,8 @@
-//! `obscura bench`: how long a picture takes a GPU, from prompt to PNG.
+//! `obscura bench`: how long a picture takes a device, from prompt to PNG.
 
 use anyhow::{Context, bail};
-use flux::gpu::{
-    self,
-    bench::{Measured, Protocol, Stage, Tier, measure, median},
-};
+use candle_core::Device;
+use flux::bench::{Measured, Protocol, Stage, Tier, measure, median};
 use protocol::Steps;
 use serde_json::{Map, Value, json};
 
@@ -14,13 +12,10 @@ use crate::{
 };
 
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
-    let device = device::gpu(args.gpu)?;
+    let device = args.device.open()?;
     let protocol = Protocol {
-        tier: match args.dtype {
-            DTypeChoice::Auto | DTypeChoice::Bf16 => Tier::Bf16,
-            DTypeChoice::Fp8 => Tier::Fp8,
-            DTypeChoice::F32 => bail!("bench measures bf16 and fp8"),
-        },
+        preset: args.preset.into(),
+        tier: tier(args.dtype, &device),
         size: args.size,
         steps: Steps::new(args.steps).context("--steps")?,
         warmups: args.warmups,
@@ -34,66 +29,93 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     if bytes == 0 {
         bail!("the picture could not be encoded");
     }
-    let card = gpu::card(&device)?;
+    let report = Report::new(device::name(&device)?, &measured);
     if args.json {
-        println!("{}", to_json(&card.name, &measured));
+        println!("{}", report.to_json());
     } else {
-        print_table(&card.name, args, &measured);
+        println!("{}: {} in {} steps, prompt to PNG", report.card, args.size, args.steps);
+        report.print_table();
     }
     Ok(())
 }
 
-fn to_json(card: &str, measured: &Measured) -> Value {
-    let stages: Map<String, Value> =
-        measured.stages.iter().map(|stage| (stage.name.to_owned(), of_stage(stage))).collect();
-    let mut seconds = measured.seconds.clone();
-    let middle = median(&mut seconds);
-    let teraflop: f64 = measured.stages.iter().map(|stage| stage.teraflop).sum();
-    json!({
-        "card": card,
-        "seconds_per_image": middle,
-        "spread": [seconds.first(), seconds.last()],
-        "stages": stages,
-        "tflops": teraflop / middle,
-        "peak_bytes": measured.peak_bytes,
-        "weight_bytes": measured.weight_bytes,
-    })
+fn tier(dtype: DTypeChoice, device: &Device) -> Tier {
+    match dtype {
+        DTypeChoice::F32 => Tier::F32,
+        DTypeChoice::Auto if device.is_cpu() => Tier::F32,
+        DTypeChoice::Auto | DTypeChoice::Bf16 => Tier::Bf16,
+        DTypeChoice::Fp8 => Tier::Fp8,
+    }
 }
 
-fn of_stage(stage: &Stage) -> Value {
+/// What was measured, in the middle and at the ends.
+struct Report<'a> {
+    card: String,
+    measured: &'a Measured,
+    /// Of a picture: least, middle, most.
+    seconds: [f64; 3],
+}
+
+impl<'a> Report<'a> {
+    fn new(card: String, measured: &'a Measured) -> Self {
+        let mut seconds = measured.seconds.clone();
+        let middle = median(&mut seconds);
+        let end = |value: Option<&f64>| value.copied().unwrap_or_default();
+        let (least, most) = (end(seconds.first()), end(seconds.last()));
+        Self { card, measured, seconds: [least, middle, most] }
+    }
+
+    fn to_json(&self) -> Value {
+        let [least, middle, most] = self.seconds;
+        let stages = &self.measured.stages;
+        let of_stages: Map<String, Value> =
+            stages.iter().map(|stage| (stage.name.to_owned(), to_json(stage))).collect();
+        let teraflop: f64 = stages.iter().map(|stage| stage.teraflop).sum();
+        let memory = self.measured.memory;
+        json!({
+            "card": self.card,
+            "seconds_per_image": middle,
+            "spread": [least, most],
+            "runs": self.measured.seconds.len(),
+            "stages": of_stages,
+            "tflops": teraflop / middle,
+            "peak_bytes": memory.map(|memory| memory.peak_bytes),
+            "weight_bytes": memory.map(|memory| memory.weight_bytes),
+        })
+    }
+
+    fn print_table(&self) {
+        println!("{:16} {:>10} {:>10} {:>10}", "", "ms", "TFLOP/s", "of floor");
+        for stage in &self.measured.stages {
+            let rate = rate(stage).map_or("-".to_owned(), |rate| format!("{rate:.2}"));
+            let share = share(stage).map_or("-".to_owned(), |share| format!("{:.0}%", 1e2 * share));
+            println!("{:16} {:>10.2} {rate:>10} {share:>10}", stage.name, stage.milliseconds);
+        }
+        let [least, middle, most] = self.seconds.map(|seconds| 1e3 * seconds);
+        let runs = self.measured.seconds.len();
+        println!("a picture        {middle:>10.2} ms, {least:.2} to {most:.2} in {runs} runs");
+        if let Some(memory) = self.measured.memory {
+            let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+            let (peak, weights) = (gib(memory.peak_bytes), gib(memory.weight_bytes));
+            println!("memory           {peak:>10.1} GiB at most, {weights:.1} of it weights");
+        }
+    }
+}
+
+fn to_json(stage: &Stage) -> Value {
     json!({
         "milliseconds": stage.milliseconds,
-        "tflops": stage.teraflop / stage.milliseconds * 1e3,
-        "share_of_floor": stage.floor_milliseconds / stage.milliseconds,
+        "tflops": rate(stage),
+        "share_of_floor": share(stage),
     })
 }
 
-fn print_table(card: &str, args: &BenchArgs, measured: &Measured) {
-    let mut seconds = measured.seconds.clone();
-    let middle = median(&mut seconds);
-    println!("{card}: {} in {} steps, prompt to PNG", args.size, args.steps);
-    println!("{:16} {:>10} {:>10} {:>10}", "", "ms", "TFLOP/s", "of floor");
-    for stage in &measured.stages {
-        println!(
-            "{:16} {:>10.2} {:>10.0} {:>9.0}%",
-            stage.name,
-            stage.milliseconds,
-            stage.teraflop / stage.milliseconds * 1e3,
-            100.0 * stage.floor_milliseconds / stage.milliseconds
-        );
-    }
-    let (least, most) = (seconds.first(), seconds.last());
-    println!(
-        "a picture        {:>10.2} ms, {:.2} to {:.2} in {} runs",
-        1e3 * middle,
-        1e3 * least.copied().unwrap_or_default(),
-        1e3 * most.copied().unwrap_or_default(),
-        seconds.len()
-    );
-    let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
-    println!(
-        "memory           {:>10.1} GiB at most, {:.1} of it weights",
-        gib(measured.peak_bytes),
-        gib(measured.weight_bytes)
-    );
+/// In units of 10¹² operations a second.
+fn rate(stage: &Stage) -> Option<f64> {
+    (stage.teraflop > 0.0).then(|| stage.teraflop / stage.milliseconds * 1e3)
+}
+
+/// How near it comes to the least time that it could take an H200: 1 is there.
+fn share(stage: &Stage) -> Option<f64> {
+    stage.floor_milliseconds.map(|floor| floor / stage.milliseconds)
 }

@@ -42,16 +42,26 @@ impl DeviceChoice {
     }
 }
 
+/// What a device is called: a GPU as its driver names it.
+pub(crate) fn name(device: &Device) -> anyhow::Result<String> {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        return Ok(flux::gpu::card(device)?.name);
+    }
+    anyhow::ensure!(device.is_cpu(), "an unknown kind of device");
+    Ok("CPU".to_owned())
+}
+
 /// The GPU of a number, as the kernels want it opened.
 #[cfg(feature = "cuda")]
-pub(crate) fn gpu(ordinal: usize) -> anyhow::Result<Device> {
+fn gpu(ordinal: usize) -> anyhow::Result<Device> {
     use anyhow::Context;
     flux::gpu::open(ordinal).with_context(|| format!("GPU cuda:{ordinal} cannot be used"))
 }
 
 #[cfg(not(feature = "cuda"))]
 fn gpu(_: usize) -> anyhow::Result<Device> {
-    Err(without_cuda())
+    anyhow::bail!("this build has no CUDA; build with `--features cuda,cudnn`")
 }
 
 /// Where this build can use one and one is there; why not is told.
@@ -60,12 +70,6 @@ fn first_gpu() -> Option<Device> {
         return None;
     }
     gpu(0).inspect_err(|error| eprintln!("note: using the CPU: {error:#}")).ok()
-}
-
-/// What a build for CPUs answers to those who want a GPU.
-#[cfg(not(feature = "cuda"))]
-pub(crate) fn without_cuda() -> anyhow::Error {
-    anyhow::anyhow!("this build has no CUDA; build with `--features cuda,cudnn`")
 }
 
 impl DTypeChoice {

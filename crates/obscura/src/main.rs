@@ -3,11 +3,9 @@
 #![allow(clippy::print_stdout, reason = "a command line prints")]
 
 mod args;
-#[cfg(feature = "cuda")]
 mod bench;
 mod demo;
 mod device;
-#[cfg(feature = "cuda")]
 mod doctor;
 #[cfg(feature = "download")]
 mod download;
@@ -45,12 +43,8 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&args),
         Command::Models(command) => models::run(command).map(|()| ExitCode::SUCCESS),
-        #[cfg(feature = "cuda")]
         Command::Doctor(args) => doctor::run(&args).map(|()| ExitCode::SUCCESS),
-        #[cfg(feature = "cuda")]
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
-        #[cfg(not(feature = "cuda"))]
-        Command::Doctor(_) | Command::Bench(_) => Err(device::without_cuda()),
     };
     match done {
         Ok(code) => code,

@@ -36,19 +36,9 @@ pub(crate) fn load(args: &ModelArgs) -> anyhow::Result<Pipeline> {
     bar.finish();
     let loaded = loaded.with_context(|| format!("{} could not be loaded", directory.display()))?;
     match args.dtype {
-        DTypeChoice::Fp8 => in_8_bits(loaded),
+        DTypeChoice::Fp8 => loaded.into_fp8().context("the model could not be stored in 8 bits"),
         DTypeChoice::Auto | DTypeChoice::F32 | DTypeChoice::Bf16 => Ok(loaded),
     }
-}
-
-#[cfg(feature = "cuda")]
-fn in_8_bits(pipeline: Pipeline) -> anyhow::Result<Pipeline> {
-    pipeline.into_fp8().context("the model could not be stored in 8 bits")
-}
-
-#[cfg(not(feature = "cuda"))]
-fn in_8_bits(_: Pipeline) -> anyhow::Result<Pipeline> {
-    Err(crate::device::without_cuda())
 }
 
 /// A known model lies in the store, everything else where its name says.

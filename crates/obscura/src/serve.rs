@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     args::{LogFormat, ServeArgs},
-    evidence, model, process,
+    doctor, evidence, model, process,
 };
 
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
@@ -55,9 +55,10 @@ fn load(args: &ServeArgs, sources: Sources, node: &Arc<Node>) -> anyhow::Result<
         tracing::warn!("{}", model::DEMO_NOTICE);
     }
     let pipeline = model::load(&args.model)?;
-    #[cfg(feature = "cuda")]
-    if pipeline.device().is_cuda() {
-        crate::doctor::refuse_wrong_kernels(pipeline.device())?;
+    doctor::refuse_wrong_kernels(pipeline.device())?;
+    if !pipeline.device().is_cpu() {
+        // Finds and pins the fastest algorithms, which the first request would wait for otherwise.
+        pipeline.warm_up(pipeline.native_size()).context("the first picture failed")?;
     }
     let service = Service::start(model::offering(pipeline, id.clone()), sources, node.config())?;
     tracing::info!(model = id, key_id = %service.key_id(), "ready");

@@ -5,7 +5,7 @@
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
-use super::{Activation, Gated, Heads, Mask, Rotations, Scores, Shift, Stream};
+use super::{Activation, Gated, Heads, Mask, Rotations, Scores, Shift, Stream, Unpacking};
 use crate::layers::{Conv3x3, GroupNorm, LayerNorm, Linear, RmsNorm};
 
 pub(crate) fn linear(x: &Tensor, layer: &Linear) -> Result<Tensor> {
@@ -131,6 +131,10 @@ pub(crate) fn upsample_conv3x3(x: &Tensor, conv: &Conv3x3) -> Result<Tensor> {
         .broadcast_as((height, 2, width, 2, channels))?
         .reshape((2 * height, 2 * width, channels))?;
     conv3x3(&doubled, conv)
+}
+
+pub(crate) fn unpack(tokens: &Tensor, how: &Unpacking) -> Result<Tensor> {
+    ((how.grid.unpack(tokens)? / how.scaling)? + how.shift)?.to_dtype(how.dtype)
 }
 
 /// A layer's weight as it was before it was stored in e4m3, as far as that is known: (out, in).

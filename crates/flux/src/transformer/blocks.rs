@@ -28,7 +28,6 @@ impl DoubleBlock {
     }
 
     /// The layers that every step runs through.
-    #[cfg(feature = "cuda")]
     pub(super) fn layers_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
         [&mut self.picture, &mut self.text]
             .into_iter()
@@ -94,7 +93,6 @@ impl SingleBlock {
     }
 
     /// The layers that every step runs through.
-    #[cfg(feature = "cuda")]
     pub(super) fn layers_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
         [&mut self.qkv, &mut self.mlp, &mut self.out].into_iter()
     }

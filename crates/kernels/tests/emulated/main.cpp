@@ -19,6 +19,7 @@ void all() {
     heads<T>();
     pointwise<T>();
     softmaxes<T>();
+    long_softmaxes<T>();
     group_norms<T>();
     pictures<T>();
 }

@@ -180,6 +180,22 @@ void softmaxes() {
     }
 }
 
+template <typename T>
+void long_softmaxes() {
+    // Fewer keys than threads, more, and no multiple of them.
+    for (const auto& [rows, keys] : {std::pair{2, 40}, {3, 1027}, {1, 4096}}) {
+        const auto x = Array<T>::random(rows * keys, 2);
+        Array<T> y(rows * keys);
+        launch(rows, 512, 0, [&] { softmax_long(x->at, y.at, keys, 0.3f); });
+        std::vector<double> sums(rows);
+        for (int i = 0; i < rows * keys; i++) {
+            sums[i / keys] += std::exp((*x)[i] * 0.3);
+        }
+        compare("long softmax", rows * keys, TOLERANCE<T>, [&](size_t i) { return y[i]; },
+                [&](size_t i) { return std::exp((*x)[i] * 0.3) / sums[i / keys]; });
+    }
+}
+
 inline double from_e4m3(__nv_fp8_storage_t bits) {
     return __half2float(__half(__nv_cvt_fp8_to_halfraw(bits, __NV_E4M3)));
 }
