@@ -210,6 +210,9 @@ impl Pipeline {
         laps.push(now()?);
         tell(Progress::Encoded)?;
 
+        // Noise is drawn on the host, while a GPU is busy with what it was given before.
+        let draw = |index| self.grid(job.size).noise(job.seed.offset(index), &Device::Cpu);
+        let mut noise = draw(0)?;
         let run = self.start(
             &encoded,
             &Settings { size: job.size, steps: job.steps, guidance: job.guidance },
@@ -217,12 +220,15 @@ impl Pipeline {
         let (count, steps) = (job.count.get(), job.steps.get());
         let mut pictures = Vec::with_capacity(count);
         for index in 0..count {
-            let mut latents = Wiped(run.grid.noise(job.seed.offset(index), &self.model.device)?);
+            let mut latents = Wiped(noise.to_device(&self.model.device)?);
             for step in 0..steps {
                 latents = Wiped(self.step(&run, step, &latents.0)?);
                 tell(Progress::Step { done: index * steps + step + 1, total: count * steps })?;
             }
             laps.push(now()?);
+            if index + 1 < count {
+                noise = draw(index + 1)?;
+            }
             pictures.push(Picture { size: job.size, rgb: self.rgb(&run, &latents.0)? });
             laps.push(now()?);
             tell(Progress::Decoded { done: index + 1, total: count })?;
@@ -279,10 +285,14 @@ impl Pipeline {
         })
     }
 
+    fn grid(&self, size: Size) -> Grid {
+        let autoencoder = &self.model.configs.autoencoder;
+        Grid::new(size, autoencoder.downscale(), autoencoder.latent_channels)
+    }
+
     pub(crate) fn start(&self, encoded: &Encoded, settings: &Settings) -> Result<Run> {
         let configs = &self.model.configs;
-        let autoencoder = &configs.autoencoder;
-        let grid = Grid::new(settings.size, autoencoder.downscale(), autoencoder.latent_channels);
+        let grid = self.grid(settings.size);
         let schedule = Schedule::new(&configs.scheduler, settings.steps.get(), grid.tokens());
         let prepared = self.model.transformer.prepare(&Conditions {
             states: &encoded.states.0,

@@ -76,6 +76,19 @@ impl Problem {
         Err(Error::Unsupported { kernel: "linear", what: "this width" })
     }
 
+    /// cublasLt's A (W, which it transposes), B (x), C (what is added) and D (y), as it sees them.
+    fn shapes(&self) -> [ColumnMajor; 4] {
+        let of = |rows, columns, stride| ColumnMajor { rows, columns, stride };
+        // What is added is contiguous; where nothing is, y stands in for it.
+        let onto_stride = if self.accumulates { self.outputs } else { self.output_stride };
+        [
+            of(self.inputs, self.outputs, self.inputs),
+            of(self.inputs, self.rows, self.input_stride),
+            of(self.outputs, self.rows, onto_stride),
+            of(self.outputs, self.rows, self.output_stride),
+        ]
+    }
+
     /// Floating-point operations.
     pub(crate) fn operations(&self) -> f64 {
         2.0 * self.rows as f64 * self.inputs as f64 * self.outputs as f64
@@ -93,15 +106,14 @@ pub(super) struct Descriptors {
 
 impl Descriptors {
     pub(super) fn new(problem: &Problem) -> Result<Self> {
-        let (rows, inputs, outputs) = (problem.rows, problem.inputs, problem.outputs);
         let (stored, result) = problem.element.types();
-        let onto_stride = if problem.accumulates { outputs } else { problem.output_stride };
+        let [a, b, c, d] = problem.shapes();
         Ok(Self {
             operation: Operation::new(problem)?,
-            a: Layout::new(stored, [inputs, outputs], inputs)?,
-            b: Layout::new(stored, [inputs, rows], problem.input_stride)?,
-            c: Layout::new(result, [outputs, rows], onto_stride)?,
-            d: Layout::new(result, [outputs, rows], problem.output_stride)?,
+            a: Layout::new(stored, a)?,
+            b: Layout::new(stored, b)?,
+            c: Layout::new(result, c)?,
+            d: Layout::new(result, d)?,
         })
     }
 }
@@ -118,14 +130,21 @@ impl Element {
     }
 }
 
+/// A matrix whose columns are side by side in memory, `stride` values from one to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ColumnMajor {
+    rows: usize,
+    columns: usize,
+    stride: usize,
+}
+
 /// A matrix's type, shape and leading dimension.
 pub(super) struct Layout(pub(super) sys::cublasLtMatrixLayout_t);
 
 impl Layout {
-    /// Column-major: neighbours in a column are side by side, columns `stride` values apart.
-    fn new(element: sys::cudaDataType, shape: [usize; 2], stride: usize) -> Result<Self> {
-        let [rows, columns] = shape.map(|count| count as u64);
-        Ok(Self(result::create_matrix_layout(element, rows, columns, stride as i64)?))
+    fn new(element: sys::cudaDataType, shape: ColumnMajor) -> Result<Self> {
+        let (rows, columns) = (shape.rows as u64, shape.columns as u64);
+        Ok(Self(result::create_matrix_layout(element, rows, columns, shape.stride as i64)?))
     }
 }
 
@@ -253,6 +272,54 @@ mod tests {
         assert!(Problem { element: Element::E4m3, ..problem }.check().is_err());
         assert!(Problem { outputs: 3, output_stride: 3, ..problem }.check().is_err());
         assert!(Problem { rows: 0, ..problem }.check().is_err());
+    }
+
+    /// D = Aᵀ B + C of column-major matrices, by hand, is y = x Wᵀ + c of row-major ones, whose rows may
+    /// be apart.
+    #[test]
+    fn cublaslts_view_of_the_matrices_is_a_linear_layer() {
+        let (rows, inputs, outputs, input_stride, output_stride) = (3, 8, 16, 24, 40);
+        let problem = Problem {
+            rows,
+            inputs,
+            outputs,
+            input_stride,
+            output_stride,
+            element: Element::F32,
+            epilogue: Epilogue::Plain,
+            biased: false,
+            accumulates: true,
+            alignments: matrices().alignments(),
+        };
+        // Small whole numbers: sums are exact.
+        let fill = |count: usize, by: usize| (0..count).map(|i| (i * by % 17) as f32).collect();
+        let weight: Vec<f32> = fill(outputs * inputs, 5);
+        let x: Vec<f32> = fill(rows * input_stride, 7);
+        let onto: Vec<f32> = fill(rows * outputs, 3);
+        let [a, b, c, d] = problem.shapes();
+        assert_eq!((a.columns, b.columns, a.rows), (d.rows, d.columns, b.rows));
+        let mut y = vec![f32::NAN; rows * output_stride];
+        for column in 0..d.columns {
+            for row in 0..d.rows {
+                let products = (0..a.rows)
+                    .map(|k| weight[row * a.stride + k] * x[column * b.stride + k])
+                    .sum::<f32>();
+                y[column * d.stride + row] = products + onto[column * c.stride + row];
+            }
+        }
+        for row in 0..rows {
+            for output in 0..output_stride {
+                let found = y[row * output_stride + output];
+                if output >= outputs {
+                    assert!(found.is_nan(), "what lies between the rows is left alone");
+                    continue;
+                }
+                let products = (0..inputs)
+                    .map(|i| x[row * input_stride + i] * weight[output * inputs + i])
+                    .sum::<f32>();
+                assert_eq!(found, products + onto[row * outputs + output]);
+            }
+        }
     }
 
     /// cublasLt's descriptors need no device: what it takes for an attribute's size is checked here.
