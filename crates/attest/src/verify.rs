@@ -64,8 +64,10 @@ pub fn verify(report: &Report, policy: &Policy, challenge: &Challenge) -> Apprai
     gpu::devices(report, challenge, rules, &mut checks);
 
     let rejected = checks.0.iter().any(|check| check.outcome == Outcome::Fail);
-    let attested = match keys {
-        Some((exchange_key, signing_key)) if !rejected => Some(Attested {
+    // A quote that was not read has failed a check above; that it is asked for here once more keeps
+    // that from depending on every path through a platform's checks.
+    let attested = match (keys, report_data) {
+        (Some((exchange_key, signing_key)), Some(_)) if !rejected => Some(Attested {
             platform: report.platform,
             exchange_key,
             signing_key,

@@ -9,7 +9,8 @@
 
 use std::{collections::HashMap, io::Read, path::Path};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, WithDType};
+use half::{bf16, f16};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -17,6 +18,9 @@ use crate::{Error, Result};
 
 /// No honest header is longer: FLUX's largest has 1 MB, the format's own bound is this.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
+
+/// What is read at a time: small enough to be hashed and decoded while it is in the cache.
+const BLOCK_BYTES: usize = 1 << 18;
 
 /// Reads a whole file of `file_bytes` bytes, giving each tensor to `sink` on the CPU, in its own
 /// dtype, and returns the SHA-256 of all bytes.
@@ -31,12 +35,14 @@ pub(super) fn read(
 ) -> Result<[u8; 32]> {
     let mut source = Source { path, file: &mut file, hash: Sha256::new() };
     let header = read_header(&mut source, file_bytes)?;
+    let mut block = vec![0; BLOCK_BYTES];
     for entry in plan(path, header, file_bytes)? {
-        let bytes = source.take(entry.bytes)?;
-        sink(
-            entry.name,
-            Tensor::from_raw_buffer(&bytes, entry.dtype, &entry.shape, &Device::Cpu)?,
-        )?;
+        let tensor = match entry.dtype {
+            DType::F32 => source.tensor(&entry, &mut block, f32::from_le_bytes)?,
+            DType::F16 => source.tensor(&entry, &mut block, f16::from_le_bytes)?,
+            _ => source.tensor(&entry, &mut block, bf16::from_le_bytes)?,
+        };
+        sink(entry.name, tensor)?;
     }
     Ok(source.hash.finalize().into())
 }
@@ -143,6 +149,27 @@ impl Source<'_> {
             .map_err(|source| Error::Read { path: self.path.to_owned(), source })?;
         self.hash.update(&buffer);
         Ok(buffer)
+    }
+
+    /// The next tensor, block by block, so that its bytes never stand beside its elements.
+    fn tensor<T: WithDType, const SIZE: usize>(
+        &mut self,
+        entry: &Planned,
+        block: &mut [u8],
+        decode: impl Fn([u8; SIZE]) -> T,
+    ) -> Result<Tensor> {
+        let mut elements = Vec::with_capacity(entry.bytes / SIZE);
+        let mut left = entry.bytes;
+        while left > 0 {
+            let block = &mut block[..left.min(BLOCK_BYTES)];
+            self.file
+                .read_exact(block)
+                .map_err(|source| Error::Read { path: self.path.to_owned(), source })?;
+            self.hash.update(&*block);
+            elements.extend(block.as_chunks().0.iter().map(|&bytes| decode(bytes)));
+            left -= block.len();
+        }
+        Ok(Tensor::from_vec(elements, entry.shape.as_slice(), &Device::Cpu)?)
     }
 }
 

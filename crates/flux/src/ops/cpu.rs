@@ -1,16 +1,18 @@
 //! The operations in f32 on the CPU, fused: one pass where the composed form has many.
 //!
-//! Matrix products go to candle's (the `gemm` crate, which equals torch's here); everything around
-//! them runs on slices, split by rows over rayon's threads, and compiled for the widest vectors the
-//! machine has by `simd::vectorised!`. Results do not depend on the number of threads.
+//! Matrix products are [`kernels::cpu`]'s; everything around them runs on slices, split over rayon's
+//! threads, and compiled for the widest vectors the machine has by `simd::vectorised!`. Results do not
+//! depend on the number of threads.
 
 mod attention;
 mod conv;
 mod linear;
 mod matrix;
 mod norm;
+mod panels;
 mod rope;
 mod simd;
+mod winograd;
 
 pub(crate) use attention::{attention, attention_beside_mlp};
 pub(crate) use conv::{conv3x3, conv3x3_onto, upsample_conv3x3};

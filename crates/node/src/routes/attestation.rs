@@ -11,6 +11,7 @@ use axum::{
 };
 use serde::Deserialize;
 
+use super::lock::key_header;
 use crate::{
     error::ApiError,
     node::{Node, off_thread},
@@ -33,7 +34,8 @@ pub(super) async fn report(
         None => Nonce::ABSENT,
     };
     let service = node.service()?;
+    let key = key_header(&service);
     let report = off_thread(move || service.report(nonce)).await??;
     let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
-    Ok((headers, Body::from(Bytes::from_owner(report))).into_response())
+    Ok((key, headers, Body::from(Bytes::from_owner(report))).into_response())
 }

@@ -1,112 +1,201 @@
-//! 3×3 convolutions on channels-last pictures, as matrix products.
+//! 3×3 convolutions on channels-last pictures, in tiles of 2×2 outputs by Winograd's method.
 //!
-//! With one pixel of zeros around the picture, the three pixels under a row of the kernel are 3·c
-//! adjacent numbers, and those of the next output begin c further on: a matrix whose rows overlap,
-//! which needs no copy. The three rows of the kernel are three products, added up.
+//! Blocks of tiles are transformed, multiplied and transformed back while they are in the cache. A
+//! picture whose pixels are to be doubled first is never doubled: the rows of a tile's patch are then
+//! a, b, b, c, of which the transform makes a − b, 2b, 0, b − c, and likewise for columns. Where it is
+//! 0, no product is needed, which leaves 9 of 16.
 
-use candle_core::{CpuStorage, Result, Tensor};
+use candle_core::{Error, Result, Tensor};
+use kernels::cpu::{Matrix, MatrixMut, Product};
 use rayon::prelude::*;
 
 use super::{
-    matrix::{Elements, Matrix},
-    simd::vectorised,
+    matrix::Elements,
+    winograd::{POINTS, Place, transform_kernel, transform_patch, transform_tile},
 };
 use crate::layers::Conv3x3;
 
-/// Pixels of a tile, about: what one product makes.
-const TILE_PIXELS: usize = 1024;
+/// Tiles of a block: what one product makes. As many rows as the product reads without packing.
+const BLOCK_TILES: usize = 48;
+/// Tiles of a task, at least.
+const TASK_TILES: usize = 2 * BLOCK_TILES;
 
 pub(crate) fn conv3x3(x: &Tensor, conv: &Conv3x3) -> Result<Tensor> {
-    convolve(x, conv, None)
+    convolve(x, conv, Pixels::Plain, None)
 }
 
 pub(crate) fn conv3x3_onto(x: &Tensor, conv: &Conv3x3, onto: &Tensor) -> Result<Tensor> {
     let onto = Elements::of(onto);
-    convolve(x, conv, Some(onto.slice()?))
+    convolve(x, conv, Pixels::Plain, Some(onto.slice()?))
 }
 
 pub(crate) fn upsample_conv3x3(x: &Tensor, conv: &Conv3x3) -> Result<Tensor> {
-    let (height, width, channels) = x.dims3()?;
-    // (h, w, c) → (h, 2, w, 2, c) → (2h, 2w, c)
-    let doubled = x
-        .reshape((height, 1, width, 1, channels))?
-        .broadcast_as((height, 2, width, 2, channels))?
-        .reshape((2 * height, 2 * width, channels))?;
-    convolve(&doubled, conv, None)
+    convolve(x, conv, Pixels::Doubled, None)
 }
 
-fn convolve(x: &Tensor, conv: &Conv3x3, onto: Option<&[f32]>) -> Result<Tensor> {
-    let (height, width, channels) = x.dims3()?;
-    let outputs = conv.weight.dim(0)?;
-    let elements = [x, &conv.weight, &conv.bias].map(Elements::of);
-    let [x_elements, kernel, bias] = elements.each_ref();
-    let bias = bias.slice()?;
-    let padded = CpuStorage::F32(pad(x_elements.slice()?, [height, width, channels]));
-    // Row dy of the kernel as (3·c, o): element (j, o) at o·9c + dy·3c + j.
-    let kernel_row =
-        |dy: usize| kernel.part(dy * 3 * channels, [3 * channels, outputs], [1, 9 * channels]);
-    let kernel_rows = [kernel_row(0)?, kernel_row(1)?, kernel_row(2)?];
-
-    // A tile is some whole rows of the padded picture; between two rows, its products hold two
-    // pixels that belong to no output.
-    let stride = width + 2;
-    let tile_rows = (TILE_PIXELS / stride).clamp(1, height);
-    let mut out = vec![0.0; height * width * outputs];
-    out.par_chunks_mut(tile_rows * width * outputs).enumerate().try_for_each(|(tile, out)| {
-        let first = tile * tile_rows;
-        let rows = out.len() / (width * outputs);
-        let pixels = rows * stride - 2;
-        let product = |dy: usize| {
-            let start = (first + dy) * stride * channels;
-            Matrix::new(&padded, start, [pixels, 3 * channels], [channels, 1])?
-                .times(&kernel_rows[dy])
-        };
-        let products = [product(0)?, product(1)?, product(2)?];
-        let onto = onto.map(|onto| &onto[first * width * outputs..]);
-        gather(out, products.each_ref().map(Vec::as_slice), [width, outputs], (bias, onto));
-        Ok::<(), candle_core::Error>(())
-    })?;
-    Tensor::from_vec(out, (height, width, outputs), x.device())
+/// How the picture's pixels are seen.
+#[derive(Clone, Copy)]
+enum Pixels {
+    Plain,
+    /// Each one doubled both ways.
+    Doubled,
 }
 
-vectorised! {
-    /// out ← Σ products + bias (+ onto), leaving out what lies between the picture's rows.
-    fn gather<'a>(
-        out: &'a mut [f32],
-        products: [&'a [f32]; 3],
-        row: [usize; 2],
-        added: (&'a [f32], Option<&'a [f32]>),
-    ) {
-        let ([width, outputs], (bias, onto)) = (row, added);
-        for (y, out) in out.chunks_exact_mut(width * outputs).enumerate() {
-            let from = y * (width + 2) * outputs;
-            let a = &products[0][from..from + width * outputs];
-            let b = &products[1][from..from + width * outputs];
-            let c = &products[2][from..from + width * outputs];
-            for (((o, a), b), c) in out.iter_mut().zip(a).zip(b).zip(c) {
-                *o = a + b + c;
-            }
-            for pixel in out.chunks_exact_mut(outputs) {
-                for (o, b) in pixel.iter_mut().zip(bias) {
-                    *o += b;
-                }
-            }
-            if let Some(onto) = onto {
-                for (o, x) in out.iter_mut().zip(&onto[y * width * outputs..]) {
-                    *o += x;
-                }
-            }
+impl Pixels {
+    /// The first place, 0 to 3, of the patch of tile `tile` along one axis; −1 is outside.
+    fn source(self, tile: usize, place: usize) -> Option<usize> {
+        match self {
+            Self::Plain => (2 * tile + place).checked_sub(1),
+            Self::Doubled => (tile + place.div_ceil(2)).checked_sub(1),
         }
+    }
+
+    /// Whether the transform of any patch is zero at `point`.
+    fn vanish_at(self, point: usize) -> bool {
+        matches!(self, Self::Doubled) && (point / 4 == 2 || point % 4 == 2)
     }
 }
 
-/// (h, w, c) → (h + 2, w + 2, c) with zeros around.
-fn pad(x: &[f32], [height, width, channels]: [usize; 3]) -> Vec<f32> {
-    let (row, padded_row) = (width * channels, (width + 2) * channels);
-    let mut padded = vec![0.0; (height + 2) * padded_row];
-    padded[padded_row..][..height * padded_row]
-        .par_chunks_mut(padded_row)
-        .zip(x.par_chunks(row))
-        .for_each(|(to, from)| to[channels..][..row].copy_from_slice(from));
-    padded
+fn convolve(x: &Tensor, conv: &Conv3x3, pixels: Pixels, onto: Option<&[f32]>) -> Result<Tensor> {
+    let (height, width, channels) = x.dims3()?;
+    let outputs = conv.weight.dim(0)?;
+    let elements = [x, &conv.weight, &conv.bias].map(Elements::of);
+    let kernel = transform_kernel(elements[1].slice()?, outputs);
+    let convolution = Convolution {
+        picture: elements[0].slice()?,
+        size: [height, width, channels],
+        pixels,
+        kernel: &kernel,
+        bias: elements[2].slice()?,
+        onto,
+        zeros: &vec![0.0; channels],
+    };
+    let [height, width] = convolution.out_size();
+    let rows = 2 * TASK_TILES.div_ceil(width.div_ceil(2));
+    let mut out = vec![0.0; height * width * outputs];
+    out.par_chunks_mut(rows * width * outputs)
+        .enumerate()
+        .try_for_each_init(Scratch::default, |scratch, (band, out)| {
+            convolution.band(scratch, band * rows, out)
+        })
+        .map_err(Error::wrap)?;
+    Tensor::from_vec(out, (height, width, outputs), x.device())
+}
+
+struct Convolution<'a> {
+    /// (h, w, c)
+    picture: &'a [f32],
+    size: [usize; 3],
+    pixels: Pixels,
+    /// (16, c, o)
+    kernel: &'a [f32],
+    /// (o,)
+    bias: &'a [f32],
+    /// What the result is added to: (h, w, o).
+    onto: Option<&'a [f32]>,
+    /// A pixel outside the picture: (c,).
+    zeros: &'a [f32],
+}
+
+/// What a block of tiles needs; kept from block to block.
+#[derive(Default)]
+struct Scratch {
+    /// (16, tiles, c)
+    patches: Vec<f32>,
+    /// (16, tiles, o); zero where the patches vanish.
+    products: Vec<f32>,
+    /// (2, 2, o)
+    tile: Vec<f32>,
+}
+
+impl Convolution<'_> {
+    fn out_size(&self) -> [usize; 2] {
+        let [height, width, _] = self.size;
+        match self.pixels {
+            Pixels::Plain => [height, width],
+            Pixels::Doubled => [2 * height, 2 * width],
+        }
+    }
+
+    /// Whole rows of the output, from an even one on: (rows, w, o).
+    fn band(
+        &self,
+        scratch: &mut Scratch,
+        first_row: usize,
+        out: &mut [f32],
+    ) -> kernels::cpu::Result<()> {
+        let ([_, width], [_, _, channels], outputs) = (self.out_size(), self.size, self.bias.len());
+        let rows = out.len() / (width * outputs);
+        let columns = width.div_ceil(2);
+        let tiles = rows.div_ceil(2) * columns;
+        scratch.patches.resize(POINTS * BLOCK_TILES * channels, 0.0);
+        scratch.products.resize(POINTS * BLOCK_TILES * outputs, 0.0);
+        scratch.tile.resize(4 * outputs, 0.0);
+        for first in (0..tiles).step_by(BLOCK_TILES) {
+            let count = BLOCK_TILES.min(tiles - first);
+            for i in 0..count {
+                let tile = [first_row / 2 + (first + i) / columns, (first + i) % columns];
+                let place = Place { start: i * channels, step: BLOCK_TILES * channels };
+                transform_patch(self.patch(tile), &mut scratch.patches, place);
+            }
+            self.multiply(scratch, count)?;
+            for i in 0..count {
+                let place = Place { start: i * outputs, step: BLOCK_TILES * outputs };
+                transform_tile(&scratch.products, place, self.bias, &mut scratch.tile);
+                let (y, x) = (2 * ((first + i) / columns), 2 * ((first + i) % columns));
+                for (dy, pixels) in scratch.tile.chunks_exact(2 * outputs).enumerate() {
+                    // The last row and column of an odd size have but half a tile.
+                    if y + dy < rows {
+                        let at = ((y + dy) * width + x) * outputs;
+                        let length = pixels.len().min((width - x) * outputs);
+                        self.place(&pixels[..length], first_row * width * outputs, out, at);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sixteen products (tiles, c) · (c, o), less those that vanish.
+    fn multiply(&self, scratch: &mut Scratch, tiles: usize) -> kernels::cpu::Result<()> {
+        let (channels, outputs) = (self.size[2], self.bias.len());
+        let patches = scratch.patches.chunks_exact(BLOCK_TILES * channels);
+        let products = scratch.products.chunks_exact_mut(BLOCK_TILES * outputs);
+        let kernels = self.kernel.chunks_exact(channels * outputs);
+        for (point, ((patches, kernel), products)) in patches.zip(kernels).zip(products).enumerate()
+        {
+            if !self.pixels.vanish_at(point) {
+                let a = Matrix::new(patches, [tiles, channels], [channels, 1])?;
+                let b = Matrix::new(kernel, [channels, outputs], [outputs, 1])?;
+                Product { a, b }.write(MatrixMut::new(products, [tiles, outputs], outputs)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The 4×4 pixels that a tile (row, column) is made from, row by row.
+    fn patch(&self, [row, column]: [usize; 2]) -> [&[f32]; POINTS] {
+        let [height, width, channels] = self.size;
+        let inside = |place: Option<usize>, end: usize| place.filter(|&place| place < end);
+        let rows: [_; 4] = std::array::from_fn(|i| inside(self.pixels.source(row, i), height));
+        let columns: [_; 4] = std::array::from_fn(|i| inside(self.pixels.source(column, i), width));
+        std::array::from_fn(|i| match (rows[i / 4], columns[i % 4]) {
+            (Some(y), Some(x)) => &self.picture[(y * width + x) * channels..][..channels],
+            _ => self.zeros,
+        })
+    }
+
+    /// out[at..] ← pixels (+ onto); `out` begins at element `origin` of the picture.
+    fn place(&self, pixels: &[f32], origin: usize, out: &mut [f32], at: usize) {
+        let out = &mut out[at..][..pixels.len()];
+        match self.onto {
+            Some(onto) => {
+                let onto = &onto[origin + at..][..pixels.len()];
+                for ((out, x), onto) in out.iter_mut().zip(pixels).zip(onto) {
+                    *out = x + onto;
+                }
+            }
+            None => out.copy_from_slice(pixels),
+        }
+    }
 }

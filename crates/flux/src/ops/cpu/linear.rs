@@ -1,10 +1,11 @@
-//! Linear layers: candle's product, then one pass for everything that follows it.
+//! Linear layers: the product, and with it everything that follows it.
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::{
     matrix::Elements,
+    panels::{Rows, multiply},
     simd::{Elementwise, GeluTanh, Identity, QuickGelu, Relu, Silu, vectorised},
 };
 use crate::{
@@ -62,12 +63,6 @@ pub(crate) fn linear_gated(x: &Tensor, layer: &Linear, gated: &Gated<'_>) -> Res
     })
 }
 
-/// x Wᵀ (l, out), as elements row by row, without bias.
-pub(super) fn product(x: &Tensor, layer: &Linear) -> Result<Vec<f32>> {
-    let (x, weight) = (Elements::of(x), Elements::of(&layer.weight));
-    x.matrix()?.times(&weight.matrix()?.transposed())
-}
-
 /// F(x Wᵀ + b)
 fn activated<F: Elementwise>(x: &Tensor, layer: &Linear) -> Result<Tensor> {
     let bias = Bias::of(layer);
@@ -77,10 +72,10 @@ fn activated<F: Elementwise>(x: &Tensor, layer: &Linear) -> Result<Tensor> {
 
 /// Computes x Wᵀ, then applies `each` to every row (given its index), in parallel.
 fn finish(x: &Tensor, layer: &Linear, each: impl Fn(usize, &mut [f32]) + Sync) -> Result<Tensor> {
-    let width = layer.outputs();
-    let mut y = product(x, layer)?;
-    y.par_chunks_mut(width).enumerate().with_min_len(MIN_ROWS).for_each(|(i, row)| each(i, row));
-    Tensor::from_vec(y, (x.dim(0)?, width), x.device())
+    let (length, width) = (x.dim(0)?, layer.outputs());
+    let mut out = vec![0.0; length * width];
+    multiply(x, layer, Rows { out: &mut out, step: width, start: 0 }, each)?;
+    Tensor::from_vec(out, (length, width), x.device())
 }
 
 vectorised! {

@@ -1,9 +1,9 @@
-//! From candle's tensors to slices and matrices, and back.
+//! From candle's tensors to slices and matrices.
 
 use candle_core::{
-    CpuStorage, InplaceOp1, Layout, Result, Shape, Storage, StorageRef, Tensor,
-    backend::BackendStorage, bail,
+    CpuStorage, Error, InplaceOp1, Layout, Result, Storage, StorageRef, Tensor, bail,
 };
+use kernels::cpu::Matrix;
 use zeroize::Zeroize;
 
 /// The f32 elements of a CPU tensor, from its first one on.
@@ -32,12 +32,11 @@ impl<'a> Elements<'a> {
         let [row_step, head_step, 1] = *self.layout.stride() else {
             bail!("expected adjacent elements of a head, found {:?}", self.layout.stride())
         };
-        let storage = self.storage()?;
-        let start = self.layout.start_offset();
+        let elements = self.onwards()?;
         (0..count)
             .map(|head| {
-                let start = start + head * head_step;
-                Matrix { storage, start, size: [length, width], steps: [row_step, 1] }.checked()
+                let elements = elements.get(head * head_step..).unwrap_or_default();
+                Matrix::new(elements, [length, width], [row_step, 1]).map_err(Error::wrap)
             })
             .collect()
     }
@@ -46,19 +45,14 @@ impl<'a> Elements<'a> {
     pub(super) fn matrix(&self) -> Result<Matrix<'_>> {
         let (rows, columns) = self.layout.shape().dims2()?;
         let [row_step, column_step] = *self.layout.stride() else { bail!("expected a matrix") };
-        let (size, steps) = ([rows, columns], [row_step, column_step]);
-        Matrix { storage: self.storage()?, start: self.layout.start_offset(), size, steps }
-            .checked()
+        let steps = [row_step, column_step];
+        Matrix::new(self.onwards()?, [rows, columns], steps).map_err(Error::wrap)
     }
 
-    /// A matrix anywhere behind the tensor's first element.
-    pub(super) fn part(
-        &self,
-        start: usize,
-        size: [usize; 2],
-        steps: [usize; 2],
-    ) -> Result<Matrix<'_>> {
-        Matrix::new(self.storage()?, self.layout.start_offset() + start, size, steps)
+    /// The storage from the tensor's first element to its end.
+    fn onwards(&self) -> Result<&[f32]> {
+        let elements = self.storage()?.as_slice::<f32>()?;
+        Ok(elements.get(self.layout.start_offset()..).unwrap_or_default())
     }
 
     fn storage(&self) -> Result<&CpuStorage> {
@@ -66,78 +60,6 @@ impl<'a> Elements<'a> {
             Storage::Cpu(storage) => Ok(storage),
             _ => bail!("expected a tensor on the CPU"),
         }
-    }
-}
-
-/// A matrix somewhere in a CPU storage; element (i, j) is at start + i·steps₀ + j·steps₁.
-#[derive(Clone, Copy)]
-pub(super) struct Matrix<'a> {
-    storage: &'a CpuStorage,
-    start: usize,
-    size: [usize; 2],
-    steps: [usize; 2],
-}
-
-impl<'a> Matrix<'a> {
-    /// A matrix (rows, columns) in `storage`, from `start` on.
-    pub(super) fn new(
-        storage: &'a CpuStorage,
-        start: usize,
-        size: [usize; 2],
-        steps: [usize; 2],
-    ) -> Result<Self> {
-        Self { storage, start, size, steps }.checked()
-    }
-
-    /// Candle's product trusts the layout that it is given, so no [`Matrix`] may reach past its end.
-    fn checked(self) -> Result<Self> {
-        let [rows, columns] = self.size;
-        let last = self.start
-            + rows.saturating_sub(1) * self.steps[0]
-            + columns.saturating_sub(1) * self.steps[1];
-        if rows == 0 || columns == 0 || last < self.storage.as_slice::<f32>()?.len() {
-            Ok(self)
-        } else {
-            bail!("matrix {:?} ends at {last}, past its storage", self.size)
-        }
-    }
-
-    pub(super) fn rows(&self) -> usize {
-        self.size[0]
-    }
-
-    pub(super) fn columns(&self) -> usize {
-        self.size[1]
-    }
-
-    /// Columns become rows.
-    pub(super) fn transposed(self) -> Self {
-        let ([rows, columns], [row_step, column_step]) = (self.size, self.steps);
-        Self { size: [columns, rows], steps: [column_step, row_step], ..self }
-    }
-
-    /// `rows` rows from `from` on.
-    pub(super) fn some_rows(self, from: usize, rows: usize) -> Result<Self> {
-        let start = self.start + from * self.steps[0];
-        Self { start, size: [rows, self.size[1]], ..self }.checked()
-    }
-
-    /// self (m, k) · other (k, n): (m, n), row by row.
-    pub(super) fn times(&self, other: &Self) -> Result<Vec<f32>> {
-        let ([m, k], [same_k, n]) = (self.size, other.size);
-        if k != same_k {
-            bail!("cannot multiply {:?} and {:?}", self.size, other.size)
-        }
-        let product =
-            self.storage.matmul(other.storage, (1, m, n, k), &self.layout(), &other.layout())?;
-        match product {
-            CpuStorage::F32(elements) => Ok(elements),
-            _ => bail!("expected an f32 product"),
-        }
-    }
-
-    fn layout(&self) -> Layout {
-        Layout::new(Shape::from_dims(&self.size), self.steps.to_vec(), self.start)
     }
 }
 

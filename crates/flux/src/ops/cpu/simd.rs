@@ -112,6 +112,36 @@ pub(super) fn exp(x: f32) -> f32 {
     series * f32::from_bits(power)
 }
 
+vectorised! {
+    /// Columns become rows: `from` has rows that begin every `step` elements, `to` has rows of `rows`
+    /// elements, as many as they fill.
+    fn transpose<'a>(from: &'a [f32], step: usize, to: &'a mut [f32], rows: usize) {
+        for (i, to) in to.chunks_mut(LANES * rows).enumerate() {
+            let from = &from[i * LANES..];
+            // Squares of whole cache lines, as far as they go.
+            let whole = if to.len() == LANES * rows { rows / LANES * LANES } else { 0 };
+            for row in (0..whole).step_by(LANES) {
+                let mut square = [[0.0; LANES]; LANES];
+                for (lanes, j) in square.iter_mut().zip(row..) {
+                    lanes.copy_from_slice(&from[j * step..][..LANES]);
+                }
+                for (column, to) in to.chunks_exact_mut(rows).enumerate() {
+                    let mut turned = [0.0; LANES];
+                    for j in 0..LANES {
+                        turned[j] = square[j][column % LANES];
+                    }
+                    to[row..][..LANES].copy_from_slice(&turned);
+                }
+            }
+            for row in whole..rows {
+                for (column, to) in to.chunks_exact_mut(rows).enumerate() {
+                    to[row] = from[row * step + column];
+                }
+            }
+        }
+    }
+}
+
 /// Σ (x − centre)²; summed in [`LANES`] lanes, so the order is the same on every machine.
 #[inline(always)]
 pub(super) fn sum_of_squares(row: &[f32], centre: f32) -> f32 {
@@ -228,6 +258,18 @@ mod tests {
         assert!(GeluTanh::apply(-1e4).abs() < 1e-30);
         assert_eq!(GeluTanh::apply(100.0), 100.0);
         assert!(exp(f32::NEG_INFINITY) < 1e-37);
+    }
+
+    #[test]
+    fn transposing_turns_rows_into_columns() {
+        let (rows, columns, step) = (21, 37, 40);
+        let from: Vec<f32> = (0..rows * step).map(|i| i as f32).collect();
+        let mut to = vec![0.0; columns * rows];
+        // The last row may end with its last column.
+        transpose(&from[..20 * step + columns], step, &mut to, rows);
+        for (i, x) in to.iter().enumerate() {
+            assert_eq!(*x, from[i % rows * step + i / rows]);
+        }
     }
 
     #[test]

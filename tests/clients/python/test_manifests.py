@@ -1,0 +1,55 @@
+"""deploy/kubernetes against the schemas of Kubernetes itself, where no field is too much."""
+
+import pathlib
+
+import kubernetes_validate
+import pytest
+import yaml
+
+FOLDER = pathlib.Path(__file__).resolve().parents[3] / "deploy" / "kubernetes"
+VERSION = "1.37"
+# Not Kubernetes' own: KEDA's is for tests/clients/typescript, kustomize's for kustomize.
+FOREIGN = {"ScaledObject", "Kustomization"}
+
+
+def documents():
+    for path in sorted(FOLDER.glob("*.yaml")):
+        for document in yaml.safe_load_all(path.read_text()):
+            yield path.name, document
+
+
+OURS = [(name, doc) for name, doc in documents() if doc["kind"] not in FOREIGN]
+
+
+@pytest.mark.parametrize(("name", "document"), OURS, ids=[f"{name}-{doc['kind']}" for name, doc in OURS])
+def test_every_object_has_its_schema(name, document):
+    kubernetes_validate.validate(document, VERSION, strict=True)
+
+
+def test_a_misspelt_field_would_be_noticed():
+    _, document = next((name, doc) for name, doc in OURS if doc["kind"] == "Deployment")
+    document = {**document, "spec": {**document["spec"], "replica": 1}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(document, VERSION, strict=True)
+
+
+def test_kustomize_takes_every_file():
+    listed = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
+    files = {path.name for path in FOLDER.glob("*.yaml")} - {"kustomization.yaml"}
+    assert set(listed["resources"]) == files
+    for generator in listed["configMapGenerator"]:
+        for file in generator["files"]:
+            assert (FOLDER / file).is_file()
+
+
+def test_no_container_is_privileged_or_holds_a_secret():
+    for _, document in OURS:
+        assert document["kind"] != "Secret"
+        if document["kind"] != "Deployment":
+            continue
+        pod = document["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] and not pod["automountServiceAccountToken"]
+        for container in pod["containers"]:
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"] and not context["allowPrivilegeEscalation"]
+            assert context["capabilities"] == {"drop": ["ALL"]}
