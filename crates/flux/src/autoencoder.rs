@@ -8,8 +8,9 @@ use crate::{
     Result,
     checkpoint::Scope,
     config::AutoEncoderConfig,
+    latents::Grid,
     layers::{Conv3x3, GroupNorm, Linear},
-    ops::{self, Heads, Scores},
+    ops::{self, Heads, Scores, Unpacking},
 };
 
 /// Decodes latents.
@@ -54,9 +55,15 @@ impl AutoEncoder {
         })
     }
 
-    /// latents (h, w, c) → picture (8h, 8w, 3), about −1 to 1.
-    pub(crate) fn decode(&self, latents: &Tensor) -> Result<Tensor> {
-        let mut x = ((latents / self.scaling_factor)? + self.shift_factor)?;
+    /// latents (tokens, 4·c), f32 → picture (h, w, 3), about −1 to 1, in the dtype of the weights.
+    pub(crate) fn decode(&self, latents: &Tensor, grid: Grid) -> Result<Tensor> {
+        let how = Unpacking {
+            grid,
+            scaling: self.scaling_factor,
+            shift: self.shift_factor,
+            dtype: self.conv_in.weight.dtype(),
+        };
+        let mut x = ops::unpack(latents, &how)?;
         if let Some(post_quant) = &self.post_quant {
             x = pointwise(&x, post_quant)?;
         }

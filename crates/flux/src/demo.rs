@@ -31,34 +31,48 @@ impl Pipeline {
     /// Where the device has no room for it.
     pub fn demo(device: &Device) -> Result<Self, Error> {
         let json = configuration();
-        let configs = parse(&json)?;
-        configs.check()?;
-        let path = Path::new("demo");
-        let seeded = |component| {
+        let listing =
+            [b"obscura demo model\n", &SEED.to_le_bytes()[..], json.to_string().as_bytes()]
+                .concat();
+        InMemory { json: &json, device, dtype: DType::F32, listing }.build(|component| {
             Weights::new(component, weights::Seeded { component, device: device.clone() })
-        };
-        let model = Model {
-            clip_tokens: ClipTokenizer::from_vocabulary(path, &tokenizers::clip_vocabulary(), "")?,
-            t5_tokens: T5Tokenizer::from_json(path, &tokenizers::t5(), configs.text_tokens())?,
-            clip: build_clip(&configs, seeded("text_encoder"))?,
-            t5: build_t5(&configs, seeded("text_encoder_2"))?,
-            transformer: build_transformer(&configs, seeded("transformer"))?,
-            autoencoder: build_autoencoder(&configs, seeded("vae"))?,
-            configs,
-            device: device.clone(),
-            dtype: DType::F32,
-            listing: [
-                b"obscura demo model\n",
-                &SEED.to_le_bytes()[..],
-                json.to_string().as_bytes(),
-            ]
-            .concat(),
-        };
-        Ok(Self { model })
+        })
     }
 }
 
-fn configuration() -> serde_json::Value {
+/// A model of which no part comes from a file.
+pub(crate) struct InMemory<'a> {
+    /// Each component's configuration, under its folder's name.
+    pub(crate) json: &'a serde_json::Value,
+    pub(crate) device: &'a Device,
+    pub(crate) dtype: DType,
+    /// What the model is known by; see [`Pipeline::listing`].
+    pub(crate) listing: Vec<u8>,
+}
+
+impl InMemory<'_> {
+    /// With the weights of each component from `weights`.
+    pub(crate) fn build(self, weights: impl Fn(&'static str) -> Weights) -> Result<Pipeline> {
+        let configs = parse(self.json)?;
+        configs.check()?;
+        let path = Path::new("demo");
+        let model = Model {
+            clip_tokens: ClipTokenizer::from_vocabulary(path, &tokenizers::clip_vocabulary(), "")?,
+            t5_tokens: T5Tokenizer::from_json(path, &tokenizers::t5(), configs.text_tokens())?,
+            clip: build_clip(&configs, weights("text_encoder"))?,
+            t5: build_t5(&configs, weights("text_encoder_2"))?,
+            transformer: build_transformer(&configs, weights("transformer"))?,
+            autoencoder: build_autoencoder(&configs, weights("vae"))?,
+            configs,
+            device: self.device.clone(),
+            dtype: self.dtype,
+            listing: self.listing,
+        };
+        Ok(Pipeline { model })
+    }
+}
+
+pub(crate) fn configuration() -> serde_json::Value {
     json!({
         "text_encoder": {
             "vocab_size": tokenizers::CLIP_TOKENS, "hidden_size": 64, "intermediate_size": 256,
@@ -83,7 +97,8 @@ fn configuration() -> serde_json::Value {
     })
 }
 
-fn parse(json: &serde_json::Value) -> Result<Configs> {
+/// Each component's configuration, under its folder's name.
+pub(crate) fn parse(json: &serde_json::Value) -> Result<Configs> {
     fn component<T: serde::de::DeserializeOwned>(
         json: &serde_json::Value,
         name: &str,

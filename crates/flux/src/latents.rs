@@ -39,13 +39,14 @@ impl Grid {
     }
 
     /// Tokens (rows·columns, 4·channels) → latent pixels, channels last: (h, w, channels).
-    pub(crate) fn unpack(self, tokens: &Tensor) -> Result<Tensor> {
+    pub(crate) fn unpack(self, tokens: &Tensor) -> candle_core::Result<Tensor> {
         let Self { rows, columns, channels } = self;
         // (rows·columns, 4c) → (rows, columns, c, 2, 2) → (rows, 2, columns, 2, c) → (h, w, c)
-        Ok(tokens
-            .reshape(&[rows, columns, channels, 2, 2][..])?
-            .permute([0, 3, 1, 4, 2])?
-            .reshape((2 * rows, 2 * columns, channels))?)
+        tokens.reshape(&[rows, columns, channels, 2, 2][..])?.permute([0, 3, 1, 4, 2])?.reshape((
+            2 * rows,
+            2 * columns,
+            channels,
+        ))
     }
 }
 

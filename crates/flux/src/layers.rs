@@ -11,18 +11,21 @@ pub(crate) struct Linear {
     pub(crate) weight: Tensor,
     /// (out,)
     pub(crate) bias: Option<Tensor>,
+    /// Of a weight that is stored in e4m3: what each of its rows is multiplied by. (out,), f32.
+    pub(crate) row_scales: Option<Tensor>,
 }
 
 impl Linear {
     /// `weight` (out, in) and `bias` (out,) of a scope.
     pub(crate) fn load(scope: &Scope<'_>, [outputs, inputs]: [usize; 2]) -> Result<Self> {
         let weight = scope.tensor("weight", &[outputs, inputs])?;
-        Ok(Self { weight, bias: Some(scope.tensor("bias", &[outputs])?) })
+        Ok(Self { weight, bias: Some(scope.tensor("bias", &[outputs])?), row_scales: None })
     }
 
     /// `weight` (out, in) alone.
     pub(crate) fn load_unbiased(scope: &Scope<'_>, [outputs, inputs]: [usize; 2]) -> Result<Self> {
-        Ok(Self { weight: scope.tensor("weight", &[outputs, inputs])?, bias: None })
+        let weight = scope.tensor("weight", &[outputs, inputs])?;
+        Ok(Self { weight, bias: None, row_scales: None })
     }
 
     /// A 1×1 convolution, which is a linear layer on channels-last pixels:
@@ -31,7 +34,7 @@ impl Linear {
         let weight = scope.tensor("weight", &[outputs, inputs, 1, 1])?;
         // (out, in, 1, 1) → (out, in)
         let weight = weight.reshape((outputs, inputs))?;
-        Ok(Self { weight, bias: Some(scope.tensor("bias", &[outputs])?) })
+        Ok(Self { weight, bias: Some(scope.tensor("bias", &[outputs])?), row_scales: None })
     }
 
     /// Several layers of the same input as one: their outputs side by side.
@@ -41,6 +44,7 @@ impl Linear {
         Ok(Self {
             weight: Tensor::cat(&weights, 0)?,
             bias: biases.map(|biases| Tensor::cat(&biases, 0)).transpose()?,
+            row_scales: None,
         })
     }
 

@@ -9,10 +9,15 @@
 //! the picture); intermediate activations are candle's and are freed without being wiped.
 
 mod autoencoder;
+pub mod bench;
 mod checkpoint;
+mod clock;
 mod config;
 mod demo;
+pub mod doctor;
 mod error;
+#[cfg(feature = "cuda")]
+pub mod gpu;
 mod latents;
 mod layers;
 mod manifest;

@@ -1,18 +1,26 @@
 //! Every operation that costs time, in one place.
 //!
-//! Each has a composed reference of plain candle operations ([`reference`]) and, for f32 on the
-//! CPU, a fused kernel ([`cpu`]). This file alone decides which one runs; the model calls nothing
-//! else for its heavy work, so that another kernel has one place to be put.
+//! Each has a composed reference of plain candle operations ([`reference`]), and a fused kernel
+//! ([`fused`]) for f32 on the CPU ([`cpu`]) and, in builds with the feature `cuda`, for GPUs (`cuda`).
+//! The model calls this file alone for its heavy work.
 //!
 //! There is no batch dimension: pictures are made one at a time, which is what makes a picture of a
 //! batch identical to the one made alone. Tokens are (l, d), heads (l, h, d), pictures (h, w, c).
 
 pub(crate) mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+pub(crate) mod fused;
 pub(crate) mod reference;
+#[cfg(feature = "cuda")]
+mod switches;
 
 use candle_core::{DType, Result, Tensor};
 
-use crate::layers::{Conv3x3, GroupNorm, LayerNorm, Linear, RmsNorm};
+use crate::{
+    latents::Grid,
+    layers::{Conv3x3, GroupNorm, LayerNorm, Linear, RmsNorm},
+};
 
 /// Queries, keys and values of one attention: (l, h, d) each, elements of a head adjacent.
 pub(crate) struct Heads {
@@ -91,102 +99,139 @@ pub(crate) enum Activation {
     Silu,
 }
 
-/// Picks the implementation.
+/// Tokens of latents on their way to the autoencoder.
+pub(crate) struct Unpacking {
+    pub(crate) grid: Grid,
+    /// Latents are divided by this …
+    pub(crate) scaling: f64,
+    /// … and then moved by this.
+    pub(crate) shift: f64,
+    /// Of the result.
+    pub(crate) dtype: DType,
+}
+
+/// The fused kernel's result, or the reference's where there is none.
 macro_rules! pick {
-    ($x:expr, $op:ident($($argument:expr),*)) => {
-        if is_fast_on_cpu($x) { cpu::$op($($argument),*) } else { reference::$op($($argument),*) }
+    ($op:ident($($argument:expr),*)) => {
+        match fused::$op($($argument),*)? {
+            Some(result) => Ok(result),
+            None => reference::$op($($argument),*),
+        }
     };
 }
 
 /// x (l, in) → (l, out)
 pub(crate) fn linear(x: &Tensor, layer: &Linear) -> Result<Tensor> {
-    pick!(x, linear(x, layer))
+    pick!(linear(x, layer))
 }
 
 /// x (l, in) → activation(linear(x)) (l, out)
 pub(crate) fn linear_activated(x: &Tensor, layer: &Linear, act: Activation) -> Result<Tensor> {
-    pick!(x, linear_activated(x, layer, act))
+    pick!(linear_activated(x, layer, act))
 }
 
 /// x (l, in) → gelu(first half) · second half of linear(x): (l, out/2); T5's feed-forward.
 pub(crate) fn linear_gated_gelu(x: &Tensor, layer: &Linear) -> Result<Tensor> {
-    pick!(x, linear_gated_gelu(x, layer))
+    pick!(linear_gated_gelu(x, layer))
 }
 
 /// x (l, in) → onto + linear(x): (l, out)
 pub(crate) fn linear_onto(x: &Tensor, layer: &Linear, onto: &Tensor) -> Result<Tensor> {
-    pick!(x, linear_onto(x, layer, onto))
+    pick!(linear_onto(x, layer, onto))
 }
 
 /// x (l, in) → onto + gate ∘ linear(x): (l, out)
 pub(crate) fn linear_gated(x: &Tensor, layer: &Linear, gated: &Gated<'_>) -> Result<Tensor> {
-    pick!(x, linear_gated(x, layer, gated))
+    pick!(linear_gated(x, layer, gated))
 }
 
 /// x (l, d) → layer norm (no weights, ε = 1e-6) ∘ (1 + scale) + shift
 pub(crate) fn layer_norm_shift(x: &Tensor, by: &Shift<'_>) -> Result<Tensor> {
-    pick!(x, layer_norm_shift(x, by))
+    pick!(layer_norm_shift(x, by))
 }
 
 /// x (l, d) → (l, d)
 pub(crate) fn layer_norm(x: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
-    pick!(x, layer_norm(x, norm))
+    pick!(layer_norm(x, norm))
 }
 
 /// x (l, d) → (l, d)
 pub(crate) fn rms_norm(x: &Tensor, norm: &RmsNorm) -> Result<Tensor> {
-    pick!(x, rms_norm(x, norm))
+    pick!(rms_norm(x, norm))
 }
 
 /// Streams of l₁, l₂, … tokens → heads of l₁ + l₂ + … tokens: queries and keys normalised over each
 /// head's width, then rotated; values as they are.
 pub(crate) fn join_heads(streams: &[Stream<'_>], rotations: &Rotations) -> Result<Heads> {
-    pick!(streams[0].qkv, join_heads(streams, rotations))
+    pick!(join_heads(streams, rotations))
 }
 
 /// softmax(q·kᵀ · scale + mask) · v, heads side by side: (l, h·d)
 pub(crate) fn attention(heads: &Heads, scores: &Scores<'_>) -> Result<Tensor> {
-    pick!(&heads.q, attention(heads, scores))
+    pick!(attention(heads, scores))
 }
 
 /// The two branches of a single-stream block, side by side: attention (l, h·d) without mask, then
 /// gelu(mlp(x)) (l, m): (l, h·d + m)
 pub(crate) fn attention_beside_mlp(heads: &Heads, x: &Tensor, mlp: &Linear) -> Result<Tensor> {
-    pick!(x, attention_beside_mlp(heads, x, mlp))
+    pick!(attention_beside_mlp(heads, x, mlp))
 }
 
 /// x (h, w, c) → silu(group norm(x))
 pub(crate) fn group_norm_silu(x: &Tensor, norm: &GroupNorm) -> Result<Tensor> {
-    pick!(x, group_norm_silu(x, norm))
+    pick!(group_norm_silu(x, norm))
 }
 
 /// x (h, w, c) → (h, w, c)
 pub(crate) fn group_norm(x: &Tensor, norm: &GroupNorm) -> Result<Tensor> {
-    pick!(x, group_norm(x, norm))
+    pick!(group_norm(x, norm))
 }
 
 /// x (h, w, in) → (h, w, out)
 pub(crate) fn conv3x3(x: &Tensor, conv: &Conv3x3) -> Result<Tensor> {
-    pick!(x, conv3x3(x, conv))
+    pick!(conv3x3(x, conv))
 }
 
 /// x (h, w, in) → onto + conv3x3(x): (h, w, out)
 pub(crate) fn conv3x3_onto(x: &Tensor, conv: &Conv3x3, onto: &Tensor) -> Result<Tensor> {
-    pick!(x, conv3x3_onto(x, conv, onto))
+    pick!(conv3x3_onto(x, conv, onto))
 }
 
 /// x (h, w, in) → each pixel doubled both ways, then conv3x3: (2h, 2w, out)
 pub(crate) fn upsample_conv3x3(x: &Tensor, conv: &Conv3x3) -> Result<Tensor> {
-    pick!(x, upsample_conv3x3(x, conv))
+    pick!(upsample_conv3x3(x, conv))
 }
 
-/// Overwrites a tensor's memory with zeros, as far as safe code reaches it: on the CPU.
+/// tokens (rows·columns, 4·c), f32 → latent pixels / scaling + shift: (h, w, c)
+pub(crate) fn unpack(tokens: &Tensor, how: &Unpacking) -> Result<Tensor> {
+    pick!(unpack(tokens, how))
+}
+
+/// picture (h, w, 3) in −1 to 1 → 8 bits on the same device, where it has a kernel for that.
+pub(crate) fn to_bytes(picture: &Tensor) -> Result<Option<Tensor>> {
+    fused::to_bytes(picture)
+}
+
+/// Replaces a layer's weight by e4m3 values with a scale for each row, about half as large. Computes as
+/// before, in 8 bits.
+///
+/// # Errors
+/// Where the layer is not on a GPU.
+pub(crate) fn quantise(layer: &mut Linear) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if layer.weight.device().is_cuda() {
+        return cuda::quantise(layer);
+    }
+    candle_core::bail!("a layer of {} outputs is on no GPU: 8 bits need one", layer.outputs())
+}
+
+/// Overwrites a tensor's memory with zeros.
 pub(crate) fn wipe(x: &Tensor) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return kernels::cuda::wipe(x);
+    }
     if x.device().is_cpu() { cpu::wipe(x) } else { Ok(()) }
-}
-
-fn is_fast_on_cpu(x: &Tensor) -> bool {
-    x.device().is_cpu() && x.dtype() == DType::F32
 }
 
 #[cfg(test)]

@@ -1,10 +1,6 @@
 //! From a job to its pictures.
 
-use std::{
-    ops::ControlFlow,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{ops::ControlFlow, path::Path, time::Duration};
 
 use candle_core::{DType, Device, DeviceLocation, Tensor};
 use protocol::{Count, Prompt, Seed, Size, Steps};
@@ -13,6 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     Error, LoadOptions, LoadProgress, Result,
+    clock::Moment,
     latents::Grid,
     model::Model,
     ops,
@@ -140,7 +137,7 @@ pub struct PromptTokens {
     pub truncated: bool,
 }
 
-/// Wall time of each part of a job.
+/// Time of each part of a job, on the device that computes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timings {
     /// Both text encoders.
@@ -149,6 +146,22 @@ pub struct Timings {
     pub denoise: Duration,
     /// The autoencoder, to 8-bit pixels.
     pub decode: Duration,
+}
+
+impl Timings {
+    /// Of the moments around encoding, and then around denoising and decoding of each picture.
+    fn of(laps: &[Moment]) -> Result<Self> {
+        let mut timings = Self::default();
+        for (index, pair) in laps.windows(2).enumerate() {
+            let part = match index {
+                0 => &mut timings.encode,
+                index if index % 2 == 1 => &mut timings.denoise,
+                _ => &mut timings.decode,
+            };
+            *part += pair[0].until(&pair[1])?;
+        }
+        Ok(timings)
+    }
 }
 
 impl Pipeline {
@@ -197,6 +210,12 @@ impl Pipeline {
     #[must_use]
     pub fn listing(&self) -> &[u8] {
         &self.model.listing
+    }
+
+    /// Where it computes.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.model.device
     }
 
     /// How long a prompt is.
@@ -258,30 +277,30 @@ impl Pipeline {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(Error::Cancelled),
         };
-        let mut timings = Timings::default();
-        let started = Instant::now();
+        // A GPU runs behind: nothing here waits for it before a picture is fetched.
+        let now = || Moment::now(&self.model.device);
+        let mut laps = vec![now()?];
         let encoded = self.encode(job.prompt.expose())?;
-        timings.encode = started.elapsed();
+        laps.push(now()?);
         tell(watch, Progress::Encoded)?;
 
-        let started = Instant::now();
+        // Noise is drawn on the host, while a GPU is busy with what it was given before.
+        let draw = |index| self.grid(job.size).noise(job.seed.offset(index), &Device::Cpu);
+        let mut noise = draw(0)?;
         let run = self.start(
             &encoded,
             &Settings { size: job.size, steps: job.steps, guidance: job.guidance },
         )?;
-        timings.denoise += started.elapsed();
         let (count, steps) = (job.count.get(), job.steps.get());
         let mut pictures = Vec::with_capacity(count);
         for index in 0..count {
-            let started = Instant::now();
-            let mut latents = Wiped(run.grid.noise(job.seed.offset(index), &self.model.device)?);
+            let mut latents = Wiped(noise.to_device(&self.model.device)?);
             for step in 0..steps {
                 let velocity = Wiped(self.velocity(&run, step, &latents.0)?);
                 if step + 1 < steps {
                     let decode = || {
                         let clean = Wiped(run.schedule.clean(step, &latents.0, &velocity.0)?);
-                        let rgb = to_rgb(&self.decode(&run, &clean.0)?.0)?;
-                        Ok(Picture { size: job.size, rgb })
+                        Ok(Picture { size: job.size, rgb: self.rgb(&run, &clean.0)? })
                     };
                     watch.preview(&Preview::new(step + 1, index, &decode))?;
                 }
@@ -291,13 +310,15 @@ impl Pipeline {
                     Progress::Step { done: index * steps + step + 1, total: count * steps },
                 )?;
             }
-            timings.denoise += started.elapsed();
-            let started = Instant::now();
-            let decoded = self.decode(&run, &latents.0)?;
-            pictures.push(Picture { size: job.size, rgb: to_rgb(&decoded.0)? });
-            timings.decode += started.elapsed();
+            laps.push(now()?);
+            if index + 1 < count {
+                noise = draw(index + 1)?;
+            }
+            pictures.push(Picture { size: job.size, rgb: self.rgb(&run, &latents.0)? });
+            laps.push(now()?);
             tell(watch, Progress::Decoded { done: index + 1, total: count })?;
         }
+        let timings = Timings::of(&laps)?;
         Ok(Generated { pictures, prompt_tokens: encoded.tokens, timings })
     }
 }
@@ -349,10 +370,14 @@ impl Pipeline {
         })
     }
 
+    fn grid(&self, size: Size) -> Grid {
+        let autoencoder = &self.model.configs.autoencoder;
+        Grid::new(size, autoencoder.downscale(), autoencoder.latent_channels)
+    }
+
     pub(crate) fn start(&self, encoded: &Encoded, settings: &Settings) -> Result<Run> {
         let configs = &self.model.configs;
-        let autoencoder = &configs.autoencoder;
-        let grid = Grid::new(settings.size, autoencoder.downscale(), autoencoder.latent_channels);
+        let grid = self.grid(settings.size);
         let schedule = Schedule::new(&configs.scheduler, settings.steps.get(), grid.tokens());
         let prepared = self.model.transformer.prepare(&Conditions {
             states: &encoded.states.0,
@@ -377,11 +402,55 @@ impl Pipeline {
         Ok(velocity.to_dtype(DType::F32)?)
     }
 
-    /// latents (tokens, c), f32 → picture (h, w, 3), f32, about −1 to 1.
+    /// latents (tokens, c), f32 → picture (h, w, 3), f32, about −1 to 1, on the host.
     pub(crate) fn decode(&self, run: &Run, latents: &Tensor) -> Result<Wiped> {
-        let latents = run.grid.unpack(latents)?.to_dtype(self.model.dtype)?;
-        let picture = self.model.autoencoder.decode(&latents)?;
+        let picture = self.decode_on_device(run, latents)?;
         Ok(Wiped(picture.to_dtype(DType::F32)?.to_device(&Device::Cpu)?))
+    }
+
+    /// latents (tokens, c), f32 → picture (h, w, 3), 8 bits. Where the device can, it converts: a
+    /// quarter of the bytes travel.
+    pub(crate) fn rgb(&self, run: &Run, latents: &Tensor) -> Result<Zeroizing<Vec<u8>>> {
+        let picture = Wiped(self.decode_on_device(run, latents)?);
+        if let Some(bytes) = ops::to_bytes(&picture.0)? {
+            let bytes = Wiped(bytes);
+            return Ok(Zeroizing::new(bytes.0.flatten_all()?.to_vec1()?));
+        }
+        to_rgb(&Wiped(picture.0.to_dtype(DType::F32)?.to_device(&Device::Cpu)?).0)
+    }
+
+    fn decode_on_device(&self, run: &Run, latents: &Tensor) -> Result<Tensor> {
+        self.model.autoencoder.decode(latents, run.grid)
+    }
+
+    /// Draws a picture of this size and forgets it: on a GPU, the first one of each size finds the fastest
+    /// algorithms for its shapes, and pins them.
+    ///
+    /// # Errors
+    /// As [`Pipeline::generate`].
+    pub fn warm_up(&self, size: Size) -> Result<(), Error> {
+        /// schnell's; what modulates the blocks has a row a step.
+        const STEPS: i64 = 4;
+        let prompt = Prompt::new("-".to_owned()).expect("a short text is a prompt");
+        let job = Job {
+            prompt: &prompt,
+            size,
+            steps: Steps::new(STEPS).expect("as many are in range"),
+            seed: Seed::new(0),
+            count: Count::new(1).expect("one is a count"),
+            guidance: GUIDANCE,
+        };
+        self.generate(&job, &mut |_| ControlFlow::Continue(())).map(drop)
+    }
+
+    /// The same model with the transformer's blocks in 8 bits (e4m3), on a GPU that multiplies those:
+    /// faster, and not quite the same pictures.
+    ///
+    /// # Errors
+    /// Where the device has no kernel for it, as CPUs have not.
+    pub fn into_fp8(mut self) -> Result<Self, Error> {
+        self.model.transformer.quantise()?;
+        Ok(self)
     }
 }
 

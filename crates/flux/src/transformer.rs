@@ -85,6 +85,17 @@ impl Transformer {
         })
     }
 
+    /// Stores the blocks' layers in e4m3 with a scale for each row. Modulation, embeddings and the last
+    /// layer stay as they are: they are little work, and what they lose shows.
+    pub(crate) fn quantise(&mut self) -> Result<()> {
+        let double = self.double.iter_mut().flat_map(DoubleBlock::layers_mut);
+        let single = self.single.iter_mut().flat_map(SingleBlock::layers_mut);
+        for layer in double.chain(single) {
+            ops::quantise(layer)?;
+        }
+        Ok(())
+    }
+
     /// Computes what does not depend on the latents.
     pub(crate) fn prepare(&self, conditions: &Conditions<'_>) -> Result<Prepared> {
         // (steps, d)

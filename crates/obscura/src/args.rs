@@ -38,6 +38,10 @@ pub(crate) enum Command {
     /// Which models there are, and which bytes they are made of
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// Compare every kernel of a device with its reference, on fresh random input
+    Doctor(DoctorArgs),
+    /// Measure how long a picture takes a device, on random weights made there
+    Bench(BenchArgs),
 }
 
 #[derive(Subcommand)]
@@ -255,6 +259,69 @@ pub(crate) enum DTypeChoice {
     Auto,
     F32,
     Bf16,
+    /// bf16, and the transformer's blocks in 8 bits: faster, and not quite the same pictures
+    Fp8,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct DoctorArgs {
+    /// auto, cpu, cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub(crate) device: DeviceChoice,
+    /// A GPU and nothing else: the first one, or the one of this number
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "0", conflicts_with = "device")]
+    pub(crate) gpu: Option<usize>,
+    /// The short form that every start of a node on a GPU runs, instead of all shapes
+    #[arg(long)]
+    pub(crate) short: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct BenchArgs {
+    /// auto, cpu, cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub(crate) device: DeviceChoice,
+    /// Which model's shapes
+    #[arg(long, value_name = "MODEL", default_value = "schnell")]
+    pub(crate) preset: PresetChoice,
+    /// What it computes in; auto is bf16 on a GPU, f32 on a CPU
+    #[arg(long, value_name = "TYPE", default_value = "auto")]
+    pub(crate) dtype: DTypeChoice,
+    /// Of the pictures
+    #[arg(long, value_name = "WxH", default_value = "1024x1024")]
+    pub(crate) size: Size,
+    /// Of the sampler
+    #[arg(long, default_value_t = 4)]
+    pub(crate) steps: i64,
+    /// Pictures that are not counted: the first one finds the fastest algorithms
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) warmups: usize,
+    /// Pictures that are
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) runs: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum PresetChoice {
+    /// FLUX.1-schnell: 34 GB in bf16
+    Schnell,
+    /// The demo model: for CPUs
+    Small,
+}
+
+impl From<PresetChoice> for flux::bench::Preset {
+    fn from(choice: PresetChoice) -> Self {
+        match choice {
+            PresetChoice::Schnell => Self::Schnell,
+            PresetChoice::Small => Self::Small,
+        }
+    }
 }
 
 #[cfg(test)]

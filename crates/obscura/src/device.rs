@@ -2,7 +2,6 @@
 
 use std::str::FromStr;
 
-use anyhow::{Context, bail};
 use candle_core::{DType, Device};
 
 use crate::args::DTypeChoice;
@@ -37,22 +36,47 @@ impl DeviceChoice {
     pub(crate) fn open(self) -> anyhow::Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Auto => Device::cuda_if_available(0).context("the GPU cannot be used"),
-            Self::Cuda(_) if !candle_core::utils::cuda_is_available() => {
-                bail!("this build has no CUDA; build with `--features cuda,cudnn`")
-            }
-            Self::Cuda(ordinal) => {
-                Device::new_cuda(ordinal).with_context(|| format!("no GPU cuda:{ordinal}"))
-            }
+            Self::Auto => Ok(first_gpu().unwrap_or(Device::Cpu)),
+            Self::Cuda(ordinal) => gpu(ordinal),
         }
     }
+}
+
+/// What a device is called: a GPU as its driver names it.
+pub(crate) fn name(device: &Device) -> anyhow::Result<String> {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        return Ok(flux::gpu::card(device)?.name);
+    }
+    anyhow::ensure!(device.is_cpu(), "an unknown kind of device");
+    Ok("CPU".to_owned())
+}
+
+/// The GPU of a number, as the kernels want it opened.
+#[cfg(feature = "cuda")]
+fn gpu(ordinal: usize) -> anyhow::Result<Device> {
+    use anyhow::Context;
+    flux::gpu::open(ordinal).with_context(|| format!("GPU cuda:{ordinal} cannot be used"))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn gpu(_: usize) -> anyhow::Result<Device> {
+    anyhow::bail!("this build has no CUDA; build with `--features cuda,cudnn`")
+}
+
+/// Where this build can use one and one is there; why not is told.
+fn first_gpu() -> Option<Device> {
+    if !cfg!(feature = "cuda") {
+        return None;
+    }
+    gpu(0).inspect_err(|error| eprintln!("note: using the CPU: {error:#}")).ok()
 }
 
 impl DTypeChoice {
     pub(crate) fn on(self, device: &Device) -> DType {
         match self {
             Self::F32 => DType::F32,
-            Self::Bf16 => DType::BF16,
+            Self::Bf16 | Self::Fp8 => DType::BF16,
             Self::Auto if device.is_cpu() => DType::F32,
             Self::Auto => DType::BF16,
         }

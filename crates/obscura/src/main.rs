@@ -3,8 +3,10 @@
 #![allow(clippy::print_stdout, reason = "a command line prints")]
 
 mod args;
+mod bench;
 mod demo;
 mod device;
+mod doctor;
 #[cfg(feature = "download")]
 mod download;
 mod evidence;
@@ -57,6 +59,8 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Command::Models(command) => models::run(command).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(args) => doctor::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
     };
     match done {
         Ok(code) => code,

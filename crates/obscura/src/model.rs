@@ -7,7 +7,7 @@ use flux::{LoadOptions, Pins, Pipeline};
 use node::Offering;
 
 use crate::{
-    args::ModelArgs,
+    args::{DTypeChoice, ModelArgs},
     models::{self, MANIFEST_FILE},
     progress,
     store::{self, Known},
@@ -34,7 +34,11 @@ pub(crate) fn load(args: &ModelArgs) -> anyhow::Result<Pipeline> {
     let bar = progress::load();
     let loaded = Pipeline::load_watched(&directory, options, &mut |progress| bar.show(&progress));
     bar.finish();
-    loaded.with_context(|| format!("{} could not be loaded", directory.display()))
+    let loaded = loaded.with_context(|| format!("{} could not be loaded", directory.display()))?;
+    match args.dtype {
+        DTypeChoice::Fp8 => loaded.into_fp8().context("the model could not be stored in 8 bits"),
+        DTypeChoice::Auto | DTypeChoice::F32 | DTypeChoice::Bf16 => Ok(loaded),
+    }
 }
 
 /// A known model lies in the store, everything else where its name says.

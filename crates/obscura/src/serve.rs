@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     args::{LogFormat, ServeArgs},
-    evidence, model, process,
+    doctor, evidence, model, process,
     settings::{Launch, Settings},
 };
 
@@ -60,6 +60,11 @@ fn load(launch: &Launch, sources: Sources, node: &Arc<Node>) -> anyhow::Result<(
     }
     let started = Instant::now();
     let pipelines: Vec<_> = launch.models.iter().map(model::load).collect::<Result<_, _>>()?;
+    for pipeline in pipelines.iter().filter(|pipeline| !pipeline.device().is_cpu()) {
+        doctor::refuse_wrong_kernels(pipeline.device())?;
+        // Finds and pins the fastest algorithms, which the first request would wait for otherwise.
+        pipeline.warm_up(pipeline.native_size()).context("the first picture failed")?;
+    }
     let service = Service::start(model::offering(pipelines, id.clone())?, sources, node.config())?;
     tracing::info!(
         model = id,

@@ -5,11 +5,11 @@
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
-use super::{Activation, Gated, Heads, Mask, Rotations, Scores, Shift, Stream};
+use super::{Activation, Gated, Heads, Mask, Rotations, Scores, Shift, Stream, Unpacking};
 use crate::layers::{Conv3x3, GroupNorm, LayerNorm, Linear, RmsNorm};
 
 pub(crate) fn linear(x: &Tensor, layer: &Linear) -> Result<Tensor> {
-    let y = x.matmul(&layer.weight.t()?)?;
+    let y = x.matmul(&plain_weight(layer, x.dtype())?.t()?)?;
     layer.bias.as_ref().map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))
 }
 
@@ -131,6 +131,21 @@ pub(crate) fn upsample_conv3x3(x: &Tensor, conv: &Conv3x3) -> Result<Tensor> {
         .broadcast_as((height, 2, width, 2, channels))?
         .reshape((2 * height, 2 * width, channels))?;
     conv3x3(&doubled, conv)
+}
+
+pub(crate) fn unpack(tokens: &Tensor, how: &Unpacking) -> Result<Tensor> {
+    ((how.grid.unpack(tokens)? / how.scaling)? + how.shift)?.to_dtype(how.dtype)
+}
+
+/// A layer's weight as it was before it was stored in e4m3, as far as that is known: (out, in).
+fn plain_weight(layer: &Linear, dtype: DType) -> Result<Tensor> {
+    match &layer.row_scales {
+        None => Ok(layer.weight.clone()),
+        Some(scales) => {
+            let values = layer.weight.to_dtype(DType::F32)?;
+            values.broadcast_mul(&scales.unsqueeze(1)?)?.to_dtype(dtype)
+        }
+    }
 }
 
 /// (x − mean) / √(var + ε) over the last dimension, f32.

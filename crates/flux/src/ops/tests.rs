@@ -24,7 +24,7 @@ fn assert_close(found: Result<Tensor>, expected: Result<Tensor>) {
 
 fn layer(outputs: usize, inputs: usize) -> Linear {
     let weight = (random(1, &[outputs, inputs]) * 0.2).unwrap();
-    Linear { weight, bias: Some(random(2, &[outputs])) }
+    Linear { weight, bias: Some(random(2, &[outputs])), row_scales: None }
 }
 
 fn unbiased(outputs: usize, inputs: usize) -> Linear {

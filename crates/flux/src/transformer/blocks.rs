@@ -27,6 +27,13 @@ impl DoubleBlock {
         })
     }
 
+    /// The layers that every step runs through.
+    pub(super) fn layers_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        [&mut self.picture, &mut self.text]
+            .into_iter()
+            .flat_map(|stream| [&mut stream.qkv, &mut stream.out, &mut stream.fc1, &mut stream.fc2])
+    }
+
     /// conditioning (steps, d) → the modulation of the picture and of the text, (steps, 6·d) each.
     pub(super) fn modulation(&self, conditioning: &Tensor) -> Result<[Tensor; 2]> {
         let picture = ops::linear(conditioning, &self.picture.modulation)?;
@@ -83,6 +90,11 @@ impl SingleBlock {
             mlp: Linear::load(&scope.at("proj_mlp"), [hidden, width])?,
             out: Linear::load(&scope.at("proj_out"), [width, width + hidden])?,
         })
+    }
+
+    /// The layers that every step runs through.
+    pub(super) fn layers_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        [&mut self.qkv, &mut self.mlp, &mut self.out].into_iter()
     }
 
     /// conditioning (steps, d) → (steps, 3·d)

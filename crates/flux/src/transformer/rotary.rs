@@ -19,26 +19,46 @@ pub(super) fn rotations(
     device: &Device,
 ) -> Result<Rotations> {
     let half: usize = axes.iter().sum::<usize>() / 2;
+    // Each axis has few places: the functions are computed once for each, not for each token.
+    let tables = [1, grid.rows, grid.columns];
+    let tables: Vec<Vec<Angles>> = axes
+        .into_iter()
+        .zip(tables)
+        .map(|(dim, places)| (0..places).map(|place| Angles::new(dim, place)).collect())
+        .collect();
     let text = (0..text_tokens).map(|_| [0, 0, 0]);
     let picture =
         (0..grid.rows).flat_map(|row| (0..grid.columns).map(move |column| [0, row, column]));
     let length = text_tokens + grid.tokens();
     let (mut cos, mut sin) = (Vec::with_capacity(length * half), Vec::with_capacity(length * half));
     for position in text.chain(picture) {
-        for (dim, place) in axes.into_iter().zip(position) {
-            for i in 0..dim / 2 {
-                // θ^(−2i/dim)
-                let frequency = THETA.powf(2.0 * i as f64 / dim as f64).recip();
-                let (s, c) = (place as f64 * frequency).sin_cos();
-                cos.push(c as f32);
-                sin.push(s as f32);
-            }
+        for (table, place) in tables.iter().zip(position) {
+            cos.extend_from_slice(&table[place].cos);
+            sin.extend_from_slice(&table[place].sin);
         }
     }
     Ok(Rotations {
         cos: Tensor::from_vec(cos, (length, half), device)?,
         sin: Tensor::from_vec(sin, (length, half), device)?,
     })
+}
+
+/// Cosines and sines of one place on an axis.
+struct Angles {
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl Angles {
+    fn new(dim: usize, place: usize) -> Self {
+        let angles = (0..dim / 2).map(|i| {
+            // θ^(−2i/dim)
+            let frequency = THETA.powf(2.0 * i as f64 / dim as f64).recip();
+            (place as f64 * frequency).sin_cos()
+        });
+        let (sin, cos) = angles.map(|(sin, cos)| (sin as f32, cos as f32)).unzip();
+        Self { cos, sin }
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,218 @@
+"""diffusers on FLUX.1-schnell's shapes with random weights; prints its times as JSON.
+
+    python bench/gpu_diffusers.py eager|compiled [--size 1024x1024 --steps 4 --warmups 3 --runs 10]
+    python bench/gpu_diffusers.py eager --tiny        # a small model on the CPU: does this run at all?
+
+Timed is one picture, from token ids to PNG: both text encoders, `FluxPipeline`, PNG at zlib's
+fastest level. bf16. Eager and compiled each take whichever of torch's attention kernels is
+fastest on this card. Compiled is `torch.compile` of transformer and decoder, queries, keys and
+values projected as one, pictures with their channels last.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import statistics
+import time
+
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+TEXT_TOKENS = 256
+CLIP_TOKENS = 77
+# torch's kernels for attention without a mask, fastest first as a guess.
+BACKENDS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
+
+
+def main():
+    options = parse()
+    device = "cpu" if options.tiny else "cuda"
+    torch.manual_seed(0)
+    sizes = TINY if options.tiny else SCHNELL
+    model = Model(sizes, device)
+    if options.kind == "compiled":
+        model.compile(options.mode)
+    width, height = (int(side) for side in options.size.split("x"))
+    picture = Picture(width, height, options.steps)
+
+    backends = {"any": None} if options.tiny else BACKENDS
+    best = fastest(model, picture, backends)
+    with using(backends[best]):
+        for _ in range(options.warmups):
+            model.draw(picture)
+        seconds = [model.draw(picture) for _ in range(options.runs)]
+    totals = [sum(parts.values()) for parts in seconds]
+    print(
+        json.dumps(
+            {
+                "seconds_per_image": statistics.median(totals),
+                "spread": [min(totals), max(totals)],
+                "parts_seconds": {
+                    name: statistics.median(parts[name] for parts in seconds) for name in seconds[0]
+                },
+                "attention": best,
+                "torch": torch.__version__,
+                "peak_bytes": 0 if options.tiny else torch.cuda.max_memory_allocated(),
+            }
+        )
+    )
+
+
+def parse():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("kind", choices=["eager", "compiled"])
+    parser.add_argument("--size", default="1024x1024")
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--warmups", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--mode", default="max-autotune-no-cudagraphs", help="of torch.compile")
+    parser.add_argument("--tiny", action="store_true")
+    return parser.parse_args()
+
+
+class Picture:
+    def __init__(self, width, height, steps):
+        self.width, self.height, self.steps = width, height, steps
+
+
+class Model:
+    def __init__(self, sizes, device):
+        self.device = device
+        self.clip = random(lambda: CLIPTextModel(CLIPTextConfig(**sizes["clip"])), device)
+        self.t5 = random(lambda: T5EncoderModel(T5Config(**sizes["t5"])), device)
+        transformer = random(lambda: FluxTransformer2DModel(**sizes["transformer"]), device)
+        vae = random(lambda: AutoencoderKL(**sizes["vae"]), device)
+        self.pipe = FluxPipeline(
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
+            vae=vae,
+            text_encoder=None,
+            tokenizer=None,
+            text_encoder_2=None,
+            tokenizer_2=None,
+            transformer=transformer,
+        )
+        self.pipe.set_progress_bar_config(disable=True)
+        self.clip_ids = torch.randint(0, sizes["clip"]["vocab_size"], (1, CLIP_TOKENS), device=device)
+        self.t5_ids = torch.randint(0, sizes["t5"]["vocab_size"], (1, TEXT_TOKENS), device=device)
+
+    def compile(self, mode):
+        torch._inductor.config.conv_1x1_as_mm = True
+        torch._inductor.config.coordinate_descent_tuning = False
+        self.pipe.transformer.fuse_qkv_projections()
+        self.pipe.transformer.to(memory_format=torch.channels_last)
+        self.pipe.vae.to(memory_format=torch.channels_last)
+        self.pipe.transformer = torch.compile(self.pipe.transformer, mode=mode, fullgraph=True)
+        self.pipe.vae.decode = torch.compile(self.pipe.vae.decode, mode=mode, fullgraph=True)
+
+    @torch.inference_mode()
+    def draw(self, picture):
+        """Seconds of each part of one picture."""
+        started = self.now()
+        pooled = self.clip(self.clip_ids).pooler_output
+        states = self.t5(self.t5_ids)[0]
+        encoded = self.now()
+        image = self.pipe(
+            prompt_embeds=states,
+            pooled_prompt_embeds=pooled,
+            width=picture.width,
+            height=picture.height,
+            num_inference_steps=picture.steps,
+            guidance_scale=0.0,
+            output_type="pil",
+        ).images[0]
+        drawn = self.now()
+        image.save(io.BytesIO(), format="PNG", compress_level=1)
+        return {
+            "text_encoders": encoded - started,
+            "pipeline": drawn - encoded,
+            "png": self.now() - drawn,
+        }
+
+    def now(self):
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def random(make, device):
+    """A module in bf16 whose weights keep the size of what they are given."""
+    with torch.device("meta"):
+        module = make()
+    module = module.to(torch.bfloat16).to_empty(device=device).eval().requires_grad_(False)
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if not tensor.is_floating_point():
+            tensor.copy_(torch.arange(tensor.numel(), device=device).view_as(tensor))
+        elif tensor.dim() > 1:
+            tensor.normal_(0.0, tensor[0].numel() ** -0.5)
+        elif name.endswith("weight"):
+            tensor.fill_(1.0)
+        else:
+            tensor.normal_(0.0, 0.02)
+    return module
+
+
+def fastest(model, picture, backends):
+    """The backend whose second picture takes least; the first one compiles or loads code."""
+    if len(backends) == 1:
+        return next(iter(backends))
+    seconds = {}
+    for name, backend in backends.items():
+        try:
+            with using(backend):
+                model.draw(picture)
+                seconds[name] = sum(model.draw(picture).values())
+        except RuntimeError as error:
+            print(f"attention through {name} does not run: {error}")
+    return min(seconds, key=seconds.get)
+
+
+def using(backend):
+    if backend is None:
+        return contextlib.nullcontext()
+    # What a backend does not take (masks, heads of 512) goes to the next one.
+    others = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    return sdpa_kernel([backend, *others], set_priority=True)
+
+
+SCHNELL = {
+    "clip": {
+        "vocab_size": 49408, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
+        "num_attention_heads": 12, "max_position_embeddings": 77, "hidden_act": "quick_gelu",
+    },
+    "t5": {
+        "vocab_size": 32128, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24,
+        "num_heads": 64, "feed_forward_proj": "gated-gelu", "dropout_rate": 0.0,
+    },
+    "transformer": {
+        "in_channels": 64, "num_layers": 19, "num_single_layers": 38, "attention_head_dim": 128,
+        "num_attention_heads": 24, "joint_attention_dim": 4096, "pooled_projection_dim": 768,
+        "guidance_embeds": False, "axes_dims_rope": (16, 56, 56),
+    },
+    "vae": {
+        "in_channels": 3, "out_channels": 3, "latent_channels": 16, "layers_per_block": 2,
+        "block_out_channels": (128, 256, 512, 512), "norm_num_groups": 32, "sample_size": 1024,
+        "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "scaling_factor": 0.3611, "shift_factor": 0.1159,
+        "use_quant_conv": False, "use_post_quant_conv": False,
+    },
+}
+
+TINY = {
+    "clip": {**SCHNELL["clip"], "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1,
+             "num_attention_heads": 2},
+    "t5": {**SCHNELL["t5"], "d_model": 64, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_heads": 4},
+    "transformer": {**SCHNELL["transformer"], "num_layers": 1, "num_single_layers": 1,
+                    "attention_head_dim": 32, "num_attention_heads": 2, "joint_attention_dim": 64,
+                    "pooled_projection_dim": 64, "axes_dims_rope": (8, 12, 12)},
+    "vae": {**SCHNELL["vae"], "block_out_channels": (16, 16, 16, 16), "norm_num_groups": 8,
+            "layers_per_block": 1},
+}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+//! How long pictures take on random weights, which are made on the device: no files are needed.
+
+mod synthetic;
+mod work;
+
+use std::{
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
+
+use candle_core::{DType, Device};
+use protocol::{Count, Prompt, Seed, Size, Steps};
+
+use crate::{Error, GUIDANCE, Job, Picture, Pipeline, Result, clock::Moment, pipeline::Settings};
+use work::Work;
+
+/// What model is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preset {
+    /// FLUX.1-schnell's own shapes: 17 billion parameters.
+    Schnell,
+    /// The demo model's: for seeing that this works, and for CPUs.
+    Small,
+}
+
+/// What it computes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tier {
+    /// f32 throughout.
+    F32,
+    /// bf16 throughout.
+    Bf16,
+    /// The transformer's blocks' linear layers in e4m3, the rest in bf16. On GPUs alone.
+    Fp8,
+}
+
+impl Tier {
+    fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 | Self::Fp8 => DType::BF16,
+        }
+    }
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Protocol {
+    /// Of which shapes.
+    pub preset: Preset,
+    /// In which tier.
+    pub tier: Tier,
+    /// Of each picture.
+    pub size: Size,
+    /// Of each picture.
+    pub steps: Steps,
+    /// Pictures that are not counted: the first one finds the fastest algorithms.
+    pub warmups: usize,
+    /// Pictures that are.
+    pub runs: usize,
+}
+
+/// What came out.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// Of each picture: wall time from the prompt to the end of the caller's `finish`.
+    pub seconds: Vec<f64>,
+    /// Each part, the median of the runs; the last one is the caller's `finish`.
+    pub stages: Vec<Stage>,
+    /// Of a GPU.
+    pub memory: Option<Memory>,
+}
+
+/// How much of a GPU's memory tensors took; the libraries' own is not in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// The most at any time, weights included.
+    pub peak_bytes: u64,
+    /// Of it, the weights.
+    pub weight_bytes: u64,
+}
+
+/// A part of making a picture.
+#[derive(Debug, Clone, Copy)]
+pub struct Stage {
+    /// Which one.
+    pub name: &'static str,
+    /// On the device that computes.
+    pub milliseconds: f64,
+    /// Floating-point operations, in units of 10¹².
+    pub teraflop: f64,
+    /// The least time that those take an H200: at 790 TFLOP/s in bf16, 1500 in e4m3, both measured on
+    /// large products of random matrices. `None` on a CPU, and where nothing is computed.
+    pub floor_milliseconds: Option<f64>,
+}
+
+/// What is drawn; its words do not matter, its padded length does.
+const PROMPT: &str = "a photo of a cat sitting on a wooden table";
+
+/// Makes the model on the device, and pictures with it; `finish` is given each picture.
+///
+/// # Errors
+/// Where the device has no room or cannot compute in the tier, or a kernel fails.
+pub fn measure(
+    device: &Device,
+    protocol: &Protocol,
+    finish: &mut dyn FnMut(&Picture),
+) -> Result<Measured, Error> {
+    let pipeline = Pipeline::synthetic(device, protocol.preset, protocol.tier.dtype())?;
+    let pipeline = match protocol.tier {
+        Tier::F32 | Tier::Bf16 => pipeline,
+        Tier::Fp8 => pipeline.into_fp8()?,
+    };
+    device.synchronize()?;
+    let weights = memory(device)?;
+    for seed in 0..protocol.warmups {
+        draw(&pipeline, protocol, seed, finish)?;
+    }
+    // What the warm-ups took is not counted.
+    memory(device)?;
+    let drawn = (0..protocol.runs)
+        .map(|seed| draw(&pipeline, protocol, seed, finish))
+        .collect::<Result<Vec<_>>>()?;
+    let peak = memory(device)?;
+    let mut stages = stages(&pipeline, protocol)?;
+    stages.push(Stage {
+        name: "png",
+        milliseconds: median(&mut drawn.iter().map(|drawn| 1e3 * drawn.finish).collect::<Vec<_>>()),
+        teraflop: 0.0,
+        floor_milliseconds: None,
+    });
+    Ok(Measured {
+        seconds: drawn.iter().map(|drawn| drawn.all).collect(),
+        stages,
+        memory: weights
+            .zip(peak)
+            .map(|([weight_bytes, _], [_, peak_bytes])| Memory { peak_bytes, weight_bytes }),
+    })
+}
+
+/// Seconds of one picture.
+struct Drawn {
+    all: f64,
+    finish: f64,
+}
+
+fn draw(
+    pipeline: &Pipeline,
+    protocol: &Protocol,
+    seed: usize,
+    finish: &mut dyn FnMut(&Picture),
+) -> Result<Drawn> {
+    let started = Instant::now();
+    let prompt = Prompt::new(PROMPT.to_owned()).expect("a short text is a prompt");
+    let count = Count::new(1).expect("one is a count");
+    let Protocol { size, steps, .. } = *protocol;
+    let seed = Seed::new(seed as u64);
+    let job = Job { prompt: &prompt, size, steps, seed, count, guidance: GUIDANCE };
+    let made = pipeline.generate(&job, &mut |_| ControlFlow::Continue(()))?;
+    let made_after = started.elapsed();
+    made.pictures.iter().for_each(finish);
+    let all = started.elapsed();
+    Ok(Drawn { all: all.as_secs_f64(), finish: (all - made_after).as_secs_f64() })
+}
+
+/// Each part between two moments of the device, on pictures of its own.
+fn stages(pipeline: &Pipeline, protocol: &Protocol) -> Result<Vec<Stage>> {
+    const NAMES: [&str; 4] = ["text_encoders", "preparation", "denoising", "decoding"];
+    let device = &pipeline.model.device;
+    let mut milliseconds: [Vec<f64>; 4] = Default::default();
+    for seed in 0..protocol.runs {
+        let mut moments = vec![Moment::now(device)?];
+        let encoded = pipeline.encode(PROMPT)?;
+        moments.push(Moment::now(device)?);
+        let Protocol { size, steps, .. } = *protocol;
+        let run = pipeline.start(&encoded, &Settings { size, steps, guidance: GUIDANCE })?;
+        let mut latents = run.grid.noise(Seed::new(seed as u64), device)?;
+        moments.push(Moment::now(device)?);
+        for step in 0..steps.get() {
+            latents = pipeline.step(&run, step, &latents)?;
+        }
+        moments.push(Moment::now(device)?);
+        pipeline.rgb(&run, &latents)?;
+        moments.push(Moment::now(device)?);
+        for (of_stage, pair) in milliseconds.iter_mut().zip(moments.windows(2)) {
+            let took: Duration = pair[0].until(&pair[1])?;
+            of_stage.push(1e3 * took.as_secs_f64());
+        }
+    }
+    let work = Work::of(&pipeline.model.configs, protocol.size, protocol.steps.get());
+    let of_stages = [work.encoders, work.preparation, work.denoising, work.decoding];
+    let on_gpu = !device.is_cpu();
+    Ok(NAMES
+        .into_iter()
+        .zip(milliseconds.iter_mut().map(|values| median(values)))
+        .zip(of_stages)
+        .map(|((name, milliseconds), work)| Stage {
+            name,
+            milliseconds,
+            teraflop: work.total() / 1e12,
+            floor_milliseconds: on_gpu.then(|| work.floor_milliseconds(protocol.tier)),
+        })
+        .collect())
+}
+
+/// A GPU's memory: what is used now and was used at most; the peak begins again from here.
+#[cfg(feature = "cuda")]
+fn memory(device: &Device) -> Result<Option<[u64; 2]>> {
+    if !device.is_cuda() {
+        return Ok(None);
+    }
+    let memory = kernels::cuda::memory_use(device)?;
+    kernels::cuda::MemoryUse::forget_peak(device)?;
+    Ok(Some([memory.used_bytes, memory.peak_bytes]))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn memory(_: &Device) -> Result<Option<[u64; 2]>> {
+    Ok(None)
+}
+
+/// The middle one, or the mean of the middle two; 0 of none.
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match &*values {
+        [] => 0.0,
+        sorted if sorted.len().is_multiple_of(2) => (sorted[middle - 1] + sorted[middle]) / 2.0,
+        sorted => sorted[middle],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_are_in_the_middle() {
+        assert_eq!(median(&mut []), 0.0);
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&mut [4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+
+    #[test]
+    fn a_small_model_is_measured_on_a_cpu() {
+        let protocol = Protocol {
+            preset: Preset::Small,
+            tier: Tier::F32,
+            size: Size::new(64, 48).unwrap(),
+            steps: Steps::new(2).unwrap(),
+            warmups: 0,
+            runs: 1,
+        };
+        let mut sizes = Vec::new();
+        let measured =
+            measure(&Device::Cpu, &protocol, &mut |picture| sizes.push(picture.size)).unwrap();
+        assert_eq!(sizes, [protocol.size]);
+        let names: Vec<&str> = measured.stages.iter().map(|stage| stage.name).collect();
+        assert_eq!(names, ["text_encoders", "preparation", "denoising", "decoding", "png"]);
+        assert!(measured.stages[2].milliseconds > 0.0 && measured.stages[2].teraflop > 0.0);
+        // What was not measured is not made up.
+        assert!(measured.memory.is_none());
+        assert!(measured.stages.iter().all(|stage| stage.floor_milliseconds.is_none()));
+        let in_8_bits = Protocol { tier: Tier::Fp8, ..protocol };
+        assert!(measure(&Device::Cpu, &in_8_bits, &mut |_| {}).is_err());
+    }
+}

@@ -1,0 +1,159 @@
+//! How many floating-point operations a picture takes: two for each product that is summed.
+
+use protocol::Size;
+
+use super::Tier;
+use crate::{config::AutoEncoderConfig, latents::Grid, model::Configs};
+
+/// Of dense products of random bf16 and e4m3 matrices on an H200, measured; in operations a second.
+const BF16_RATE: f64 = 790e12;
+const E4M3_RATE: f64 = 1500e12;
+
+/// Operations of each part of a picture.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Work {
+    pub(super) encoders: Operations,
+    pub(super) preparation: Operations,
+    pub(super) denoising: Operations,
+    pub(super) decoding: Operations,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Operations {
+    /// In layers that the tier for 8 bits has in 8 bits.
+    pub(super) quantisable: f64,
+    /// In all others, attention and convolutions.
+    pub(super) other: f64,
+}
+
+impl Operations {
+    pub(super) fn total(self) -> f64 {
+        self.quantisable + self.other
+    }
+
+    pub(super) fn floor_milliseconds(self, tier: Tier) -> f64 {
+        let rate = match tier {
+            Tier::F32 | Tier::Bf16 => BF16_RATE,
+            Tier::Fp8 => E4M3_RATE,
+        };
+        (self.quantisable / rate + self.other / BF16_RATE) * 1e3
+    }
+}
+
+impl Work {
+    pub(super) fn of(configs: &Configs, size: Size, steps: usize) -> Self {
+        let autoencoder = &configs.autoencoder;
+        let grid = Grid::new(size, autoencoder.downscale(), autoencoder.latent_channels);
+        let text = configs.text_tokens() as f64;
+        let picture = grid.tokens() as f64;
+        let other = |other| Operations { other, ..Operations::default() };
+        Self {
+            encoders: other(t5(configs, text) + clip(configs)),
+            preparation: other(preparation(configs, text, steps as f64)),
+            denoising: denoising(configs, [text, picture], steps as f64),
+            decoding: other(decoding(autoencoder, [2 * grid.rows, 2 * grid.columns])),
+        }
+    }
+}
+
+fn t5(configs: &Configs, tokens: f64) -> f64 {
+    let config = &configs.t5;
+    let (width, hidden) = (config.d_model as f64, config.d_ff as f64);
+    let inner = (config.num_heads * config.d_kv) as f64;
+    // q, k, v, o; both halves of the gate and the way back; scores and values.
+    let layer = 2.0 * tokens * width * (4.0 * inner + 3.0 * hidden) + attention(tokens, inner);
+    layer * config.num_layers as f64
+}
+
+fn clip(configs: &Configs) -> f64 {
+    let config = &configs.clip;
+    let tokens = config.max_position_embeddings as f64;
+    let (width, hidden) = (config.hidden_size as f64, config.intermediate_size as f64);
+    let layer = 2.0 * tokens * width * (4.0 * width + 2.0 * hidden) + attention(tokens, width);
+    layer * config.num_hidden_layers as f64
+}
+
+/// The modulation of every block at every step, and the text's projection.
+fn preparation(configs: &Configs, text: f64, steps: f64) -> f64 {
+    let config = &configs.transformer;
+    let width = config.width() as f64;
+    let parts = 12 * config.num_layers + 3 * config.num_single_layers + 2;
+    2.0 * steps * parts as f64 * width * width
+        + 2.0 * text * config.joint_attention_dim as f64 * width
+}
+
+fn denoising(configs: &Configs, [text, picture]: [f64; 2], steps: f64) -> Operations {
+    let config = &configs.transformer;
+    let width = config.width() as f64;
+    let joint = text + picture;
+    let blocks = (config.num_layers + config.num_single_layers) as f64;
+    // q, k, v, out, and a feed-forward of four times the width there and back: alike in both kinds of
+    // block, whose tokens are text and picture together.
+    let layers = 2.0 * joint * 12.0 * width * width * blocks;
+    let ends = 2.0 * picture * 2.0 * config.in_channels as f64 * width;
+    Operations {
+        quantisable: layers * steps,
+        other: (attention(joint, width) * blocks + ends) * steps,
+    }
+}
+
+/// q·kᵀ and its product with v, over all heads.
+fn attention(tokens: f64, width: f64) -> f64 {
+    4.0 * tokens * tokens * width
+}
+
+fn decoding(config: &AutoEncoderConfig, [height, width]: [usize; 2]) -> f64 {
+    let convolution = |scale: usize, inputs: usize, outputs: usize| {
+        18.0 * (scale * height * scale * width * inputs * outputs) as f64
+    };
+    let channels: Vec<usize> = config.block_out_channels.iter().rev().copied().collect();
+    let deepest = channels[0];
+    let pixels = (height * width) as f64;
+    let mut sum = convolution(1, config.latent_channels, deepest)
+        + 4.0 * convolution(1, deepest, deepest)
+        + 8.0 * pixels * (deepest * deepest) as f64
+        + attention(pixels, deepest as f64);
+    let (mut scale, mut inputs) = (1, deepest);
+    for (i, &outputs) in channels.iter().enumerate() {
+        for residual in 0..=config.layers_per_block {
+            let inputs = if residual == 0 { inputs } else { outputs };
+            sum += convolution(scale, inputs, outputs) + convolution(scale, outputs, outputs);
+            if inputs != outputs {
+                sum += convolution(scale, inputs, outputs) / 9.0;
+            }
+        }
+        if i + 1 < channels.len() {
+            scale *= 2;
+            sum += convolution(scale, outputs, outputs);
+        }
+        inputs = outputs;
+    }
+    sum + convolution(scale, inputs, config.out_channels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{Preset, synthetic};
+
+    /// Counted by hand for 1024×1024 in four steps: four times 56.2 in linear layers and 13.3 in
+    /// attention, 2.4 for T5, 10.5 for the decoder.
+    #[test]
+    fn a_picture_of_flux_takes_291_teraflop() {
+        let configs = synthetic::configs(Preset::Schnell).unwrap();
+        let work = Work::of(&configs, Size::new(1024, 1024).unwrap(), 4);
+        let close = |found: f64, expected: f64| (found / 1e12 / expected - 1.0).abs() < 0.02;
+        assert!(close(work.denoising.quantisable, 4.0 * 56.2), "{:?}", work.denoising);
+        assert!(close(work.denoising.other, 4.0 * 13.3), "{:?}", work.denoising);
+        assert!(close(work.encoders.total(), 2.4), "{:?}", work.encoders);
+        assert!(close(work.decoding.total(), 10.5), "{:?}", work.decoding);
+        let floor = |tier| {
+            [work.encoders, work.preparation, work.denoising, work.decoding]
+                .map(|part| part.floor_milliseconds(tier))
+                .iter()
+                .sum::<f64>()
+        };
+        assert!((floor(Tier::Bf16) - 368.0).abs() < 5.0, "{}", floor(Tier::Bf16));
+        assert!((floor(Tier::Fp8) - 234.0).abs() < 5.0, "{}", floor(Tier::Fp8));
+    }
+}

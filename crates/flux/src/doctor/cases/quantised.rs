@@ -1,0 +1,74 @@
+//! The tier in 8 bits: e4m3 with a scale for each row.
+
+use candle_core::{DType, Result as CandleResult, Tensor};
+
+use super::{F32, Widths, layer, one};
+use crate::{
+    Result,
+    doctor::{Case, Examination},
+    ops::{self, fused, reference},
+};
+
+/// Of a layer in e4m3 against the layer as it was: three bits behind the leading one, in both factors.
+const E4M3: f64 = 5e-2;
+/// Of the product alone: Hopper's fast sums of e4m3 keep about 14 bits.
+const FAST_SUMS: f64 = 2e-2;
+
+/// Of a sequence of so many tokens.
+pub(super) fn layers(examination: &mut Examination, widths: &Widths, rows: usize) -> Result<()> {
+    let width = widths.heads[0] * widths.heads[1];
+    for (inputs, outputs) in [(width, 3 * width), (width, 4 * width), (5 * width, width)] {
+        layer_of(examination, [rows, inputs, outputs])?;
+    }
+    Ok(())
+}
+
+/// A layer in e4m3: against the layer as it was, and against the product of what was stored.
+fn layer_of(examination: &mut Examination, [rows, inputs, outputs]: [usize; 3]) -> Result<()> {
+    let dtype = DType::BF16;
+    let tensors = [
+        examination.random(dtype, &[rows, inputs])?,
+        examination.weight(dtype, &[outputs, inputs])?,
+        examination.random(dtype, &[outputs])?,
+    ];
+    let kernel = |x: &[Tensor]| {
+        let mut layer = layer(&x[1..]);
+        ops::cuda::quantise(&mut layer)?;
+        one(fused::linear(&x[0], &layer)?)
+    };
+    let name = format!("({rows}, {inputs}) → {outputs}");
+    let case = |kernel, tolerance| Case { kernel, name: name.clone(), tolerance, inputs: &tensors };
+    examination.compare(case("linear e4m3", E4M3), kernel, |x| {
+        Ok(vec![reference::linear(&x[0], &layer(&x[1..]))?])
+    });
+    examination.compare(case("linear e4m3, product", FAST_SUMS), kernel, |x| {
+        let mut layer = layer(&x[1..]);
+        layer.weight = stored(&layer.weight)?;
+        Ok(vec![reference::linear(&stored(&x[0])?, &layer)?])
+    });
+    examination.compare(
+        Case {
+            kernel: "quantisation",
+            name: format!("({rows}, {inputs})"),
+            // A value between two of e4m3's may be rounded either way.
+            tolerance: 100.0 * F32,
+            inputs: &tensors[..1],
+        },
+        |x| one(Some(stored(&x[0])?)),
+        |x| Ok(vec![quantised_by_hand(&x[0])?]),
+    );
+    Ok(())
+}
+
+/// What is left of rows that were stored in e4m3 and read again, f32.
+fn stored(x: &Tensor) -> CandleResult<Tensor> {
+    let (values, scales) = kernels::cuda::quantise_rows(&x.to_dtype(DType::BF16)?)?;
+    values.to_dtype(DType::F32)?.broadcast_mul(&scales.unsqueeze(1)?)
+}
+
+/// The same through candle's own conversion.
+fn quantised_by_hand(x: &Tensor) -> CandleResult<Tensor> {
+    let scales = (x.abs()?.max_keepdim(1)? / 448.0)?;
+    let values = x.broadcast_div(&scales)?.to_dtype(DType::F8E4M3)?.to_dtype(DType::F32)?;
+    values.broadcast_mul(&scales)
+}

@@ -1,0 +1,105 @@
+// Normalisations of rows, one block a row, each value read once: a thread holds its eight values in
+// registers from the first sum to the result.
+//
+// (rows, d), d a multiple of 8 and at most 8192. x has a row stride of its own; y is contiguous.
+
+#include "vector.cuh"
+
+// (x − mean) / √(var + ε) of this thread's eight values. Threads behind the row's end pass zeros.
+__device__ __forceinline__ Eight standardise(Eight x, bool inside, int d, float eps) {
+    float sum = 0.0f;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        sum += x.at[i];
+    }
+    const float mean = over_block<Add>(sum) / d;
+    float squares = 0.0f;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        x.at[i] = inside ? x.at[i] - mean : 0.0f;
+        squares += x.at[i] * x.at[i];
+    }
+    const float scale = rsqrtf(over_block<Add>(squares) / d + eps);
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        x.at[i] *= scale;
+    }
+    return x;
+}
+
+// x / √(mean(x²) + ε)
+__device__ __forceinline__ Eight by_root_mean_square(Eight x, int d, float eps) {
+    float squares = 0.0f;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        squares += x.at[i] * x.at[i];
+    }
+    const float scale = rsqrtf(over_block<Add>(squares) / d + eps);
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        x.at[i] *= scale;
+    }
+    return x;
+}
+
+// n ∘ (unit + scale) + shift: unit is 1 for a modulation, 0 for weight and bias.
+template <typename T>
+__device__ __forceinline__ Eight affine(Eight n, const T* scale, const T* shift, float unit) {
+    const Eight by = load(scale), to = load(shift);
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        n.at[i] = n.at[i] * (unit + by.at[i]) + to.at[i];
+    }
+    return n;
+}
+
+template <typename T>
+__device__ __forceinline__ void layer_norm(const T* x, long long stride, const T* scale,
+                                           const T* shift, T* y, int d, float unit, float eps) {
+    const int at = threadIdx.x * 8;
+    const bool inside = at < d;
+    Eight values = inside ? load(x + blockIdx.x * stride + at) : Eight{};
+    values = standardise(values, inside, d, eps);
+    if (inside) {
+        store(y + (long long)blockIdx.x * d + at, affine(values, scale + at, shift + at, unit));
+    }
+}
+
+extern "C" __global__ void layer_norm_bf16(const bf16* x, long long stride, const bf16* scale,
+                                           const bf16* shift, bf16* y, int d, float unit,
+                                           float eps) {
+    layer_norm(x, stride, scale, shift, y, d, unit, eps);
+}
+
+extern "C" __global__ void layer_norm_f32(const float* x, long long stride, const float* scale,
+                                          const float* shift, float* y, int d, float unit,
+                                          float eps) {
+    layer_norm(x, stride, scale, shift, y, d, unit, eps);
+}
+
+template <typename T>
+__device__ __forceinline__ void rms_norm(const T* x, long long stride, const T* weight, T* y,
+                                         int d, float eps) {
+    const int at = threadIdx.x * 8;
+    const bool inside = at < d;
+    Eight values = inside ? load(x + blockIdx.x * stride + at) : Eight{};
+    values = by_root_mean_square(values, d, eps);
+    if (inside) {
+        const Eight by = load(weight + at);
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            values.at[i] *= by.at[i];
+        }
+        store(y + (long long)blockIdx.x * d + at, values);
+    }
+}
+
+extern "C" __global__ void rms_norm_bf16(const bf16* x, long long stride, const bf16* weight,
+                                         bf16* y, int d, float eps) {
+    rms_norm(x, stride, weight, y, d, eps);
+}
+
+extern "C" __global__ void rms_norm_f32(const float* x, long long stride, const float* weight,
+                                        float* y, int d, float eps) {
+    rms_norm(x, stride, weight, y, d, eps);
+}

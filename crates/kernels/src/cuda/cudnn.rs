@@ -1,0 +1,95 @@
+//! Attention and convolutions through cuDNN's graphs.
+
+mod attention;
+mod conv;
+mod descriptor;
+mod graph;
+
+use std::{collections::HashMap, sync::Arc};
+
+use candle_core::cuda_backend::cudarc::{
+    cudnn::sys,
+    driver::{CudaSlice, CudaStream, DevicePtr},
+};
+
+use crate::cuda::{Error, Result, timing::fastest};
+use attention::Shape;
+use conv::Problem;
+use descriptor::{Bound, Target, check};
+use graph::Plan;
+
+pub use attention::{attention, attention_beside_mlp};
+pub use conv::{Conv3x3, conv3x3, conv3x3_onto};
+
+/// cuDNN's handle in one stream, its workspace, and the plan pinned for each shape.
+pub(crate) struct Library {
+    target: Target,
+    stream: Arc<CudaStream>,
+    /// Used by one plan at a time: they are all in one stream.
+    workspace: CudaSlice<u8>,
+    attention: HashMap<Shape, Pinned>,
+    convolutions: HashMap<Problem, Pinned>,
+}
+
+/// The fastest plan, or why there is none.
+type Pinned = std::result::Result<Plan, Box<str>>;
+
+// SAFETY: a handle may be used from any thread, one at a time, and so may descriptors; a `Library` is
+// used through `&mut` alone.
+unsafe impl Send for Library {}
+
+impl Library {
+    pub(crate) fn new(stream: &Arc<CudaStream>) -> Result<Self> {
+        stream.context().bind_to_thread()?;
+        let mut handle = std::ptr::null_mut();
+        // SAFETY: the call writes a handle to a place for one.
+        check("create", unsafe { sys::cudnnCreate(&raw mut handle) })?;
+        let target = Target::Handle(handle);
+        // SAFETY: handle and stream are alive, and the stream outlives the handle: it is kept below.
+        check("stream", unsafe { sys::cudnnSetStream(handle, stream.cu_stream().cast()) })?;
+        // SAFETY: only cuDNN uses it, which reads nothing there that it did not write.
+        let workspace = unsafe { stream.alloc(1) }?;
+        Ok(Self {
+            target,
+            stream: stream.clone(),
+            workspace,
+            attention: HashMap::new(),
+            convolutions: HashMap::new(),
+        })
+    }
+
+    /// Runs a plan.
+    ///
+    /// # Safety
+    /// `bound` names each of the plan's tensors, on this stream's device, as large as its shape says,
+    /// and no output is another one's memory.
+    unsafe fn run(&mut self, plan: &Plan, bound: &Bound<'_>) -> Result<()> {
+        self.stream.context().bind_to_thread()?;
+        if plan.workspace_bytes > self.workspace.len() {
+            // SAFETY: as in `new`. The one before it is freed in stream order, after its last use.
+            self.workspace = unsafe { self.stream.alloc(plan.workspace_bytes) }?;
+        }
+        let (workspace, _) = self.workspace.device_ptr(&self.stream);
+        // SAFETY: the tensors are the caller's promise; the workspace is as large as the plan asks.
+        unsafe { plan.execute(&self.target, bound, workspace) }
+    }
+
+    /// The fastest of the plans that run.
+    ///
+    /// # Safety
+    /// As for [`Library::run`], for each of the plans.
+    unsafe fn pin(&mut self, plans: Result<Vec<Plan>>, bound: &Bound<'_>) -> Pinned {
+        let plans = plans.map_err(|error| error.to_string())?;
+        let stream = self.stream.clone();
+        // SAFETY: the caller's promise; each run writes the same result.
+        let best = fastest(&stream, &plans, |plan| unsafe { self.run(plan, bound) })
+            .map_err(|error| error.to_string())?;
+        best.and_then(|(index, _)| plans.into_iter().nth(index))
+            .ok_or_else(|| "cuDNN has no engine that runs".into())
+    }
+}
+
+/// An error that callers have a reference for unless there is a plan.
+fn planned<'a>(kernel: &'static str, plan: &'a Pinned) -> Result<&'a Plan> {
+    plan.as_ref().map_err(|reason| Error::NoEngine { kernel, reason: reason.clone() })
+}

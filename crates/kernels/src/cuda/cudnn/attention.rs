@@ -1,0 +1,234 @@
+//! softmax(q·kᵀ · scale) · v as one fused kernel: the scores are never in memory.
+
+use std::ffi::c_void;
+
+use candle_core::{
+    DType, Tensor,
+    cuda_backend::cudarc::cudnn::sys::{
+        cudnnBackendAttributeName_t as Name, cudnnBackendDescriptorType_t as Kind,
+        cudnnDataType_t as Element,
+    },
+};
+
+use super::{
+    Library,
+    descriptor::{Bound, Descriptor, Target, Value},
+    graph::{self, Graph},
+    planned,
+};
+use crate::cuda::{
+    Activation, Linear, Result, Then,
+    context::{self, Context, lock},
+    linear::{Place, product},
+    operand::{Operand, Output, check_shape, device},
+};
+
+const NAME: &str = "attention";
+
+/// Engines that are tried for a shape.
+const CANDIDATES: usize = 8;
+
+/// q (l, h, d), k and v (m, h, d), bf16, any strides whose last is 1 → (l, h·d).
+///
+/// # Errors
+/// `Unsupported` for other dtypes, unaligned heads, and shapes that no engine takes.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f32) -> Result<Tensor> {
+    let context = context::of(device(NAME, q)?)?;
+    let (length, count, width) = q.dims3()?;
+    let joined = count * width;
+    // SAFETY: the attention below writes every value.
+    let y = unsafe { Output::new(&context.device, (length, joined), q.dtype()) }?;
+    attend(&context, [q, k, v], scale, Place { address: y.address, stride: joined })?;
+    Ok(y.into_tensor())
+}
+
+/// The two branches of a single-stream block side by side: attention of q, k, v (l, h, d) each, scaled
+/// by 1/√d, then gelu(mlp(x)) (l, m): (l, h·d + m).
+///
+/// # Errors
+/// As [`attention`] and [`crate::cuda::linear`].
+pub fn attention_beside_mlp(heads: [&Tensor; 3], x: &Tensor, mlp: &Linear<'_>) -> Result<Tensor> {
+    let context = context::of(device(NAME, x)?)?;
+    let (length, count, width) = heads[0].dims3()?;
+    check_shape((NAME, "x"), &x.dims()[..1], &[length])?;
+    let (joined, hidden) = (count * width, mlp.weight.dims2()?.0);
+    let stride = joined + hidden;
+    // SAFETY: attention writes the first columns of every row, the product the others.
+    let y = unsafe { Output::new(&context.device, (length, stride), x.dtype()) }?;
+    let scale = (width as f32).sqrt().recip();
+    attend(&context, heads, scale, Place { address: y.address, stride })?;
+    let address = y.address + (joined * x.dtype().size_in_bytes()) as u64;
+    let then = Then::Activate(Activation::GeluTanh);
+    product(&context, x, mlp, then, Place { address, stride })?;
+    Ok(y.into_tensor())
+}
+
+/// Puts the attention's rows into place.
+fn attend(context: &Context, heads: [&Tensor; 3], scale: f32, place: Place) -> Result<()> {
+    let [q, k, v] = heads;
+    let (length, count, width) = q.dims3()?;
+    let keys = k.dims3()?.0;
+    check_shape((NAME, "keys"), k.dims(), &[keys, count, width])?;
+    check_shape((NAME, "values"), v.dims(), &[keys, count, width])?;
+    let [q, k, v] = [Operand::new(NAME, q)?, Operand::new(NAME, k)?, Operand::new(NAME, v)?];
+    for operand in [&q, &k, &v] {
+        operand.require(operand.dtype == DType::BF16, "this dtype")?;
+        let aligned = operand.address.is_multiple_of(16)
+            && operand.strides()[2] == 1
+            && operand.strides()[..2].iter().all(|stride| stride.is_multiple_of(8));
+        operand.require(aligned && width.is_multiple_of(8), "unaligned heads")?;
+    }
+    let strides =
+        |operand: &Operand<'_>| [operand.strides()[0] as i64, operand.strides()[1] as i64];
+    let shape = Shape {
+        heads: count as i64,
+        queries: length as i64,
+        keys: keys as i64,
+        width: width as i64,
+        strides: [strides(&q), strides(&k), strides(&v), [place.stride as i64, width as i64]],
+    };
+    let scale = [scale];
+    let bound = Bound {
+        ids: &[Q, K, V, O, SCALE],
+        places: &[
+            q.address as *mut c_void,
+            k.address as *mut c_void,
+            v.address as *mut c_void,
+            place.address as *mut c_void,
+            scale.as_ptr().cast_mut().cast(),
+        ],
+    };
+    // SAFETY: the operands have the shape's sizes and strides, their storages are locked until the
+    // plan is in the stream, the place has room for its rows, as its maker says, and cuDNN reads the
+    // scale, which is on the host, before the call is over.
+    unsafe { lock(&context.cudnn).attend(shape, &bound) }
+}
+
+impl Library {
+    /// # Safety
+    /// As for [`Library::run`] with a plan of this shape.
+    unsafe fn attend(&mut self, shape: Shape, bound: &Bound<'_>) -> Result<()> {
+        // Taken out while it runs, which needs all of `self`.
+        let plan = match self.attention.remove(&shape) {
+            Some(plan) => plan,
+            None => {
+                let plans = shape
+                    .graph(&self.target)
+                    .and_then(|graph| graph.plans(&self.target, CANDIDATES));
+                // SAFETY: the caller's promise.
+                unsafe { self.pin(plans, bound) }
+            }
+        };
+        // SAFETY: the caller's promise.
+        let done = planned(NAME, &plan).and_then(|plan| unsafe { self.run(plan, bound) });
+        self.attention.insert(shape, plan);
+        done
+    }
+}
+
+const Q: i64 = 1;
+const K: i64 = 2;
+const V: i64 = 3;
+const O: i64 = 4;
+const SCALE: i64 = 5;
+
+/// Everything that a plan depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Shape {
+    heads: i64,
+    queries: i64,
+    keys: i64,
+    width: i64,
+    /// From token to token and from head to head, in values; of q, k, v and the result.
+    strides: [[i64; 2]; 4],
+}
+
+impl Shape {
+    /// cuDNN's own node for all of it; cuDNN numbers (batch, head, token, value).
+    fn graph(&self, target: &Target) -> Result<Graph> {
+        let tensor = |id: i64, length: i64| {
+            let [of_token, of_head] = self.strides[(id - Q) as usize];
+            graph::Tensor {
+                id,
+                dims: [1, self.heads, length, self.width],
+                strides: [length * of_token, of_head, of_token, 1],
+                element: Element::CUDNN_DATA_BFLOAT16,
+                place: graph::Place::Memory,
+            }
+            .descriptor()
+        };
+        let parts = vec![
+            tensor(Q, self.queries)?,
+            tensor(K, self.keys)?,
+            tensor(V, self.keys)?,
+            tensor(O, self.queries)?,
+            graph::Tensor {
+                id: SCALE,
+                dims: [1; 4],
+                strides: [1; 4],
+                element: Element::CUDNN_DATA_FLOAT,
+                place: graph::Place::Host,
+            }
+            .descriptor()?,
+        ];
+        let names = [
+            Name::CUDNN_ATTR_OPERATION_SDPA_FWD_QDESC,
+            Name::CUDNN_ATTR_OPERATION_SDPA_FWD_KDESC,
+            Name::CUDNN_ATTR_OPERATION_SDPA_FWD_VDESC,
+            Name::CUDNN_ATTR_OPERATION_SDPA_FWD_ODESC,
+            Name::CUDNN_ATTR_OPERATION_SDPA_FWD_SCALEDESC,
+        ];
+        let mut node = Descriptor::new(Kind::CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR)?;
+        for (name, part) in names.into_iter().zip(&parts) {
+            node = node.with(name, Value::Descriptors(&[part]))?;
+        }
+        Graph::new(target, vec![node.finish("attention")?], parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::descriptor::tests::h200, *};
+
+    fn shape(heads: i64, length: i64, width: i64) -> Shape {
+        let joined = heads * width;
+        let strides = [[3 * joined, width], [3 * joined, width], [3 * joined, width]];
+        let [q, k, v] = strides;
+        Shape {
+            heads,
+            queries: length,
+            keys: length,
+            width,
+            strides: [q, k, v, [5 * joined, width]],
+        }
+    }
+
+    /// cuDNN plans for a described device: this says which shapes its engines take, not that they
+    /// compute them rightly.
+    #[test]
+    fn cudnn_has_engines_for_flux_on_an_h200() {
+        let target = h200();
+        // FLUX.1 at 256² to 2048×1024, a length that is no multiple of anything, the autoencoder's one
+        // head over all latent pixels, the demo model's heads.
+        let shapes = [
+            shape(24, 256 + 256, 128),
+            shape(24, 256 + 4096, 128),
+            shape(24, 256 + 8192, 128),
+            shape(24, 256 + 1027, 128),
+            shape(1, 128 * 128, 512),
+            shape(4, 256 + 256, 64),
+        ];
+        for shape in shapes {
+            let graph = shape.graph(&target).unwrap();
+            assert!(!graph.configurations(&target, CANDIDATES).unwrap().is_empty(), "{shape:?}");
+        }
+    }
+
+    #[test]
+    fn strides_are_part_of_a_shape() {
+        let plain = shape(24, 512, 128);
+        let mut other = plain;
+        other.strides[3] = [3072, 128];
+        assert_ne!(plain, other);
+    }
+}

@@ -1,0 +1,102 @@
+//! Why a kernel did not run.
+
+use candle_core::{
+    DType,
+    cuda_backend::cudarc::{cublaslt::result::CublasError, driver::DriverError},
+};
+use thiserror::Error;
+
+/// Why a kernel did not run.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no kernel for such tensors; the composed reference computes them.
+    #[error("{kernel}: no kernel for {what}")]
+    Unsupported {
+        /// Which one.
+        kernel: &'static str,
+        /// What of its tensors it cannot work with.
+        what: &'static str,
+    },
+    /// cuDNN has nothing for such tensors; the composed reference computes them.
+    #[cfg(feature = "cudnn")]
+    #[error("{kernel}: no engine: {reason}")]
+    NoEngine {
+        /// Which one.
+        kernel: &'static str,
+        /// cuDNN's own words.
+        reason: Box<str>,
+    },
+    /// Tensors that do not belong together: a mistake of the caller.
+    #[error("{kernel}: {tensor} has shape {found:?}, expected {expected:?}")]
+    Shape {
+        /// Which one.
+        kernel: &'static str,
+        /// Which of its tensors.
+        tensor: &'static str,
+        /// What the other tensors ask for.
+        expected: Vec<usize>,
+        /// What it has.
+        found: Vec<usize>,
+    },
+    /// A tensor of another dtype than its companions: a mistake of the caller.
+    #[error("{kernel}: {tensor} has dtype {found:?}, expected {expected:?}")]
+    Dtype {
+        /// Which one.
+        kernel: &'static str,
+        /// Which of its tensors.
+        tensor: &'static str,
+        /// What the other tensors ask for.
+        expected: DType,
+        /// What it has.
+        found: DType,
+    },
+    /// A tensor that is not on a CUDA device.
+    #[error("{kernel}: a tensor is not on a CUDA device")]
+    NotOnDevice {
+        /// Which one.
+        kernel: &'static str,
+    },
+    /// The driver refused a call.
+    #[error("CUDA driver")]
+    Driver(#[from] DriverError),
+    /// cublasLt refused a call.
+    #[error("cublasLt")]
+    Blas(#[from] CublasError),
+    /// cuDNN refused a call.
+    #[cfg(feature = "cudnn")]
+    #[error("cuDNN, {call}: {status:?}: {message}")]
+    Cudnn {
+        /// What was asked of it.
+        call: &'static str,
+        /// Its answer.
+        status: candle_core::cuda_backend::cudarc::cudnn::sys::cudnnStatus_t,
+        /// Its explanation.
+        message: Box<str>,
+    },
+    /// candle refused an allocation or a view.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// Whether the composed reference should compute instead.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        match self {
+            Self::Unsupported { .. } => true,
+            #[cfg(feature = "cudnn")]
+            Self::NoEngine { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+impl From<Error> for candle_core::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Tensor(error) => error,
+            error => Self::wrap(error),
+        }
+    }
+}

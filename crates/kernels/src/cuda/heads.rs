@@ -1,0 +1,172 @@
+//! Queries, keys and values of several streams as the heads of one attention.
+
+use candle_core::{DType, Tensor, cuda_backend::cudarc::driver::DeviceRepr};
+
+use crate::cuda::{
+    Error, Result,
+    context::{self, PushKernelArg, THREADS, grid},
+    operand::{Operand, Output, VECTOR, check_shape, device},
+};
+
+const NAME: &str = "join heads";
+
+/// One stream's share of a joint attention.
+#[derive(Clone, Copy)]
+pub struct Stream<'a> {
+    /// Queries, keys and values side by side: (l, 3·h·d).
+    pub qkv: &'a Tensor,
+    /// Weight and ε of the queries' normalisation; (d,).
+    pub norm_q: (&'a Tensor, f64),
+    /// Weight and ε of the keys' normalisation; (d,).
+    pub norm_k: (&'a Tensor, f64),
+}
+
+/// Cosines and sines of all streams' tokens, one after the other: (l₁ + l₂ + …, d/2) each, f32.
+#[derive(Clone, Copy)]
+pub struct Rotations<'a> {
+    /// Of the angles.
+    pub cos: &'a Tensor,
+    /// Of the angles.
+    pub sin: &'a Tensor,
+}
+
+/// Streams of l₁, l₂, … tokens → queries, keys, values of l₁ + l₂ + … tokens, (l, h, d) each: queries
+/// and keys normalised over each head's width, then rotated in pairs of neighbours. bf16 or f32.
+///
+/// Of a single stream, the values are a view into `qkv`.
+///
+/// # Errors
+/// `Unsupported` where d / 8 is no power of two up to 32.
+pub fn join_heads(streams: &[Stream<'_>], rotations: &Rotations<'_>) -> Result<[Tensor; 3]> {
+    let first = streams.first().ok_or(Error::Unsupported { kernel: NAME, what: "no streams" })?;
+    let shape = Heads::of(streams)?;
+    let cos = Operand::companion((NAME, "cos"), rotations.cos, DType::F32, &shape.angles())?;
+    let sin = Operand::companion((NAME, "sin"), rotations.sin, DType::F32, &shape.angles())?;
+    let context = context::of(device(NAME, first.qkv)?)?;
+    let dtype = first.qkv.dtype();
+    let Heads { length, count, width } = shape;
+    let new = || {
+        // SAFETY: each stream's kernel below writes its rows, and the streams' rows are all there are.
+        unsafe { Output::new(&context.device, (length, count, width), dtype) }
+    };
+    let (q, k) = (new()?, new()?);
+    let v = if streams.len() > 1 { Some(new()?) } else { None };
+    let mut row = 0;
+    for stream in streams {
+        let rows = stream.qkv.dim(0)?;
+        let qkv = Operand::contiguous(NAME, stream.qkv)?;
+        check_shape((NAME, "qkv"), stream.qkv.dims(), &[rows, 3 * count * width])?;
+        let weight = |weight| Operand::companion((NAME, "norm's weight"), weight, dtype, &[width]);
+        let (weight_q, weight_k) = (weight(stream.norm_q.0)?, weight(stream.norm_k.0)?);
+        let heads_at = |base: u64| base + (row * count * width * dtype.size_in_bytes()) as u64;
+        let angles_at = |base: u64| base + (row * width / 2 * size_of::<f32>()) as u64;
+        let parameters = Parameters {
+            qkv: qkv.address,
+            weight_q: weight_q.address,
+            weight_k: weight_k.address,
+            cos: angles_at(cos.address),
+            sin: angles_at(sin.address),
+            q: heads_at(q.address),
+            k: heads_at(k.address),
+            v: v.as_ref().map_or(0, |v| heads_at(v.address)),
+            rows: rows as i32,
+            heads: count as i32,
+            width: width as i32,
+            eps_q: stream.norm_q.1 as f32,
+            eps_k: stream.norm_k.1 as f32,
+        };
+        let parts = if v.is_some() { 3 } else { 2 };
+        let vectors = rows * parts * count * (width / VECTOR);
+        let mut call = context.call("join_heads", qkv.suffix()?)?;
+        call.arg(&parameters);
+        // SAFETY: the one argument is laid out as the kernel's. qkv holds rows · 3 · count · width
+        // values; cos and sin hold width / 2 for each of the joint rows, the outputs count · width,
+        // and this stream's rows begin at `row`, behind those of the streams before it. Each thread
+        // touches one vector of each; those beyond the last row touch none.
+        unsafe { call.launch(grid(vectors.div_ceil(THREADS) as u32, THREADS)) }?;
+        row += rows;
+    }
+    let v = match v {
+        Some(v) => v.into_tensor(),
+        // (l, 3·h·d) → (l, h, d)
+        None => first.qkv.reshape((length, 3, count, width))?.narrow(1, 2, 1)?.squeeze(1)?,
+    };
+    Ok([q.into_tensor(), k.into_tensor(), v])
+}
+
+/// What `join_heads_*` takes, as `cuda/heads.cu` declares it: addresses, then counts.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Parameters {
+    qkv: u64,
+    weight_q: u64,
+    weight_k: u64,
+    cos: u64,
+    sin: u64,
+    q: u64,
+    k: u64,
+    v: u64,
+    rows: i32,
+    heads: i32,
+    width: i32,
+    eps_q: f32,
+    eps_k: f32,
+}
+
+// SAFETY: plain numbers in C's layout, which is what a kernel's parameters are copied from.
+unsafe impl DeviceRepr for Parameters {}
+
+/// The shape of all streams' heads together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Heads {
+    length: usize,
+    count: usize,
+    width: usize,
+}
+
+impl Heads {
+    fn of(streams: &[Stream<'_>]) -> Result<Self> {
+        let mut length = 0;
+        for stream in streams {
+            length += stream.qkv.dims2()?.0;
+        }
+        let width = streams[0].norm_q.0.elem_count();
+        let joined = streams[0].qkv.dims2()?.1;
+        if !is_shared_evenly(width) || !joined.is_multiple_of(3 * width) {
+            return Err(Error::Unsupported { kernel: NAME, what: "this width of a head" });
+        }
+        Ok(Self { length, count: joined / (3 * width), width })
+    }
+
+    fn angles(self) -> [usize; 2] {
+        [self.length, self.width / 2]
+    }
+}
+
+/// Whether whole vectors of a head fall to lanes of one warp: 1, 2, 4, 8, 16 or 32 of them.
+fn is_shared_evenly(width: usize) -> bool {
+    let lanes = width / VECTOR;
+    width.is_multiple_of(VECTOR) && lanes.is_power_of_two() && lanes <= 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_laid_out_as_in_c() {
+        assert_eq!(size_of::<Parameters>(), 8 * 8 + 5 * 4 + 4);
+        assert_eq!(std::mem::offset_of!(Parameters, rows), 64);
+        assert_eq!(std::mem::offset_of!(Parameters, eps_k), 80);
+    }
+
+    #[test]
+    fn heads_of_whole_powers_of_two_are_shared() {
+        for width in [8, 16, 32, 64, 128, 256] {
+            assert!(is_shared_evenly(width), "{width}");
+        }
+        for width in [4, 20, 24, 96, 512] {
+            assert!(!is_shared_evenly(width), "{width}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Linear layers through cublasLt, with what follows them fused in or run in place behind.
+
+mod multiplier;
+mod plan;
+
+use candle_core::{DType, Tensor};
+
+use crate::cuda::{
+    Error, Result,
+    context::{self, Context, lock},
+    operand::{Operand, Output, check_shape, device},
+    pointwise::Filled,
+    quantise,
+};
+
+pub(crate) use multiplier::Multiplier;
+use plan::{Epilogue, Matrices, Problem};
+
+const NAME: &str = "linear";
+
+/// y = x Wᵀ + b
+#[derive(Clone, Copy)]
+pub struct Linear<'a> {
+    /// (out, in): bf16 or f32 as x, or e4m3.
+    pub weight: &'a Tensor,
+    /// (out,)
+    pub bias: Option<&'a Tensor>,
+    /// What each row of an e4m3 weight is multiplied by: (out,), f32.
+    pub row_scales: Option<&'a Tensor>,
+}
+
+/// Activations, as the kernels number them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Activation {
+    /// GELU in its tanh form.
+    GeluTanh = 0,
+    /// GELU itself.
+    GeluErf = 1,
+    /// x · σ(1.702 x)
+    QuickGelu = 2,
+    /// max(x, 0)
+    Relu = 3,
+    /// x · σ(x)
+    Silu = 4,
+}
+
+/// What follows a linear layer.
+#[derive(Clone, Copy)]
+pub enum Then<'a> {
+    /// y
+    Nothing,
+    /// activation(y)
+    Activate(Activation),
+    /// onto + y; (l, out)
+    Add(&'a Tensor),
+    /// onto + gate ∘ y
+    Gate {
+        /// (out,)
+        gate: &'a Tensor,
+        /// (l, out)
+        onto: &'a Tensor,
+    },
+}
+
+/// x (l, in), rows apart or not → (l, out).
+///
+/// Bias, GELU in its tanh form and addition are cublasLt's epilogue. A weight in e4m3 has x quantised
+/// row by row, and the product accumulated in Hopper's fast mode.
+///
+/// # Errors
+/// `Unsupported` where in or out are no multiples of 8 (16 for e4m3), or for other dtypes.
+pub fn linear(x: &Tensor, layer: &Linear<'_>, then: Then<'_>) -> Result<Tensor> {
+    let context = context::of(device(NAME, x)?)?;
+    let shape = [x.dims2()?.0, layer.weight.dims2()?.0];
+    // SAFETY: the product below writes every value.
+    let y = unsafe { Output::new(&context.device, (shape[0], shape[1]), x.dtype()) }?;
+    let place = Place { address: y.address, stride: shape[1] };
+    product(&context, x, layer, then, place)?;
+    let suffix = Operand::new(NAME, x)?.suffix()?;
+    let filled = Filled {
+        address: y.address,
+        shape,
+        stride: shape[1],
+        dtype: x.dtype(),
+        suffix,
+        context: &context,
+    };
+    match then {
+        // `product` saw to GELU in its tanh form.
+        Then::Activate(activation) if activation != Activation::GeluTanh => {
+            filled.activate(activation)?;
+        }
+        Then::Gate { gate, onto } => filled.gate_onto(gate, onto)?,
+        Then::Nothing | Then::Activate(_) | Then::Add(_) => {}
+    }
+    Ok(y.into_tensor())
+}
+
+/// Where the rows of a product go.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) address: u64,
+    /// From row to row, in values; at least the product's columns.
+    pub(crate) stride: usize,
+}
+
+/// Puts x Wᵀ + b into place, with as much of what follows as cublasLt can do: GELU in its tanh form,
+/// and addition.
+pub(crate) fn product(
+    context: &Context,
+    x: &Tensor,
+    layer: &Linear<'_>,
+    then: Then<'_>,
+    place: Place,
+) -> Result<()> {
+    let (outputs, inputs) = layer.weight.dims2()?;
+    let dtype = x.dtype();
+    check_shape((NAME, "x"), &x.dims()[1..], &[inputs])?;
+    let weight = Operand::contiguous(NAME, layer.weight)?;
+    let quantised = match layer.row_scales {
+        Some(scales) => {
+            let scales = Operand::companion((NAME, "scales"), scales, DType::F32, &[outputs])?;
+            weight.require(weight.dtype == DType::F8E4M3, "scales of weights that are not e4m3")?;
+            Some((scales, quantise::quantise_rows(x)?))
+        }
+        None => {
+            weight.require(weight.dtype == dtype, "x and weight of different dtypes")?;
+            None
+        }
+    };
+    let bias = layer
+        .bias
+        .map(|bias| Operand::companion((NAME, "bias"), bias, dtype, &[outputs]))
+        .transpose()?;
+    let onto = match then {
+        Then::Add(onto) => {
+            Some(Operand::companion((NAME, "onto"), onto, dtype, &[x.dims()[0], outputs])?)
+        }
+        _ => None,
+    };
+    let multiplicand = quantised.as_ref().map_or(x, |(_, (values, _))| values);
+    let (input, rows) = Operand::rows(NAME, multiplicand)?;
+    let scales = match &quantised {
+        Some((of_weight, (_, of_rows))) => {
+            Some([of_weight.address, Operand::contiguous(NAME, of_rows)?.address])
+        }
+        None => None,
+    };
+    let matrices = Matrices {
+        weight: weight.address,
+        x: input.address,
+        onto: onto.as_ref().map(|onto| onto.address),
+        y: place.address,
+        bias: bias.as_ref().map(|bias| bias.address),
+        scales,
+    };
+    let gelu = matches!(then, Then::Activate(Activation::GeluTanh));
+    let problem = Problem {
+        rows: rows.rows,
+        inputs,
+        outputs,
+        input_stride: rows.stride,
+        output_stride: place.stride,
+        element: weight.dtype.try_into()?,
+        // cublasLt's GELU is as exact as bf16 needs it, which may be less than f32 does.
+        epilogue: if gelu && dtype == DType::BF16 { Epilogue::Gelu } else { Epilogue::Plain },
+        biased: matrices.bias.is_some(),
+        accumulates: matrices.onto.is_some(),
+        alignments: matrices.alignments(),
+    };
+    problem.check()?;
+    let multiply = |problem: &Problem| {
+        // SAFETY: the operands' shapes and dtypes were checked above to be the problem's; their
+        // storages are locked until the product is in the stream. `place` has room for the rows, as
+        // its maker says.
+        unsafe { lock(&context.multiplier).multiply(problem, &matrices) }
+    };
+    let is_activated = match multiply(&problem) {
+        // Not every kind of product has every epilogue.
+        Err(error) if error.is_unsupported() && problem.epilogue == Epilogue::Gelu => {
+            multiply(&Problem { epilogue: Epilogue::Plain, ..problem })?;
+            false
+        }
+        done => done.map(|()| problem.epilogue == Epilogue::Gelu)?,
+    };
+    if !gelu || is_activated {
+        return Ok(());
+    }
+    Filled {
+        address: place.address,
+        shape: [problem.rows, outputs],
+        stride: place.stride,
+        dtype,
+        suffix: Operand::new(NAME, x)?.suffix()?,
+        context,
+    }
+    .activate(Activation::GeluTanh)
+}
+
+impl TryFrom<DType> for plan::Element {
+    type Error = Error;
+
+    fn try_from(dtype: DType) -> Result<Self> {
+        match dtype {
+            DType::F32 => Ok(Self::F32),
+            DType::BF16 => Ok(Self::Bf16),
+            DType::F8E4M3 => Ok(Self::E4m3),
+            _ => Err(Error::Unsupported { kernel: NAME, what: "this dtype" }),
+        }
+    }
+}

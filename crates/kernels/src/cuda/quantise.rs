@@ -1,0 +1,40 @@
+//! bf16 → e4m3 with a scale for each row.
+
+use candle_core::{DType, Tensor};
+
+use crate::cuda::{
+    Result,
+    context::{self, PushKernelArg, grid},
+    operand::{Operand, Output, VECTOR, device},
+};
+
+/// Values of the longest row: two vectors for each of a block's threads.
+const LONGEST: usize = 2 * 1024 * VECTOR;
+
+/// x (l, d), bf16, rows apart or not → values (l, d), e4m3, and scales (l,), f32, with x ≈ value · scale:
+/// each row's largest value becomes 448, the largest of e4m3.
+///
+/// # Errors
+/// `Unsupported` for other dtypes, and where d is no multiple of 8 or above 16384.
+pub fn quantise_rows(x: &Tensor) -> Result<(Tensor, Tensor)> {
+    const NAME: &str = "quantise";
+    let (operand, rows) = Operand::rows(NAME, x)?;
+    operand.require(operand.dtype == DType::BF16, "this dtype")?;
+    operand.require(rows.columns <= LONGEST, "rows this long")?;
+    let context = context::of(device(NAME, x)?)?;
+    // SAFETY: the kernel below writes every row of both.
+    let (values, scales) = unsafe {
+        (
+            Output::new(&context.device, (rows.rows, rows.columns), DType::F8E4M3)?,
+            Output::new(&context.device, rows.rows, DType::F32)?,
+        )
+    };
+    let (stride, d) = (rows.stride as i64, rows.columns as i32);
+    let threads = (rows.columns / VECTOR).div_ceil(2).next_multiple_of(32);
+    let mut call = context.call_named(NAME, "quantise_rows")?;
+    call.arg(&operand.address).arg(&stride).arg(&values.address).arg(&scales.address).arg(&d);
+    // SAFETY: the kernel's arguments in its order; a block for each row, two vectors for each thread,
+    // which is enough for d values.
+    unsafe { call.launch(grid(rows.rows as u32, threads)) }?;
+    Ok((values.into_tensor(), scales.into_tensor()))
+}

@@ -1,0 +1,33 @@
+// Every kernel against its formula.
+
+#include "compare.h"
+
+#include "../../cuda/group_norm.cu"
+#include "../../cuda/heads.cu"
+#include "../../cuda/norm.cu"
+#include "../../cuda/picture.cu"
+#include "../../cuda/pointwise.cu"
+#include "../../cuda/quantise.cu"
+#include "../../cuda/softmax.cu"
+
+#include "pictures.h"
+#include "rows.h"
+
+template <typename T>
+void all() {
+    norms<T>();
+    heads<T>();
+    pointwise<T>();
+    softmaxes<T>();
+    long_softmaxes<T>();
+    group_norms<T>();
+    pictures<T>();
+}
+
+int main() {
+    all<float>();
+    all<bf16>();
+    quantisation();
+    std::printf("%d wrong\n", failures);
+    return failures != 0;
+}

@@ -1,0 +1,219 @@
+// Kernels on rows: tokens and scores.
+
+#pragma once
+
+using emulated::launch;
+
+inline unsigned in_warps(unsigned threads) { return (threads + 31) / 32 * 32; }
+
+template <typename T>
+void norms() {
+    struct Shape {
+        int rows, d, stride;
+    };
+    for (const auto [rows, d, stride] :
+         {Shape{3, 3072, 3072}, {2, 768, 800}, {2, 64, 64}, {1, 8192, 8192}, {2, 8, 8}, {2, 264, 272}}) {
+        const auto x = Array<T>::random(rows * stride, 2, 3);
+        const auto scale = Array<T>::random(d), shift = Array<T>::random(d);
+        std::vector<double> mean(rows), variance(rows), square(rows);
+        for (int i = 0; i < rows * d; i++) {
+            const double value = (*x)[i / d * stride + i % d];
+            mean[i / d] += value / d;
+            square[i / d] += value * value / d;
+        }
+        for (int i = 0; i < rows * d; i++) {
+            variance[i / d] += std::pow((*x)[i / d * stride + i % d] - mean[i / d], 2) / d;
+        }
+        for (const float unit : {0.0f, 1.0f}) {
+            Array<T> y(rows * d);
+            launch(rows, in_warps(d / 8), 0, [&] {
+                layer_norm(x->at, stride, scale->at, shift->at, y.at, d, unit, 1e-6f);
+            });
+            compare("layer norm", rows * d, TOLERANCE<T>, [&](size_t i) { return y[i]; },
+                    [&](size_t i) {
+                        const size_t row = i / d, column = i % d;
+                        const double n = ((*x)[row * stride + column] - mean[row]) /
+                                         std::sqrt(variance[row] + 1e-6);
+                        return n * (unit + (*scale)[column]) + (*shift)[column];
+                    });
+        }
+        Array<T> y(rows * d);
+        launch(rows, in_warps(d / 8), 0,
+               [&] { rms_norm(x->at, stride, scale->at, y.at, d, 1e-6f); });
+        compare("rms norm", rows * d, TOLERANCE<T>, [&](size_t i) { return y[i]; },
+                [&](size_t i) {
+                    return (*x)[i / d * stride + i % d] / std::sqrt(square[i / d] + 1e-6) *
+                           (*scale)[i % d];
+                });
+    }
+}
+
+template <typename T>
+void heads() {
+    struct Shape {
+        int rows, heads, width;
+        bool values;
+    };
+    for (const auto [rows, count, width, values] :
+         {Shape{5, 24, 128, true}, {7, 3, 64, false}, {3, 2, 8, true}, {3, 1, 256, true}, {33, 5, 16, false}}) {
+        const int all = rows * count * width;
+        const auto qkv = Array<T>::random(3 * all);
+        const auto weight_q = Array<T>::random(width), weight_k = Array<T>::random(width);
+        const auto cos = Array<float>::random(rows * width / 2);
+        const auto sin = Array<float>::random(rows * width / 2);
+        Array<T> q(all), k(all), v(all);
+        const JoinHeads<T> parameters{qkv->at, weight_q->at, weight_k->at, cos->at, sin->at,
+                                      q.at, k.at, values ? v.at : nullptr,
+                                      rows, count, width, 1e-6f, 1e-5f};
+        const int vectors = all / 8 * (values ? 3 : 2);
+        launch((vectors + 255) / 256, 256, 0, [&] { join_heads(parameters); });
+        // Value i of part 0, 1 or 2, (row, head, place in the head).
+        const auto from = [&](int part, size_t i) {
+            const size_t of_row = count * width;
+            return (*qkv)[(i / of_row * 3 + part) * of_row + i % of_row];
+        };
+        const auto expected = [&](int part, size_t i) {
+            const size_t head = i / width * width, place = i % width;
+            double square = 0;
+            for (int j = 0; j < width; j++) {
+                square += std::pow(from(part, head + j), 2) / width;
+            }
+            const auto& weight = part == 0 ? *weight_q : *weight_k;
+            const double scale = 1 / std::sqrt(square + (part == 0 ? 1e-6 : 1e-5));
+            const size_t even = place / 2 * 2;
+            const double a = from(part, head + even) * scale * weight[even];
+            const double b = from(part, head + even + 1) * scale * weight[even + 1];
+            const size_t angle = i / (count * width) * (width / 2) + place / 2;
+            const double c = (*cos)[angle], s = (*sin)[angle];
+            return place % 2 == 0 ? a * c - b * s : b * c + a * s;
+        };
+        compare("queries", all, TOLERANCE<T>, [&](size_t i) { return q[i]; },
+                [&](size_t i) { return expected(0, i); });
+        compare("keys", all, TOLERANCE<T>, [&](size_t i) { return k[i]; },
+                [&](size_t i) { return expected(1, i); });
+        if (values) {
+            compare("values", all, TOLERANCE<T>, [&](size_t i) { return v[i]; },
+                    [&](size_t i) { return from(2, i); });
+        }
+    }
+}
+
+inline double gelu(double x) {
+    return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+}
+
+template <typename T>
+void pointwise() {
+    constexpr int rows = 37, columns = 5, width = columns * 8, all = rows * width;
+    const auto gate = Array<T>::random(width), onto = Array<T>::random(all);
+    const auto y = Array<T>::random(all, 2);
+    const auto before = [&] {
+        auto copy = std::make_unique<Array<T>>(all);
+        std::copy(y->at, y->at + all, copy->at);
+        return copy;
+    };
+    const auto gated = before(), added = before();
+    launch(2, 64, 0, [&] { gate_onto(gated->at, gate->at, onto->at, rows * columns, columns); });
+    compare("gate", all, TOLERANCE<T>, [&](size_t i) { return (*gated)[i]; },
+            [&](size_t i) { return (*onto)[i] + (*gate)[i % width] * (*y)[i]; });
+    launch(2, 64, 0, [&] { add_onto(added->at, onto->at, rows * columns); });
+    compare("add", all, TOLERANCE<T>, [&](size_t i) { return (*added)[i]; },
+            [&](size_t i) { return (*onto)[i] + (*y)[i]; });
+
+    const std::function<double(double)> activations[] = {
+        gelu,
+        [](double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2))); },
+        [](double x) { return x / (1 + std::exp(-1.702 * x)); },
+        [](double x) { return std::max(x, 0.0); },
+        [](double x) { return x / (1 + std::exp(-x)); },
+    };
+    for (int kind = 0; kind < 5; kind++) {
+        const auto activated = before();
+        // All columns but the last vector's.
+        launch(3, 64, 0,
+               [&] { activate(activated->at, rows * (columns - 1), columns - 1, columns, kind); });
+        compare("activation", all, TOLERANCE<T>, [&](size_t i) { return (*activated)[i]; },
+                [&](size_t i) {
+                    const bool inside = i % width < width - 8;
+                    return inside ? activations[kind]((*y)[i]) : (*y)[i];
+                });
+    }
+
+    const auto both = Array<T>::random(2 * all);
+    Array<T> halves(all);
+    launch(2, 64, 0, [&] { gated_gelu(both->at, halves.at, rows * columns, columns); });
+    compare("gated gelu", all, TOLERANCE<T>, [&](size_t i) { return halves[i]; },
+            [&](size_t i) {
+                const size_t first = i / width * 2 * width + i % width;
+                return gelu((*both)[first]) * (*both)[first + width];
+            });
+}
+
+template <typename T>
+void softmaxes() {
+    struct Shape {
+        int heads, queries, keys;
+        bool biased, causal;
+    };
+    for (const auto [heads, queries, keys, biased, causal] :
+         {Shape{2, 5, 256, true, false}, {3, 77, 77, false, true}, {1, 4, 1024, false, false}, {2, 3, 10, true, false}}) {
+        const int rows = heads * queries;
+        const auto x = Array<T>::random(rows * keys, 2);
+        const auto bias = Array<float>::random(rows * keys);
+        Array<T> y(rows * keys);
+        launch((rows * 32 + 255) / 256, 256, 0, [&] {
+            softmax(x->at, biased ? bias->at : nullptr, y.at, rows, queries, keys, 0.3f, causal);
+        });
+        const auto weight = [&](size_t row, int key) {
+            const bool seen = !causal || key <= static_cast<int>(row % queries);
+            const size_t i = row * keys + key;
+            return seen ? std::exp((*x)[i] * 0.3 + (biased ? (*bias)[i] : 0.0)) : 0.0;
+        };
+        compare("softmax", rows * keys, TOLERANCE<T>, [&](size_t i) { return y[i]; },
+                [&](size_t i) {
+                    double sum = 0;
+                    for (int key = 0; key < keys; key++) {
+                        sum += weight(i / keys, key);
+                    }
+                    return weight(i / keys, i % keys) / sum;
+                });
+    }
+}
+
+template <typename T>
+void long_softmaxes() {
+    // Fewer keys than threads, more, and no multiple of them.
+    for (const auto& [rows, keys] : {std::pair{2, 40}, {3, 1027}, {1, 4096}}) {
+        const auto x = Array<T>::random(rows * keys, 2);
+        Array<T> y(rows * keys);
+        launch(rows, 512, 0, [&] { softmax_long(x->at, y.at, keys, 0.3f); });
+        std::vector<double> sums(rows);
+        for (int i = 0; i < rows * keys; i++) {
+            sums[i / keys] += std::exp((*x)[i] * 0.3);
+        }
+        compare("long softmax", rows * keys, TOLERANCE<T>, [&](size_t i) { return y[i]; },
+                [&](size_t i) { return std::exp((*x)[i] * 0.3) / sums[i / keys]; });
+    }
+}
+
+inline double from_e4m3(__nv_fp8_storage_t bits) {
+    return __half2float(__half(__nv_cvt_fp8_to_halfraw(bits, __NV_E4M3)));
+}
+
+inline void quantisation() {
+    struct Shape {
+        int rows, d, stride;
+    };
+    for (const auto [rows, d, stride] :
+         {Shape{2, 3072, 3072}, {2, 15360, 15360}, {2, 64, 72}, {2, 8, 8}, {1, 16384, 16384}}) {
+        const auto x = Array<bf16>::random(rows * stride);
+        Array<float> memory(rows * d / 4 + 1), scales(rows);
+        auto* y = reinterpret_cast<__nv_fp8_storage_t*>(memory.at);
+        launch(rows, in_warps((d / 8 + 1) / 2), 0,
+               [&] { quantise_rows(x->at, stride, y, scales.at, d); });
+        // Three bits behind the leading one.
+        compare("quantisation", rows * d, 3.5e-2,
+                [&](size_t i) { return from_e4m3(y[i]) * scales[i / d]; },
+                [&](size_t i) { return (*x)[i / d * stride + i % d]; });
+    }
+}

@@ -1,0 +1,121 @@
+//! `obscura bench`: how long a picture takes a device, from prompt to PNG.
+
+use anyhow::{Context, bail};
+use candle_core::Device;
+use flux::bench::{Measured, Protocol, Stage, Tier, measure, median};
+use protocol::Steps;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    args::{BenchArgs, DTypeChoice},
+    device,
+};
+
+pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
+    let device = args.device.open()?;
+    let protocol = Protocol {
+        preset: args.preset.into(),
+        tier: tier(args.dtype, &device),
+        size: args.size,
+        steps: Steps::new(args.steps).context("--steps")?,
+        warmups: args.warmups,
+        runs: args.runs.max(1),
+    };
+    let mut bytes = 0;
+    let measured = measure(&device, &protocol, &mut |picture| {
+        // A failing encoder would make the picture look faster than it is.
+        bytes = node::encode(picture, node::Format::Png).map_or(0, |file| file.len());
+    })?;
+    if bytes == 0 {
+        bail!("the picture could not be encoded");
+    }
+    let report = Report::new(device::name(&device)?, &measured);
+    if args.json {
+        println!("{}", report.to_json());
+    } else {
+        println!("{}: {} in {} steps, prompt to PNG", report.card, args.size, args.steps);
+        report.print_table();
+    }
+    Ok(())
+}
+
+fn tier(dtype: DTypeChoice, device: &Device) -> Tier {
+    match dtype {
+        DTypeChoice::F32 => Tier::F32,
+        DTypeChoice::Auto if device.is_cpu() => Tier::F32,
+        DTypeChoice::Auto | DTypeChoice::Bf16 => Tier::Bf16,
+        DTypeChoice::Fp8 => Tier::Fp8,
+    }
+}
+
+/// What was measured, in the middle and at the ends.
+struct Report<'a> {
+    card: String,
+    measured: &'a Measured,
+    /// Of a picture: least, middle, most.
+    seconds: [f64; 3],
+}
+
+impl<'a> Report<'a> {
+    fn new(card: String, measured: &'a Measured) -> Self {
+        let mut seconds = measured.seconds.clone();
+        let middle = median(&mut seconds);
+        let end = |value: Option<&f64>| value.copied().unwrap_or_default();
+        let (least, most) = (end(seconds.first()), end(seconds.last()));
+        Self { card, measured, seconds: [least, middle, most] }
+    }
+
+    fn to_json(&self) -> Value {
+        let [least, middle, most] = self.seconds;
+        let stages = &self.measured.stages;
+        let of_stages: Map<String, Value> =
+            stages.iter().map(|stage| (stage.name.to_owned(), to_json(stage))).collect();
+        let teraflop: f64 = stages.iter().map(|stage| stage.teraflop).sum();
+        let memory = self.measured.memory;
+        json!({
+            "card": self.card,
+            "seconds_per_image": middle,
+            "spread": [least, most],
+            "runs": self.measured.seconds.len(),
+            "stages": of_stages,
+            "tflops": teraflop / middle,
+            "peak_bytes": memory.map(|memory| memory.peak_bytes),
+            "weight_bytes": memory.map(|memory| memory.weight_bytes),
+        })
+    }
+
+    fn print_table(&self) {
+        println!("{:16} {:>10} {:>10} {:>10}", "", "ms", "TFLOP/s", "of floor");
+        for stage in &self.measured.stages {
+            let rate = rate(stage).map_or("-".to_owned(), |rate| format!("{rate:.2}"));
+            let share = share(stage).map_or("-".to_owned(), |share| format!("{:.0}%", 1e2 * share));
+            println!("{:16} {:>10.2} {rate:>10} {share:>10}", stage.name, stage.milliseconds);
+        }
+        let [least, middle, most] = self.seconds.map(|seconds| 1e3 * seconds);
+        let runs = self.measured.seconds.len();
+        println!("a picture        {middle:>10.2} ms, {least:.2} to {most:.2} in {runs} runs");
+        if let Some(memory) = self.measured.memory {
+            let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+            let (peak, weights) = (gib(memory.peak_bytes), gib(memory.weight_bytes));
+            println!("memory           {peak:>10.1} GiB at most, {weights:.1} of it weights");
+        }
+    }
+}
+
+fn to_json(stage: &Stage) -> Value {
+    json!({
+        "milliseconds": stage.milliseconds,
+        "tflops": rate(stage),
+        "share_of_floor": share(stage),
+    })
+}
+
+/// In units of 10¹² operations a second.
+fn rate(stage: &Stage) -> Option<f64> {
+    (stage.teraflop > 0.0).then(|| stage.teraflop / stage.milliseconds * 1e3)
+}
+
+/// How near it comes to the least time that it could take an H200: 1 is there.
+fn share(stage: &Stage) -> Option<f64> {
+    stage.floor_milliseconds.map(|floor| floor / stage.milliseconds)
+}
