@@ -203,6 +203,31 @@ async fn numbers_for_operators() {
     assert!(info["tee"].as_str().unwrap().contains("SIMULATED"));
 }
 
+/// The document names the routes that are served, and the pages load nothing from elsewhere.
+#[tokio::test]
+async fn pages_and_the_document() {
+    let with = TestNode::start(OneColour::instant()).await;
+    let without = TestNode::with_config(OneColour::instant(), Config::default()).await;
+    for (node, served) in [(&with, true), (&without, false)] {
+        let document = http().get(format!("{}/openapi.json", node.url)).send().await.unwrap();
+        let document: Value = document.json().await.unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        assert!(paths.contains_key("/v1/confidential/images/generations"));
+        assert_eq!(paths.contains_key("/v1/images/generations"), served);
+        for post in paths.values().filter_map(|path| path.get("post")) {
+            assert!(post["responses"].get("429").is_some(), "{post}");
+        }
+        for page in ["", "docs"] {
+            let answer = http().get(format!("{}/{page}", node.url)).send().await.unwrap();
+            let policy = answer.headers()["content-security-policy"].to_str().unwrap();
+            assert!(policy.starts_with("default-src 'none'"), "{policy}");
+            let html = answer.text().await.unwrap();
+            assert!(html.starts_with("<!doctype html>") && !html.contains("//cdn"));
+            assert!(!html.contains("src=\"http") && !html.contains("href=\"http"));
+        }
+    }
+}
+
 /// Clients that say nothing, or stop in the middle, cost the others nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_and_slow_clients_are_let_go() {

@@ -50,6 +50,7 @@ async fn the_log_at_its_most_talkative_tells_nothing() {
         json!({"prompt": "x", "model": WORD}),
         json!({"prompt": [WORD]}),
         json!({"prompt": PANIC_PROMPT}),
+        json!({"prompt": WORD, "negative_prompt": WORD, "safety_identifier": WORD}),
     ] {
         clear += &Exchange::of(&node.url, fields).await.send().await.text;
     }
@@ -61,9 +62,23 @@ async fn the_log_at_its_most_talkative_tells_nothing() {
         json!({"model": WORD, "prompt": WORD}),
         json!({"model": MODEL, "prompt": WORD, "size": WORD}),
         json!({"model": MODEL, "prompt": PANIC_PROMPT}),
+        json!({"model": MODEL, "prompt": WORD, "stream": true, "partial_images": 3}),
+        json!({"model": MODEL, "prompt": WORD, "response_format": "url"}),
+        json!({"model": MODEL, "prompt": PANIC_PROMPT, "stream": true}),
     ] {
         let url = format!("{}/v1/images/generations?{WORD}", node.url);
         clear += &http().post(url).json(&body).send().await.unwrap().text().await.unwrap();
+    }
+    let mut sealed = Exchange::of(
+        &node.url,
+        json!({"prompt": WORD, "stream": true, "partial_images": 3, "progress": true}),
+    )
+    .await;
+    sealed.envelope.stream = Some(true);
+    clear += &sealed.send().await.text;
+    for path in ["metrics", "info", "readyz", "openapi.json"] {
+        let answer = http().get(format!("{}/{path}", node.url)).send().await.unwrap();
+        clear += &answer.text().await.unwrap();
     }
     clear += &http()
         .get(format!("{}/{WORD}", node.url))

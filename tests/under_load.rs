@@ -90,3 +90,26 @@ async fn clients_that_hang_up_free_their_places() {
     assert_eq!(next.seed, Some(9));
     assert_eq!(finished.load(Ordering::SeqCst), 1, "nothing was drawn for those who had gone");
 }
+
+/// Two engines take from one queue: both draw, and whoever draws, a seed has its picture.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_engines_share_one_queue() {
+    let (begun, has_begun) = mpsc::channel();
+    let painter = || OneColour { begun: Some(begun.clone()), ..OneColour::with_step(10 * STEP) };
+    let node = TestNode::with_engines(vec![painter(), painter()], Config::default()).await;
+    let mut sent = Vec::new();
+    for seed in 0..6 {
+        let exchange = Exchange::of(&node.url, json!({"prompt": "x", "seed": seed})).await;
+        sent.push(tokio::spawn(exchange.send()));
+    }
+    // The second begins while the first is drawn: four steps of a fifth of a second.
+    has_begun.recv().unwrap();
+    has_begun.recv_timeout(20 * STEP).expect("the other engine takes what is next");
+    for (seed, sent) in (0..).zip(sent) {
+        let response = sent.await.unwrap().pictures();
+        assert_eq!(response.seed, Some(seed));
+        let file = client::picture_file(&response.data[0]).unwrap();
+        let picture = image::load_from_memory(&file).unwrap().to_rgb8();
+        assert_eq!(picture.get_pixel(0, 0).0, OneColour::colour(seed, "x"));
+    }
+}

@@ -127,9 +127,19 @@ impl TestNode {
     /// # Panics
     /// Where it cannot start.
     pub async fn with_config(painter: OneColour, config: Config) -> Self {
+        Self::with_engines(vec![painter], config).await
+    }
+
+    /// A node of this configuration, with an engine a painter.
+    ///
+    /// # Panics
+    /// Where it cannot start.
+    pub async fn with_engines(painters: Vec<OneColour>, config: Config) -> Self {
         let mut this = Self::loading(config).await;
-        let service = Service::start(offering(painter), Sources::simulated(), this.node.config())
-            .expect("it starts");
+        let painters = painters.into_iter().map(|painter| Box::new(painter) as _).collect();
+        let offering = Offering { painters, ..offering(OneColour::instant()) };
+        let service =
+            Service::start(offering, Sources::simulated(), this.node.config()).expect("it starts");
         this.key_id = service.key_id().to_string();
         this.node.start(service);
         this

@@ -15,13 +15,15 @@ use crate::{
 pub struct CreateImageRequest {
     /// The model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = true)]
     pub model: Option<String>,
     /// What to draw.
     #[serde(default, with = "secret::optional", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, required = true, min_length = 1)]
     pub prompt: Option<Zeroizing<String>>,
     /// How many pictures; 1 where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 10)]
     pub n: Option<i64>,
     /// `WIDTHxHEIGHT` or `auto`; the model's native size where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,6 +50,7 @@ pub struct CreateImageRequest {
     pub output_format: Option<String>,
     /// How good a JPEG is, 0 to 100. The other formats lose nothing, and take 100 alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 100)]
     pub output_compression: Option<i64>,
     /// `auto` or `opaque`: nothing here draws transparency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,15 +63,18 @@ pub struct CreateImageRequest {
     pub stream: Option<bool>,
     /// Of a stream: pictures on the way, of each picture, 0 to 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 3)]
     pub partial_images: Option<i64>,
     /// Our extension: the seed of the first picture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Our extension: sampler steps, 1 to 50, over `quality`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 50)]
     pub steps: Option<i64>,
     /// Our extension: the guidance scale, 0 to 30, of models that take one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 30)]
     pub guidance: Option<f64>,
     /// Our extension, of a stream: an event a step.
     #[serde(default, skip_serializing_if = "Option::is_none")]

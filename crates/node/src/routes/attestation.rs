@@ -29,7 +29,10 @@ pub(super) struct Question {
 /// Open to all: a verifier is a stranger. How often and how many at once is bounded by the attester.
 #[utoipa::path(
     get, path = "/v1/attestation", tag = "confidential",
-    params(("nonce" = Option<String>, Query, description = "64 hex digits of the verifier's choice")),
+    params((
+        "nonce" = Option<String>, Query, pattern = "^[0-9a-f]{64}$",
+        description = "64 hex digits of the verifier's choice"
+    )),
     responses(
         (status = 200, body = serde_json::Value, description = "A report"),
         (status = 400, body = ErrorBody, description = "A nonce of another form"),

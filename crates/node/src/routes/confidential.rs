@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Body,
+    openapi::EventMessage,
     respond::{self, Reader},
     stream::{self, Part, Wrap},
 };
@@ -36,7 +37,7 @@ use crate::{
     responses(
         (status = 200, content(
             (ConfidentialComputeResponse = "application/json"),
-            (ConfidentialComputeResponse = "text/event-stream"),
+            (EventMessage = "text/event-stream"),
         ), description = "Sealed pictures"),
         (status = 409, body = ErrorBody, description = "This request was opened before"),
         (status = 422, body = ErrorBody, description = "Sealed to a key this node does not hold"),

@@ -15,12 +15,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use protocol::{
-    CompletedEvent, CreateImageRequest, CreateImageResponse, Delivery, ErrorBody, ImageEvent,
-    ImageRequest,
+    CreateImageRequest, CreateImageResponse, Delivery, ErrorBody, ImageEvent, ImageRequest,
 };
 
 use super::{
     Body,
+    openapi::EventMessage,
     respond::{self, Links, Reader},
     stream::{self, Part, Wrap},
 };
@@ -40,7 +40,7 @@ use crate::{
     responses(
         (status = 200, content(
             (CreateImageResponse = "application/json"),
-            (CompletedEvent = "text/event-stream"),
+            (EventMessage = "text/event-stream"),
         ), description = "Pictures"),
     ),
 )]

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use protocol::{CreateImageRequest, ErrorBody, PartialImageEvent, ProgressEvent};
+use protocol::{
+    CompletedEvent, CreateImageRequest, ErrorBody, ErrorEvent, PartialImageEvent, ProgressEvent,
+};
+use serde_json::{Value, json};
 use utoipa::{
     Modify, OpenApi, ToSchema,
     openapi::{
@@ -35,6 +38,13 @@ pub(super) async fn document(State(node): State<Arc<Node>>) -> Json<Document> {
         document.merge(ClearApi::openapi());
     }
     Common.modify(&mut document);
+    if let Ok(service) = node.service() {
+        let model = &service.offer().model;
+        let size = service.offer().native_size.to_string();
+        let image = json!({ "model": model, "prompt": "a lighthouse at dusk", "size": size });
+        example(&mut document, "/v1/images/generations", image);
+        example(&mut document, "/v1/nodes/lock", json!({ "model": model }));
+    }
     Json(document)
 }
 
@@ -57,13 +67,31 @@ pub(super) async fn document(State(node): State<Arc<Node>>) -> Json<Document> {
         operations::metrics,
         operations::info,
     ),
-    components(schemas(CreateImageRequest, PartialImageEvent, ProgressEvent, ErrorBody))
+    components(schemas(
+        CreateImageRequest,
+        PartialImageEvent,
+        CompletedEvent,
+        ProgressEvent,
+        ErrorEvent,
+        ErrorBody,
+    ))
 )]
 struct Api;
 
 #[derive(OpenApi)]
 #[openapi(paths(images::generate, images::file))]
 struct ClearApi;
+
+/// One message of an event stream
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "its shape alone is read, by the document")]
+pub(super) struct EventMessage {
+    /// The `type` of the event, on the route in clear text.
+    event: Option<String>,
+    /// JSON: a `PartialImageEvent`, `CompletedEvent`, `ProgressEvent` or `ErrorEvent`; on the
+    /// confidential route a `ConfidentialComputeResponse` that one of these is sealed in.
+    data: String,
+}
 
 /// What several routes have in common.
 struct Common;
@@ -84,6 +112,16 @@ impl Modify for Common {
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    }
+}
+
+/// A body that this very node would take.
+fn example(document: &mut Document, path: &str, body: Value) {
+    let item = document.paths.paths.get_mut(path);
+    if let Some(RefOr::T(request)) = item.and_then(|item| item.post.as_mut()?.request_body.as_mut())
+        && let Some(RefOr::T(content)) = request.content.get_mut("application/json")
+    {
+        content.example = Some(body);
     }
 }
 

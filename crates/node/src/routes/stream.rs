@@ -97,7 +97,7 @@ struct Stream<W> {
     style: Style,
 }
 
-/// The client is gone.
+/// Nobody is there any more, or nothing is left to be said.
 struct Gone;
 
 impl<W: Wrap> Stream<W> {
@@ -192,8 +192,7 @@ impl<W: Wrap> Stream<W> {
     }
 
     async fn fail(&mut self, error: ApiError) -> Result<(), Gone> {
-        let error = error.into_object();
-        self.send(Part::Last(None), move |_| Ok(ImageEvent::Error(ErrorEvent { error }))).await
+        self.send(Part::Last(None), move |_| Ok(failure(error))).await
     }
 
     /// Makes an event, wraps it, and waits for room to send it.
@@ -205,19 +204,27 @@ impl<W: Wrap> Stream<W> {
         let Some(mut wrap) = self.wrap.take() else { return Err(Gone) };
         let service = self.service.clone();
         let made = off_thread(move || {
-            // A picture that cannot be encoded or sealed ends the stream where it is: to its client
-            // it is cut, which is what it is.
-            let event = make(service.metrics())?;
+            // A picture that cannot be encoded ends the stream, and its client is told.
+            let (event, part) = match make(service.metrics()) {
+                Ok(event) => (event, part),
+                Err(error) => (failure(error), Part::Last(None)),
+            };
             let name = wrap.names_events().then(|| event.kind());
             let data = wrap.wrap(event, part)?;
             let text = String::from_utf8(data).map_err(|_| ApiError::Internal)?;
             let event = name.map_or_else(Event::default, |name| Event::default().event(name));
-            Ok::<_, ApiError>((wrap, event.data(text)))
+            Ok::<_, ApiError>((wrap, event.data(text), matches!(part, Part::Last(None))))
         });
-        let Ok(Ok((wrap, event))) = made.await else { return Err(Gone) };
+        // What cannot be sealed is a cut, which its client notices.
+        let Ok(Ok((wrap, event, failed))) = made.await else { return Err(Gone) };
         self.wrap = Some(wrap);
-        self.events.send(event).await.map_err(|_| Gone)
+        self.events.send(event).await.map_err(|_| Gone)?;
+        if failed { Err(Gone) } else { Ok(()) }
     }
+}
+
+fn failure(error: ApiError) -> ImageEvent {
+    ImageEvent::Error(ErrorEvent { error: error.into_object() })
 }
 
 fn completed(painted: &Painted, index: usize, metrics: &Metrics) -> Result<ImageEvent, ApiError> {
