@@ -1,5 +1,7 @@
 //! A node whose model hands out one picture that was made before, and requests to it.
 
+#![allow(dead_code, reason = "each benchmark uses its own part")]
+
 use std::sync::Arc;
 
 use attest::evidence::Sources;
@@ -16,10 +18,23 @@ use serde_json::json;
 use tower::ServiceExt;
 use zeroize::Zeroizing;
 
-const MODEL: &str = "bench/model";
+/// The model that the stand-in is called.
+pub(crate) const MODEL: &str = "bench/model";
 
 /// The routes of a node that always hands out these pixels.
 pub(crate) fn stand(size: Size, rgb: Vec<u8>) -> Router {
+    node::app(node(size, rgb))
+}
+
+/// The same node, listening on loopback; where.
+pub(crate) async fn listening(size: Size, rgb: Vec<u8>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(node::serve(listener, node(size, rgb), std::future::pending()));
+    address
+}
+
+fn node(size: Size, rgb: Vec<u8>) -> Arc<Node> {
     let offering = Offering {
         model: MODEL.to_owned(),
         native_size: size,
@@ -29,7 +44,7 @@ pub(crate) fn stand(size: Size, rgb: Vec<u8>) -> Router {
     let node: Arc<Node> =
         Node::new(Config { replay_capacity: 1 << 24, ..Config::default() }).unwrap();
     node.start(Service::start(offering, Sources::simulated(), node.config()).unwrap());
-    node::app(node)
+    node
 }
 
 /// Hands out one picture that was made before.
