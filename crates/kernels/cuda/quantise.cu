@@ -15,9 +15,10 @@ __device__ __forceinline__ float largest(const Eight& values) {
     return most;
 }
 
-// A row of zeros is stored with a scale of 1.
+// A row of zeros is stored with a scale of 1; so is one so close to it that the scale's inverse would
+// overflow, and 0 times that be no number.
 __device__ __forceinline__ float e4m3_scale(float most) {
-    return most > 0.0f ? most / 448.0f : 1.0f;
+    return most > 1e-30f ? most / 448.0f : 1.0f;
 }
 
 __device__ __forceinline__ void store_e4m3(__nv_fp8_storage_t* to, const Eight& values,
