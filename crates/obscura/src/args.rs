@@ -38,7 +38,7 @@ pub(crate) enum Command {
     /// Which models there are, and which bytes they are made of
     #[command(subcommand)]
     Models(ModelsCommand),
-    /// Compare every kernel of a device with its reference, on fresh random input
+    /// Say what the machine lacks; compare every kernel of a device with its reference
     Doctor(DoctorArgs),
     /// Measure how long a picture takes a device, on random weights made there
     Bench(BenchArgs),

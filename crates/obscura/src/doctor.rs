@@ -1,4 +1,6 @@
-//! `obscura doctor`: whether a device computes what it should.
+//! `obscura doctor`: what the machine lacks, and whether a device computes what it should.
+
+use std::{env, path::PathBuf};
 
 use anyhow::{Context, bail};
 use candle_core::Device;
@@ -8,9 +10,16 @@ use serde_json::{Value, json};
 use crate::{
     args::DoctorArgs,
     device::{self, DeviceChoice},
+    machine::{Item, Machine},
+    store,
 };
 
 pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
+    let machine = this_machine()?.look();
+    if !args.json {
+        machine.iter().for_each(|item| println!("{item}"));
+        println!();
+    }
     let device = args.gpu.map_or(args.device, DeviceChoice::Cuda).open()?;
     let depth = if args.short { Depth::Short } else { Depth::Full };
     let name = device::name(&device)?;
@@ -20,7 +29,11 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
     if args.json {
         let kernels: Vec<Value> = findings.iter().map(to_json).collect();
         let result = if passed { "pass" } else { "fail" };
-        println!("{}", json!({ "card": name, "result": result, "kernels": kernels }));
+        let machine: Vec<Value> = machine.iter().map(Item::to_json).collect();
+        println!(
+            "{}",
+            json!({ "card": name, "result": result, "kernels": kernels, "machine": machine })
+        );
     } else {
         println!("{name}: ‖kernel − reference‖ / ‖reference‖");
         findings.iter().for_each(|finding| println!("{}", to_line(finding)));
@@ -33,6 +46,20 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
         bail!("not every kernel agrees with its reference");
     }
     Ok(())
+}
+
+fn this_machine() -> anyhow::Result<Machine> {
+    // As huggingface_hub has it: HF_TOKEN_PATH, else below HF_HOME, else below the home directory.
+    let home = env::var_os("HF_HOME").map(PathBuf::from);
+    let home = home.or_else(|| env::home_dir().map(|home| home.join(".cache/huggingface")));
+    let token_file = env::var_os("HF_TOKEN_PATH").map(PathBuf::from);
+    Ok(Machine {
+        root: PathBuf::from("/"),
+        model: store::directory("flux1-schnell")?,
+        has_token: env::var_os("HF_TOKEN").is_some_and(|token| !token.is_empty()),
+        token_file: token_file.or_else(|| home.map(|home| home.join("token"))),
+        built_for_gpus: cfg!(feature = "cuda"),
+    })
 }
 
 /// The short form, before a node becomes ready: an error where a GPU's kernel computes something else

@@ -19,6 +19,8 @@ fn a_cpus_kernels_agree_with_their_references() {
     let found = json(&obscura(&["doctor", "--device", "cpu", "--short", "--json"]));
     assert_eq!(found["card"], "CPU");
     assert_eq!(found["result"], "pass");
+    let machine = found["machine"].as_array().unwrap();
+    assert!(machine.iter().any(|item| item["name"] == "TEE"));
     let kernels = found["kernels"].as_array().unwrap();
     assert!(kernels.len() > 30, "{}", kernels.len());
     for kernel in kernels {

@@ -1,0 +1,236 @@
+//! What a machine has of what a node needs, and what to do about what is missing.
+//!
+//! Nothing here is tried out: no quote is made, no GPU is opened, no token is shown or sent.
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+
+/// One thing that was looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Item {
+    /// What.
+    pub(crate) name: &'static str,
+    /// Whether it is there.
+    pub(crate) found: bool,
+    /// What was seen.
+    pub(crate) detail: String,
+    /// What to do where it is missing.
+    pub(crate) remedy: Option<&'static str>,
+}
+
+impl Item {
+    pub(crate) fn to_json(&self) -> Value {
+        let Self { name, found, detail, remedy } = self;
+        json!({ "name": name, "found": found, "detail": detail, "remedy": remedy })
+    }
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = if self.found { "ok" } else { "MISSING" };
+        write!(f, "{:12} {state:8} {}", self.name, self.detail)?;
+        match self.remedy {
+            Some(remedy) => write!(f, "\n{:21} → {remedy}", ""),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The machine: its root directory, and what this process was told.
+pub(crate) struct Machine {
+    /// `/`, or a directory that stands for it in a test.
+    pub(crate) root: PathBuf,
+    /// Where FLUX.1-schnell is looked for.
+    pub(crate) model: PathBuf,
+    /// Whether a token for downloads was given by `HF_TOKEN`.
+    pub(crate) has_token: bool,
+    /// Where `hf auth login` leaves one.
+    pub(crate) token_file: Option<PathBuf>,
+    /// Whether this program was built for GPUs.
+    pub(crate) built_for_gpus: bool,
+}
+
+/// Weights of FLUX.1-schnell with its text encoders: files in bf16.
+const MODEL_BYTES: u64 = 34_000_000_000;
+
+impl Machine {
+    /// Everything a node may need, in the order in which it is missed.
+    pub(crate) fn look(&self) -> Vec<Item> {
+        let mut items = vec![self.gpu(), self.memory(), self.model()];
+        if !self.model.is_dir() {
+            items.extend([self.disk(), self.token()]);
+        }
+        items.push(self.tee());
+        items.push(self.quotes());
+        if self.has("dev/tdx_guest") {
+            items.push(self.rtmr3());
+        }
+        items
+    }
+
+    fn gpu(&self) -> Item {
+        let driver = fs::read_to_string(self.root.join("proc/driver/nvidia/version")).ok();
+        let driver = driver.as_deref().and_then(|text| text.lines().next()).map(str::to_owned);
+        let remedy = match (&driver, self.built_for_gpus) {
+            (Some(_), true) => None,
+            (Some(_), false) => Some("this program is for CPUs: build with --features cuda,cudnn"),
+            (None, _) => Some("install NVIDIA's driver, or draw on the CPU: --device cpu"),
+        };
+        let detail = driver.unwrap_or_else(|| "no NVIDIA driver is loaded".to_owned());
+        Item { name: "GPU", found: remedy.is_none(), detail, remedy }
+    }
+
+    /// On a CPU the weights are held in f32, twice as large as their files.
+    fn memory(&self) -> Item {
+        let available = fs::read_to_string(self.root.join("proc/meminfo")).ok();
+        let available = available.as_deref().and_then(available_bytes);
+        let found = available.is_some_and(|bytes| bytes >= 2 * MODEL_BYTES);
+        let detail = format!(
+            "{} available; FLUX.1-schnell takes {} on a CPU",
+            available.map_or_else(|| "unknown".to_owned(), gigabytes),
+            gigabytes(2 * MODEL_BYTES)
+        );
+        let remedy = "a smaller model, or a GPU, which the weights are handed on to one by one";
+        Item { name: "memory", found, detail, remedy: (!found).then_some(remedy) }
+    }
+
+    fn model(&self) -> Item {
+        let found = self.model.is_dir();
+        let remedy = "obscura models download flux1-schnell (a build with --features download)";
+        let detail = format!("FLUX.1-schnell in {}", self.model.display());
+        Item { name: "model", found, detail, remedy: (!found).then_some(remedy) }
+    }
+
+    fn disk(&self) -> Item {
+        // The nearest directory above that is there.
+        let place = self.model.ancestors().find(|place| place.is_dir());
+        let free = place.and_then(|place| rustix::fs::statvfs(place).ok());
+        let free = free.map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        let found = free.is_some_and(|bytes| bytes >= MODEL_BYTES);
+        let detail = format!(
+            "{} free there; the model takes {}",
+            free.map_or_else(|| "unknown".to_owned(), gigabytes),
+            gigabytes(MODEL_BYTES)
+        );
+        let remedy = "OBSCURA_MODELS names another place for models";
+        Item { name: "disk", found, detail, remedy: (!found).then_some(remedy) }
+    }
+
+    fn token(&self) -> Item {
+        let found = self.has_token || self.token_file.as_deref().is_some_and(Path::is_file);
+        let detail = "for downloading the model, whose repository is gated".to_owned();
+        let remedy = "accept the licence there, then set HF_TOKEN or run `hf auth login`";
+        Item { name: "token", found, detail, remedy: (!found).then_some(remedy) }
+    }
+
+    fn tee(&self) -> Item {
+        let devices = ["dev/tdx_guest", "dev/sev-guest"];
+        let found = devices.into_iter().find(|device| self.has(device));
+        let detail = match found {
+            Some(device) => format!("/{device}"),
+            None => "neither /dev/tdx_guest nor /dev/sev-guest".to_owned(),
+        };
+        let remedy = "run inside a TDX or SEV-SNP guest; to try things out, --tee simulated";
+        let is_missing = found.is_none();
+        Item { name: "TEE", found: !is_missing, detail, remedy: is_missing.then_some(remedy) }
+    }
+
+    fn quotes(&self) -> Item {
+        const DIRECTORY: &str = "sys/kernel/config/tsm/report";
+        let found = self.has(DIRECTORY);
+        let remedy = "in a guest: Linux 6.7 or newer, with configfs mounted";
+        let detail = format!("/{DIRECTORY}");
+        Item { name: "quotes", found, detail, remedy: (!found).then_some(remedy) }
+    }
+
+    fn rtmr3(&self) -> Item {
+        const REGISTER: &str = "sys/devices/virtual/misc/tdx_guest/measurements/rtmr3:sha384";
+        let found = self.has(REGISTER);
+        let remedy = "Linux 6.16 or newer lets a guest extend RTMR3";
+        let detail = format!("/{REGISTER}");
+        Item { name: "RTMR3", found, detail, remedy: (!found).then_some(remedy) }
+    }
+
+    fn has(&self, path: &str) -> bool {
+        self.root.join(path).exists()
+    }
+}
+
+/// `MemAvailable` of `/proc/meminfo`, which counts in KiB.
+fn available_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.0} GB", bytes as f64 / 1e9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(root: &Path) -> Machine {
+        Machine {
+            root: root.to_owned(),
+            model: root.join("models/flux1-schnell"),
+            has_token: false,
+            token_file: None,
+            built_for_gpus: true,
+        }
+    }
+
+    fn missing(machine: &Machine) -> Vec<&'static str> {
+        let items = machine.look();
+        // Whoever is told that something is missing is told what to do.
+        assert!(items.iter().all(|item| item.found != item.remedy.is_some()));
+        items.iter().filter(|item| !item.found).map(|item| item.name).collect()
+    }
+
+    fn put(root: &Path, path: &str, text: &str) {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn an_empty_machine_misses_everything() {
+        let root = tempfile::tempdir().unwrap();
+        let machine = machine(root.path());
+        let names = missing(&machine);
+        for name in ["GPU", "memory", "model", "token", "TEE", "quotes"] {
+            assert!(names.contains(&name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_guest_with_a_gpu_and_a_model_misses_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let at = root.path();
+        put(at, "proc/driver/nvidia/version", "NVRM version: NVIDIA 580\nGCC\n");
+        put(at, "proc/meminfo", "MemTotal: 9 kB\nMemAvailable:  131072000 kB\n");
+        put(at, "dev/tdx_guest", "");
+        put(at, "sys/devices/virtual/misc/tdx_guest/measurements/rtmr3:sha384", "");
+        fs::create_dir_all(at.join("sys/kernel/config/tsm/report")).unwrap();
+        fs::create_dir_all(at.join("models/flux1-schnell")).unwrap();
+        assert!(missing(&machine(at)).is_empty());
+        let for_cpus = Machine { built_for_gpus: false, ..machine(at) };
+        assert_eq!(missing(&for_cpus), ["GPU"]);
+    }
+
+    #[test]
+    fn a_token_counts_wherever_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        put(root.path(), "token", "hf_secret");
+        let given = Machine { has_token: true, ..machine(root.path()) };
+        let left = Machine { token_file: Some(root.path().join("token")), ..machine(root.path()) };
+        for machine in [given, left] {
+            assert!(!missing(&machine).contains(&"token"));
+            assert!(machine.look().iter().all(|item| !item.to_string().contains("hf_secret")));
+        }
+    }
+}
