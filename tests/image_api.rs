@@ -186,7 +186,14 @@ async fn numbers_for_operators() {
         let request = http().get(format!("{}{path}", node.url));
         async move { request.send().await.unwrap().text().await.unwrap() }
     };
+    assert!(get("/v1/attestation").await.contains("simulated"));
     let numbers = get("/metrics").await;
+    let number = |name: &str| -> f64 {
+        let line = numbers.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().parse().unwrap()
+    };
+    assert!(number("obscura_attested_timestamp_seconds ") > 1.7e9);
+    assert!(number("obscura_loading_seconds ") > 0.0);
     for line in [
         "obscura_pictures_total 2",
         "obscura_pixels_total 8192",

@@ -72,6 +72,7 @@ pub(crate) struct Metrics {
     unopened: Counter,
     queue_depth: Gauge,
     queue_seconds: Gauge<f64, AtomicU64>,
+    attested_at: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -105,6 +106,7 @@ impl Metrics {
             unopened: Counter::default(),
             queue_depth: Gauge::default(),
             queue_seconds: Gauge::default(),
+            attested_at: Gauge::default(),
         };
         this.registered(facts)
     }
@@ -134,6 +136,9 @@ impl Metrics {
         registry.register("queue_depth", "Requests that wait or run", self.queue_depth.clone());
         let help = "Time until what waits and runs is done, by the pace of late";
         registry.register_with_unit("queue", help, Unit::Seconds, self.queue_seconds.clone());
+        let help = "When evidence was last made, since 1970";
+        let gauge = self.attested_at.clone();
+        registry.register_with_unit("attested_timestamp", help, Unit::Seconds, gauge);
         self
     }
 
@@ -171,6 +176,11 @@ impl Metrics {
         self.unopened.inc();
     }
 
+    /// Evidence was made, or found to be fresh enough.
+    pub(crate) fn attested(&self, now_secs: u64) {
+        self.attested_at.set(now_secs as i64);
+    }
+
     pub(crate) fn set_queue(&self, depth: usize, secs: f64) {
         self.queue_depth.set(depth as i64);
         self.queue_seconds.set(secs);
@@ -182,6 +192,7 @@ pub(crate) struct Traffic {
     registry: Registry,
     answers: Family<AnswerLabel, Counter>,
     connections: Gauge,
+    loading: Gauge<f64, AtomicU64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -197,7 +208,15 @@ impl Traffic {
         registry.register("http_answers", "Answers by route and status", answers.clone());
         let connections = Gauge::default();
         registry.register("http_connections", "Open connections", connections.clone());
-        Self { registry, answers, connections }
+        let loading = Gauge::<f64, AtomicU64>::default();
+        let help = "From the start until the model was loaded, measured and attested; 0 until then";
+        registry.register_with_unit("loading", help, Unit::Seconds, loading.clone());
+        Self { registry, answers, connections, loading }
+    }
+
+    /// The node is ready.
+    pub(crate) fn loaded(&self, after: Duration) {
+        self.loading.set(after.as_secs_f64());
     }
 
     /// `route` is the pattern, not the path: a path is the client's to fill.

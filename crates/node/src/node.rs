@@ -31,6 +31,7 @@ pub struct Node {
     credentials: Credentials,
     gallery: Gallery,
     traffic: Traffic,
+    made: Instant,
     phase: RwLock<Phase>,
 }
 
@@ -55,6 +56,7 @@ impl Node {
         Ok(Arc::new(Self {
             gallery: config.gallery(),
             traffic: Traffic::new(),
+            made: Instant::now(),
             config,
             credentials,
             phase: RwLock::new(Phase::Loading),
@@ -72,6 +74,7 @@ impl Node {
         let mut phase = self.phase.write().unwrap_or_else(PoisonError::into_inner);
         if matches!(*phase, Phase::Loading) {
             *phase = Phase::Serving(Arc::new(service));
+            self.traffic.loaded(self.made.elapsed());
         }
     }
 
@@ -192,7 +195,10 @@ impl Service {
     /// A report on this node's present keys. Waits for the hardware.
     pub(crate) fn report(&self, nonce: Nonce) -> Result<Arc<[u8]>, EvidenceError> {
         let keyset = self.keys.keyset();
-        self.attester.report(Subject { nonce, keyset, now_secs: unix_now() })
+        let now_secs = unix_now();
+        let report = self.attester.report(Subject { nonce, keyset, now_secs })?;
+        self.metrics.attested(now_secs);
+        Ok(report)
     }
 
     pub(crate) fn rotate_keys_if_due(&self) -> Result<(), KeyError> {
