@@ -18,6 +18,7 @@ pub mod doctor;
 mod error;
 #[cfg(feature = "cuda")]
 pub mod gpu;
+mod job;
 mod latents;
 mod layers;
 mod manifest;
@@ -34,11 +35,10 @@ mod transformer;
 
 pub use checkpoint::LoadProgress;
 pub use error::Error;
+pub use job::{GUIDANCE, Generated, Job, Picture, Preview, Progress, PromptTokens, Timings, Watch};
 pub use manifest::{FileDigest, Manifest, ManifestError, ManifestFile, NotADigest, Pins};
 pub use model::LoadOptions;
-pub use pipeline::{
-    GUIDANCE, Generated, Job, Picture, Pipeline, Preview, Progress, PromptTokens, Timings, Watch,
-};
+pub use pipeline::Pipeline;
 pub use stages::{StageInputs, Stages};
 
 use error::Result;

@@ -1,6 +1,6 @@
 //! From a job to its pictures.
 
-use std::{ops::ControlFlow, path::Path, time::Duration};
+use std::{ops::ControlFlow, path::Path};
 
 use candle_core::{DType, Device, DeviceLocation, Tensor};
 use protocol::{Count, Prompt, Seed, Size, Steps};
@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
-    Error, LoadOptions, LoadProgress, Result,
+    Error, GUIDANCE, Generated, Job, LoadOptions, LoadProgress, Picture, Preview, Progress,
+    PromptTokens, Result, Timings, Watch,
     clock::Moment,
     latents::Grid,
     model::Model,
@@ -17,151 +18,9 @@ use crate::{
     transformer::{Conditions, Prepared},
 };
 
-/// The guidance scale where none is asked for, as in diffusers.
-pub const GUIDANCE: f32 = 3.5;
-
 /// A FLUX.1 model with its tokenizers. Works on one job at a time; keep it on one thread.
 pub struct Pipeline {
     pub(crate) model: Model,
-}
-
-/// One request.
-#[derive(Debug)]
-pub struct Job<'a> {
-    /// What to draw.
-    pub prompt: &'a Prompt,
-    /// How large.
-    pub size: Size,
-    /// In how many steps.
-    pub steps: Steps,
-    /// The first picture's noise; the next ones' are from the following seeds.
-    pub seed: Seed,
-    /// How many pictures.
-    pub count: Count,
-    /// Guidance scale; only models with a guidance embedding (FLUX.1-dev) look at it.
-    pub guidance: f32,
-}
-
-/// How far a job is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// The prompt is encoded.
-    Encoded,
-    /// A step is done.
-    Step {
-        /// Steps done, over all pictures.
-        done: usize,
-        /// Steps of all pictures.
-        total: usize,
-    },
-    /// A picture is decoded.
-    Decoded {
-        /// Pictures done.
-        done: usize,
-        /// Pictures of the job.
-        total: usize,
-    },
-}
-
-/// Who looks on while a job runs.
-pub trait Watch {
-    /// Told of each part that is done. Where it answers `Break`, the job ends there.
-    fn progress(&mut self, progress: Progress) -> ControlFlow<()>;
-
-    /// Told after each step but a picture's last, before [`Watch::progress`] is told of the same.
-    /// Whoever does not ask for the picture pays nothing for it.
-    ///
-    /// # Errors
-    /// Those of [`Preview::picture`]: they end the job.
-    fn preview(&mut self, _preview: &Preview<'_>) -> Result<(), Error> {
-        Ok(())
-    }
-}
-
-/// What the model makes of the noise so far.
-pub struct Preview<'a> {
-    /// Steps of this picture that are done.
-    pub step: usize,
-    /// Which picture of the job, from 0.
-    pub index: usize,
-    decode: &'a dyn Fn() -> Result<Picture, Error>,
-}
-
-impl<'a> Preview<'a> {
-    /// A preview that `decode` makes when it is asked for.
-    pub fn new(step: usize, index: usize, decode: &'a dyn Fn() -> Result<Picture, Error>) -> Self {
-        Self { step, index, decode }
-    }
-
-    /// The predicted clean latents, x₀ = xₜ − σₜ·v, decoded: as much work as decoding the picture.
-    ///
-    /// # Errors
-    /// Where a tensor operation fails.
-    pub fn picture(&self) -> Result<Picture, Error> {
-        (self.decode)()
-    }
-}
-
-/// What a job made.
-#[derive(Debug)]
-pub struct Generated {
-    /// In the order of their seeds.
-    pub pictures: Vec<Picture>,
-    /// Of the prompt.
-    pub prompt_tokens: PromptTokens,
-    /// Where the time went.
-    pub timings: Timings,
-}
-
-/// One picture.
-pub struct Picture {
-    /// Its size.
-    pub size: Size,
-    /// (h, w, 3), u8, row by row; wiped when dropped.
-    pub rgb: Zeroizing<Vec<u8>>,
-}
-
-impl std::fmt::Debug for Picture {
-    /// Its size alone.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Picture({})", self.size)
-    }
-}
-
-/// How long a prompt is to the encoders.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PromptTokens {
-    /// T5's tokens that are used, the end token included, padding not.
-    pub t5: usize,
-    /// Whether the prompt had more than the model takes.
-    pub truncated: bool,
-}
-
-/// Time of each part of a job, on the device that computes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Timings {
-    /// Both text encoders.
-    pub encode: Duration,
-    /// All steps of all pictures.
-    pub denoise: Duration,
-    /// The autoencoder, to 8-bit pixels.
-    pub decode: Duration,
-}
-
-impl Timings {
-    /// Of the moments around encoding, and then around denoising and decoding of each picture.
-    fn of(laps: &[Moment]) -> Result<Self> {
-        let mut timings = Self::default();
-        for (index, pair) in laps.windows(2).enumerate() {
-            let part = match index {
-                0 => &mut timings.encode,
-                index if index % 2 == 1 => &mut timings.denoise,
-                _ => &mut timings.decode,
-            };
-            *part += pair[0].until(&pair[1])?;
-        }
-        Ok(timings)
-    }
 }
 
 impl Pipeline {
