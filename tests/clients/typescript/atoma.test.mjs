@@ -1,35 +1,16 @@
 // npm's atoma-sdk, unmodified, against our node and no proxy.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import readline from "node:readline";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
 import { AtomaSDK } from "atoma-sdk";
+
+import { serve } from "./serve.mjs";
 
 const MODEL = "obscura/demo";
 const DATA_URL = "data:image/png;base64,";
 
-let node, url;
-
-before(async () => {
-  const args = ["serve", "--model", "demo", "--tee", "simulated", "--device", "cpu"];
-  node = spawn(process.env.OBSCURA_BIN, [...args, "--listen", "127.0.0.1:0", "--allow-plaintext"], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  const [line] = await once(readline.createInterface(node.stdout), "line");
-  url = line.split(" ").at(-1);
-  while ((await fetch(`${url}/readyz`)).status !== 200) {
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-});
-
-after(async () => {
-  node.kill("SIGTERM");
-  const [code] = await once(node, "exit");
-  assert.equal(code, 0, "SIGTERM must end the node cleanly");
-});
+const url = await serve();
 
 /** Width and height in a PNG's first chunk. */
 function size(base64) {

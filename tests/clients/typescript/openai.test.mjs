@@ -1,36 +1,17 @@
 // npm's openai, unmodified, against the route in clear text.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import readline from "node:readline";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
 import OpenAI from "openai";
+
+import { serve } from "./serve.mjs";
 
 const MODEL = "obscura/demo";
 const SMALL = { model: MODEL, prompt: "a red fox", size: "64x64" };
 
-let node, url, client;
-
-before(async () => {
-  const args = ["serve", "--model", "demo", "--tee", "simulated", "--device", "cpu"];
-  node = spawn(process.env.OBSCURA_BIN, [...args, "--listen", "127.0.0.1:0", "--allow-plaintext"], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  const [line] = await once(readline.createInterface(node.stdout), "line");
-  url = line.split(" ").at(-1);
-  while ((await fetch(`${url}/readyz`)).status !== 200) {
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  client = new OpenAI({ apiKey: "any", baseURL: `${url}/v1`, maxRetries: 0 });
-});
-
-after(async () => {
-  node.kill("SIGTERM");
-  const [code] = await once(node, "exit");
-  assert.equal(code, 0, "SIGTERM must end the node cleanly");
-});
+const url = await serve();
+const client = new OpenAI({ apiKey: "any", baseURL: `${url}/v1`, maxRetries: 0 });
 
 test("three pictures, and the seed told back", async () => {
   const answer = await client.images.generate({ ...SMALL, n: 3, seed: 70 });

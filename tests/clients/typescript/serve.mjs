@@ -1,0 +1,26 @@
+// A node with the demo model on loopback, for as long as a file's tests run.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import readline from "node:readline";
+import { after } from "node:test";
+
+/** Starts a node, and stops it after the tests; its URL. */
+export async function serve() {
+  const args = ["serve", "--model", "demo", "--tee", "simulated", "--device", "cpu"];
+  const node = spawn(process.env.OBSCURA_BIN, [...args, "--listen", "127.0.0.1:0", "--allow-plaintext"], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  after(async () => {
+    node.kill("SIGTERM");
+    const [code] = await once(node, "exit");
+    assert.equal(code, 0, "SIGTERM must end the node cleanly");
+  });
+  const [line] = await once(readline.createInterface(node.stdout), "line");
+  const url = line.split(" ").at(-1);
+  while ((await fetch(`${url}/readyz`)).status !== 200) {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  return url;
+}
