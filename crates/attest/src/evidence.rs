@@ -27,8 +27,8 @@ pub use gpu::{GpuSource, NoGpus};
 #[cfg(feature = "simulator")]
 pub use guest::SimulatedGuest;
 pub use guest::{Quoted, Sources, Tee, TsmGuest};
-pub use rtmr::Rtmr3;
-pub use tsm::Tsm;
+pub use rtmr::{RTMR3_REGISTER, Rtmr3};
+pub use tsm::{TSM_REPORTS, Tsm};
 
 use crate::event_log::EventLogError;
 

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use attest::evidence::{RTMR3_REGISTER, TSM_REPORTS};
 use serde_json::{Value, json};
 
 /// One thing that was looked for.
@@ -66,7 +67,7 @@ impl Machine {
         }
         items.push(self.tee());
         items.push(self.quotes());
-        if self.has("dev/tdx_guest") {
+        if self.has("/dev/tdx_guest") {
             items.push(self.rtmr3());
         }
         items
@@ -128,10 +129,10 @@ impl Machine {
     }
 
     fn tee(&self) -> Item {
-        let devices = ["dev/tdx_guest", "dev/sev-guest"];
+        let devices = ["/dev/tdx_guest", "/dev/sev-guest"];
         let found = devices.into_iter().find(|device| self.has(device));
         let detail = match found {
-            Some(device) => format!("/{device}"),
+            Some(device) => device.to_owned(),
             None => "neither /dev/tdx_guest nor /dev/sev-guest".to_owned(),
         };
         let remedy = "run inside a TDX or SEV-SNP guest; to try things out, --tee simulated";
@@ -140,23 +141,21 @@ impl Machine {
     }
 
     fn quotes(&self) -> Item {
-        const DIRECTORY: &str = "sys/kernel/config/tsm/report";
-        let found = self.has(DIRECTORY);
+        let found = self.has(TSM_REPORTS);
         let remedy = "in a guest: Linux 6.7 or newer, with configfs mounted";
-        let detail = format!("/{DIRECTORY}");
+        let detail = TSM_REPORTS.to_owned();
         Item { name: "quotes", found, detail, remedy: (!found).then_some(remedy) }
     }
 
     fn rtmr3(&self) -> Item {
-        const REGISTER: &str = "sys/devices/virtual/misc/tdx_guest/measurements/rtmr3:sha384";
-        let found = self.has(REGISTER);
+        let found = self.has(RTMR3_REGISTER);
         let remedy = "Linux 6.16 or newer lets a guest extend RTMR3";
-        let detail = format!("/{REGISTER}");
+        let detail = RTMR3_REGISTER.to_owned();
         Item { name: "RTMR3", found, detail, remedy: (!found).then_some(remedy) }
     }
 
     fn has(&self, path: &str) -> bool {
-        self.root.join(path).exists()
+        self.root.join(path.trim_start_matches('/')).exists()
     }
 }
 

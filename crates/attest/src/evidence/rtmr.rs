@@ -19,7 +19,8 @@ use crate::{
     event_log::{EventLog, MODEL_EVENT, Rtmr},
 };
 
-const REGISTER: &str = "/sys/devices/virtual/misc/tdx_guest/measurements/rtmr3:sha384";
+/// Where a TDX guest reads and extends RTMR3.
+pub const RTMR3_REGISTER: &str = "/sys/devices/virtual/misc/tdx_guest/measurements/rtmr3:sha384";
 const LOG: &str = "/run/obscura/rtmr3.json";
 const MAX_LOG_BYTES: usize = 64 * 1024;
 
@@ -34,7 +35,7 @@ impl Rtmr3 {
     /// This guest's.
     #[must_use]
     pub fn new() -> Self {
-        Self::at(Path::new(REGISTER), Path::new(LOG))
+        Self::at(Path::new(RTMR3_REGISTER), Path::new(LOG))
     }
 
     /// One elsewhere.

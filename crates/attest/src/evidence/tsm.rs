@@ -15,8 +15,8 @@ use super::{
     files::{Disk, Files},
 };
 
-/// Where configfs is mounted on a real machine.
-const ROOT: &str = "/sys/kernel/config/tsm/report";
+/// Where a guest asks for reports: configfs as it is mounted on a real machine.
+pub const TSM_REPORTS: &str = "/sys/kernel/config/tsm/report";
 /// Quotes with certificates are 5 to 10 KiB.
 const MAX_QUOTE_BYTES: usize = 32 * 1024;
 const MAX_ATTRIBUTE_BYTES: usize = 256;
@@ -80,13 +80,13 @@ impl Tsm {
     /// Quotes of a TDX guest.
     #[must_use]
     pub fn tdx() -> Self {
-        Self::new(Box::new(Disk), Path::new(ROOT), Provider::Tdx)
+        Self::new(Box::new(Disk), Path::new(TSM_REPORTS), Provider::Tdx)
     }
 
     /// Reports of a SEV-SNP guest.
     #[must_use]
     pub fn snp() -> Self {
-        Self::new(Box::new(Disk), Path::new(ROOT), Provider::Snp)
+        Self::new(Box::new(Disk), Path::new(TSM_REPORTS), Provider::Snp)
     }
 
     pub(super) fn new(files: Box<dyn Files>, root: &Path, provider: Provider) -> Self {
