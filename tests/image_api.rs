@@ -269,6 +269,69 @@ async fn pages_and_the_document() {
     }
 }
 
+/// Silent connections make way for who comes; those with a request do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_finds_a_place_among_silent_connections() {
+    let config = Config {
+        allow_plaintext: true,
+        max_connections: 32,
+        header_timeout_secs: 600,
+        ..Config::default()
+    };
+    let node =
+        TestNode::with_config(OneColour::with_step(Duration::from_millis(500)), config).await;
+    let address = node.url.strip_prefix("http://").unwrap();
+    let drawing = tokio::spawn({
+        let url = format!("{}/v1/images/generations", node.url);
+        let body = json!({"model": MODEL, "prompt": "a red fox"});
+        async move { http().post(url).json(&body).send().await.unwrap().status() }
+    });
+    let mut silent = Vec::new();
+    for number in 0..300 {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        let beginnings: [&[u8]; 4] =
+            [b"", b"PRI * HT", b"GET /health", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"];
+        let _ = socket.write_all(beginnings[number % 4]).await;
+        silent.push(socket);
+    }
+    for _ in 0..10 {
+        let health = http().get(format!("{}/healthz", node.url)).send();
+        let answer = tokio::time::timeout(Duration::from_secs(5), health).await.expect("at once");
+        assert_eq!(answer.unwrap().status(), 200);
+    }
+    assert_eq!(drawing.await.unwrap(), 200);
+}
+
+/// A body without an end is cut where it becomes too long.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gigabyte_is_refused_while_it_is_sent() {
+    const PIECE: usize = 1 << 16;
+    let node = TestNode::start(OneColour::instant()).await;
+    let address = node.url.strip_prefix("http://").unwrap();
+    for path in ["/v1/images/generations", "/v1/confidential/images/generations"] {
+        let (mut reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
+        let sending = tokio::spawn(async move {
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+                 Transfer-Encoding: chunked\r\n\r\n"
+            );
+            writer.write_all(head.as_bytes()).await.unwrap();
+            let piece = format!("{PIECE:x}\r\n{}\r\n", " ".repeat(PIECE));
+            let mut sent = 0;
+            while sent < 1 << 30 && writer.write_all(piece.as_bytes()).await.is_ok() {
+                sent += PIECE;
+            }
+            sent
+        });
+        let mut answer = [0; 12];
+        reader.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 413", "{path}");
+        drop(reader);
+        let sent = sending.await.unwrap();
+        assert!(sent < 1 << 26, "{sent} bytes were taken");
+    }
+}
+
 /// Clients that say nothing, or stop in the middle, cost the others nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_and_slow_clients_are_let_go() {

@@ -2,6 +2,7 @@
 //! refused in order, none lost or mixed up, and who asks for the node's health is answered at once.
 
 use std::{
+    ops::Range,
     sync::{Arc, atomic::AtomicBool, atomic::AtomicUsize, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -13,6 +14,10 @@ use tests::{Exchange, MODEL, OneColour, TestNode, http};
 
 const CLIENTS: u64 = 64;
 const REQUESTS_EACH: u64 = 2000 / CLIENTS + 1;
+/// Of them, those after which memory must be flat.
+const WARM_UP: u64 = REQUESTS_EACH / 3;
+/// Allocators keep a little back; twelve kilobytes a request would be more.
+const MAX_GROWTH: u64 = 16 << 20;
 /// Of the slowest answer but one in a hundred. The 50 ms on a machine of its own; here other
 /// tests run beside.
 const HEALTH_P99: Duration = Duration::from_millis(250);
@@ -32,12 +37,11 @@ async fn two_thousand_requests_with_hang_ups() {
     let tally = Arc::new(Tally::default());
     let over = Arc::new(AtomicBool::new(false));
     let health = tokio::spawn(watch_health(node.url.clone(), over.clone()));
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|client| tokio::spawn(one_client(node.url.clone(), client, tally.clone())))
-        .collect();
-    for client in clients {
-        client.await.unwrap();
-    }
+    wave(&node, 0..WARM_UP, &tally).await;
+    let warm = resident_bytes();
+    wave(&node, WARM_UP..REQUESTS_EACH, &tally).await;
+    let grown = resident_bytes().saturating_sub(warm);
+    assert!(grown < MAX_GROWTH, "{grown} bytes more than after a third of the requests");
     over.store(true, Ordering::Release);
     let mut health = health.await.unwrap();
     health.sort();
@@ -75,9 +79,26 @@ async fn two_thousand_requests_with_hang_ups() {
     }
 }
 
-async fn one_client(url: String, client: u64, tally: Arc<Tally>) {
+async fn wave(node: &TestNode, rounds: Range<u64>, tally: &Arc<Tally>) {
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|client| one_client(node.url.clone(), client, rounds.clone(), tally.clone()))
+        .map(tokio::spawn)
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+}
+
+/// Of this process: node and clients.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap() * 1024
+}
+
+async fn one_client(url: String, client: u64, rounds: Range<u64>, tally: Arc<Tally>) {
     let http = http();
-    for round in 0..REQUESTS_EACH {
+    for round in rounds {
         let seed = client * REQUESTS_EACH + round;
         // Neither random nor regular: every client hangs up at other times than the others.
         let dice = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56;

@@ -74,13 +74,15 @@ def clip_words():
 
 
 def learn_merges(words, count):
-    """The `count` most frequent pairs, each merged before the next is counted; ties by text."""
+    """The `count` most frequent pairs or fewer, each merged before the next is counted; ties by text."""
     merges = []
     for _ in range(count):
         pairs = collections.Counter()
         for word, times in words.items():
             for pair in zip(word, word[1:]):
                 pairs[pair] += times
+        if not pairs:
+            break
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         merges.append(best)
         words = {merged(word, best): times for word, times in words.items()}
@@ -113,6 +115,7 @@ def write_t5(folder):
             model_prefix=f"{temp}/spiece",
             model_type="unigram",
             vocab_size=T5_PIECES,
+            hard_vocab_limit=False,
             normalization_rule_name="nmt_nfkc",
             character_coverage=1.0,
             pad_id=0,

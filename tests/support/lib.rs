@@ -1,8 +1,10 @@
 //! What several tests share: a node on loopback, with a model whose pictures are known, and the wire
 //! written out by hand, so that every field can be broken.
 
+pub mod demo;
 mod exchange;
 pub mod golden;
+pub mod reading;
 
 use std::{
     future::Future,
@@ -135,9 +137,16 @@ impl TestNode {
     /// # Panics
     /// Where it cannot start.
     pub async fn with_engines(painters: Vec<OneColour>, config: Config) -> Self {
-        let mut this = Self::loading(config).await;
         let painters = painters.into_iter().map(|painter| Box::new(painter) as _).collect();
-        let offering = Offering { painters, ..offering(OneColour::instant()) };
+        Self::offering(Offering { painters, ..offering(OneColour::instant()) }, config).await
+    }
+
+    /// A node that offers this.
+    ///
+    /// # Panics
+    /// Where it cannot start.
+    pub async fn offering(offering: Offering, config: Config) -> Self {
+        let mut this = Self::loading(config).await;
         let service =
             Service::start(offering, Sources::simulated(), this.node.config()).expect("it starts");
         this.key_id = service.key_id().to_string();

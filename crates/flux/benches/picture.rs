@@ -1,4 +1,4 @@
-//! The demo model: its making, a picture of its own size, and one four times as large, where the
+//! The demo model: its loading, a picture of its own size, and one four times as large, where the
 //! time goes to attention and convolutions as it does in the true model.
 
 use std::{hint::black_box, ops::ControlFlow, time::Duration};

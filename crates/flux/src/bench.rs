@@ -1,4 +1,4 @@
-//! How long pictures take on random weights, which are made on the device: no files are needed.
+//! How long pictures take. Large weights are random and made on the device: no files are needed.
 
 mod synthetic;
 mod work;
@@ -17,9 +17,9 @@ use work::Work;
 /// What model is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {
-    /// FLUX.1-schnell's own shapes: 17 billion parameters.
+    /// FLUX.1-schnell's shapes, 17 billion parameters, random weights.
     Schnell,
-    /// The demo model's: for seeing that this works, and for CPUs.
+    /// The demo model: for seeing that this works, and for CPUs.
     Small,
 }
 
@@ -106,7 +106,11 @@ pub fn measure(
     protocol: &Protocol,
     finish: &mut dyn FnMut(&Picture),
 ) -> Result<Measured, Error> {
-    let pipeline = Pipeline::synthetic(device, protocol.preset, protocol.tier.dtype())?;
+    let dtype = protocol.tier.dtype();
+    let pipeline = match protocol.preset {
+        Preset::Schnell => Pipeline::synthetic(device, dtype)?,
+        Preset::Small => Pipeline::demo_as(device, dtype)?,
+    };
     let pipeline = match protocol.tier {
         Tier::F32 | Tier::Bf16 => pipeline,
         Tier::Fp8 => pipeline.into_fp8()?,

@@ -1,7 +1,7 @@
 //! FLUX.1 text-to-image on candle tensors: encoders, transformer, sampler, autoencoder.
 //!
-//! [`Pipeline::load`] reads a model directory in diffusers' or in Black Forest Labs' layout; [`Pipeline::demo`] makes a
-//! small model of the same architecture in memory. [`Pipeline::generate`] makes pictures that are,
+//! [`Pipeline::load`] reads a model directory in diffusers' or in Black Forest Labs' layout; [`Pipeline::demo`] is a
+//! FLUX in miniature that this crate carries. [`Pipeline::generate`] makes pictures that are,
 //! in f32, those of diffusers' `FluxPipeline` for the same model, prompt, size, steps and seed;
 //! [`Pipeline::stages`] shows what lies between, for tests that compare the two.
 //!

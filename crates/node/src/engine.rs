@@ -38,6 +38,11 @@ pub trait Painter: Send + 'static {
         "stand-in".to_owned()
     }
 
+    /// How much of a GPU's memory it has taken at most, where it computes on one.
+    fn peak_memory_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Whether it takes a guidance scale.
     fn guidance(&self) -> GuidanceUse {
         GuidanceUse::Ignores
@@ -51,6 +56,10 @@ impl Painter for flux::Pipeline {
 
     fn place(&self) -> String {
         flux::Pipeline::place(self)
+    }
+
+    fn peak_memory_bytes(&self) -> Option<u64> {
+        flux::Pipeline::peak_memory_bytes(self)
     }
 
     fn guidance(&self) -> GuidanceUse {
@@ -108,8 +117,9 @@ impl Engine {
                 pace: pace.clone(),
                 draining: draining.clone(),
                 metrics: metrics.clone(),
+                number,
             }
-            .spawn(number)?;
+            .spawn()?;
         }
         let places = Arc::new(Semaphore::new(limits.capacity + engines));
         let deadline = limits.deadline;
@@ -187,7 +197,7 @@ impl Place {
         let _queued = self.shared.pace.enter(work(&request));
         let deadline = Instant::now() + self.shared.deadline;
         let (reply, answer) = oneshot::channel();
-        let ticket = Ticket { request, reply, updates };
+        let ticket = Ticket { request, reply, updates, span: tracing::Span::current() };
         self.shared.tickets.send(ticket).map_err(|_| Failed::Generation)?;
         match time::timeout_at(deadline, answer).await {
             Ok(answer) => answer.map_err(|_| Failed::Generation)?,
@@ -255,6 +265,8 @@ pub(crate) struct Ticket {
     pub(crate) request: ImageRequest,
     pub(crate) reply: oneshot::Sender<Result<Painted, Failed>>,
     pub(crate) updates: Option<mpsc::UnboundedSender<Update>>,
+    /// The request's.
+    pub(crate) span: tracing::Span,
 }
 
 /// Pixels × steps: what the time of a request grows with.

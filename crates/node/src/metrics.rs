@@ -73,6 +73,12 @@ pub(crate) struct Metrics {
     queue_depth: Gauge,
     queue_seconds: Gauge<f64, AtomicU64>,
     attested_at: Gauge,
+    gpu_memory: Family<EngineLabel, Gauge>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EngineLabel {
+    engine: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -107,6 +113,7 @@ impl Metrics {
             queue_depth: Gauge::default(),
             queue_seconds: Gauge::default(),
             attested_at: Gauge::default(),
+            gpu_memory: Family::default(),
         };
         this.registered(facts)
     }
@@ -139,6 +146,9 @@ impl Metrics {
         let help = "When evidence was last made, since 1970";
         let gauge = self.attested_at.clone();
         registry.register_with_unit("attested_timestamp", help, Unit::Seconds, gauge);
+        let help = "The most that tensors have taken of a GPU's memory, weights included";
+        let gauge = self.gpu_memory.clone();
+        registry.register_with_unit("gpu_memory_peak", help, Unit::Bytes, gauge);
         self
     }
 
@@ -179,6 +189,10 @@ impl Metrics {
     /// Evidence was made, or found to be fresh enough.
     pub(crate) fn attested(&self, now_secs: u64) {
         self.attested_at.set(now_secs as i64);
+    }
+
+    pub(crate) fn memory(&self, engine: usize, bytes: u64) {
+        self.gpu_memory.get_or_create(&EngineLabel { engine }).set(bytes as i64);
     }
 
     pub(crate) fn set_queue(&self, depth: usize, secs: f64) {

@@ -1,8 +1,11 @@
 //! Listens, serves, stops.
 
+mod places;
+
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, body::Body, extract::Request};
+use http_body_util::BodyExt;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{
@@ -13,11 +16,13 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
     time,
 };
 use tokio_io_timeout::TimeoutStream;
+use tower::{ServiceExt, service_fn};
 
+use self::places::{Places, Seat};
 use crate::{config::Config, node::Node, routes::app};
 
 /// How often the keys' age is looked at, and the pictures that wait to be fetched.
@@ -40,26 +45,35 @@ pub async fn serve(listener: TcpListener, node: Arc<Node>, shutdown: impl Future
     let graceful = GracefulShutdown::new();
     // Dropped when the node stops.
     let (stop, stopping) = watch::channel(());
-    let places = Arc::new(Semaphore::new(config.max_connections));
+    let places = Places::new(config.max_connections);
     let mut housekeeping = time::interval(HOUSEKEEPING);
     housekeeping.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     tokio::pin!(shutdown);
 
     loop {
         let accept = async {
-            let place = places.clone().acquire_owned().await;
+            let place = places.take().await;
             (place, listener.accept().await)
         };
         tokio::select! {
             () = &mut shutdown => break,
             _ = housekeeping.tick() => keep_house(&node),
-            (Ok(place), accepted) = accept => match accepted {
+            (place, accepted) = accept => match accepted {
                 Ok((socket, _)) => {
-                    let serving = connections.clone().serve(socket, graceful.watcher(), stopping.clone());
+                    let seat = place.seat();
+                    let serving = connections.clone().serve(
+                        socket,
+                        seat.clone(),
+                        graceful.watcher(),
+                        stopping.clone(),
+                    );
                     let connected = node.traffic().connected();
                     tokio::spawn(async move {
-                        serving.await;
-                        drop((place, connected));
+                        tokio::select! {
+                            () = serving => {}
+                            () = seat.dismissed() => {}
+                        }
+                        drop(connected);
                     });
                 }
                 Err(error) => {
@@ -116,7 +130,13 @@ impl Connections {
     }
 
     /// Serves one connection to its end. How it ends is the client's affair.
-    async fn serve(self, socket: TcpStream, watcher: Watcher, mut stop: watch::Receiver<()>) {
+    async fn serve(
+        self,
+        socket: TcpStream,
+        seat: Arc<Seat>,
+        watcher: Watcher,
+        mut stop: watch::Receiver<()>,
+    ) {
         // Answers are one write each; waiting to fill a packet only delays them.
         let _ = socket.set_nodelay(true);
         // The server below sets no bound on the first bytes, by which it tells HTTP/1 from HTTP/2.
@@ -128,7 +148,20 @@ impl Connections {
         let mut socket = TimeoutStream::new(socket);
         socket.set_write_timeout(Some(self.write_timeout));
         let socket: Pin<Box<_>> = Box::pin(socket);
-        let service = TowerToHyperService::new(self.router);
+        let router = self.router;
+        let service = TowerToHyperService::new(service_fn(move |request: Request<_>| {
+            let running = seat.request();
+            let answer = router.clone().oneshot(request);
+            async move {
+                // Held by the answer's body, until the last of it is sent.
+                Ok::<_, std::convert::Infallible>(answer.await?.map(|body: Body| {
+                    body.map_frame(move |frame| {
+                        let _ = &running;
+                        frame
+                    })
+                }))
+            }
+        }));
         let connection = self.http.serve_connection(TokioIo::new(socket), service).into_owned();
         let _ = watcher.watch(connection).await;
     }

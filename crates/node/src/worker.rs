@@ -35,15 +35,19 @@ pub(crate) struct Worker {
     pub(crate) pace: Arc<Pace>,
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) metrics: Arc<Metrics>,
+    /// From 0.
+    pub(crate) number: usize,
 }
 
 impl Worker {
-    pub(crate) fn spawn(self, number: usize) -> std::io::Result<()> {
-        thread::Builder::new().name(format!("engine-{number}")).spawn(move || self.run())?;
+    pub(crate) fn spawn(self) -> std::io::Result<()> {
+        let name = format!("engine-{}", self.number);
+        thread::Builder::new().name(name).spawn(move || self.run())?;
         Ok(())
     }
 
     fn run(mut self) {
+        self.tell_memory();
         while let Some(mut ticket) = self.next() {
             if ticket.reply.is_closed() {
                 self.metrics.lost(Lost::Cancelled);
@@ -54,11 +58,18 @@ impl Worker {
             } else {
                 self.paint(&mut ticket)
             };
-            let Ticket { request, reply, updates } = ticket;
+            self.tell_memory();
+            let Ticket { request, reply, updates, .. } = ticket;
             // First the updates end, then comes the answer.
             drop(updates);
             // The client may have gone while its picture was made; nobody else is owed it.
             drop(reply.send(answer.map(|generated| Painted { request, generated })));
+        }
+    }
+
+    fn tell_memory(&self) {
+        if let Some(bytes) = self.painter.peak_memory_bytes() {
+            self.metrics.memory(self.number, bytes);
         }
     }
 
@@ -69,6 +80,15 @@ impl Worker {
 
     fn paint(&mut self, ticket: &mut Ticket) -> Result<Generated, Failed> {
         let request = &ticket.request;
+        // What is said of a picture on this thread belongs to the request that asked for it.
+        let span = tracing::info_span!(
+            parent: &ticket.span,
+            "draw",
+            size = %request.size,
+            steps = request.steps.get(),
+            n = request.count.get()
+        );
+        let _entered = span.enter();
         let job = Job {
             prompt: &request.prompt,
             size: request.size,

@@ -40,7 +40,7 @@ pub(crate) enum Command {
     Models(ModelsCommand),
     /// Say what the machine lacks; compare every kernel of a device with its reference
     Doctor(DoctorArgs),
-    /// Measure how long a picture takes a device, on random weights made there
+    /// Measure how long a picture takes a device; large models have random weights made there
     Bench(BenchArgs),
 }
 
@@ -90,7 +90,7 @@ pub(crate) struct DownloadArgs {
 #[derive(clap::Args)]
 pub(crate) struct DemoArgs {
     /// What to draw
-    #[arg(default_value = "a lighthouse on a cliff at dusk, oil painting")]
+    #[arg(default_value = "a small yellow star above a red house on a green field")]
     pub(crate) prompt: String,
     /// Stop after the picture
     #[arg(long)]

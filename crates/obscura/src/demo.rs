@@ -31,7 +31,7 @@ pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
         let sources = evidence::sources(platform, node.config())?;
         let service = Service::start(offering, sources, node.config())?;
         println!("Obscura demo: a private picture, on this machine alone\n");
-        println!("  model  {}, made in {:.1?}", model::DEMO_ID, loading.elapsed());
+        println!("  model  {}, loaded in {:.1?}", model::DEMO_ID, loading.elapsed());
         println!("         {}", model::DEMO_NOTICE);
         println!("  TEE    {platform}");
         println!("  node   http://{listen}, key {}\n", service.key_id());
@@ -53,7 +53,7 @@ pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
         }
         println!("\nServing until Ctrl-C. A page to try it: http://{listen}  Another picture:");
         println!(
-            "  obscura generate \"a fox in the snow\" --node http://{listen} --accept-simulated"
+            "  obscura generate \"two teal hearts in the night sky\" --node http://{listen} --accept-simulated"
         );
         serving.await?;
         drop(stop);

@@ -34,7 +34,7 @@ fn here(args: &GenerateArgs, output: &Output) -> anyhow::Result<()> {
         None => Seed::new(getrandom::u32().context("no randomness for a seed")?.into()),
     };
     if args.model.model == model::DEMO {
-        eprintln!("note: {}", model::DEMO_NOTICE);
+        eprintln!("note: the model is {}", model::DEMO_NOTICE);
     }
     let loading = Instant::now();
     let pipeline = model::load(&args.model)?;

@@ -11,6 +11,7 @@ mod doctor;
 mod download;
 mod evidence;
 mod generate;
+mod log;
 mod machine;
 mod model;
 mod models;

@@ -19,15 +19,15 @@ pub(crate) const DEMO_ID: &str = "obscura/demo";
 
 /// Said wherever the demo model is loaded.
 pub(crate) const DEMO_NOTICE: &str =
-    "the demo model's weights are random: its pictures are patterns, whatever the prompt says";
+    "a FLUX in miniature: it draws shapes, their colours and places, and knows no other words";
 
 /// Loads what `--model`, `--device`, `--dtype` and `--manifest` name.
 pub(crate) fn load(args: &ModelArgs) -> anyhow::Result<Pipeline> {
     let device = args.device.open()?;
     let dtype = args.dtype.on(&device);
     if args.model == DEMO {
-        ensure!(args.manifest.is_none(), "the demo model is made in memory: it has no manifest");
-        return Pipeline::demo(&device).context("the demo model could not be made");
+        ensure!(args.manifest.is_none(), "the demo model is built in, with its manifest");
+        return Pipeline::demo(&device).context("the demo model could not be loaded");
     }
     let directory = directory(&args.model)?;
     let options = LoadOptions { device, dtype, pins: pins(args, &directory)? };

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -27,10 +28,16 @@ impl Output {
         self.format
     }
 
-    /// Writes picture `index` and says where it is.
+    /// Writes picture `index` and says where it is. An older file of that name is there until all of
+    /// the new one is.
     pub(crate) fn write(&self, index: usize, file: &[u8]) -> anyhow::Result<PathBuf> {
         let path = self.numbered(index);
-        std::fs::write(&path, file).with_context(|| format!("cannot write {}", path.display()))?;
+        let mut part = path.clone().into_os_string();
+        part.push(".part");
+        fs::write(&part, file)
+            .and_then(|()| fs::rename(&part, &path))
+            .inspect_err(|_| drop(fs::remove_file(&part)))
+            .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path)
     }
 

@@ -1,23 +1,22 @@
 //! `obscura serve`.
 
-use std::{io::IsTerminal, path::Path, sync::Arc, time::Instant};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use anyhow::Context;
 use attest::{Platform, evidence::Sources};
 use node::{Node, Service};
 use tokio::net::TcpListener;
-use tracing_subscriber::EnvFilter;
 
 use crate::{
-    args::{LogFormat, ServeArgs},
-    doctor, evidence, model, process,
+    args::ServeArgs,
+    doctor, evidence, log, model, process,
     settings::{Launch, Settings},
 };
 
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let settings = Settings::read(args)?;
     let launch = settings.launch()?;
-    log(launch.log_format);
+    let _log = log::start(launch.log_format, launch.otlp_endpoint.as_deref())?;
     process::harden().context("core dumps cannot be turned off")?;
     let platform = Platform::find(launch.tee, Path::new("/dev"))?;
     let config = settings.node()?;
@@ -56,7 +55,7 @@ fn load(launch: &Launch, sources: Sources, node: &Arc<Node>) -> anyhow::Result<(
     let first = launch.models.first().context("`device` names none")?;
     let id = model::id(first, launch.model_id.as_deref())?;
     if first.model == model::DEMO {
-        tracing::warn!("{}", model::DEMO_NOTICE);
+        tracing::info!("the model is {}", model::DEMO_NOTICE);
     }
     let started = Instant::now();
     let pipelines: Vec<_> = launch.models.iter().map(model::load).collect::<Result<_, _>>()?;
@@ -84,16 +83,4 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("the runtime could not be started")
-}
-
-fn log(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("OBSCURA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
 }

@@ -12,7 +12,7 @@ use toml::{Table, Value};
 use crate::args::{DTypeChoice, LogFormat, ModelArgs, ServeArgs};
 
 /// Keys that the node itself does not see: they say what it is made of.
-const LAUNCH: [(&str, &str); 7] = [
+const LAUNCH: [(&str, &str); 8] = [
     ("model", "demo"),
     ("model_id", ""),
     ("device", "auto"),
@@ -20,6 +20,7 @@ const LAUNCH: [(&str, &str); 7] = [
     ("manifest", ""),
     ("tee", "auto"),
     ("log_format", "text"),
+    ("otlp_endpoint", ""),
 ];
 /// Printed as their number alone. Digests of keys, but a guessed key could be tried against them.
 const SECRET: &str = "api_keys_sha256";
@@ -47,6 +48,8 @@ pub(crate) struct Launch {
     pub(crate) model_id: Option<String>,
     pub(crate) tee: PlatformChoice,
     pub(crate) log_format: LogFormat,
+    /// Of the collector of traces: `http://HOST:PORT`.
+    pub(crate) otlp_endpoint: Option<String>,
 }
 
 impl Settings {
@@ -147,6 +150,7 @@ impl Settings {
                 .parse()
                 .map_err(|error| anyhow::anyhow!("`tee` ({}): {error}", self.source("tee")))?,
             log_format: self.choice("log_format")?,
+            otlp_endpoint: self.given("otlp_endpoint")?.map(str::to_owned),
         })
     }
 

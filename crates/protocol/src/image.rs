@@ -146,7 +146,7 @@ impl CreateImageRequest {
     /// Writes the JSON body that a client seals.
     #[must_use]
     pub fn to_json(&self) -> Zeroizing<Vec<u8>> {
-        to_wiped_json(self, |length| length)
+        to_wiped_json(self, 0, |length| length)
     }
 }
 
@@ -195,11 +195,13 @@ impl CreateImageResponse {
         serde_json::from_slice(body)
     }
 
-    /// Writes what is to be sealed, into a buffer of `capacity(length)` bytes, so that sealing can
-    /// pad and encrypt it where it lies.
+    /// Writes what is to be sealed, into a buffer of `capacity(length)` bytes, for a length that it does
+    /// not exceed, so that sealing can pad and encrypt it where it lies.
     #[must_use]
-    pub fn to_json_with(&self, capacity: impl FnOnce(usize) -> usize) -> Zeroizing<Vec<u8>> {
-        to_wiped_json(self, capacity)
+    pub fn to_json_with(&self, capacity: impl Fn(usize) -> usize) -> Zeroizing<Vec<u8>> {
+        let base64 = |entry: &ImageData| entry.b64_json.as_ref().map_or(0, |text| text.len());
+        let pictures = self.data.iter().map(|entry| entry.url.len() + base64(entry)).sum();
+        to_wiped_json(self, pictures, capacity)
     }
 }
 

@@ -113,13 +113,19 @@ impl ImageEvent {
         self.write(Order { sequence_number: None, last: None }, |length| length)
     }
 
-    fn write(&self, order: Order, capacity: impl FnOnce(usize) -> usize) -> Zeroizing<Vec<u8>> {
+    fn write(&self, order: Order, capacity: impl Fn(usize) -> usize) -> Zeroizing<Vec<u8>> {
         let kind = self.kind();
         match self {
-            Self::Progress(event) => to_wiped_json(&Tagged { kind, order, event }, capacity),
-            Self::PartialImage(event) => to_wiped_json(&Tagged { kind, order, event }, capacity),
-            Self::Completed(event) => to_wiped_json(&Tagged { kind, order, event }, capacity),
-            Self::Error(event) => to_wiped_json(&Tagged { kind, order, event }, capacity),
+            Self::Progress(event) => to_wiped_json(&Tagged { kind, order, event }, 0, capacity),
+            Self::PartialImage(event) => {
+                let picture = event.b64_json.len();
+                to_wiped_json(&Tagged { kind, order, event }, picture, capacity)
+            }
+            Self::Completed(event) => {
+                let picture = event.b64_json.len();
+                to_wiped_json(&Tagged { kind, order, event }, picture, capacity)
+            }
+            Self::Error(event) => to_wiped_json(&Tagged { kind, order, event }, 0, capacity),
         }
     }
 
@@ -149,7 +155,7 @@ pub struct Sequenced {
 impl Sequenced {
     /// Writes what is to be sealed, into a buffer of `capacity(length)` bytes.
     #[must_use]
-    pub fn to_json_with(&self, capacity: impl FnOnce(usize) -> usize) -> Zeroizing<Vec<u8>> {
+    pub fn to_json_with(&self, capacity: impl Fn(usize) -> usize) -> Zeroizing<Vec<u8>> {
         let order = Order { sequence_number: Some(self.sequence_number), last: Some(self.last) };
         self.event.write(order, capacity)
     }

@@ -3,7 +3,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 pub(crate) fn encode(bytes: impl AsRef<[u8]>) -> String {
-    STANDARD.encode(bytes)
+    base64_simd::STANDARD.encode_to_string(bytes)
 }
 
 /// Exactly `N` bytes, or nothing. The text's length is checked before it is decoded.

@@ -1,44 +1,62 @@
-//! Models with random weights that are made on the device: what they draw is noise, but it takes as
+//! A model with random weights that are made on the device: what it draws is noise, but it takes as
 //! long as the real one.
 
 use candle_core::{DType, Device, Tensor};
-use serde_json::json;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
-use super::Preset;
 use crate::{
-    Pipeline, Result,
+    Error, Pipeline, Result,
     checkpoint::{TensorSource, Weights},
-    demo::{self, InMemory},
+    demo,
+    model::{Configs, Model, build_autoencoder, build_clip, build_t5, build_transformer},
 };
 
 impl Pipeline {
-    /// In bf16, FLUX.1-schnell's shapes take about 34 GB. The tokenizers are the demo model's, which pad
-    /// to the same lengths.
+    /// Of FLUX.1-schnell's shapes: in bf16, they take about 34 GB. The tokenizers are the demo model's,
+    /// padding to the same lengths.
     ///
     /// # Errors
     /// Where the device has no room for it.
-    pub(super) fn synthetic(device: &Device, preset: Preset, dtype: DType) -> Result<Self> {
-        let json = configuration(preset);
-        let listing = b"random weights\n".to_vec();
-        InMemory { json: &json, device, dtype, listing }
-            .build(|component| Weights::new(component, Random { device: device.clone(), dtype }))
+    pub(super) fn synthetic(device: &Device, dtype: DType) -> Result<Self> {
+        let configs = configs()?;
+        let (clip_tokens, t5_tokens) = demo::tokenizers(&configs)?;
+        let weights = |component| Weights::new(component, Random { device: device.clone(), dtype });
+        let model = Model {
+            clip_tokens,
+            t5_tokens,
+            clip: build_clip(&configs, weights("text_encoder"))?,
+            t5: build_t5(&configs, weights("text_encoder_2"))?,
+            transformer: build_transformer(&configs, weights("transformer"))?,
+            autoencoder: build_autoencoder(&configs, weights("vae"))?,
+            configs,
+            device: device.clone(),
+            dtype,
+            listing: b"random weights\n".to_vec(),
+        };
+        Ok(Self { model })
     }
 }
 
-/// What the model is made from, for those who count.
-#[cfg(test)]
-pub(super) fn configs(preset: Preset) -> Result<crate::model::Configs> {
-    demo::parse(&configuration(preset))
-}
-
-fn configuration(preset: Preset) -> serde_json::Value {
-    match preset {
-        Preset::Schnell => schnell(),
-        Preset::Small => demo::configuration(),
+/// What the model is made from.
+pub(super) fn configs() -> Result<Configs> {
+    fn component<T: DeserializeOwned>(json: &Value, name: &str) -> Result<T> {
+        serde_json::from_value(json[name].clone())
+            .map_err(|source| Error::Json { path: name.into(), source })
     }
+    let json = schnell();
+    let configs = Configs {
+        clip: component(&json, "text_encoder")?,
+        t5: component(&json, "text_encoder_2")?,
+        transformer: component(&json, "transformer")?,
+        autoencoder: component(&json, "vae")?,
+        scheduler: component(&json, "scheduler")?,
+    };
+    configs.check()?;
+    Ok(configs)
 }
 
-fn schnell() -> serde_json::Value {
+fn schnell() -> Value {
     json!({
         "text_encoder": {
             "vocab_size": 49408, "hidden_size": 768, "intermediate_size": 3072,

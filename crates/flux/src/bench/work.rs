@@ -134,13 +134,13 @@ fn decoding(config: &AutoEncoderConfig, [height, width]: [usize; 2]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{Preset, synthetic};
+    use crate::bench::synthetic;
 
     /// Counted by hand for 1024×1024 in four steps: four times 56.2 in linear layers and 13.3 in
     /// attention, 2.4 for T5, 10.5 for the decoder.
     #[test]
     fn a_picture_of_flux_takes_291_teraflop() {
-        let configs = synthetic::configs(Preset::Schnell).unwrap();
+        let configs = synthetic::configs().unwrap();
         let work = Work::of(&configs, Size::new(1024, 1024).unwrap(), 4);
         let close = |found: f64, expected: f64| (found / 1e12 / expected - 1.0).abs() < 0.02;
         assert!(close(work.denoising.quantisable, 4.0 * 56.2), "{:?}", work.denoising);

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
     io::Read,
     path::{Component, Path, PathBuf},
     sync::mpsc,
@@ -13,7 +12,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use super::{Weights, safetensors};
+use super::{Files, Weights, safetensors};
 use crate::{Error, FileDigest, Manifest, ManifestFile, Pins, Result};
 
 /// The longest file that is read whole: T5's `tokenizer.json` has 2.4 MB, an index 0.1 MB.
@@ -54,18 +53,14 @@ impl<'a> Pace<'a> {
 
 /// A model directory, what was read from it so far, and what it is held against.
 pub(crate) struct Directory {
-    root: PathBuf,
+    files: Files,
     manifest: Manifest,
     pins: Pins,
 }
 
 impl Directory {
-    pub(crate) fn new(root: &Path, pins: Pins) -> Self {
-        Self { root: root.to_owned(), manifest: Manifest::default(), pins }
-    }
-
-    pub(crate) fn root(&self) -> &Path {
-        &self.root
+    pub(crate) fn new(files: Files, pins: Pins) -> Self {
+        Self { files, manifest: Manifest::default(), pins }
     }
 
     /// Everything that was read. Only bytes that were also parsed are in it: no file is read a
@@ -86,12 +81,17 @@ impl Directory {
 
     /// The path behind a name relative to the directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.root.join(name)
+        self.files.path(name)
     }
 
     /// Whether a file is there. Only for files that may be left out.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.path(name).is_file()
+        self.files.has(name)
+    }
+
+    /// A file of the directory itself; see [`Files::first_like`].
+    pub(crate) fn first_like(&self, stem: &str, ending: &str) -> Option<String> {
+        self.files.first_like(stem, ending)
     }
 
     /// Reads, hashes and parses a JSON file.
@@ -105,7 +105,7 @@ impl Directory {
     pub(crate) fn bytes(&mut self, name: &str) -> Result<Vec<u8>> {
         let path = self.path(name);
         let read = |source| Error::Read { path: path.clone(), source };
-        let file = File::open(&path).map_err(read)?;
+        let file = self.files.open(name).map_err(read)?;
         let mut bytes = Vec::new();
         file.take(MAX_SMALL_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(read)?;
         if bytes.len() as u64 > MAX_SMALL_FILE_BYTES {
@@ -166,12 +166,12 @@ impl Directory {
                 if files.iter().any(|file| !is_plain_name(file)) {
                     return Err(Error::StrayShard { path: self.path(&index) });
                 }
-                return Shards::in_folder(component, &folder, files, &self.root);
+                return Shards::in_folder(component, &folder, files, &self.files);
             }
             let single = format!("{stem}.safetensors");
             if self.has(&format!("{component}/{single}")) {
                 let files = BTreeSet::from([single]);
-                return Shards::in_folder(component, &folder, files, &self.root);
+                return Shards::in_folder(component, &folder, files, &self.files);
             }
         }
         Err(Error::NoWeights { path: self.path(component) })
@@ -179,7 +179,7 @@ impl Directory {
 
     /// A component that is one file of the directory itself.
     pub(crate) fn single(&mut self, component: &'static str, file: &str) -> Result<Shards> {
-        Shards::in_folder(component, "", BTreeSet::from([file.to_owned()]), &self.root)
+        Shards::in_folder(component, "", BTreeSet::from([file.to_owned()]), &self.files)
     }
 
     /// Reads all tensors of a component.
@@ -220,8 +220,8 @@ impl Directory {
                 .iter()
                 .map(|shard| {
                     let sender = sender.clone();
-                    let root = &self.root;
-                    scope.spawn(move || read_shard(root, shard, &sender))
+                    let files = &self.files;
+                    scope.spawn(move || read_shard(files, shard, &sender))
                 })
                 .collect();
             drop(sender);
@@ -271,20 +271,20 @@ impl Shards {
     fn in_folder(
         component: &'static str,
         folder: &str,
-        files: BTreeSet<String>,
-        root: &Path,
+        names: BTreeSet<String>,
+        files: &Files,
     ) -> Result<Self> {
-        let files = files
+        let shards = names
             .into_iter()
             .map(|file| {
                 let name = format!("{folder}{file}");
-                let path = root.join(&name);
-                let bytes =
-                    fs::metadata(&path).map_err(|source| Error::Read { path, source })?.len();
+                let bytes = files
+                    .length(&name)
+                    .map_err(|source| Error::Read { path: files.path(&name), source })?;
                 Ok(Shard { name, bytes })
             })
             .collect::<Result<_>>()?;
-        Ok(Self { component, files, rename: Ok })
+        Ok(Self { component, files: shards, rename: Ok })
     }
 
     pub(crate) fn renamed(self, rename: fn(Tensors) -> Result<Tensors>) -> Self {
@@ -304,12 +304,13 @@ struct Index {
 }
 
 fn read_shard(
-    root: &Path,
+    files: &Files,
     shard: &Shard,
     sender: &mpsc::SyncSender<(String, Tensor)>,
 ) -> Result<FileDigest> {
-    let path = root.join(&shard.name);
-    let file = File::open(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+    let path = files.path(&shard.name);
+    let file =
+        files.open(&shard.name).map_err(|source| Error::Read { path: path.clone(), source })?;
     let sha256 = safetensors::read(&path, file, shard.bytes, &mut |name, tensor| {
         // The receiver is gone when another shard has failed; its error is the one that is told.
         sender.send((name, tensor)).map_err(|_| Error::Cancelled)

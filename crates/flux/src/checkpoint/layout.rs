@@ -6,8 +6,6 @@
 //! them in diffusers' folders. The published repository holds both forms; where the files of both
 //! are there, diffusers' are taken.
 
-use std::{fs, path::Path};
-
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -49,7 +47,7 @@ impl Layout {
             Some(file) if !has_weights(folder, directory) => Form::Bfl(file),
             _ => Form::Diffusers,
         };
-        let flux1 = single_file(directory.root(), "flux1");
+        let flux1 = directory.first_like("flux1", ".safetensors");
         let ae = directory.has("ae.safetensors").then(|| "ae.safetensors".to_owned());
         let layout = Self {
             transformer: form("transformer", flux1, directory),
@@ -132,18 +130,6 @@ impl Part {
             Self::AutoEncoder => "vae",
         }
     }
-}
-
-/// The one file `{stem}*.safetensors` of a directory: `flux1-schnell.safetensors`,
-/// `flux1-dev.safetensors`.
-fn single_file(root: &Path, stem: &str) -> Option<String> {
-    let mut names: Vec<String> = fs::read_dir(root)
-        .ok()?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.starts_with(stem) && name.ends_with(".safetensors"))
-        .collect();
-    names.sort_unstable();
-    names.into_iter().next()
 }
 
 /// The configurations of FLUX.1-schnell and FLUX.1-dev, as their repositories publish them. The

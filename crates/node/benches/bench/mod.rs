@@ -11,10 +11,11 @@ use axum::{
     http::{Request, header::CONTENT_TYPE},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use flux::{Generated, Job, Picture, PromptTokens, Timings, Watch};
+use candle_core::Device;
+use flux::{Generated, Job, Picture, Pipeline, PromptTokens, Timings, Watch};
 use node::{Config, Node, Offering, Painter, Service};
 use protocol::{ConfidentialComputeRequest, NodeLockResponse, Size};
-use serde_json::json;
+use serde_json::{Value, json};
 use tower::ServiceExt;
 use zeroize::Zeroizing;
 
@@ -34,12 +35,22 @@ pub(crate) async fn listening(size: Size, rgb: Vec<u8>) -> String {
     address
 }
 
+/// The routes of a node that draws with the demo model.
+pub(crate) fn drawing() -> Router {
+    let pipeline = Pipeline::demo(&Device::Cpu).unwrap();
+    node::app(started(pipeline.native_size(), Box::new(pipeline)))
+}
+
 fn node(size: Size, rgb: Vec<u8>) -> Arc<Node> {
+    started(size, Box::new(Stand(rgb)))
+}
+
+fn started(native_size: Size, painter: Box<dyn Painter>) -> Arc<Node> {
     let offering = Offering {
         model: MODEL.to_owned(),
-        native_size: size,
+        native_size,
         manifest: Vec::new(),
-        painters: vec![Box::new(Stand(rgb))],
+        painters: vec![painter],
     };
     let node: Arc<Node> =
         Node::new(Config { replay_capacity: 1 << 24, ..Config::default() }).unwrap();
@@ -98,7 +109,15 @@ async fn post(app: &Router, path: &str, body: Vec<u8>) -> Vec<u8> {
 
 /// The body of a fresh sealed request.
 pub(crate) fn sealed(key: &[u8; 32]) -> Vec<u8> {
-    let body = json!({ "model": MODEL, "prompt": "a lighthouse at dusk" }).to_string();
+    sealed_with(key, json!({}))
+}
+
+/// The same, with these fields too.
+pub(crate) fn sealed_with(key: &[u8; 32], fields: Value) -> Vec<u8> {
+    let mut body = json!({ "model": MODEL, "prompt": "a red house on a green field" });
+    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    let stream = body.get("stream").and_then(Value::as_bool);
+    let body = body.to_string();
     let (sealed, _) = seal::seal_request(key, Zeroizing::new(body.into_bytes())).unwrap();
     serde_json::to_vec(&ConfidentialComputeRequest {
         ciphertext: sealed.ciphertext,
@@ -110,7 +129,7 @@ pub(crate) fn sealed(key: &[u8; 32]) -> Vec<u8> {
         plaintext_body_hash: sealed.plaintext_body_hash,
         salt: sealed.salt,
         stack_small_id: 0,
-        stream: None,
+        stream,
     })
     .unwrap()
 }

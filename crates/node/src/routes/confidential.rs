@@ -3,9 +3,8 @@
 use std::{sync::Arc, time::Instant};
 
 use axum::{
-    Json,
     extract::State,
-    http::HeaderMap,
+    http::{HeaderMap, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use protocol::{
@@ -92,10 +91,10 @@ pub(super) async fn generate(
         let sealed = service.metrics().timed(Stage::Seal, || {
             responder.seal(body.to_json_with(seal::padded_capacity), service.manifest())
         })?;
-        Ok::<_, ApiError>(envelope_of(sealed, Some(usage)))
+        Ok::<_, ApiError>(envelope_of(sealed, Some(usage)).to_json())
     })
     .await??;
-    Ok(Json(envelope).into_response())
+    Ok(([(CONTENT_TYPE, "application/json")], envelope).into_response())
 }
 
 /// Events, each sealed on its own, numbered inside.
@@ -123,7 +122,7 @@ impl Wrap for Sealed {
             }
             Part::Last(usage) => Ok(envelope_of(parts.seal_last(body, &manifest)?, usage)),
         })?;
-        serde_json::to_vec(&envelope).map_err(|_| ApiError::Internal)
+        Ok(envelope.to_json())
     }
 
     fn names_events(&self) -> bool {

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use flux::Picture;
 use protocol::{
     CreateImageResponse, Format, ImageData, ImageRequest, ImageUsage, ResponseFormat, Usage,
@@ -141,6 +140,6 @@ fn data_url(format: Format, file: &[u8]) -> Zeroizing<String> {
 fn base64_behind(prefix: &str, file: &[u8]) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(prefix.len() + file.len().div_ceil(3) * 4));
     text.push_str(prefix);
-    BASE64_STANDARD.encode_string(file, &mut text);
+    base64_simd::STANDARD.encode_append(file, &mut *text);
     text
 }

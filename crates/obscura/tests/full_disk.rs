@@ -1,0 +1,46 @@
+//! A disk that takes no more: nothing that was there is lost, and a node goes on.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+};
+
+const OBSCURA: &str = env!("CARGO_BIN_EXE_obscura");
+
+/// The shell's limit on the length of files stands in for the disk: writing fails half way.
+#[test]
+fn a_picture_that_has_no_room_leaves_the_older_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("fox.png");
+    fs::write(&path, "the older picture").unwrap();
+    let script = "trap '' XFSZ; ulimit -f 1; exec \"$0\" generate 'a red circle' \
+                  --steps 1 --device cpu --output \"$1\"";
+    let output = Command::new("sh").arg("-c").arg(script).arg(OBSCURA).arg(&path).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("cannot write"), "{said}");
+    assert!(said.contains("fox.png") && !said.contains("a red circle"), "{said}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "the older picture");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_stops_nothing() {
+    let mut node = Command::new(OBSCURA)
+        .args(["serve", "--tee", "simulated", "--device", "cpu", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .stderr(File::options().write(true).open("/dev/full").unwrap())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(node.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let url = line.trim().strip_prefix("obscura listens on ").unwrap().to_owned();
+    for _ in 0..3 {
+        let answer = tests::http().get(format!("{url}/healthz")).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+    Command::new("kill").arg(node.id().to_string()).status().unwrap();
+    assert!(node.wait().unwrap().success());
+}

@@ -1,0 +1,92 @@
+//! Spans reach a collector, as children of the caller's, and say nothing of what was asked.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{Router, body::Bytes, extract::State, routing::post};
+use tests::http;
+
+const TRACE: [u8; 16] = *b"\x4b\xf9\x2f\x35\x77\xb3\x4d\xa6\xa3\xce\x92\x9d\x0e\x0e\x47\x36";
+const PARENT: [u8; 8] = *b"\x00\xf0\x67\xaa\x0b\xa9\x02\xb7";
+const WORD: &str = "xylophonist";
+
+type Received = Arc<Mutex<Vec<u8>>>;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_reach_the_collector_and_tell_no_prompt() {
+    let received = Received::default();
+    let app = Router::new()
+        .route(
+            "/v1/traces",
+            post(async |State(received): State<Received>, body: Bytes| {
+                received.lock().unwrap().extend_from_slice(&body);
+            }),
+        )
+        .with_state(received.clone());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let collector = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async { axum::serve(listener, app).await.unwrap() });
+
+    let (mut node, url) = serve(&format!("otlp_endpoint={collector}"));
+    let ready = async {
+        while !http().get(format!("{url}/readyz")).send().await.unwrap().status().is_success() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), ready).await.unwrap();
+    let answer = http()
+        .post(format!("{url}/v1/images/generations"))
+        .header("traceparent", format!("00-{}-{}-01", hex(&TRACE), hex(&PARENT)))
+        .json(&serde_json::json!({
+            "model": "obscura/demo", "prompt": format!("a {WORD}"), "size": "64x64",
+        }))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 200);
+    // What is not sent yet goes out when the node stops.
+    Command::new("kill").arg(node.id().to_string()).status().unwrap();
+    assert!(node.wait().unwrap().success());
+
+    let received = received.lock().unwrap();
+    let holds = |bytes: &[u8]| received.windows(bytes.len()).any(|window| window == bytes);
+    assert!(holds(&TRACE) && holds(&PARENT), "{} bytes", received.len());
+    for name in ["obscura", "request", "draw", "/v1/images/generations"] {
+        assert!(holds(name.as_bytes()), "{name}");
+    }
+    assert!(!holds(WORD.as_bytes()));
+}
+
+#[test]
+fn an_address_that_is_none_is_refused() {
+    let output = Command::new(env!("CARGO_BIN_EXE_obscura"))
+        .args(["serve", "--tee", "simulated", "--set", "otlp_endpoint=https://127.0.0.1"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("must begin with http://"));
+}
+
+/// A node with the demo model, and its address.
+fn serve(setting: &str) -> (Child, String) {
+    let mut node = Command::new(env!("CARGO_BIN_EXE_obscura"))
+        .args(["serve", "--model", "demo", "--tee", "simulated", "--device", "cpu"])
+        .args(["--listen", "127.0.0.1:0", "--allow-plaintext", "--set", setting])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(node.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let url = line.trim().strip_prefix("obscura listens on ").unwrap().to_owned();
+    (node, url)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
