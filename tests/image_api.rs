@@ -3,15 +3,17 @@
 
 use std::time::{Duration, Instant};
 
-use node::Config;
+use flux::{Generated, Job, Picture, PromptTokens, Timings, Watch};
+use node::{Config, Offering, Painter};
 use protocol::CreateImageResponse;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::{MODEL, OneColour, TestNode, error_of, http};
+use tests::{MODEL, OneColour, TestNode, error_of, http, offering};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
+use zeroize::Zeroizing;
 
 async fn post(node: &TestNode, fields: Value) -> (u16, String) {
     let mut body = json!({"model": MODEL, "prompt": "a red fox"});
@@ -300,6 +302,58 @@ async fn a_probe_finds_a_place_among_silent_connections() {
         assert_eq!(answer.unwrap().status(), 200);
     }
     assert_eq!(drawing.await.unwrap(), 200);
+}
+
+/// A picture that no compression makes small.
+struct Grain;
+
+impl Painter for Grain {
+    fn paint(&mut self, job: &Job<'_>, _: &mut dyn Watch) -> Result<Generated, flux::Error> {
+        let mut state = 1_u32;
+        let mut grain = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        let rgb = (0..3 * job.size.pixels()).map(|_| grain()).collect();
+        Ok(Generated {
+            pictures: vec![Picture { size: job.size, rgb: Zeroizing::new(rgb) }],
+            prompt_tokens: PromptTokens { t5: 1, truncated: false },
+            timings: Timings::default(),
+        })
+    }
+}
+
+/// An answer that is still on its way is sent to its end, whoever wants the connection's place.
+#[tokio::test(flavor = "multi_thread")]
+async fn making_way_cuts_no_answer() {
+    let config = Config { allow_plaintext: true, max_connections: 2, ..Config::default() };
+    let offering = Offering { painters: vec![Box::new(Grain)], ..offering(OneColour::instant()) };
+    let node = TestNode::offering(offering, config).await;
+    let address = node.url.strip_prefix("http://").unwrap();
+    let body = json!({"model": MODEL, "prompt": "grain", "size": "2048x1024"}).to_string();
+    let length = body.len();
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(socket.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    let length: usize = length.parse().unwrap();
+    assert!(length > 12 << 20, "more than what sockets hold: {length}");
+    let mut waiting = Vec::new();
+    for _ in 0..4 {
+        waiting.push(TcpStream::connect(address).await.unwrap());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut answer = vec![0; length];
+    socket.read_exact(&mut answer).await.expect("all of it");
+    serde_json::from_slice::<Value>(&answer).expect("one answer");
 }
 
 /// A body without an end is cut where it becomes too long.

@@ -2,16 +2,17 @@
 
 mod places;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Router, body::Body, extract::Request};
 use http_body_util::BodyExt;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{
-        conn::auto,
-        graceful::{GracefulShutdown, Watcher},
-    },
+    server::conn::auto,
     service::TowerToHyperService,
 };
 use tokio::{
@@ -42,9 +43,8 @@ const PREFACE_PAUSE: Duration = Duration::from_millis(20);
 pub async fn serve(listener: TcpListener, node: Arc<Node>, shutdown: impl Future<Output = ()>) {
     let config = node.config();
     let connections = Connections::new(&node);
-    let graceful = GracefulShutdown::new();
-    // Dropped when the node stops.
-    let (stop, stopping) = watch::channel(());
+    // Every connection holds a receiver, until it is over.
+    let (stop, stopping) = watch::channel(false);
     let places = Places::new(config.max_connections);
     let mut housekeeping = time::interval(HOUSEKEEPING);
     housekeeping.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
@@ -60,19 +60,10 @@ pub async fn serve(listener: TcpListener, node: Arc<Node>, shutdown: impl Future
             _ = housekeeping.tick() => keep_house(&node),
             (place, accepted) = accept => match accepted {
                 Ok((socket, _)) => {
-                    let seat = place.seat();
-                    let serving = connections.clone().serve(
-                        socket,
-                        seat.clone(),
-                        graceful.watcher(),
-                        stopping.clone(),
-                    );
+                    let serving = connections.clone().serve(socket, place.seat(), stopping.clone());
                     let connected = node.traffic().connected();
                     tokio::spawn(async move {
-                        tokio::select! {
-                            () = serving => {}
-                            () = seat.dismissed() => {}
-                        }
+                        serving.await;
                         drop(connected);
                     });
                 }
@@ -84,10 +75,11 @@ pub async fn serve(listener: TcpListener, node: Arc<Node>, shutdown: impl Future
         }
     }
 
-    drop((listener, stop));
+    drop((listener, stopping));
+    stop.send_replace(true);
     node.drain();
     tracing::info!("stopping: finishing what runs");
-    if time::timeout(config.drain(), graceful.shutdown()).await.is_err() {
+    if time::timeout(config.drain(), stop.closed()).await.is_err() {
         tracing::warn!("stopped with requests unfinished");
     }
 }
@@ -130,27 +122,22 @@ impl Connections {
     }
 
     /// Serves one connection to its end. How it ends is the client's affair.
-    async fn serve(
-        self,
-        socket: TcpStream,
-        seat: Arc<Seat>,
-        watcher: Watcher,
-        mut stop: watch::Receiver<()>,
-    ) {
+    async fn serve(self, socket: TcpStream, seat: Arc<Seat>, mut stop: watch::Receiver<bool>) {
         // Answers are one write each; waiting to fill a packet only delays them.
         let _ = socket.set_nodelay(true);
         // The server below sets no bound on the first bytes, by which it tells HTTP/1 from HTTP/2.
         tokio::select! {
             () = says_which_http(&socket) => {}
             () = time::sleep(self.header_timeout) => return,
+            () = seat.dismissed() => return,
             _ = stop.changed() => return,
         }
         let mut socket = TimeoutStream::new(socket);
         socket.set_write_timeout(Some(self.write_timeout));
         let socket: Pin<Box<_>> = Box::pin(socket);
-        let router = self.router;
+        let (router, asking) = (self.router, seat.clone());
         let service = TowerToHyperService::new(service_fn(move |request: Request<_>| {
-            let running = seat.request();
+            let running = asking.request();
             let answer = router.clone().oneshot(request);
             async move {
                 // Held by the answer's body, until the last of it is sent.
@@ -162,8 +149,16 @@ impl Connections {
                 }))
             }
         }));
-        let connection = self.http.serve_connection(TokioIo::new(socket), service).into_owned();
-        let _ = watcher.watch(connection).await;
+        let mut connection = pin!(self.http.serve_connection(TokioIo::new(socket), service));
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            _ = stop.changed() => {}
+            // Who never asked is owed nothing.
+            () = seat.dismissed() => if !seat.was_asked() { return },
+        }
+        // What is being answered is still sent to its end.
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
     }
 }
 

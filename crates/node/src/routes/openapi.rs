@@ -41,7 +41,8 @@ pub(super) async fn document(State(node): State<Arc<Node>>) -> Json<Document> {
     if let Ok(service) = node.service() {
         let model = &service.offer().model;
         let size = service.offer().native_size.to_string();
-        let image = json!({ "model": model, "prompt": "a small yellow star above a red house on a green field", "size": size });
+        let prompt = "a small yellow star above a red house on a green field";
+        let image = json!({ "model": model, "prompt": prompt, "size": size });
         example(&mut document, "/v1/images/generations", image);
         example(&mut document, "/v1/nodes/lock", json!({ "model": model }));
     }

@@ -8,8 +8,8 @@ use std::{
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Places for connections. One is kept free for who comes next, as long as somebody holds another
-/// without asking anything: the one that has been silent for longest is then let go. So ten thousand
-/// idle connections do not keep out a health probe.
+/// without asking anything: the one that has been silent for longest is then let go. So idle
+/// connections do not keep out a health probe.
 #[derive(Clone)]
 pub(super) struct Places {
     free: Arc<Semaphore>,
@@ -81,6 +81,8 @@ pub(super) struct Seat {
 #[derive(Default)]
 struct Requests {
     running: usize,
+    /// Ever.
+    asked: bool,
     /// Since when there are none.
     silent_since: Option<u64>,
 }
@@ -88,13 +90,25 @@ struct Requests {
 impl Seat {
     /// Resolves when the connection must make way.
     pub(super) async fn dismissed(&self) {
-        self.dismissed.notified().await;
+        loop {
+            self.dismissed.notified().await;
+            // Whoever has begun to ask in the meantime is no longer silent.
+            if self.requests().running == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Whether there has been a request: its answer may still be on its way.
+    pub(super) fn was_asked(&self) -> bool {
+        self.requests().asked
     }
 
     /// Notes that a request runs, until what is returned is dropped.
     pub(super) fn request(self: &Arc<Self>) -> Running {
         let mut requests = self.requests();
         requests.running += 1;
+        requests.asked = true;
         if let Some(since) = requests.silent_since.take() {
             self.places.silent().by_age.remove(&since);
         }
@@ -123,7 +137,8 @@ impl Drop for Seat {
     }
 }
 
-/// A request, from its headers to the end of its answer.
+/// A request, from its headers until its answer is handed to the connection, which may still have to
+/// send it.
 pub(super) struct Running(Arc<Seat>);
 
 impl Drop for Running {
@@ -170,10 +185,11 @@ mod tests {
     async fn who_asks_something_stays() {
         let places = Places::new(2);
         let seats = [places.take().await.seat(), places.take().await.seat()];
-        // The first one has been told to go by the second's coming; both are asking something.
+        // One has been told to go by the second's coming, but both are asking something by now.
         let running: Vec<_> = seats.iter().map(Seat::request).collect();
         assert!(timeout(SOON, places.take()).await.is_err(), "there is no third place");
-        assert!(!is_dismissed(&seats[1]).await);
+        assert!(!is_dismissed(&seats[0]).await && !is_dismissed(&seats[1]).await);
+        assert!(seats.iter().all(|seat| seat.was_asked()));
         drop(running);
         assert!(is_dismissed(&seats[1]).await || is_dismissed(&seats[0]).await);
     }
