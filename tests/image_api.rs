@@ -13,7 +13,6 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use zeroize::Zeroizing;
 
 async fn post(node: &TestNode, fields: Value) -> (u16, String) {
     let mut body = json!({"model": MODEL, "prompt": "a red fox"});
@@ -314,9 +313,9 @@ impl Painter for Grain {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 24) as u8
         };
-        let rgb = (0..3 * job.size.pixels()).map(|_| grain()).collect();
+        let rgb: Vec<u8> = (0..3 * job.size.pixels()).map(|_| grain()).collect();
         Ok(Generated {
-            pictures: vec![Picture { size: job.size, rgb: Zeroizing::new(rgb) }],
+            pictures: vec![Picture { size: job.size, rgb: rgb.into() }],
             prompt_tokens: PromptTokens { t5: 1, truncated: false },
             timings: Timings::default(),
         })

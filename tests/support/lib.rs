@@ -23,7 +23,6 @@ use flux::{Generated, Job, Picture, Preview, Progress, PromptTokens, Timings, Wa
 use node::{Config, Node, Offering, Painter, Service};
 use protocol::Size;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
-use zeroize::Zeroizing;
 
 /// The model that [`TestNode`] serves.
 pub const MODEL: &str = "test/one-colour";
@@ -69,7 +68,7 @@ impl OneColour {
 
 fn plain(job: &Job<'_>, colour: [u8; 3]) -> Picture {
     let rgb = colour.repeat(job.size.pixels() as usize);
-    Picture { size: job.size, rgb: Zeroizing::new(rgb) }
+    Picture { size: job.size, rgb: rgb.into() }
 }
 
 impl Painter for OneColour {

@@ -217,8 +217,8 @@ def two(rng, background):
 
 
 def place(rng, shape, colour, size, centre):
-    x, y = (value + rng.uniform(-0.02, 0.02) for value in centre)
-    radius = SIZES[size] * rng.uniform(0.94, 1.06)
+    x, y = (value + rng.uniform(-0.008, 0.008) for value in centre)
+    radius = SIZES[size] * rng.uniform(0.97, 1.03)
     return Thing(shape, colour, size, x, y, radius)
 
 

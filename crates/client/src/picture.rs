@@ -1,15 +1,14 @@
 //! The picture inside an answer.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use protocol::ImageData;
+use protocol::{ImageData, SecretBytes};
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 /// The picture's file, out of its `data:` URL or its `b64_json`.
 ///
 /// # Errors
 /// Where there is neither.
-pub fn picture_file(data: &ImageData) -> Result<Zeroizing<Vec<u8>>, InvalidPicture> {
+pub fn picture_file(data: &ImageData) -> Result<SecretBytes, InvalidPicture> {
     let base64 = match &data.b64_json {
         Some(base64) => base64.as_str(),
         None => data
@@ -26,8 +25,8 @@ pub fn picture_file(data: &ImageData) -> Result<Zeroizing<Vec<u8>>, InvalidPictu
 ///
 /// # Errors
 /// Where it is no base64.
-pub fn decode_picture(base64: &str) -> Result<Zeroizing<Vec<u8>>, InvalidPicture> {
-    BASE64_STANDARD.decode(base64).map(Zeroizing::new).map_err(|_| InvalidPicture)
+pub fn decode_picture(base64: &str) -> Result<SecretBytes, InvalidPicture> {
+    BASE64_STANDARD.decode(base64).map(SecretBytes::from).map_err(|_| InvalidPicture)
 }
 
 /// An entry of an answer that holds no picture.

@@ -2,8 +2,7 @@
 
 use std::{ops::ControlFlow, time::Duration};
 
-use protocol::{Count, Prompt, Seed, Size, Steps};
-use zeroize::Zeroizing;
+use protocol::{Count, Prompt, SecretBytes, Seed, Size, Steps};
 
 use crate::{Error, Result, clock::Moment};
 
@@ -103,7 +102,7 @@ pub struct Picture {
     /// Its size.
     pub size: Size,
     /// (h, w, 3), u8, row by row; wiped when dropped.
-    pub rgb: Zeroizing<Vec<u8>>,
+    pub rgb: SecretBytes,
 }
 
 impl std::fmt::Debug for Picture {

@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, path::Path};
 
 use candle_core::{DType, Device, DeviceLocation, Tensor};
-use protocol::{Count, Prompt, Seed, Size, Steps};
+use protocol::{Count, Prompt, SecretBytes, Seed, Size, Steps};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -282,11 +282,11 @@ impl Pipeline {
 
     /// latents (tokens, c), f32 → picture (h, w, 3), 8 bits. Where the device can, it converts: a
     /// quarter of the bytes travel.
-    pub(crate) fn rgb(&self, run: &Run, latents: &Tensor) -> Result<Zeroizing<Vec<u8>>> {
+    pub(crate) fn rgb(&self, run: &Run, latents: &Tensor) -> Result<SecretBytes> {
         let picture = Wiped(self.decode_on_device(run, latents)?);
         if let Some(bytes) = ops::to_bytes(&picture.0)? {
             let bytes = Wiped(bytes);
-            return Ok(Zeroizing::new(bytes.0.flatten_all()?.to_vec1()?));
+            return Ok(bytes.0.flatten_all()?.to_vec1::<u8>()?.into());
         }
         to_rgb(&Wiped(picture.0.to_dtype(DType::F32)?.to_device(&Device::Cpu)?).0)
     }
@@ -327,9 +327,9 @@ impl Pipeline {
 }
 
 /// (h, w, 3) in −1 to 1 → 8 bits, rounded half to even, as diffusers' image processor does.
-pub(crate) fn to_rgb(picture: &Tensor) -> Result<Zeroizing<Vec<u8>>> {
+pub(crate) fn to_rgb(picture: &Tensor) -> Result<SecretBytes> {
     let values = Zeroizing::new(picture.flatten_all()?.to_vec1::<f32>()?);
-    let mut rgb = Zeroizing::new(Vec::with_capacity(values.len()));
+    let mut rgb = SecretBytes::with_capacity(values.len());
     rgb.extend(
         values
             .iter()

@@ -11,7 +11,6 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use flux::Picture;
 use node::{Format, encode};
 use protocol::Size;
-use zeroize::Zeroizing;
 
 fn around(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -28,7 +27,7 @@ fn around(criterion: &mut Criterion) {
             BatchSize::PerIteration,
         );
     });
-    let picture = Picture { size, rgb: Zeroizing::new(pixels) };
+    let picture = Picture { size, rgb: pixels.into() };
     group.bench_function("of which: encode PNG", |bench| {
         bench.iter(|| encode(&picture, Format::Png).unwrap());
     });

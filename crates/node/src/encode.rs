@@ -4,20 +4,18 @@ use std::io::Cursor;
 
 use flux::Picture;
 use image::{ExtendedColorType, ImageEncoder, codecs::webp::WebPEncoder};
-use protocol::Format;
+use protocol::{Format, SecretBytes};
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 /// Encodes a picture. The file is as secret as its pixels, and wiped like them.
 ///
 /// # Errors
 /// Where the encoder refuses, for instance a JPEG side past 65,535 pixels.
-pub fn encode(picture: &Picture, format: Format) -> Result<Zeroizing<Vec<u8>>, EncodeError> {
+pub fn encode(picture: &Picture, format: Format) -> Result<SecretBytes, EncodeError> {
     let (width, height) = (picture.size.width_px(), picture.size.height_px());
     // A file of a natural picture is smaller than its pixels; with room for all of them the buffer
     // never moves and so leaves no copy behind.
-    let mut file =
-        Zeroizing::new(Vec::with_capacity(picture.rgb.len() + picture.rgb.len() / 8 + 4096));
+    let mut file = SecretBytes::with_capacity(picture.rgb.len() + picture.rgb.len() / 8 + 4096);
     let color = ExtendedColorType::Rgb8;
     match format {
         Format::Png => image::codecs::png::PngEncoder::new(Cursor::new(&mut *file)).write_image(

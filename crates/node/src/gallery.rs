@@ -6,8 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol::Format;
-use zeroize::Zeroizing;
+use protocol::{Format, SecretBytes};
 
 /// The pictures.
 pub(crate) struct Gallery {
@@ -26,7 +25,7 @@ struct Pictures {
 
 /// A picture's file.
 pub(crate) struct Hung {
-    pub(crate) file: Zeroizing<Vec<u8>>,
+    pub(crate) file: SecretBytes,
     pub(crate) format: Format,
 }
 
@@ -103,7 +102,7 @@ mod tests {
     use super::*;
 
     fn hung(bytes: usize) -> Hung {
-        Hung { file: Zeroizing::new(vec![7; bytes]), format: Format::Png }
+        Hung { file: vec![7; bytes].into(), format: Format::Png }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use candle_core::Device;
 use client::{Answer, ApiKey, Client};
 use flux::Pipeline;
 use node::{Config, Node, Service};
-use protocol::{CreateImageRequest, Size};
+use protocol::{CreateImageRequest, SecretBytes, Size};
 use tokio::net::TcpListener;
 
 use crate::{args::DemoArgs, evidence, hex, model, output::Output, process, serve};
@@ -105,7 +105,7 @@ async fn request(
 }
 
 /// The one picture of the answer, which must have the size that was asked for.
-fn picture_of_size(answer: &Answer, size: Size) -> anyhow::Result<zeroize::Zeroizing<Vec<u8>>> {
+fn picture_of_size(answer: &Answer, size: Size) -> anyhow::Result<SecretBytes> {
     let data = answer.response.data.first().context("the answer has no picture")?;
     let file = client::picture_file(data)?;
     ensure!(png_size(&file) == Some((size.width_px(), size.height_px())), "the size is wrong");

@@ -2,11 +2,14 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod program;
+
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader},
-    process::{Command, Stdio},
+    process::Command,
 };
+
+use program::Program;
 
 const OBSCURA: &str = env!("CARGO_BIN_EXE_obscura");
 
@@ -28,19 +31,11 @@ fn a_picture_that_has_no_room_leaves_the_older_one() {
 
 #[tokio::test]
 async fn a_log_that_cannot_be_written_stops_nothing() {
-    let mut node = Command::new(OBSCURA)
-        .args(["serve", "--tee", "simulated", "--device", "cpu", "--listen", "127.0.0.1:0"])
-        .stdout(Stdio::piped())
-        .stderr(File::options().write(true).open("/dev/full").unwrap())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(node.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let url = line.trim().strip_prefix("obscura listens on ").unwrap().to_owned();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let node = Program::serve(&[], full);
     for _ in 0..3 {
-        let answer = tests::http().get(format!("{url}/healthz")).send().await.unwrap();
+        let answer = tests::http().get(format!("{}/healthz", node.url)).send().await.unwrap();
         assert_eq!(answer.status(), 200);
     }
-    Command::new("kill").arg(node.id().to_string()).status().unwrap();
-    assert!(node.wait().unwrap().success());
+    node.stop();
 }

@@ -1,14 +1,16 @@
 //! Spans reach a collector, as children of the caller's, and say nothing of what was asked.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod program;
+
 use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use axum::{Router, body::Bytes, extract::State, routing::post};
+use program::Program;
 use tests::http;
 
 const TRACE: [u8; 16] = *b"\x4b\xf9\x2f\x35\x77\xb3\x4d\xa6\xa3\xce\x92\x9d\x0e\x0e\x47\x36";
@@ -32,7 +34,9 @@ async fn spans_reach_the_collector_and_tell_no_prompt() {
     let collector = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async { axum::serve(listener, app).await.unwrap() });
 
-    let (mut node, url) = serve(&format!("otlp_endpoint={collector}"));
+    let setting = format!("otlp_endpoint={collector}");
+    let node = Program::serve(&["--allow-plaintext", "--set", &setting], Stdio::null());
+    let url = &node.url;
     let ready = async {
         while !http().get(format!("{url}/readyz")).send().await.unwrap().status().is_success() {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -50,8 +54,7 @@ async fn spans_reach_the_collector_and_tell_no_prompt() {
         .unwrap();
     assert_eq!(answer.status(), 200);
     // What is not sent yet goes out when the node stops.
-    Command::new("kill").arg(node.id().to_string()).status().unwrap();
-    assert!(node.wait().unwrap().success());
+    node.stop();
 
     let received = received.lock().unwrap();
     let holds = |bytes: &[u8]| received.windows(bytes.len()).any(|window| window == bytes);
@@ -70,21 +73,6 @@ fn an_address_that_is_none_is_refused() {
         .unwrap();
     assert!(!output.status.success());
     assert!(String::from_utf8(output.stderr).unwrap().contains("must begin with http://"));
-}
-
-/// A node with the demo model, and its address.
-fn serve(setting: &str) -> (Child, String) {
-    let mut node = Command::new(env!("CARGO_BIN_EXE_obscura"))
-        .args(["serve", "--model", "demo", "--tee", "simulated", "--device", "cpu"])
-        .args(["--listen", "127.0.0.1:0", "--allow-plaintext", "--set", setting])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(node.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let url = line.trim().strip_prefix("obscura listens on ").unwrap().to_owned();
-    (node, url)
 }
 
 fn hex(bytes: &[u8]) -> String {

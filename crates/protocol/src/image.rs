@@ -4,10 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use crate::{
-    ImageUsage, InvalidParameter,
-    secret::{self, to_wiped_json},
-};
+use crate::{ImageUsage, InvalidParameter, SecretString, json::to_wiped_json};
 
 /// What a client asks for, before any rule is checked. Holds the prompt: no `Debug`, no `Clone`,
 /// wiped when dropped. Unknown fields are accepted, as OpenAI does.
@@ -18,9 +15,9 @@ pub struct CreateImageRequest {
     #[schema(required = true)]
     pub model: Option<String>,
     /// What to draw.
-    #[serde(default, with = "secret::optional", skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, required = true, min_length = 1)]
-    pub prompt: Option<Zeroizing<String>>,
+    pub prompt: Option<SecretString>,
     /// How many pictures; 1 where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 10)]
@@ -38,13 +35,13 @@ pub struct CreateImageRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub style: Option<String>,
     /// The end user, for the client's own records. Never logged.
-    #[serde(default, with = "secret::optional", skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
-    pub user: Option<Zeroizing<String>>,
+    pub user: Option<SecretString>,
     /// The same, by its newer name.
-    #[serde(default, with = "secret::optional", skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
-    pub safety_identifier: Option<Zeroizing<String>>,
+    pub safety_identifier: Option<SecretString>,
     /// `png`, `jpeg` or `webp`; PNG where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_format: Option<String>,
@@ -80,9 +77,9 @@ pub struct CreateImageRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<bool>,
     /// Known from other servers, and refused: no model here reads one.
-    #[serde(default, with = "secret::optional", skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
-    pub negative_prompt: Option<Zeroizing<String>>,
+    pub negative_prompt: Option<SecretString>,
     /// Our extension: ignored. A client fills it with random text, so that neither the length nor
     /// the public hash of its body gives the prompt away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -210,17 +207,16 @@ impl CreateImageResponse {
 pub struct ImageData {
     /// Always there, since Atoma's SDKs fail without it: a `data:image/…;base64,…` URL, or, on the
     /// route in clear text where `response_format` asks for it, one that the node serves for a while.
-    #[serde(with = "secret::string")]
     #[schema(value_type = String)]
-    pub url: Zeroizing<String>,
+    pub url: SecretString,
     /// The picture's file in base64, where `response_format` asked for it.
-    #[serde(default, with = "secret::optional", skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
-    pub b64_json: Option<Zeroizing<String>>,
+    pub b64_json: Option<SecretString>,
     /// The prompt as it was drawn, where it is not the prompt as it was sent.
-    #[serde(default, with = "secret::optional", skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
-    pub revised_prompt: Option<Zeroizing<String>>,
+    pub revised_prompt: Option<SecretString>,
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 mod envelope;
 mod error;
 mod image;
+mod json;
 mod lock;
 mod models;
 mod output;
@@ -29,6 +30,7 @@ pub use models::{Model, ModelList};
 pub use output::{Delivery, Format, Quality, ResponseFormat};
 pub use prompt::{InvalidPrompt, Prompt, VIVID_SUFFIX};
 pub use request::{GuidanceUse, ImageRequest, Limits, Offer, Style};
+pub use secret::{SecretBytes, SecretString};
 pub use size::{InvalidSize, Size};
 pub use stream::{
     CompletedEvent, ErrorEvent, ImageEvent, NotAnEvent, PartialImageEvent, ProgressEvent, Sequenced,

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use thiserror::Error;
-use zeroize::Zeroizing;
+
+use crate::SecretString;
 
 /// What `style: vivid` appends to a prompt; told back to the client as `revised_prompt`.
 pub const VIVID_SUFFIX: &str = ", vivid colors, dramatic lighting, highly detailed";
@@ -13,7 +14,7 @@ pub const VIVID_SUFFIX: &str = ", vivid colors, dramatic lighting, highly detail
 ///
 /// Wiped when dropped. It implements neither `Clone` nor `Serialize`, and prints as
 /// `Prompt(42 bytes)`.
-pub struct Prompt(Zeroizing<String>);
+pub struct Prompt(SecretString);
 
 impl Prompt {
     /// The longest prompt, in characters, where a node says nothing else.
@@ -23,7 +24,7 @@ impl Prompt {
     ///
     /// # Errors
     /// Where the text is blank or longer than [`Prompt::MAX_CHARS`].
-    pub fn new(text: impl Into<Zeroizing<String>>) -> Result<Self, InvalidPrompt> {
+    pub fn new(text: impl Into<SecretString>) -> Result<Self, InvalidPrompt> {
         Self::with_limit(text, Self::MAX_CHARS)
     }
 
@@ -32,7 +33,7 @@ impl Prompt {
     /// # Errors
     /// Where the text is blank or longer than `max_chars`.
     pub fn with_limit(
-        text: impl Into<Zeroizing<String>>,
+        text: impl Into<SecretString>,
         max_chars: usize,
     ) -> Result<Self, InvalidPrompt> {
         let text = text.into();
@@ -49,7 +50,7 @@ impl Prompt {
     /// limit, which is a promise about what clients may send.
     #[must_use]
     pub fn vivid(self) -> Self {
-        let mut text = Zeroizing::new(String::with_capacity(self.0.len() + VIVID_SUFFIX.len()));
+        let mut text = SecretString::with_capacity(self.0.len() + VIVID_SUFFIX.len());
         text.push_str(&self.0);
         text.push_str(VIVID_SUFFIX);
         Self(text)

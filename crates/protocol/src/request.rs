@@ -1,10 +1,8 @@
 //! From what a client wrote to what the engine can be given, once.
 
-use zeroize::Zeroizing;
-
 use crate::{
     Count, CreateImageRequest, Delivery, Format, Guidance, InvalidParameter, InvalidSize, Prompt,
-    Quality, ResponseFormat, Seed, Size, Steps,
+    Quality, ResponseFormat, SecretString, Seed, Size, Steps,
 };
 
 /// A request that keeps every rule. Nothing behind it checks again.
@@ -131,10 +129,10 @@ impl ImageRequest {
 
     /// The prompt as it is drawn, where it is not the prompt as it was sent.
     #[must_use]
-    pub fn revised_prompt(&self) -> Option<Zeroizing<String>> {
+    pub fn revised_prompt(&self) -> Option<SecretString> {
         match self.style {
             Style::Natural => None,
-            Style::Vivid => Some(Zeroizing::new(self.prompt.expose().to_owned())),
+            Style::Vivid => Some(self.prompt.expose().to_owned().into()),
         }
     }
 }

@@ -1,109 +1,109 @@
-//! Strings that are wiped, as serde reads and writes them; and JSON that leaves no copy behind.
+//! Secrets as types: wiped when dropped, and without `Debug`, so that no log shows them.
+//!
+//! zeroize's own wrapper writes byte after byte, which for megabytes of picture takes as long as a hash
+//! of them. These fill with zeros as fast as memory takes them, and stand behind zeroize's barrier, so
+//! that no optimiser finds the zeros unread and leaves them out.
 
-use std::io::{self, Write};
+use std::{
+    mem,
+    ops::{Deref, DerefMut},
+};
 
-use serde::Serialize;
-use zeroize::Zeroizing;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What there is around the texts that make up most of a message.
-const AROUND_BYTES: usize = 4096;
+/// A text that says something about a prompt or a picture. A buffer that it grows out of is freed as it
+/// is: make room first.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct SecretString(String);
 
-/// Serialises into a buffer that is wiped, and that never grows and so never leaves a copy behind. Its
-/// capacity is `capacity` of a length that the message does not exceed.
-///
-/// `bulk_bytes` is the length of the message's long texts: room for them and a little more is tried
-/// first. Only where that is not enough does a pass count the bytes, which for megabytes of base64 takes
-/// as long as writing them.
-pub(crate) fn to_wiped_json<T: Serialize>(
-    value: &T,
-    bulk_bytes: usize,
-    capacity: impl Fn(usize) -> usize,
-) -> Zeroizing<Vec<u8>> {
-    const INFALLIBLE: &str = "strings and numbers always serialise, and memory takes every write";
-    let write = |length: usize| {
-        let room = capacity(length).max(length);
-        let mut body = Zeroizing::new(Vec::with_capacity(room));
-        serde_json::to_writer(Bounded { bytes: &mut body, limit: length }, value).map(|()| body)
-    };
-    write(bulk_bytes + AROUND_BYTES).unwrap_or_else(|_| {
-        let mut length = Length(0);
-        serde_json::to_writer(&mut length, value).expect(INFALLIBLE);
-        write(length.0).expect(INFALLIBLE)
-    })
-}
+/// Pixels, or a picture's file. A buffer that it grows out of is freed as it is: make room first.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct SecretBytes(Vec<u8>);
 
-/// Takes so many bytes and no more.
-struct Bounded<'a> {
-    bytes: &'a mut Vec<u8>,
-    limit: usize,
-}
-
-impl Write for Bounded<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.limit - self.bytes.len() < bytes.len() {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+impl SecretString {
+    /// Empty, with room for so many bytes.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(String::with_capacity(bytes))
     }
 }
 
-/// Counts.
-struct Length(usize);
-
-impl Write for Length {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+impl SecretBytes {
+    /// Empty, with room for so many bytes.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
     }
 }
 
-/// Serde for a string that is wiped when dropped.
-pub(crate) mod string {
-    use serde::{Deserialize, Deserializer, Serializer};
-    use zeroize::Zeroizing;
-
-    pub(crate) fn serialize<S: Serializer>(
-        text: &Zeroizing<String>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(text)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Zeroizing<String>, D::Error> {
-        String::deserialize(deserializer).map(Zeroizing::new)
+impl Drop for SecretString {
+    fn drop(&mut self) {
+        wipe(&mut mem::take(&mut self.0).into_bytes());
     }
 }
 
-/// The same, for an optional one.
-pub(crate) mod optional {
-    use serde::{Deserialize, Deserializer, Serializer};
-    use zeroize::Zeroizing;
-
-    pub(crate) fn serialize<S: Serializer>(
-        text: &Option<Zeroizing<String>>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match text {
-            Some(text) => serializer.serialize_some(text.as_str()),
-            None => serializer.serialize_none(),
-        }
+impl Drop for SecretBytes {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
     }
+}
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Zeroizing<String>>, D::Error> {
-        Ok(Option::<String>::deserialize(deserializer)?.map(Zeroizing::new))
+/// Overwrites all of a buffer, what lies behind its end too.
+fn wipe(bytes: &mut Vec<u8>) {
+    bytes.clear();
+    bytes.resize(bytes.capacity(), 0);
+    zeroize::optimization_barrier(bytes.as_slice());
+}
+
+impl From<String> for SecretString {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<Vec<u8>> for SecretBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl Deref for SecretString {
+    type Target = String;
+
+    fn deref(&self) -> &String {
+        &self.0
+    }
+}
+
+impl DerefMut for SecretString {
+    fn deref_mut(&mut self) -> &mut String {
+        &mut self.0
+    }
+}
+
+impl Deref for SecretBytes {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.0
+    }
+}
+
+impl DerefMut for SecretBytes {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+}
+
+impl Serialize for SecretString {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretString {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self)
     }
 }
 
@@ -112,12 +112,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_has_the_capacity_it_was_made_with() {
-        for text in ["x".repeat(100_000), "\u{1}".repeat(100_000), String::new()] {
-            let json = to_wiped_json(&text, text.len(), |length| length + 16);
-            assert_eq!(**json, serde_json::to_vec(&text).unwrap());
-            let counted = json.len() + 16;
-            assert!([counted, text.len() + AROUND_BYTES + 16].contains(&json.capacity()));
-        }
+    fn a_buffer_is_wiped_behind_its_end_too() {
+        let mut bytes = b"a red house on a green field".to_vec();
+        bytes.truncate(3);
+        let capacity = bytes.capacity();
+        wipe(&mut bytes);
+        assert_eq!((bytes.len(), bytes.capacity()), (capacity, capacity));
+        assert!(bytes.iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn a_text_travels_as_a_string() {
+        let text: SecretString = serde_json::from_str(r#""a \"red\" house""#).unwrap();
+        assert_eq!(&**text, r#"a "red" house"#);
+        assert_eq!(serde_json::to_string(&text).unwrap(), r#""a \"red\" house""#);
     }
 }

@@ -4,10 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use crate::{
-    ErrorObject, ImageUsage,
-    secret::{self, to_wiped_json},
-};
+use crate::{ErrorObject, ImageUsage, SecretString, json::to_wiped_json};
 
 /// One event. Holds pictures: no `Debug`, no `Clone`.
 pub enum ImageEvent {
@@ -34,9 +31,8 @@ pub struct ProgressEvent {
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct PartialImageEvent {
     /// The picture's file in base64.
-    #[serde(with = "secret::string")]
     #[schema(value_type = String)]
-    pub b64_json: Zeroizing<String>,
+    pub b64_json: SecretString,
     /// 0, 1, 2: how many came before it.
     pub partial_image_index: u32,
     /// Our extension: which of `n` pictures this is on the way to, from 0.
@@ -58,9 +54,8 @@ pub struct PartialImageEvent {
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct CompletedEvent {
     /// The picture's file in base64.
-    #[serde(with = "secret::string")]
     #[schema(value_type = String)]
-    pub b64_json: Zeroizing<String>,
+    pub b64_json: SecretString,
     /// Our extension: which of `n` pictures this is, from 0.
     #[serde(default)]
     pub index: u32,
@@ -80,9 +75,9 @@ pub struct CompletedEvent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// The prompt as it was drawn, where it is not the prompt as it was sent.
-    #[serde(default, with = "secret::optional", skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
-    pub revised_prompt: Option<Zeroizing<String>>,
+    pub revised_prompt: Option<SecretString>,
     /// As in an answer that is no stream.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

@@ -13,11 +13,17 @@ use axum::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use candle_core::Device;
 use flux::{Generated, Job, Picture, Pipeline, PromptTokens, Timings, Watch};
+use mimalloc::MiMalloc;
 use node::{Config, Node, Offering, Painter, Service};
 use protocol::{ConfidentialComputeRequest, NodeLockResponse, Size};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use zeroize::Zeroizing;
+use zeroizing_alloc::ZeroAlloc;
+
+/// The program's own: what a large buffer costs depends on it.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 /// The model that the stand-in is called.
 pub(crate) const MODEL: &str = "bench/model";
@@ -64,7 +70,7 @@ struct Stand(Vec<u8>);
 impl Painter for Stand {
     fn paint(&mut self, job: &Job<'_>, _: &mut dyn Watch) -> Result<Generated, flux::Error> {
         Ok(Generated {
-            pictures: vec![Picture { size: job.size, rgb: Zeroizing::new(self.0.clone()) }],
+            pictures: vec![Picture { size: job.size, rgb: self.0.clone().into() }],
             prompt_tokens: PromptTokens { t5: 5, truncated: false },
             timings: Timings::default(),
         })

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use flux::Picture;
 use protocol::{
-    CreateImageResponse, Format, ImageData, ImageRequest, ImageUsage, ResponseFormat, Usage,
+    CreateImageResponse, Format, ImageData, ImageRequest, ImageUsage, ResponseFormat, SecretBytes,
+    SecretString, Usage,
 };
-use zeroize::Zeroizing;
 
 use crate::{
     encode::encode,
@@ -86,7 +86,7 @@ pub(super) fn file(
     picture: &Picture,
     format: Format,
     metrics: &Metrics,
-) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+) -> Result<SecretBytes, ApiError> {
     metrics.timed(Stage::ImageEncode, || encode(picture, format)).map_err(|error| {
         tracing::error!(%error, "encoding failed");
         ApiError::Internal
@@ -94,13 +94,13 @@ pub(super) fn file(
 }
 
 /// The file in base64.
-pub(super) fn base64(file: &[u8]) -> Zeroizing<String> {
+pub(super) fn base64(file: &[u8]) -> SecretString {
     base64_behind("", file)
 }
 
 fn entry(
     request: &ImageRequest,
-    file: Zeroizing<Vec<u8>>,
+    file: SecretBytes,
     reader: &Reader<'_>,
 ) -> Result<ImageData, ApiError> {
     let format = request.format;
@@ -119,26 +119,22 @@ fn entry(
 }
 
 impl Links<'_> {
-    fn hang(
-        &self,
-        file: Zeroizing<Vec<u8>>,
-        format: Format,
-    ) -> Result<Zeroizing<String>, ApiError> {
+    fn hang(&self, file: SecretBytes, format: Format) -> Result<SecretString, ApiError> {
         let name = self.gallery.hang(Hung { file, format }, Instant::now()).map_err(|error| {
             tracing::error!(%error, "a picture has no URL");
             ApiError::Internal
         })?;
-        Ok(Zeroizing::new(format!("{}/v1/images/files/{name}", self.prefix)))
+        Ok(format!("{}/v1/images/files/{name}", self.prefix).into())
     }
 }
 
-fn data_url(format: Format, file: &[u8]) -> Zeroizing<String> {
+fn data_url(format: Format, file: &[u8]) -> SecretString {
     base64_behind(&format!("data:{};base64,", format.media_type()), file)
 }
 
 /// `prefix` and the file in base64, in a buffer that never moves.
-fn base64_behind(prefix: &str, file: &[u8]) -> Zeroizing<String> {
-    let mut text = Zeroizing::new(String::with_capacity(prefix.len() + file.len().div_ceil(3) * 4));
+fn base64_behind(prefix: &str, file: &[u8]) -> SecretString {
+    let mut text = SecretString::with_capacity(prefix.len() + file.len().div_ceil(3) * 4);
     text.push_str(prefix);
     base64_simd::STANDARD.encode_append(file, &mut *text);
     text

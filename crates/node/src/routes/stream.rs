@@ -10,10 +10,9 @@ use flux::Picture;
 use futures_util::stream;
 use protocol::{
     CompletedEvent, ErrorEvent, Format, ImageEvent, ImageRequest, ImageUsage, PartialImageEvent,
-    ProgressEvent, Usage,
+    ProgressEvent, SecretString, Usage,
 };
 use tokio::sync::mpsc;
-use zeroize::Zeroizing;
 
 use super::respond;
 use crate::{
@@ -248,10 +247,6 @@ fn completed(painted: &Painted, index: usize, metrics: &Metrics) -> Result<Image
     }))
 }
 
-fn base64(
-    picture: &Picture,
-    format: Format,
-    metrics: &Metrics,
-) -> Result<Zeroizing<String>, ApiError> {
+fn base64(picture: &Picture, format: Format, metrics: &Metrics) -> Result<SecretString, ApiError> {
     respond::file(picture, format, metrics).map(|file| respond::base64(&file))
 }

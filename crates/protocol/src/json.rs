@@ -1,0 +1,82 @@
+//! JSON that leaves no copy behind.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+/// What there is around the texts that make up most of a message.
+const AROUND_BYTES: usize = 4096;
+
+/// Serialises into a buffer that is wiped, and that never grows and so never leaves a copy behind. Its
+/// capacity is `capacity` of a length that the message does not exceed.
+///
+/// `bulk_bytes` is the length of the message's long texts: room for them and a little more is tried
+/// first. Only where that is not enough does a pass count the bytes, which for megabytes of base64 takes
+/// as long as writing them.
+pub(crate) fn to_wiped_json<T: Serialize>(
+    value: &T,
+    bulk_bytes: usize,
+    capacity: impl Fn(usize) -> usize,
+) -> Zeroizing<Vec<u8>> {
+    const INFALLIBLE: &str = "strings and numbers always serialise, and memory takes every write";
+    let write = |length: usize| {
+        let room = capacity(length).max(length);
+        let mut body = Zeroizing::new(Vec::with_capacity(room));
+        serde_json::to_writer(Bounded { bytes: &mut body, limit: length }, value).map(|()| body)
+    };
+    write(bulk_bytes + AROUND_BYTES).unwrap_or_else(|_| {
+        let mut length = Length(0);
+        serde_json::to_writer(&mut length, value).expect(INFALLIBLE);
+        write(length.0).expect(INFALLIBLE)
+    })
+}
+
+/// Takes so many bytes and no more.
+struct Bounded<'a> {
+    bytes: &'a mut Vec<u8>,
+    limit: usize,
+}
+
+impl Write for Bounded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.limit - self.bytes.len() < bytes.len() {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Counts.
+struct Length(usize);
+
+impl Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_has_the_capacity_it_was_made_with() {
+        for text in ["x".repeat(100_000), "\u{1}".repeat(100_000), String::new()] {
+            let json = to_wiped_json(&text, text.len(), |length| length + 16);
+            assert_eq!(**json, serde_json::to_vec(&text).unwrap());
+            let counted = json.len() + 16;
+            assert!([counted, text.len() + AROUND_BYTES + 16].contains(&json.capacity()));
+        }
+    }
+}
