@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::reading::Found;
 
 /// How far from its place a shape may be, of the picture's side: places are a quarter apart, and drawn
-/// to within a fiftieth.
+/// to within a hundredth.
 const PLACE: f32 = 0.09;
 
 /// A caption, and what its picture must show.

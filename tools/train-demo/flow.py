@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import draw
 import muon
 import parts
+import subset
 import world
 
 # Parts of the names of weights that meet words, patches or noise levels first or last.
@@ -103,14 +104,22 @@ def train(model, latents, plan, device):
     optimisers = muon.and_adamw(model.named_parameters(), plan.rate, weight_decay=0.1, outer=OUTER)
     mean = copy.deepcopy(model).eval().requires_grad_(False)
     model.train()
+    shown = subset.attach(model["transformer"])
     compiled = torch.compile(velocity, dynamic=False)
     started, running = time.time(), {}
     for step in range(plan.steps):
-        side = plan.side_at(step / plan.steps, rng)
+        progress = step / plan.steps
+        side = plan.side_at(progress, rng)
         # Padding must not matter: mostly as little as there can be, sometimes all of it.
         short = rng.random() < 0.93
-        count = plan.batch * 128 // max(side, 128)
+        some = short and side >= 256 and rng.random() < plan.some_at(progress)
+        count = plan.batch if some else plan.batch * 128 // max(side, 128)
         packed, clip, t5, near = latents.batch(side, max(8, count if short else count // 3))
+        shown.show(None, packed.shape[1])
+        if some:
+            chosen = subset.choose(near, plan.some_tokens)
+            shown.show(chosen, packed.shape[1])
+            packed, near = subset.pick(packed, chosen), subset.pick(near, chosen)
         t5 = t5[:, : plan.short_text] if short else t5
         # Each shape is compiled for itself, which only pays for the frequent ones.
         predict = compiled if short and side in plan.compiled_sides else velocity
@@ -128,7 +137,7 @@ def train(model, latents, plan, device):
         model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        muon.step(optimisers, plan.rate * rate(step / plan.steps, 200 / plan.steps))
+        muon.step(optimisers, plan.rate * rate(progress, 200 / plan.steps))
         decay = min(plan.mean_decay, (step + 1) / (step + 10))
         with torch.no_grad():
             for slow, fast in zip(mean.parameters(), model.parameters()):
@@ -138,6 +147,7 @@ def train(model, latents, plan, device):
             losses = ", ".join(f"{side}: {value:.4f}" for side, value in sorted(running.items()))
             print(f"flow {step}: loss {losses}; {time.time() - started:.0f} s", flush=True)
             plan.checkpoint(mean)
+    subset.detach(model["transformer"])
     model.load_state_dict(mean.state_dict())
     return model.eval()
 
@@ -148,7 +158,8 @@ def rate(progress, warm):
 
 
 def noise_levels(count, device):
-    """Half of them those that 4 steps meet, the others anywhere."""
-    of_four = (torch.randint(4, (count,), device=device) + 1) / 4
-    anywhere = torch.rand(count, device=device)
-    return torch.where(torch.rand(count, device=device) < 0.5, of_four, anywhere)
+    """Mostly those that 4 steps meet: pure noise above all, from which all shapes must come."""
+    of_four = torch.tensor([1.0, 0.75, 0.5, 0.25], device=device)
+    share = torch.tensor([0.45, 0.25, 0.15, 0.15], device=device)
+    met = of_four[torch.multinomial(share, count, replacement=True)]
+    return torch.where(torch.rand(count, device=device) < 0.87, met, torch.rand(count, device=device))

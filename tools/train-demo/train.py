@@ -34,6 +34,8 @@ class Plan:
     mean_decay: float = 0.999
     # Tokens of the longest caption, and some padding.
     short_text: int = 24
+    # How many of a picture's tokens are seen where not all of them are.
+    some_tokens: int = 104
     compiled_sides: tuple = (128, 256)
     seed: int = 20
     checkpoint: object = lambda _: None
@@ -44,10 +46,14 @@ class Plan:
         # Mostly 256, its own size.
         return 256 if rng.random() < 0.8 else rng.choice(sorted(self.pictures))
 
+    def some_at(self, progress):
+        """The share of the large pictures of which only some tokens are seen."""
+        return 0.85 if progress < 0.8 else 0.15
+
 
 PRESETS = {
     "smoke": Plan(4, 4, {128: 16, 256: 16}, 4, 4, 8e-3, 0.5),
-    "cpu": Plan(4_500, 16, {64: 2_000, 128: 32_000, 192: 2_000, 256: 12_000, 384: 400, 512: 300}, 6_500, 48, 8e-3, 0.55),
+    "cpu": Plan(4_500, 16, {64: 2_000, 128: 32_000, 192: 2_000, 256: 12_000, 384: 400, 512: 300}, 9_000, 48, 8e-3, 0.35),
     "gpu": Plan(8_000, 64, {64: 8_000, 128: 80_000, 192: 8_000, 256: 80_000, 384: 3_000, 512: 2_000}, 30_000, 256, 8e-3, 0.3),
 }
 
