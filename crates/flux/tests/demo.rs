@@ -151,7 +151,7 @@ fn previews_are_real_and_change_nothing() {
     let watched = pipeline.generate_watched(&job, &mut looker).unwrap();
     let alone = pipeline.generate(&job, &mut |_| ControlFlow::Continue(())).unwrap();
     for (watched, alone) in watched.pictures.iter().zip(&alone.pictures) {
-        assert_eq!(watched.rgb, alone.rgb);
+        assert!(watched.rgb == alone.rgb);
     }
     let places: Vec<_> = looker.0.iter().map(|(index, step, _)| (*index, *step)).collect();
     assert_eq!(places, [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]);
