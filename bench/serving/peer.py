@@ -7,7 +7,7 @@ It opens a request, draws nothing, and seals one picture that was made before, a
     uvicorn --app-dir bench/serving peer:app --port 8090 --log-level warning --workers 2
     PEER=http://127.0.0.1:8090 cargo bench -p node --bench requests
 
-`SIDE` is the picture's side in pixels.
+`SIZE` is the picture's, 64x64 unless it says otherwise.
 """
 
 import hashlib
@@ -25,18 +25,18 @@ from Crypto.Signature import eddsa
 from fastapi import FastAPI
 from PIL import Image
 
-SIDE = int(os.environ.get("SIDE", "64"))
+WIDTH, HEIGHT = map(int, os.environ.get("SIZE", "64x64").split("x"))
 
 
-def grainy(side):
+def grainy(width, height):
     """As hard to compress as the picture of our own benchmark: shapes under fine grain."""
     state, values = 1, bytearray()
-    for y in range(side):
-        for x in range(side):
+    for y in range(height):
+        for x in range(width):
             for base in (x // 5, y // 5, (x + y) // 9):
                 state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
                 values.append(min(255, (base & 255) + (state >> 28)))
-    return Image.frombytes("RGB", (side, side), bytes(values))
+    return Image.frombytes("RGB", (width, height), bytes(values))
 
 
 app = FastAPI()
@@ -44,7 +44,7 @@ app = FastAPI()
 exchange = ECC.construct(curve="curve25519", seed=bytes(range(32)))
 signing = ECC.construct(curve="ed25519", seed=bytes(range(32)))
 public = exchange.public_key().export_key(format="raw")
-picture = grainy(SIDE)
+picture = grainy(WIDTH, HEIGHT)
 
 
 @app.post("/v1/nodes/lock")

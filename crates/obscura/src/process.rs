@@ -1,4 +1,4 @@
-//! What keeps a running node's memory to itself, who computes after whom, and how it is asked to stop.
+//! What keeps a running node's memory to itself, and how it is asked to stop.
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
@@ -10,20 +10,6 @@ pub(crate) fn harden() -> anyhow::Result<()> {
     setrlimit(Resource::Core, none)?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
-}
-
-/// Threads that compute on the CPU give way to those that answer, so that a picture on the same cores
-/// keeps no probe waiting.
-pub(crate) fn answer_before_computing() {
-    /// About a third of what a thread gets otherwise, where both have something to do.
-    const NICER: i32 = 5;
-    // Elsewhere than on Linux, niceness is the whole process's. What fails here costs time alone.
-    if cfg!(target_os = "linux") {
-        let pool = rayon::ThreadPoolBuilder::new().start_handler(|_| {
-            let _ = rustix::process::nice(NICER);
-        });
-        let _ = pool.build_global();
-    }
 }
 
 /// Resolves when the process is asked to stop: SIGTERM, or Ctrl-C.

@@ -18,7 +18,6 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let launch = settings.launch()?;
     let _log = log::start(launch.log_format, launch.otlp_endpoint.as_deref())?;
     process::harden().context("core dumps cannot be turned off")?;
-    process::answer_before_computing();
     let platform = Platform::find(launch.tee, Path::new("/dev"))?;
     let config = settings.node()?;
     let sources = evidence::sources(platform, &config)?;

@@ -1,5 +1,4 @@
 //! `obscura serve` as a process of its own.
-#![allow(dead_code, reason = "each test uses its own part")]
 
 use std::{
     io::{BufRead, BufReader},
@@ -29,11 +28,6 @@ impl Program {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let url = line.trim().strip_prefix("obscura listens on ").unwrap().to_owned();
         Self { child, url }
-    }
-
-    /// The process's.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
     }
 
     /// Asks it to stop, and waits until it has done so in order.
