@@ -1,11 +1,11 @@
 //! `obscura serve`.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Instant};
 
 use anyhow::Context;
 use attest::{Platform, evidence::Sources};
 use node::{Node, Service};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::{
     args::ServeArgs,
@@ -25,9 +25,7 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     runtime()?.block_on(async {
         // Listening first: a port that is taken is found at once, and probes see the load.
         let listen = node.config().listen;
-        let listener = TcpListener::bind(listen)
-            .await
-            .with_context(|| format!("cannot listen on {listen}"))?;
+        let listener = listen_on(listen).with_context(|| format!("cannot listen on {listen}"))?;
         let listen = listener.local_addr()?;
         // The one line on standard output: what a script waits for.
         println!("obscura listens on http://{listen}");
@@ -49,6 +47,18 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
             () = node::serve(listener, node, process::asked_to_stop()) => Ok(()),
         }
     })
+}
+
+/// Connections that the kernel keeps until they are taken: of a burst of more, the others would try
+/// again after a second. tokio's own `bind` keeps 128.
+const BACKLOG: u32 = 4096;
+
+fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // So that a node can start anew while connections to the older one are still closing.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn load(launch: &Launch, sources: Sources, node: &Arc<Node>) -> anyhow::Result<()> {

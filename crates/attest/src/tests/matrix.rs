@@ -169,12 +169,30 @@ fn each_rule_of_the_policy_counts() {
     assert!(appraisal.to_string().contains("not checked: nonce.fresh, "), "{appraisal}");
 }
 
+/// No signature covers the types and lengths between what is signed, but they decide what is.
+#[test]
+fn each_bit_between_what_is_signed_counts() {
+    let between = [
+        SIGNED_BYTES..SIGNATURE,
+        QE_REPORT - 6..QE_REPORT,
+        QE_AUTH_DATA - 2..QE_AUTH_DATA,
+        CHAIN - 6..CHAIN,
+    ];
+    for at in between.into_iter().flatten() {
+        for bit in 0..8 {
+            let mut report = good();
+            report.quote[at] ^= 1_u8 << bit;
+            let verdict = judge(&report, &demo()).verdict;
+            assert_eq!(verdict, Verdict::Rejected, "byte {at}, bit {bit}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn one_flipped_bit_of_what_is_signed_is_refused(at in 0_usize..CHAIN - 6, bit in 0_u8..8) {
-        // Between these lie types and lengths, which are not signed but decide what is.
         let mut report = good();
         report.quote[at] ^= 1_u8 << bit;
         prop_assert_eq!(judge(&report, &demo()).verdict, Verdict::Rejected);

@@ -6,7 +6,9 @@
 //! decided here, a check each.
 
 use dcap_qvl::{
-    QuoteClaims, QuoteCollateralV3, QuotePolicy, quote::TDReport10, verify::QuoteVerifier,
+    QuoteClaims, QuoteCollateralV3, QuotePolicy,
+    quote::{AuthData, AuthDataV4, CertificationData, Quote, TDReport10},
+    verify::QuoteVerifier,
 };
 
 use super::{
@@ -26,6 +28,10 @@ use crate::{
     report::Report,
     roots,
 };
+
+/// What a quote's certification data must say it is: a report of the quoting enclave, and who vouches
+/// for it.
+const QE_REPORT_CERTIFICATION: u16 = 6;
 
 /// Verifies the quote; gives the report data that it signs.
 pub(super) fn quote(
@@ -95,6 +101,9 @@ fn root(platform: Platform) -> Option<Vec<u8>> {
 fn claims(report: &Report, challenge: &Challenge, root: Vec<u8>) -> Result<QuoteClaims, String> {
     let collateral: QuoteCollateralV3 = serde_json::from_slice(&report.collateral)
         .map_err(|_| "the collateral is not the JSON object it should be".to_owned())?;
+    if let Ok(Quote { auth_data: AuthData::V4(data), .. }) = Quote::parse(&report.quote) {
+        certification(&data)?;
+    }
     QuoteVerifier::new(root)
         // Debugging has a check of its own.
         .allow_debug(true)
@@ -105,6 +114,26 @@ fn claims(report: &Report, challenge: &Challenge, root: Vec<u8>) -> Result<Quote
             &QuotePolicy::claims_only(challenge.now_secs),
         )
         .map_err(|refusal| format!("{refusal:#}"))
+}
+
+/// No signature covers what certification data says of its type and its lengths; dcap-qvl reads one type,
+/// whatever it says it is, and does not ask for what is left over.
+fn certification(data: &AuthDataV4) -> Result<(), String> {
+    let CertificationData { cert_type, body } = &data.certification_data;
+    if *cert_type != QE_REPORT_CERTIFICATION {
+        return Err(format!("certification data of type {cert_type}"));
+    }
+    let inner = &data.qe_report_data;
+    let read = inner.qe_report.len()
+        + inner.qe_report_signature.len()
+        + 2
+        + inner.qe_auth_data.data.len()
+        + 6
+        + inner.certification_data.body.data.len();
+    match body.data.len() == read {
+        true => Ok(()),
+        false => Err(format!("certification data of {} bytes, {read} read", body.data.len())),
+    }
 }
 
 /// Bits 0 to 7 of TDATTRIBUTES: «If any of the bits in this group are set to 1, the TD is untrusted»
