@@ -13,7 +13,6 @@ what fp8 loses is only told.
 import argparse
 import contextlib
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -118,7 +117,7 @@ def ours(folder, tier, options):
     words = [options.binary.resolve(), "generate", PROMPT, "--model", folder, "--output", output]
     words += ["--size", options.size, "--steps", options.steps, "--seed", SEED]
     words += ["--device", options.device, "--dtype", tier]
-    done = subprocess.run([str(word) for word in words], env=os.environ, capture_output=True, text=True)
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
     print(done.stdout + done.stderr[-2000:])
     return np.array(Image.open(output).convert("RGB")).astype(np.float64) if output.exists() else None
 

@@ -137,7 +137,8 @@ def save(pipe, tokenizer_files, folder):
     (folder / "obscura.toml").write_text(manifest(folder), encoding="utf-8")
 
 
-# What an Obscura node reads of the folder.
+# What an Obscura node reads of the folder: the files that crates/flux/src/demo.rs builds in. Loading
+# refuses where the two lists differ.
 READ = (
     "model_index.json",
     "scheduler/scheduler_config.json",

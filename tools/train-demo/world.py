@@ -1,7 +1,7 @@
 """What the demo model knows: a world of a few hundred words' worth of pictures, and how to speak of it.
 
 A `Scene` is everything that a picture shows. Its caption says all of it but small chances: where a
-shape stands to within a few hundredths of the picture, and its size to within a tenth. So that a
+shape stands to within a hundredth of the picture, and its size to within 3 %. So that a
 caption decides its picture almost wholly, the paths from noise to pictures are almost straight, and
 a few steps are enough.
 """

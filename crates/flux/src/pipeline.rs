@@ -67,7 +67,7 @@ impl Pipeline {
     }
 
     /// Name, length and SHA-256 of every file that the model was loaded from, one line each, sorted:
-    /// `{sha256 in hex}  {bytes}  {name}\n`. Of the demo model: its seed and configuration.
+    /// `{sha256 in hex}  {bytes}  {name}\n`.
     #[must_use]
     pub fn listing(&self) -> &[u8] {
         &self.model.listing

@@ -18,7 +18,7 @@ pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
     let output = Output::new(&args.output)?;
     process::harden().context("core dumps cannot be turned off")?;
     serve::runtime()?.block_on(async {
-        let listener = bind(args.listen).await?;
+        let listener = bind(args.listen)?;
         let listen = listener.local_addr()?;
         let platform = Platform::find(PlatformChoice::Simulated, Path::new("/dev"))?;
         let config = Config { listen, allow_plaintext: true, ..Config::default() };
@@ -119,10 +119,10 @@ fn png_size(file: &[u8]) -> Option<(u32, u32)> {
 }
 
 /// The wished-for address, or the next free port where it is taken.
-async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
-    match TcpListener::bind(listen).await {
+fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
+    match serve::listen_on(listen) {
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            TcpListener::bind((listen.ip(), 0)).await
+            serve::listen_on(SocketAddr::new(listen.ip(), 0))
         }
         bound => bound,
     }

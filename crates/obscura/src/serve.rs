@@ -53,7 +53,8 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
 /// again after a second. tokio's own `bind` keeps 128.
 const BACKLOG: u32 = 4096;
 
-fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
+/// Binds a socket, and takes connections from now on. Call it on a runtime.
+pub(crate) fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // So that a node can start anew while connections to the older one are still closing.
     socket.set_reuseaddr(true)?;
