@@ -203,7 +203,7 @@ impl Attention {
         let qkv = ops::linear(&normal, &self.qkv)?;
         // (h·w, 3·c) → 3 × (h·w, 1, c)
         let part = |i| qkv.narrow(1, i * channels, channels)?.unsqueeze(1);
-        let heads = Heads { q: part(0)?, k: part(1)?, v: part(2)? };
+        let heads = Heads { q: part(0)?, k: part(1)?, v: part(2)?, pictures: 1 };
         let attended = ops::attention(&heads, &Scores::scaled(channels))?;
         let onto = x.reshape((tokens, channels))?;
         Ok(ops::linear_onto(&attended, &self.out, &onto)?.reshape((height, width, channels))?)

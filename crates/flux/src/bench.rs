@@ -4,11 +4,12 @@ mod synthetic;
 mod work;
 
 use std::{
+    num::NonZeroUsize,
     ops::ControlFlow,
     time::{Duration, Instant},
 };
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use protocol::{Count, Prompt, Seed, Size, Steps};
 
 use crate::{Error, GUIDANCE, Job, Picture, Pipeline, Result, clock::Moment, pipeline::Settings};
@@ -54,16 +55,18 @@ pub struct Protocol {
     pub size: Size,
     /// Of each picture.
     pub steps: Steps,
-    /// Pictures that are not counted: the first one finds the fastest algorithms.
+    /// How many pictures are drawn together.
+    pub together: Count,
+    /// Batches of them that are not counted: the first one finds the fastest algorithms.
     pub warmups: usize,
-    /// Pictures that are.
+    /// Batches that are.
     pub runs: usize,
 }
 
 /// What came out.
 #[derive(Debug, Clone)]
 pub struct Measured {
-    /// Of each picture: wall time from the prompt to the end of the caller's `finish`.
+    /// Of each batch: wall time from the prompt to the end of the caller's `finish`.
     pub seconds: Vec<f64>,
     /// Each part, the median of the runs; the last one is the caller's `finish`.
     pub stages: Vec<Stage>,
@@ -111,10 +114,12 @@ pub fn measure(
         Preset::Schnell => Pipeline::synthetic(device, dtype)?,
         Preset::Small => Pipeline::demo_as(device, dtype)?,
     };
-    let pipeline = match protocol.tier {
+    let mut pipeline = match protocol.tier {
         Tier::F32 | Tier::Bf16 => pipeline,
         Tier::Fp8 => pipeline.into_fp8()?,
     };
+    let together = NonZeroUsize::new(protocol.together.get()).unwrap_or(NonZeroUsize::MIN);
+    pipeline.draw_together(together);
     device.synchronize()?;
     let weights = memory(device)?;
     for seed in 0..protocol.warmups {
@@ -142,7 +147,7 @@ pub fn measure(
     })
 }
 
-/// Seconds of one picture.
+/// Seconds of one batch.
 struct Drawn {
     all: f64,
     finish: f64,
@@ -156,8 +161,7 @@ fn draw(
 ) -> Result<Drawn> {
     let started = Instant::now();
     let prompt = Prompt::new(PROMPT.to_owned()).expect("a short text is a prompt");
-    let count = Count::new(1).expect("one is a count");
-    let Protocol { size, steps, .. } = *protocol;
+    let Protocol { size, steps, together: count, .. } = *protocol;
     let seed = Seed::new(seed as u64);
     let job = Job { prompt: &prompt, size, steps, seed, count, guidance: GUIDANCE };
     let made = pipeline.generate(&job, &mut |_| ControlFlow::Continue(()))?;
@@ -167,24 +171,28 @@ fn draw(
     Ok(Drawn { all: all.as_secs_f64(), finish: (all - made_after).as_secs_f64() })
 }
 
-/// Each part between two moments of the device, on pictures of its own.
+/// Each part of a batch between two moments of the device, on pictures of its own.
 fn stages(pipeline: &Pipeline, protocol: &Protocol) -> Result<Vec<Stage>> {
     const NAMES: [&str; 4] = ["text_encoders", "preparation", "denoising", "decoding"];
-    let device = &pipeline.model.device;
+    let (device, pictures) = (&pipeline.model.device, protocol.together.get());
     let mut milliseconds: [Vec<f64>; 4] = Default::default();
     for seed in 0..protocol.runs {
         let mut moments = vec![Moment::now(device)?];
         let encoded = pipeline.encode(PROMPT)?;
         moments.push(Moment::now(device)?);
         let Protocol { size, steps, .. } = *protocol;
-        let run = pipeline.start(&encoded, &Settings { size, steps, guidance: GUIDANCE })?;
-        let mut latents = run.grid.noise(Seed::new(seed as u64), device)?;
+        let prompts = vec![&encoded; pictures];
+        let run = pipeline.start(&prompts, &Settings { size, steps, guidance: GUIDANCE })?;
+        let noise = run.grid.noise(Seed::new(seed as u64), device)?;
+        let mut latents = Tensor::cat(&vec![noise; pictures], 0)?;
         moments.push(Moment::now(device)?);
         for step in 0..steps.get() {
             latents = pipeline.step(&run, step, &latents)?;
         }
         moments.push(Moment::now(device)?);
-        pipeline.rgb(&run, &latents)?;
+        for picture in latents.chunk(pictures, 0)? {
+            pipeline.rgb(&run, &picture)?;
+        }
         moments.push(Moment::now(device)?);
         for (of_stage, pair) in milliseconds.iter_mut().zip(moments.windows(2)) {
             let took: Duration = pair[0].until(&pair[1])?;
@@ -192,6 +200,7 @@ fn stages(pipeline: &Pipeline, protocol: &Protocol) -> Result<Vec<Stage>> {
         }
     }
     let work = Work::of(&pipeline.model.configs, protocol.size, protocol.steps.get());
+    let work = work.times(pictures);
     let of_stages = [work.encoders, work.preparation, work.denoising, work.decoding];
     let on_gpu = !device.is_cpu();
     Ok(NAMES
@@ -252,13 +261,14 @@ mod tests {
             tier: Tier::F32,
             size: Size::new(64, 48).unwrap(),
             steps: Steps::new(2).unwrap(),
+            together: Count::new(2).unwrap(),
             warmups: 0,
             runs: 1,
         };
         let mut sizes = Vec::new();
         let measured =
             measure(&Device::Cpu, &protocol, &mut |picture| sizes.push(picture.size)).unwrap();
-        assert_eq!(sizes, [protocol.size]);
+        assert_eq!(sizes, [protocol.size; 2]);
         let names: Vec<&str> = measured.stages.iter().map(|stage| stage.name).collect();
         assert_eq!(names, ["text_encoders", "preparation", "denoising", "decoding", "png"]);
         assert!(measured.stages[2].milliseconds > 0.0 && measured.stages[2].teraflop > 0.0);

@@ -24,6 +24,15 @@ impl Moment {
         })
     }
 
+    /// Waits until a GPU has reached it. A CPU has reached every moment there is.
+    pub(crate) fn wait(&self) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        if let Some(mark) = &self.on_gpu {
+            mark.wait()?;
+        }
+        Ok(())
+    }
+
     /// Time to a later moment; waits until a GPU has reached both.
     pub(crate) fn until(&self, later: &Self) -> Result<Duration> {
         #[cfg(feature = "cuda")]

@@ -52,7 +52,7 @@ impl Pipeline {
     pub(crate) fn demo_as(device: &Device, dtype: DType) -> Result<Self> {
         let manifest = Manifest::parse(MANIFEST).expect("a test reads it");
         let options = LoadOptions { device: device.clone(), dtype, pins: Pins::Exactly(manifest) };
-        Ok(Self { model: Model::load(FILES, options, &mut |_| {})? })
+        Ok(Self::of(Model::load(FILES, options, &mut |_| {})?))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is asked of a pipeline, what it tells on the way, and what comes back.
 
-use std::{ops::ControlFlow, time::Duration};
+use std::{ops::ControlFlow, rc::Rc, time::Duration};
 
 use protocol::{Count, Prompt, SecretBytes, Seed, Size, Steps};
 
@@ -26,12 +26,20 @@ pub struct Job<'a> {
     pub guidance: f32,
 }
 
+impl Job<'_> {
+    /// Whether both can be drawn together: pictures of one size, in as many steps, with as much guidance.
+    #[must_use]
+    pub fn goes_with(&self, other: &Job<'_>) -> bool {
+        (self.size, self.steps, self.guidance) == (other.size, other.steps, other.guidance)
+    }
+}
+
 /// How far a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// The prompt is encoded.
     Encoded,
-    /// A step is done.
+    /// A step is done, of one picture or of several that are drawn together.
     Step {
         /// Steps done, over all pictures.
         done: usize,
@@ -126,24 +134,32 @@ pub struct PromptTokens {
 pub struct Timings {
     /// Both text encoders.
     pub encode: Duration,
-    /// All steps of all pictures.
+    /// All steps of all pictures, and of those that were drawn together with them.
     pub denoise: Duration,
     /// The autoencoder, to 8-bit pixels.
     pub decode: Duration,
 }
 
 impl Timings {
-    /// Of the moments around encoding, and then around denoising and decoding of each picture.
-    pub(crate) fn of(laps: &[Moment]) -> Result<Self> {
+    /// Of the moments around each part.
+    pub(crate) fn of(laps: &[(Part, [Rc<Moment>; 2])]) -> Result<Self> {
         let mut timings = Self::default();
-        for (index, pair) in laps.windows(2).enumerate() {
-            let part = match index {
-                0 => &mut timings.encode,
-                index if index % 2 == 1 => &mut timings.denoise,
-                _ => &mut timings.decode,
+        for (part, [from, to]) in laps {
+            let total = match part {
+                Part::Encode => &mut timings.encode,
+                Part::Denoise => &mut timings.denoise,
+                Part::Decode => &mut timings.decode,
             };
-            *part += pair[0].until(&pair[1])?;
+            *total += from.until(to)?;
         }
         Ok(timings)
     }
+}
+
+/// What [`Timings`] tells apart.
+#[derive(Clone, Copy)]
+pub(crate) enum Part {
+    Encode,
+    Denoise,
+    Decode,
 }

@@ -15,6 +15,7 @@ mod clock;
 mod config;
 mod demo;
 pub mod doctor;
+mod draw;
 mod error;
 #[cfg(feature = "cuda")]
 pub mod gpu;

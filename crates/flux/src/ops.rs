@@ -4,8 +4,9 @@
 //! ([`fused`]) for f32 on the CPU ([`cpu`]) and, in builds with the feature `cuda`, for GPUs (`cuda`).
 //! The model calls this file alone for its heavy work.
 //!
-//! There is no batch dimension: pictures are made one at a time, which is what makes a picture of a
-//! batch identical to the one made alone. Tokens are (l, d), heads (l, h, d), pictures (h, w, c).
+//! Pictures of one size may be drawn together: the tokens of n pictures are (n·l, d), one picture after
+//! the other. Layers see rows, and do not care whose they are; what differs from picture to picture has
+//! n rows of its own; only attention keeps pictures apart. Heads are (n·l, h, d), pixels (h, w, c).
 
 pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
@@ -22,11 +23,39 @@ use crate::{
     layers::{Conv3x3, GroupNorm, LayerNorm, Linear, RmsNorm},
 };
 
-/// Queries, keys and values of one attention: (l, h, d) each, elements of a head adjacent.
+/// Queries, keys and values of n attentions: (n·l, h, d) each, elements of a head adjacent.
 pub(crate) struct Heads {
     pub(crate) q: Tensor,
     pub(crate) k: Tensor,
     pub(crate) v: Tensor,
+    /// n: pictures whose tokens follow each other. Each attends to its own alone.
+    pub(crate) pictures: usize,
+}
+
+impl Heads {
+    /// l, h, d
+    fn shape(&self) -> Result<[usize; 3]> {
+        let (rows, count, width) = self.q.dims3()?;
+        Ok([rows_each(rows, self.pictures)?, count, width])
+    }
+}
+
+/// Of so many rows, those of each picture.
+fn rows_each(rows: usize, pictures: usize) -> Result<usize> {
+    if pictures == 0 || !rows.is_multiple_of(pictures) {
+        candle_core::bail!("{rows} rows of {pictures} pictures")
+    }
+    Ok(rows / pictures)
+}
+
+/// How many pictures share streams of so many tokens in all, each as many as there are angles.
+fn pictures_of(streams: &[Stream<'_>], rotations: &Rotations) -> Result<usize> {
+    let rows: usize = streams.iter().map(|stream| stream.qkv.dims()[0]).sum();
+    let each = rotations.cos.dim(0)?;
+    if each == 0 || !rows.is_multiple_of(each) {
+        candle_core::bail!("{rows} tokens and the angles of {each}")
+    }
+    Ok(rows / each)
 }
 
 /// What is done to q·kᵀ before the softmax: · `scale` + `mask`.
@@ -54,7 +83,7 @@ pub(crate) enum Mask<'a> {
     Bias(&'a Tensor),
 }
 
-/// Rotation angles of all tokens: cosines and sines, (l, d/2) each, f32.
+/// Rotation angles of a picture's tokens: cosines and sines, (l, d/2) each, f32.
 pub(crate) struct Rotations {
     pub(crate) cos: Tensor,
     pub(crate) sin: Tensor,
@@ -62,7 +91,7 @@ pub(crate) struct Rotations {
 
 /// One stream's share of a joint attention.
 pub(crate) struct Stream<'a> {
-    /// Queries, keys and values side by side: (l, 3·h·d).
+    /// Queries, keys and values side by side: (n·l, 3·h·d).
     pub(crate) qkv: &'a Tensor,
     /// Over a head's width, on queries.
     pub(crate) norm_q: &'a RmsNorm,
@@ -72,13 +101,13 @@ pub(crate) struct Stream<'a> {
 
 /// Where a branch of a residual block ends: onto + gate ∘ branch.
 pub(crate) struct Gated<'a> {
-    /// (l, d)
+    /// (n·l, d)
     pub(crate) onto: &'a Tensor,
-    /// (d,)
+    /// (n, d)
     pub(crate) gate: &'a Tensor,
 }
 
-/// What an adaptive layer normalisation is modulated by; (d,) each.
+/// What an adaptive layer normalisation is modulated by; (n, d) each.
 pub(crate) struct Shift<'a> {
     pub(crate) shift: &'a Tensor,
     pub(crate) scale: &'a Tensor,
@@ -140,12 +169,12 @@ pub(crate) fn linear_onto(x: &Tensor, layer: &Linear, onto: &Tensor) -> Result<T
     pick!(linear_onto(x, layer, onto))
 }
 
-/// x (l, in) → onto + gate ∘ linear(x): (l, out)
+/// x (n·l, in) → onto + gate ∘ linear(x): (n·l, out)
 pub(crate) fn linear_gated(x: &Tensor, layer: &Linear, gated: &Gated<'_>) -> Result<Tensor> {
     pick!(linear_gated(x, layer, gated))
 }
 
-/// x (l, d) → layer norm (no weights, ε = 1e-6) ∘ (1 + scale) + shift
+/// x (n·l, d) → layer norm (no weights, ε = 1e-6) ∘ (1 + scale) + shift
 pub(crate) fn layer_norm_shift(x: &Tensor, by: &Shift<'_>) -> Result<Tensor> {
     pick!(layer_norm_shift(x, by))
 }
@@ -160,19 +189,19 @@ pub(crate) fn rms_norm(x: &Tensor, norm: &RmsNorm) -> Result<Tensor> {
     pick!(rms_norm(x, norm))
 }
 
-/// Streams of l₁, l₂, … tokens → heads of l₁ + l₂ + … tokens: queries and keys normalised over each
-/// head's width, then rotated; values as they are.
+/// Streams of n·l₁, n·l₂, … tokens → heads of n·(l₁ + l₂ + …) tokens, a picture's tokens of all streams
+/// together: queries and keys normalised over each head's width, then rotated; values as they are.
 pub(crate) fn join_heads(streams: &[Stream<'_>], rotations: &Rotations) -> Result<Heads> {
     pick!(join_heads(streams, rotations))
 }
 
-/// softmax(q·kᵀ · scale + mask) · v, heads side by side: (l, h·d)
+/// softmax(q·kᵀ · scale + mask) · v, heads side by side: (n·l, h·d)
 pub(crate) fn attention(heads: &Heads, scores: &Scores<'_>) -> Result<Tensor> {
     pick!(attention(heads, scores))
 }
 
-/// The two branches of a single-stream block, side by side: attention (l, h·d) without mask, then
-/// gelu(mlp(x)) (l, m): (l, h·d + m)
+/// The two branches of a single-stream block, side by side: attention (n·l, h·d) without mask, then
+/// gelu(mlp(x)) (n·l, m): (n·l, h·d + m)
 pub(crate) fn attention_beside_mlp(heads: &Heads, x: &Tensor, mlp: &Linear) -> Result<Tensor> {
     pick!(attention_beside_mlp(heads, x, mlp))
 }

@@ -1,6 +1,6 @@
-//! From a job to its pictures.
+//! A model at work: encode, prepare, step, decode.
 
-use std::{ops::ControlFlow, path::Path};
+use std::{num::NonZeroUsize, ops::ControlFlow, path::Path, rc::Rc};
 
 use candle_core::{DType, Device, DeviceLocation, Tensor};
 use protocol::{Count, Prompt, SecretBytes, Seed, Size, Steps};
@@ -8,10 +8,8 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
-    Error, GUIDANCE, Generated, Job, LoadOptions, LoadProgress, Picture, Preview, Progress,
-    PromptTokens, Result, Timings, Watch,
+    Error, GUIDANCE, Job, LoadOptions, LoadProgress, PromptTokens, Result,
     checkpoint::Files,
-    clock::Moment,
     latents::Grid,
     model::Model,
     ops,
@@ -22,7 +20,12 @@ use crate::{
 /// A FLUX.1 model with its tokenizers. Works on one job at a time; keep it on one thread.
 pub struct Pipeline {
     pub(crate) model: Model,
+    /// Pictures that are drawn together at most, where somebody said.
+    together: Option<NonZeroUsize>,
 }
+
+/// Tokens of one picture of 1024×1024 and its prompt: with those, a GPU of today is full.
+const TOKENS_OF_FULL_GPU: usize = 4096 + 256;
 
 impl Pipeline {
     /// Loads a model directory: diffusers' layout (`model_index.json`, a folder a component), or
@@ -48,7 +51,25 @@ impl Pipeline {
         progress: &mut dyn FnMut(LoadProgress<'_>),
     ) -> Result<Self, Error> {
         let files = Files::Folder(directory.to_owned());
-        Ok(Self { model: Model::load(files, options, progress)? })
+        Ok(Self::of(Model::load(files, options, progress)?))
+    }
+
+    pub(crate) fn of(model: Model) -> Self {
+        Self { model, together: None }
+    }
+
+    /// From now on, draws at most so many pictures together, whatever their size and the device.
+    pub fn draw_together(&mut self, pictures: NonZeroUsize) {
+        self.together = Some(pictures);
+    }
+
+    /// How many pictures of a size are drawn together: as many as fill a GPU, or what
+    /// [`Pipeline::draw_together`] said. A CPU is full with one.
+    #[must_use]
+    pub fn together(&self, size: Size) -> NonZeroUsize {
+        let tokens = self.grid(size).tokens() + self.model.configs.text_tokens();
+        let fills = if self.device().is_cpu() { 1 } else { TOKENS_OF_FULL_GPU / tokens };
+        self.together.or(NonZeroUsize::new(fills)).unwrap_or(NonZeroUsize::MIN)
     }
 
     /// The size that the model was made for.
@@ -115,84 +136,6 @@ impl Pipeline {
         };
         format!("{device} {}", self.model.dtype.as_str())
     }
-
-    /// Makes the pictures of a job. `watch` is told of each part that is done; where it answers
-    /// `Break`, the job ends there.
-    ///
-    /// # Errors
-    /// [`Error::Cancelled`] where `watch` asked to stop, otherwise where a tensor operation fails
-    /// (for lack of memory, for instance).
-    pub fn generate(
-        &self,
-        job: &Job<'_>,
-        watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Generated, Error> {
-        struct Told<'a>(&'a mut dyn FnMut(Progress) -> ControlFlow<()>);
-        impl Watch for Told<'_> {
-            fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
-                (self.0)(progress)
-            }
-        }
-        self.generate_watched(job, &mut Told(watch))
-    }
-
-    /// [`Pipeline::generate`] for who wants to see the pictures on the way too.
-    ///
-    /// # Errors
-    /// As [`Pipeline::generate`].
-    pub fn generate_watched(
-        &self,
-        job: &Job<'_>,
-        watch: &mut dyn Watch,
-    ) -> Result<Generated, Error> {
-        let tell = |watch: &mut dyn Watch, progress| match watch.progress(progress) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(Error::Cancelled),
-        };
-        // A GPU runs behind: nothing here waits for it before a picture is fetched.
-        let now = || Moment::now(&self.model.device);
-        let mut laps = vec![now()?];
-        let encoded = self.encode(job.prompt.expose())?;
-        laps.push(now()?);
-        tell(watch, Progress::Encoded)?;
-
-        // Noise is drawn on the host, while a GPU is busy with what it was given before.
-        let draw = |index| self.grid(job.size).noise(job.seed.offset(index), &Device::Cpu);
-        let mut noise = draw(0)?;
-        let run = self.start(
-            &encoded,
-            &Settings { size: job.size, steps: job.steps, guidance: job.guidance },
-        )?;
-        let (count, steps) = (job.count.get(), job.steps.get());
-        let mut pictures = Vec::with_capacity(count);
-        for index in 0..count {
-            let mut latents = Wiped(noise.to_device(&self.model.device)?);
-            for step in 0..steps {
-                let velocity = Wiped(self.velocity(&run, step, &latents.0)?);
-                if step + 1 < steps {
-                    let decode = || {
-                        let clean = Wiped(run.schedule.clean(step, &latents.0, &velocity.0)?);
-                        Ok(Picture { size: job.size, rgb: self.rgb(&run, &clean.0)? })
-                    };
-                    watch.preview(&Preview::new(step + 1, index, &decode))?;
-                }
-                latents = Wiped(run.schedule.step(step, &latents.0, &velocity.0)?);
-                tell(
-                    watch,
-                    Progress::Step { done: index * steps + step + 1, total: count * steps },
-                )?;
-            }
-            laps.push(now()?);
-            if index + 1 < count {
-                noise = draw(index + 1)?;
-            }
-            pictures.push(Picture { size: job.size, rgb: self.rgb(&run, &latents.0)? });
-            laps.push(now()?);
-            tell(watch, Progress::Decoded { done: index + 1, total: count })?;
-        }
-        let timings = Timings::of(&laps)?;
-        Ok(Generated { pictures, prompt_tokens: encoded.tokens, timings })
-    }
 }
 
 /// A tensor that says something about a prompt; wiped when dropped, where that can be done.
@@ -210,20 +153,21 @@ impl Drop for Wiped {
 /// A prompt as the transformer sees it.
 pub(crate) struct Encoded {
     /// T5's (l, d)
-    pub(crate) states: Wiped,
+    pub(crate) states: Rc<Wiped>,
     /// CLIP's (1, d)
-    pub(crate) pooled: Wiped,
+    pub(crate) pooled: Rc<Wiped>,
     pub(crate) tokens: PromptTokens,
 }
 
 /// What a picture depends on besides prompt and seed.
+#[derive(Clone, Copy)]
 pub(crate) struct Settings {
     pub(crate) size: Size,
     pub(crate) steps: Steps,
     pub(crate) guidance: f32,
 }
 
-/// What all pictures of a job share.
+/// What the steps of pictures that are drawn together share.
 pub(crate) struct Run {
     pub(crate) grid: Grid,
     pub(crate) schedule: Schedule,
@@ -236,24 +180,27 @@ impl Pipeline {
         let clip_tokens = model.clip_tokens.encode(text)?;
         let t5_tokens = model.t5_tokens.encode(text)?;
         Ok(Encoded {
-            pooled: Wiped(model.clip.pooled(&clip_tokens.ids)?),
-            states: Wiped(model.t5.states(&t5_tokens.ids)?),
+            pooled: Rc::new(Wiped(model.clip.pooled(&clip_tokens.ids)?)),
+            states: Rc::new(Wiped(model.t5.states(&t5_tokens.ids)?)),
             tokens: PromptTokens { t5: t5_tokens.used, truncated: t5_tokens.truncated },
         })
     }
 
-    fn grid(&self, size: Size) -> Grid {
+    pub(crate) fn grid(&self, size: Size) -> Grid {
         let autoencoder = &self.model.configs.autoencoder;
         Grid::new(size, autoencoder.downscale(), autoencoder.latent_channels)
     }
 
-    pub(crate) fn start(&self, encoded: &Encoded, settings: &Settings) -> Result<Run> {
+    /// Prepares pictures of these prompts; as many as there are prompts, at least one.
+    pub(crate) fn start(&self, encoded: &[&Encoded], settings: &Settings) -> Result<Run> {
         let configs = &self.model.configs;
         let grid = self.grid(settings.size);
         let schedule = Schedule::new(&configs.scheduler, settings.steps.get(), grid.tokens());
+        let states = below_each_other(encoded.iter().map(|encoded| &encoded.states))?;
+        let pooled = below_each_other(encoded.iter().map(|encoded| &encoded.pooled))?;
         let prepared = self.model.transformer.prepare(&Conditions {
-            states: &encoded.states.0,
-            pooled: &encoded.pooled.0,
+            states: &states.0,
+            pooled: &pooled.0,
             timesteps: &schedule.timesteps(),
             guidance: settings.guidance,
             grid,
@@ -266,8 +213,8 @@ impl Pipeline {
         run.schedule.step(step, latents, &self.velocity(run, step, latents)?)
     }
 
-    /// latents (tokens, c), f32 → velocity (tokens, c), f32.
-    fn velocity(&self, run: &Run, step: usize, latents: &Tensor) -> Result<Tensor> {
+    /// latents (n·tokens, c), f32 → velocity (n·tokens, c), f32.
+    pub(crate) fn velocity(&self, run: &Run, step: usize, latents: &Tensor) -> Result<Tensor> {
         let model = &self.model;
         let velocity =
             model.transformer.velocity(&latents.to_dtype(model.dtype)?, &run.prepared, step)?;
@@ -323,6 +270,18 @@ impl Pipeline {
     pub fn into_fp8(mut self) -> Result<Self, Error> {
         self.model.transformer.quantise()?;
         Ok(self)
+    }
+}
+
+/// Several (l, d) → (n·l, d); the one there is, where it is alone.
+fn below_each_other<'a>(parts: impl Iterator<Item = &'a Rc<Wiped>>) -> Result<Rc<Wiped>> {
+    let parts: Vec<&Rc<Wiped>> = parts.collect();
+    match &parts[..] {
+        [alone] => Ok(Rc::clone(alone)),
+        parts => {
+            let tensors: Vec<&Tensor> = parts.iter().map(|part| &part.0).collect();
+            Ok(Rc::new(Wiped(Tensor::cat(&tensors, 0)?)))
+        }
     }
 }
 

@@ -56,7 +56,7 @@ impl Pipeline {
     pub fn stages(&self, inputs: &StageInputs<'_>) -> Result<Stages, Error> {
         let &StageInputs { text, size, steps, seed, guidance } = inputs;
         let encoded = self.encode(text)?;
-        let run = self.start(&encoded, &Settings { size, steps, guidance })?;
+        let run = self.start(&[&encoded], &Settings { size, steps, guidance })?;
         let noise = run.grid.noise(seed, &self.model.device)?;
         let mut latents = vec![noise];
         for step in 0..steps.get() {

@@ -17,5 +17,5 @@ fn split_heads(qkv: &Tensor, count: usize) -> Result<Heads> {
     let (length, joined) = qkv.dims2()?;
     let qkv = qkv.reshape((length, 3, count, joined / (3 * count)))?;
     let part = |i| qkv.narrow(1, i, 1)?.squeeze(1);
-    Ok(Heads { q: part(0)?, k: part(1)?, v: part(2)? })
+    Ok(Heads { q: part(0)?, k: part(1)?, v: part(2)?, pictures: 1 })
 }

@@ -1,12 +1,16 @@
 //! FLUX.1's transformer: noisy latents, a prompt and a noise level → the velocity of the flow.
 //!
 //! Everything that does not change from step to step (the text's projection, the rotation angles,
-//! the modulation of every block at every step) is computed once, by [`Transformer::prepare`].
+//! the modulation of every block at every step) is computed once, by [`Transformer::prepare`]. n
+//! pictures of one size can be drawn together, each from a prompt of its own: their tokens follow each
+//! other.
 //! Source: the behaviour of diffusers' `FluxTransformer2DModel`.
 
 mod blocks;
 mod embeddings;
+mod modulation;
 mod rotary;
+mod rows;
 
 use candle_core::Tensor;
 
@@ -19,8 +23,10 @@ use crate::{
     ops::{self, Rotations, Shift},
 };
 
-use blocks::{DoubleBlock, SingleBlock, part};
+use blocks::{DoubleBlock, SingleBlock};
 use embeddings::Conditioner;
+use modulation::Modulation;
+use rows::{interleave, of_each};
 
 /// Double-stream blocks, in which text and picture have weights of their own, then single-stream
 /// blocks over both together.
@@ -35,11 +41,11 @@ pub(crate) struct Transformer {
     axes: [usize; 3],
 }
 
-/// What a picture is made from.
+/// What n pictures are made from.
 pub(crate) struct Conditions<'a> {
-    /// T5's states (l, joint_attention_dim).
+    /// T5's states (n·l, joint_attention_dim).
     pub(crate) states: &'a Tensor,
-    /// CLIP's pooled vector (1, pooled_projection_dim).
+    /// CLIP's pooled vectors (n, pooled_projection_dim).
     pub(crate) pooled: &'a Tensor,
     /// Noise levels of all steps, in thousandths.
     pub(crate) timesteps: &'a [f32],
@@ -48,17 +54,17 @@ pub(crate) struct Conditions<'a> {
     pub(crate) grid: Grid,
 }
 
-/// What all steps of all pictures of a request share.
+/// What all steps of n pictures share.
 pub(crate) struct Prepared {
-    /// (l, d)
+    /// (n·l, d)
     text: Tensor,
     rotations: Rotations,
-    /// Of the picture's stream and the text's: (steps, 6·d) each.
-    double: Vec<[Tensor; 2]>,
-    /// (steps, 3·d) each.
-    single: Vec<Tensor>,
-    /// (steps, 2·d)
-    out: Tensor,
+    /// Of the picture's stream and the text's: 6 parts each.
+    double: Vec<[Modulation; 2]>,
+    /// 3 parts each.
+    single: Vec<Modulation>,
+    /// 2 parts.
+    out: Modulation,
 }
 
 impl Transformer {
@@ -98,49 +104,53 @@ impl Transformer {
 
     /// Computes what does not depend on the latents.
     pub(crate) fn prepare(&self, conditions: &Conditions<'_>) -> Result<Prepared> {
-        // (steps, d)
+        let pictures = conditions.pooled.dim(0)?;
+        // (steps·n, d)
         let conditioning = self.conditioner.forward(conditions)?;
+        let modulation = |layer: &Linear, parts| -> Result<Modulation> {
+            Ok(Modulation { all: ops::linear(&conditioning, layer)?, pictures, parts })
+        };
         let device = conditioning.device();
-        let text_tokens = conditions.states.dim(0)?;
+        let text_tokens = conditions.states.dim(0)? / pictures;
         Ok(Prepared {
             text: ops::linear(conditions.states, &self.text_in)?,
             rotations: rotary::rotations(self.axes, text_tokens, conditions.grid, device)?,
             double: self
                 .double
                 .iter()
-                .map(|block| block.modulation(&conditioning))
+                .map(|block| block.modulation(&modulation))
                 .collect::<Result<_>>()?,
             single: self
                 .single
                 .iter()
-                .map(|block| block.modulation(&conditioning))
+                .map(|block| block.modulation(&modulation))
                 .collect::<Result<_>>()?,
-            out: ops::linear(&conditioning, &self.norm_out)?,
+            out: modulation(&self.norm_out, 2)?,
         })
     }
 
-    /// latents (tokens, in_channels) → their velocity at this step (tokens, in_channels).
+    /// latents (n·tokens, in_channels) → their velocity at this step (n·tokens, in_channels).
     pub(crate) fn velocity(
         &self,
         latents: &Tensor,
         prepared: &Prepared,
         step: usize,
     ) -> Result<Tensor> {
-        let rotations = &prepared.rotations;
+        let Prepared { rotations, out, .. } = prepared;
         let mut picture = ops::linear(latents, &self.picture_in)?;
         let mut text = prepared.text.clone();
         for (block, modulation) in self.double.iter().zip(&prepared.double) {
             (picture, text) = block.forward([&picture, &text], modulation, step, rotations)?;
         }
-        // Text first, as in the joint attention: (l + tokens, d)
-        let mut both = Tensor::cat(&[&text, &picture], 0)?;
+        // Text first, as in the joint attention: (n·(l + tokens), d)
+        let mut both = interleave([&text, &picture], out.pictures)?;
         for (block, modulation) in self.single.iter().zip(&prepared.single) {
             both = block.forward(&both, modulation, step, rotations)?;
         }
-        // (l + tokens, d) → (tokens, d)
-        let picture = both.narrow(0, text.dim(0)?, picture.dim(0)?)?.contiguous()?;
+        // (n·(l + tokens), d) → (n·tokens, d)
+        let [_, picture] = of_each(&both, [text.dim(0)?, picture.dim(0)?], out.pictures)?;
         // Here scale comes before shift, unlike in the blocks.
-        let (scale, shift) = (part(&prepared.out, step, 0, 2)?, part(&prepared.out, step, 1, 2)?);
+        let (scale, shift) = (out.part(step, 0)?, out.part(step, 1)?);
         let picture = ops::layer_norm_shift(&picture, &Shift { shift: &shift, scale: &scale })?;
         Ok(ops::linear(&picture, &self.picture_out)?)
     }

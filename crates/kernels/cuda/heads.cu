@@ -1,7 +1,8 @@
 // Queries, keys and values of one stream → its rows of the joint heads: queries and keys divided by
 // their root mean square over a head's width, weighted, rotated; values as they are.
 //
-// qkv (rows, 3, heads, width) → q, k, v (rows, heads, width) each. A head is shared by width / 8
+// qkv (rows, 3, heads, width) → q, k, v (joint rows, heads, width) each. Rows are those of several
+// pictures, `each` of every one, `joint` of every one among the outputs. A head is shared by width / 8
 // neighbouring lanes, a power of two up to 32, each with eight values.
 
 #include "vector.cuh"
@@ -11,14 +12,14 @@ struct JoinHeads {
     const T* qkv;
     const T* weight_q;
     const T* weight_k;
-    // (rows, width / 2) each, of this stream's first row on.
+    // (each, width / 2) each, of this stream's first row on; as for the outputs.
     const float* cos;
     const float* sin;
     T* q;
     T* k;
     // Null where the values are used where they lie.
     T* v;
-    int rows, heads, width;
+    int rows, each, joint, heads, width;
     float eps_q, eps_k;
 };
 
@@ -60,6 +61,7 @@ __device__ __forceinline__ void join_heads(const JoinHeads<T>& p) {
     if (!inside) {
         return;
     }
+    const int of_picture = row % p.each;
     T* to = part == 0 ? p.q : part == 1 ? p.k : p.v;
     if (part < 2) {
         const int lane = within % lanes;
@@ -69,10 +71,11 @@ __device__ __forceinline__ void join_heads(const JoinHeads<T>& p) {
         for (int i = 0; i < 8; i++) {
             x.at[i] *= scale * weight.at[i];
         }
-        const long long angle = (long long)row * (p.width / 2) + lane * 4;
+        const long long angle = (long long)of_picture * (p.width / 2) + lane * 4;
         rotate(x, p.cos + angle, p.sin + angle);
     }
-    store(to + (long long)row * of_part * 8 + within * 8, x);
+    const long long to_row = (long long)(row / p.each) * p.joint + of_picture;
+    store(to + to_row * of_part * 8 + within * 8, x);
 }
 
 extern "C" __global__ void join_heads_bf16(const JoinHeads<bf16> parameters) {

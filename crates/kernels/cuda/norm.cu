@@ -1,7 +1,8 @@
 // Normalisations of rows, one block a row, each value read once: a thread holds its eight values in
 // registers from the first sum to the result.
 //
-// (rows, d), d a multiple of 8 and at most 8192. x has a row stride of its own; y is contiguous.
+// (rows, d), d a multiple of 8 and at most 8192. x has a row stride of its own; y is contiguous. What a
+// row is scaled and moved by changes every `each` rows.
 
 #include "vector.cuh"
 
@@ -55,26 +56,28 @@ __device__ __forceinline__ Eight affine(Eight n, const T* scale, const T* shift,
 
 template <typename T>
 __device__ __forceinline__ void layer_norm(const T* x, long long stride, const T* scale,
-                                           const T* shift, T* y, int d, float unit, float eps) {
+                                           const T* shift, T* y, int each, int d, float unit,
+                                           float eps) {
     const int at = threadIdx.x * 8;
     const bool inside = at < d;
     Eight values = inside ? load(x + blockIdx.x * stride + at) : Eight{};
     values = standardise(values, inside, d, eps);
     if (inside) {
-        store(y + (long long)blockIdx.x * d + at, affine(values, scale + at, shift + at, unit));
+        const long long by = (long long)(blockIdx.x / each) * d + at;
+        store(y + (long long)blockIdx.x * d + at, affine(values, scale + by, shift + by, unit));
     }
 }
 
 extern "C" __global__ void layer_norm_bf16(const bf16* x, long long stride, const bf16* scale,
-                                           const bf16* shift, bf16* y, int d, float unit,
-                                           float eps) {
-    layer_norm(x, stride, scale, shift, y, d, unit, eps);
+                                           const bf16* shift, bf16* y, int each, int d,
+                                           float unit, float eps) {
+    layer_norm(x, stride, scale, shift, y, each, d, unit, eps);
 }
 
 extern "C" __global__ void layer_norm_f32(const float* x, long long stride, const float* scale,
-                                          const float* shift, float* y, int d, float unit,
-                                          float eps) {
-    layer_norm(x, stride, scale, shift, y, d, unit, eps);
+                                          const float* shift, float* y, int each, int d,
+                                          float unit, float eps) {
+    layer_norm(x, stride, scale, shift, y, each, d, unit, eps);
 }
 
 template <typename T>

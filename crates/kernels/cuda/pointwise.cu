@@ -10,13 +10,14 @@
 // Where vector `index` begins.
 #define AT(pointer, index) ((pointer) + (size_t)(index) * 8)
 
-// y ← onto + gate ∘ y in place; gate (columns · 8), onto and y (rows, columns · 8).
+// y ← onto + gate ∘ y in place; onto and y (rows, columns · 8), gate (n, columns · 8): a row for every
+// `each` vectors.
 template <typename T>
 __device__ __forceinline__ void gate_onto(T* y, const T* gate, const T* onto, unsigned vectors,
-                                          unsigned columns) {
+                                          unsigned each, unsigned columns) {
     FOR_EACH_VECTOR(i, vectors) {
         Eight value = load(AT(y, i));
-        const Eight by = load(AT(gate, i % columns)), to = load(AT(onto, i));
+        const Eight by = load(AT(gate, i / each * columns + i % columns)), to = load(AT(onto, i));
 #pragma unroll
         for (int j = 0; j < 8; j++) {
             value.at[j] = to.at[j] + by.at[j] * value.at[j];
@@ -26,13 +27,13 @@ __device__ __forceinline__ void gate_onto(T* y, const T* gate, const T* onto, un
 }
 
 extern "C" __global__ void gate_onto_bf16(bf16* y, const bf16* gate, const bf16* onto,
-                                          unsigned vectors, unsigned columns) {
-    gate_onto(y, gate, onto, vectors, columns);
+                                          unsigned vectors, unsigned each, unsigned columns) {
+    gate_onto(y, gate, onto, vectors, each, columns);
 }
 
 extern "C" __global__ void gate_onto_f32(float* y, const float* gate, const float* onto,
-                                         unsigned vectors, unsigned columns) {
-    gate_onto(y, gate, onto, vectors, columns);
+                                         unsigned vectors, unsigned each, unsigned columns) {
+    gate_onto(y, gate, onto, vectors, each, columns);
 }
 
 // y ← onto + y in place.

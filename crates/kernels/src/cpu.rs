@@ -138,15 +138,7 @@ impl Product<'_> {
     /// # Errors
     /// [`Error::Mismatch`]
     pub fn write(&self, out: MatrixMut<'_>) -> Result<()> {
-        self.compute(out, Onto::Nothing, Parallelism::None)
-    }
-
-    /// out ← a · b, on all threads of rayon's pool.
-    ///
-    /// # Errors
-    /// [`Error::Mismatch`]
-    pub fn write_in_parallel(&self, out: MatrixMut<'_>) -> Result<()> {
-        self.compute(out, Onto::Nothing, Parallelism::Rayon(0))
+        self.compute(out, Onto::Nothing)
     }
 
     /// out ← out + a · b, on this thread.
@@ -154,10 +146,10 @@ impl Product<'_> {
     /// # Errors
     /// [`Error::Mismatch`]
     pub fn add_to(&self, out: MatrixMut<'_>) -> Result<()> {
-        self.compute(out, Onto::Itself, Parallelism::None)
+        self.compute(out, Onto::Itself)
     }
 
-    fn compute(&self, out: MatrixMut<'_>, onto: Onto, threads: Parallelism) -> Result<()> {
+    fn compute(&self, out: MatrixMut<'_>, onto: Onto) -> Result<()> {
         let Self { a, b } = self;
         let ([m, k], [same_k, n]) = (a.size, b.size);
         if k != same_k || out.size != [m, n] {
@@ -168,8 +160,7 @@ impl Product<'_> {
         // SAFETY: the kernel reads and writes element (i, j) of each matrix only for i and j within
         // its size. Each of these lies in the matrix's slice: the constructors compute the last one
         // without overflow, and no step exceeds `isize`. `out` is borrowed mutably, so it overlaps
-        // neither `a` nor `b`, and its rows do not overlap one another, so that no two threads write
-        // one element. All f32 are valid.
+        // neither `a` nor `b`, and its rows do not overlap one another. All f32 are valid.
         unsafe {
             gemm::gemm(
                 m,
@@ -190,7 +181,7 @@ impl Product<'_> {
                 false,
                 false,
                 false,
-                threads,
+                Parallelism::None,
             );
         }
         Ok(())
@@ -248,8 +239,6 @@ mod tests {
             assert_eq!(out, expected);
             product.add_to(MatrixMut::new(&mut out, [m, n], n).unwrap()).unwrap();
             assert!(out.iter().zip(&expected).all(|(out, expected)| *out == 2.0 * expected));
-            product.write_in_parallel(MatrixMut::new(&mut out, [m, n], n).unwrap()).unwrap();
-            assert_eq!(out, expected);
             // (a b)ᵀ = bᵀ aᵀ
             let turned = Product { a: product.b.transposed(), b: product.a.transposed() };
             turned.write(MatrixMut::new(&mut out, [n, m], m).unwrap()).unwrap();

@@ -42,6 +42,6 @@ pub use {
 };
 
 #[cfg(feature = "cudnn")]
-pub use cudnn::{Conv3x3, attention, attention_beside_mlp, conv3x3, conv3x3_onto};
+pub use cudnn::{Conv3x3, Heads, attention, attention_beside_mlp, conv3x3, conv3x3_onto};
 
 type Result<T, E = Error> = std::result::Result<T, E>;

@@ -4,24 +4,19 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc as threads,
     },
     time::Duration,
 };
 
 use flux::{Generated, Job, Picture, Watch};
-use protocol::{GuidanceUse, ImageRequest};
+use protocol::{GuidanceUse, ImageRequest, Size};
 use thiserror::Error;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::{self, Instant},
 };
 
-use crate::{
-    metrics::Metrics,
-    pace::Pace,
-    worker::{self, Worker},
-};
+use crate::{metrics::Metrics, pace::Pace, queue::Queue, worker::Worker};
 
 /// What makes pictures: [`flux::Pipeline`], or a stand-in where a test or a benchmark is about
 /// everything around it.
@@ -32,6 +27,22 @@ pub trait Painter: Send + 'static {
     /// # Errors
     /// [`flux::Error::Cancelled`] where `watch` asked to stop, and whatever went wrong otherwise.
     fn paint(&mut self, job: &Job<'_>, watch: &mut dyn Watch) -> Result<Generated, flux::Error>;
+
+    /// How many pictures of a size it draws together.
+    fn together(&self, _size: Size) -> usize {
+        1
+    }
+
+    /// Makes the pictures of jobs that [go together](Job::goes_with), each of which has its own end.
+    ///
+    /// # Errors
+    /// What went wrong for all of them at once.
+    fn paint_together(
+        &mut self,
+        jobs: &mut [(&Job<'_>, &mut dyn Watch)],
+    ) -> Result<Vec<Result<Generated, flux::Error>>, flux::Error> {
+        Ok(jobs.iter_mut().map(|(job, watch)| self.paint(job, &mut **watch)).collect())
+    }
 
     /// Where it computes, and in which type.
     fn place(&self) -> String {
@@ -52,6 +63,17 @@ pub trait Painter: Send + 'static {
 impl Painter for flux::Pipeline {
     fn paint(&mut self, job: &Job<'_>, watch: &mut dyn Watch) -> Result<Generated, flux::Error> {
         self.generate_watched(job, watch)
+    }
+
+    fn together(&self, size: Size) -> usize {
+        flux::Pipeline::together(self, size).get()
+    }
+
+    fn paint_together(
+        &mut self,
+        jobs: &mut [(&Job<'_>, &mut dyn Watch)],
+    ) -> Result<Vec<Result<Generated, flux::Error>>, flux::Error> {
+        self.generate_together(jobs)
     }
 
     fn place(&self) -> String {
@@ -86,13 +108,19 @@ pub(crate) struct Engine {
 }
 
 struct Shared {
-    tickets: threads::Sender<Ticket>,
+    queue: Arc<Queue>,
     /// One permit for each place in the queue, and one for each job that runs. A permit lives in the
     /// future of its request, so a client that hangs up frees its place at once.
     places: Arc<Semaphore>,
     pace: Arc<Pace>,
     draining: Arc<AtomicBool>,
     deadline: Duration,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
 }
 
 impl Engine {
@@ -105,15 +133,14 @@ impl Engine {
         limits: QueueLimits,
         metrics: &Arc<Metrics>,
     ) -> std::io::Result<Self> {
-        let (tickets, inbox) = threads::channel();
+        let queue = Arc::new(Queue::default());
         let engines = painters.len();
         let pace = Arc::new(Pace::new(engines));
         let draining = Arc::new(AtomicBool::new(false));
-        let inbox = worker::inbox(inbox);
         for (number, painter) in painters.into_iter().enumerate() {
             Worker {
                 painter,
-                inbox: inbox.clone(),
+                queue: queue.clone(),
                 pace: pace.clone(),
                 draining: draining.clone(),
                 metrics: metrics.clone(),
@@ -123,7 +150,7 @@ impl Engine {
         }
         let places = Arc::new(Semaphore::new(limits.capacity + engines));
         let deadline = limits.deadline;
-        let shared = Arc::new(Shared { tickets, places, pace, draining, deadline });
+        let shared = Arc::new(Shared { queue, places, pace, draining, deadline });
         Ok(Self { shared })
     }
 
@@ -194,11 +221,11 @@ impl Place {
         request: ImageRequest,
         updates: Option<mpsc::UnboundedSender<Update>>,
     ) -> Result<Painted, Failed> {
-        let _queued = self.shared.pace.enter(work(&request));
+        let _queued = self.shared.pace.enter(work(&job(&request)));
         let deadline = Instant::now() + self.shared.deadline;
         let (reply, answer) = oneshot::channel();
         let ticket = Ticket { request, reply, updates, span: tracing::Span::current() };
-        self.shared.tickets.send(ticket).map_err(|_| Failed::Generation)?;
+        self.shared.queue.push(ticket);
         match time::timeout_at(deadline, answer).await {
             Ok(answer) => answer.map_err(|_| Failed::Generation)?,
             Err(_) => Err(Failed::Deadline),
@@ -269,7 +296,26 @@ pub(crate) struct Ticket {
     pub(crate) span: tracing::Span,
 }
 
-/// Pixels × steps: what the time of a request grows with.
-pub(crate) fn work(request: &ImageRequest) -> u64 {
-    request.pixels() * request.steps.get() as u64
+impl Ticket {
+    /// Whether both can be drawn together: what [`Job::goes_with`] says of their jobs.
+    pub(crate) fn goes_with(&self, other: &Self) -> bool {
+        job(&self.request).goes_with(&job(&other.request))
+    }
+}
+
+/// What an engine is asked for.
+pub(crate) fn job(request: &ImageRequest) -> Job<'_> {
+    Job {
+        prompt: &request.prompt,
+        size: request.size,
+        steps: request.steps,
+        seed: request.seed,
+        count: request.count,
+        guidance: request.guidance.map_or(flux::GUIDANCE, |scale| scale.get()),
+    }
+}
+
+/// Pixels × steps: what the time of a job grows with.
+pub(crate) fn work(job: &Job<'_>) -> u64 {
+    job.size.pixels() * job.count.get() as u64 * job.steps.get() as u64
 }

@@ -19,9 +19,11 @@ mod metrics;
 mod node;
 mod pace;
 mod panics;
+mod queue;
 mod routes;
 mod serve;
 mod trace;
+mod watcher;
 mod worker;
 
 pub use auth::ApiKeyDigest;

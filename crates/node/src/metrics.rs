@@ -65,6 +65,7 @@ pub(crate) enum Lost {
 pub(crate) struct Metrics {
     registry: Registry,
     stages: Family<StageLabel, Histogram>,
+    turns: Counter,
     pictures: Counter,
     pixels: Counter,
     steps: Counter,
@@ -105,6 +106,7 @@ impl Metrics {
         let this = Self {
             registry: Registry::with_prefix("obscura"),
             stages,
+            turns: Counter::default(),
             pictures: Counter::default(),
             pixels: Counter::default(),
             steps: Counter::default(),
@@ -135,6 +137,8 @@ impl Metrics {
             Unit::Seconds,
             self.stages.clone(),
         );
+        let help = "Times that an engine drew, for one request or for several together";
+        registry.register("turns", help, self.turns.clone());
         registry.register("pictures", "Pictures made", self.pictures.clone());
         registry.register("pixels", "Pixels made", self.pixels.clone());
         registry.register("steps", "Sampler steps done", self.steps.clone());
@@ -164,13 +168,17 @@ impl Metrics {
         done
     }
 
+    pub(crate) fn turn(&self) {
+        self.turns.inc();
+    }
+
     pub(crate) fn drawn(&self, pictures: usize, pixels: u64) {
         self.pictures.inc_by(pictures as u64);
         self.pixels.inc_by(pixels);
     }
 
-    pub(crate) fn stepped(&self) {
-        self.steps.inc();
+    pub(crate) fn stepped(&self, steps: usize) {
+        self.steps.inc_by(steps as u64);
     }
 
     pub(crate) fn lost(&self, why: Lost) {

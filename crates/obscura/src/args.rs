@@ -296,10 +296,13 @@ pub(crate) struct BenchArgs {
     /// Of the sampler
     #[arg(long, default_value_t = 4)]
     pub(crate) steps: i64,
-    /// Pictures that are not counted: the first one finds the fastest algorithms
+    /// How many pictures are drawn together
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) together: i64,
+    /// Batches that are not counted: the first one finds the fastest algorithms
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) warmups: usize,
-    /// Pictures that are
+    /// Batches that are
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) runs: usize,
     /// Print JSON

@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use candle_core::Device;
 use flux::bench::{Measured, Protocol, Stage, Tier, measure, median};
-use protocol::Steps;
+use protocol::{Count, Steps};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -18,6 +18,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         tier: tier(args.dtype, &device),
         size: args.size,
         steps: Steps::new(args.steps).context("--steps")?,
+        together: Count::new(args.together).context("--together")?,
         warmups: args.warmups,
         runs: args.runs.max(1),
     };
@@ -29,7 +30,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     if bytes == 0 {
         bail!("the picture could not be encoded");
     }
-    let report = Report::new(device::name(&device)?, &measured);
+    let report = Report::new(device::name(&device)?, &measured, protocol.together.get());
     if args.json {
         println!("{}", report.to_json());
     } else {
@@ -52,21 +53,24 @@ fn tier(dtype: DTypeChoice, device: &Device) -> Tier {
 struct Report<'a> {
     card: String,
     measured: &'a Measured,
-    /// Of a picture: least, middle, most.
+    /// Drawn together.
+    pictures: usize,
+    /// Of a batch: least, middle, most.
     seconds: [f64; 3],
 }
 
 impl<'a> Report<'a> {
-    fn new(card: String, measured: &'a Measured) -> Self {
+    fn new(card: String, measured: &'a Measured, pictures: usize) -> Self {
         let mut seconds = measured.seconds.clone();
         let middle = median(&mut seconds);
         let end = |value: Option<&f64>| value.copied().unwrap_or_default();
         let (least, most) = (end(seconds.first()), end(seconds.last()));
-        Self { card, measured, seconds: [least, middle, most] }
+        Self { card, measured, pictures, seconds: [least, middle, most] }
     }
 
     fn to_json(&self) -> Value {
         let [least, middle, most] = self.seconds;
+        let each = |seconds| seconds / self.pictures as f64;
         let stages = &self.measured.stages;
         let of_stages: Map<String, Value> =
             stages.iter().map(|stage| (stage.name.to_owned(), to_json(stage))).collect();
@@ -74,8 +78,9 @@ impl<'a> Report<'a> {
         let memory = self.measured.memory;
         json!({
             "card": self.card,
-            "seconds_per_image": middle,
-            "spread": [least, most],
+            "together": self.pictures,
+            "seconds_per_image": each(middle),
+            "spread": [each(least), each(most)],
             "runs": self.measured.seconds.len(),
             "stages": of_stages,
             "tflops": teraflop / middle,
@@ -91,9 +96,13 @@ impl<'a> Report<'a> {
             let share = share(stage).map_or("-".to_owned(), |share| format!("{:.0}%", 1e2 * share));
             println!("{:16} {:>10.2} {rate:>10} {share:>10}", stage.name, stage.milliseconds);
         }
-        let [least, middle, most] = self.seconds.map(|seconds| 1e3 * seconds);
+        let each = |seconds| 1e3 * seconds / self.pictures as f64;
+        let [least, middle, most] = self.seconds.map(each);
         let runs = self.measured.seconds.len();
         println!("a picture        {middle:>10.2} ms, {least:.2} to {most:.2} in {runs} runs");
+        if self.pictures > 1 {
+            println!("of {} together; the parts above are all of theirs", self.pictures);
+        }
         if let Some(memory) = self.measured.memory {
             let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
             let (peak, weights) = (gib(memory.peak_bytes), gib(memory.weight_bytes));

@@ -69,7 +69,10 @@ fn load(launch: &Launch, sources: Sources, node: &Arc<Node>) -> anyhow::Result<(
         tracing::info!("the model is {}", model::DEMO_NOTICE);
     }
     let started = Instant::now();
-    let pipelines: Vec<_> = launch.models.iter().map(model::load).collect::<Result<_, _>>()?;
+    let mut pipelines: Vec<_> = launch.models.iter().map(model::load).collect::<Result<_, _>>()?;
+    if let Some(pictures) = launch.together {
+        pipelines.iter_mut().for_each(|pipeline| pipeline.draw_together(pictures));
+    }
     for pipeline in pipelines.iter().filter(|pipeline| !pipeline.device().is_cpu()) {
         doctor::refuse_wrong_kernels(pipeline.device())?;
         // Finds and pins the fastest algorithms, which the first request would wait for otherwise.

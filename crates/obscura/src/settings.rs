@@ -1,7 +1,7 @@
 //! What an operator says to `obscura serve`, and where: flags over the environment over a TOML file
 //! over the defaults.
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{collections::BTreeMap, fmt, num::NonZeroUsize, path::Path};
 
 use anyhow::{Context, bail};
 use attest::PlatformChoice;
@@ -12,11 +12,12 @@ use toml::{Table, Value};
 use crate::args::{DTypeChoice, LogFormat, ModelArgs, ServeArgs};
 
 /// Keys that the node itself does not see: they say what it is made of.
-const LAUNCH: [(&str, &str); 8] = [
+const LAUNCH: [(&str, &str); 9] = [
     ("model", "demo"),
     ("model_id", ""),
     ("device", "auto"),
     ("dtype", "auto"),
+    ("together", "auto"),
     ("manifest", ""),
     ("tee", "auto"),
     ("log_format", "text"),
@@ -46,6 +47,8 @@ pub(crate) struct Launch {
     /// The model, once for each device.
     pub(crate) models: Vec<ModelArgs>,
     pub(crate) model_id: Option<String>,
+    /// How many pictures of one size are drawn together at most, where the operator said.
+    pub(crate) together: Option<NonZeroUsize>,
     pub(crate) tee: PlatformChoice,
     pub(crate) log_format: LogFormat,
     /// Of the collector of traces: `http://HOST:PORT`.
@@ -145,6 +148,7 @@ impl Settings {
         Ok(Launch {
             models: models.collect::<anyhow::Result<_>>()?,
             model_id: self.given("model_id")?.map(str::to_owned),
+            together: self.together()?,
             tee: self
                 .text("tee")?
                 .parse()
@@ -152,6 +156,16 @@ impl Settings {
             log_format: self.choice("log_format")?,
             otlp_endpoint: self.given("otlp_endpoint")?.map(str::to_owned),
         })
+    }
+
+    fn together(&self) -> anyhow::Result<Option<NonZeroUsize>> {
+        const KEY: &str = "together";
+        match self.text(KEY)? {
+            "auto" => Ok(None),
+            text => text.parse().map(Some).map_err(|error| {
+                anyhow::anyhow!("`{KEY}` ({}): `auto` or a number: {error}", self.source(KEY))
+            }),
+        }
     }
 
     fn choice<T: ValueEnum>(&self, key: &str) -> anyhow::Result<T> {
@@ -266,6 +280,7 @@ mod tests {
         assert_eq!(config.quotes_waiting, Config::default().quotes_waiting);
         let launch = settings.launch().unwrap();
         assert_eq!((launch.models.len(), launch.models[0].model.as_str()), (2, "m"));
+        assert_eq!(launch.together, None);
 
         let printed = settings.to_string();
         for line in [
@@ -291,6 +306,7 @@ mod tests {
         assert!(refused(&["--set", "no_such=1"]).contains("no setting `no_such`"));
         assert!(refused(&["--queue-capacity", "many"]).contains("`queue_capacity`"));
         assert!(refused(&["--device", "gpu"]).contains("`device` (flag)"));
+        assert!(refused(&["--set", "together=0"]).contains("`together` (flag)"));
         assert!(refused(&["--dtype", "f8"]).contains("`dtype` (flag)"));
         assert!(refused(&["--set", "drain_secs"]).contains("KEY=VALUE"));
     }

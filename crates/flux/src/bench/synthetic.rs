@@ -34,7 +34,7 @@ impl Pipeline {
             dtype,
             listing: b"random weights\n".to_vec(),
         };
-        Ok(Self { model })
+        Ok(Self::of(model))
     }
 }
 

@@ -31,6 +31,10 @@ impl Operations {
         self.quantisable + self.other
     }
 
+    fn times(self, pictures: f64) -> Self {
+        Self { quantisable: pictures * self.quantisable, other: pictures * self.other }
+    }
+
     pub(super) fn floor_milliseconds(self, tier: Tier) -> f64 {
         let rate = match tier {
             Tier::F32 | Tier::Bf16 => BF16_RATE,
@@ -41,6 +45,17 @@ impl Operations {
 }
 
 impl Work {
+    /// Of so many pictures of one prompt.
+    pub(super) fn times(self, pictures: usize) -> Self {
+        let pictures = pictures as f64;
+        Self {
+            encoders: self.encoders,
+            preparation: self.preparation.times(pictures),
+            denoising: self.denoising.times(pictures),
+            decoding: self.decoding.times(pictures),
+        }
+    }
+
     pub(super) fn of(configs: &Configs, size: Size, steps: usize) -> Self {
         let autoencoder = &configs.autoencoder;
         let grid = Grid::new(size, autoencoder.downscale(), autoencoder.latent_channels);

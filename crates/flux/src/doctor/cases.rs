@@ -82,6 +82,7 @@ fn model(examination: &mut Examination, widths: &Widths, grids: &[[usize; 2]]) -
     for grid in grids {
         transformer::tokens(examination, widths, grid[0] * grid[1])?;
     }
+    transformer::together(examination, widths, grids[0][0] * grids[0][1])?;
     transformer::modulation(examination, widths)?;
     encoders::all(examination, widths)?;
     // The reference's memory, in f32, is most of what a decoder of 2048×1024 would take.

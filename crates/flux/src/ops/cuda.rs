@@ -68,6 +68,7 @@ pub(crate) fn rms_norm(x: &Tensor, norm: &RmsNorm) -> Result<Option<Tensor>> {
 }
 
 pub(crate) fn join_heads(streams: &[Stream<'_>], rotations: &Rotations) -> Result<Option<Heads>> {
+    let pictures = super::pictures_of(streams, rotations)?;
     let streams: Vec<kernels::cuda::Stream<'_>> = streams
         .iter()
         .map(|stream| kernels::cuda::Stream {
@@ -78,7 +79,7 @@ pub(crate) fn join_heads(streams: &[Stream<'_>], rotations: &Rotations) -> Resul
         .collect();
     let rotations = kernels::cuda::Rotations { cos: &rotations.cos, sin: &rotations.sin };
     let heads = run(Kernel::Heads, || kernels::cuda::join_heads(&streams, &rotations))?;
-    Ok(heads.map(|[q, k, v]| Heads { q, k, v }))
+    Ok(heads.map(|[q, k, v]| Heads { q, k, v, pictures }))
 }
 
 pub(crate) fn attention(heads: &Heads, scores: &Scores<'_>) -> Result<Option<Tensor>> {
@@ -97,7 +98,7 @@ pub(crate) fn attention(heads: &Heads, scores: &Scores<'_>) -> Result<Option<Ten
 /// Scores that are never in memory: cuDNN's, in bf16.
 #[cfg(feature = "cudnn")]
 fn fused_attention(heads: &Heads, scale: f32) -> Result<Option<Tensor>> {
-    run(Kernel::Attention, || kernels::cuda::attention(&heads.q, &heads.k, &heads.v, scale))
+    run(Kernel::Attention, || kernels::cuda::attention(&heads.into(), scale))
 }
 
 #[cfg(not(feature = "cudnn"))]
@@ -113,14 +114,18 @@ fn attention_in_memory(
     scale: f32,
     bias: kernels::cuda::Bias<'_>,
 ) -> Result<Option<Tensor>> {
-    let (length, count, width) = heads.q.dims3()?;
-    // (l, h, d) → (h, l, d)
-    let [q, k, v] = [&heads.q, &heads.k, &heads.v].map(|x| x.transpose(0, 1)?.contiguous());
+    let [length, count, width] = heads.shape()?;
+    let apart = (heads.pictures, length, count, width);
+    // (n·l, h, d) → (n, h, l, d) → (n·h, l, d)
+    let [q, k, v] = [&heads.q, &heads.k, &heads.v]
+        .map(|x| x.reshape(apart)?.transpose(1, 2)?.contiguous()?.flatten(0, 1));
     let products = q?.matmul(&k?.t()?)?;
     let weights = run(Kernel::Softmax, || kernels::cuda::softmax(&products, scale, bias))?;
     let Some(weights) = weights else { return Ok(None) };
-    // (h, l, d) → (l, h·d)
-    Ok(Some(weights.matmul(&v?)?.transpose(0, 1)?.reshape((length, count * width))?))
+    // (n·h, l, d) → (n, h, l, d) → (n·l, h·d)
+    let attended = weights.matmul(&v?)?.reshape((heads.pictures, count, length, width))?;
+    let attended = attended.transpose(1, 2)?.reshape((heads.pictures * length, count * width))?;
+    Ok(Some(attended))
 }
 
 pub(crate) fn attention_beside_mlp(
@@ -130,9 +135,8 @@ pub(crate) fn attention_beside_mlp(
 ) -> Result<Option<Tensor>> {
     #[cfg(feature = "cudnn")]
     if is_on(Kernel::Linear) {
-        let [q, k, v] = [&heads.q, &heads.k, &heads.v];
         let side_by_side = run(Kernel::Attention, || {
-            kernels::cuda::attention_beside_mlp([q, k, v], x, &mlp.into())
+            kernels::cuda::attention_beside_mlp(&heads.into(), x, &mlp.into())
         })?;
         if side_by_side.is_some() {
             return Ok(side_by_side);
@@ -250,6 +254,13 @@ impl<'a> From<&'a Linear> for kernels::cuda::Linear<'a> {
 impl<'a> From<&'a GroupNorm> for kernels::cuda::GroupNorm<'a> {
     fn from(norm: &'a GroupNorm) -> Self {
         Self { weight: &norm.weight, bias: &norm.bias, groups: norm.groups, eps: GroupNorm::EPS }
+    }
+}
+
+#[cfg(feature = "cudnn")]
+impl<'a> From<&'a Heads> for kernels::cuda::Heads<'a> {
+    fn from(heads: &'a Heads) -> Self {
+        Self { q: &heads.q, k: &heads.k, v: &heads.v, pictures: heads.pictures }
     }
 }
 

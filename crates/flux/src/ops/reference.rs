@@ -5,7 +5,10 @@
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
-use super::{Activation, Gated, Heads, Mask, Rotations, Scores, Shift, Stream, Unpacking};
+use super::{
+    Activation, Gated, Heads, Mask, Rotations, Scores, Shift, Stream, Unpacking, pictures_of,
+    rows_each,
+};
 use crate::layers::{Conv3x3, GroupNorm, LayerNorm, Linear, RmsNorm};
 
 pub(crate) fn linear(x: &Tensor, layer: &Linear) -> Result<Tensor> {
@@ -28,12 +31,16 @@ pub(crate) fn linear_onto(x: &Tensor, layer: &Linear, onto: &Tensor) -> Result<T
 }
 
 pub(crate) fn linear_gated(x: &Tensor, layer: &Linear, gated: &Gated<'_>) -> Result<Tensor> {
-    gated.onto + linear(x, layer)?.broadcast_mul(gated.gate)?
+    let y = by_picture(&linear(x, layer)?, gated.gate)?;
+    gated.onto + y.broadcast_mul(&gated.gate.unsqueeze(1)?)?.reshape(gated.onto.shape())?
 }
 
 pub(crate) fn layer_norm_shift(x: &Tensor, by: &Shift<'_>) -> Result<Tensor> {
     let normal = standardise(&x.to_dtype(DType::F32)?, 1e-6)?.to_dtype(x.dtype())?;
-    normal.broadcast_mul(&(by.scale + 1.0)?)?.broadcast_add(by.shift)
+    by_picture(&normal, by.scale)?
+        .broadcast_mul(&(by.scale + 1.0)?.unsqueeze(1)?)?
+        .broadcast_add(&by.shift.unsqueeze(1)?)?
+        .reshape(x.shape())
 }
 
 pub(crate) fn layer_norm(x: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
@@ -52,37 +59,44 @@ pub(crate) fn rms_norm(x: &Tensor, norm: &RmsNorm) -> Result<Tensor> {
 }
 
 pub(crate) fn join_heads(streams: &[Stream<'_>], rotations: &Rotations) -> Result<Heads> {
+    let pictures = pictures_of(streams, rotations)?;
     let (mut q, mut k, mut v) = (Vec::new(), Vec::new(), Vec::new());
     for stream in streams {
         let width = stream.norm_q.weight.elem_count();
-        let (length, joined) = stream.qkv.dims2()?;
-        // (l, 3·h·d) → (l, 3, h, d)
-        let qkv = stream.qkv.reshape((length, 3, joined / (3 * width), width))?;
-        q.push(rms_norm(&qkv.narrow(1, 0, 1)?.squeeze(1)?, stream.norm_q)?);
-        k.push(rms_norm(&qkv.narrow(1, 1, 1)?.squeeze(1)?, stream.norm_k)?);
-        v.push(qkv.narrow(1, 2, 1)?.squeeze(1)?);
+        let (rows, joined) = stream.qkv.dims2()?;
+        // (n·l, 3·h·d) → (n, l, 3, h, d)
+        let shape = [pictures, rows_each(rows, pictures)?, 3, joined / (3 * width), width];
+        let qkv = stream.qkv.reshape(&shape[..])?;
+        q.push(rms_norm(&qkv.narrow(2, 0, 1)?.squeeze(2)?, stream.norm_q)?);
+        k.push(rms_norm(&qkv.narrow(2, 1, 1)?.squeeze(2)?, stream.norm_k)?);
+        v.push(qkv.narrow(2, 2, 1)?.squeeze(2)?);
     }
+    // (n, l₁ + l₂ + …, h, d) → (n·(l₁ + l₂ + …), h, d)
+    let joined = |parts: &[Tensor]| Tensor::cat(parts, 1);
     Ok(Heads {
-        q: rotate(&Tensor::cat(&q, 0)?, rotations)?,
-        k: rotate(&Tensor::cat(&k, 0)?, rotations)?,
-        v: Tensor::cat(&v, 0)?,
+        q: rotate(&joined(&q)?, rotations)?.flatten(0, 1)?,
+        k: rotate(&joined(&k)?, rotations)?.flatten(0, 1)?,
+        v: joined(&v)?.flatten(0, 1)?,
+        pictures,
     })
 }
 
 pub(crate) fn attention(heads: &Heads, scores: &Scores<'_>) -> Result<Tensor> {
-    let (length, count, width) = heads.q.dims3()?;
-    // (l, h, d) → (h, l, d)
-    let [q, k, v] = [&heads.q, &heads.k, &heads.v].map(|x| x.transpose(0, 1)?.contiguous());
+    let [length, count, width] = heads.shape()?;
+    // (n·l, h, d) → (n, h, l, d)
+    let apart = (heads.pictures, length, count, width);
+    let [q, k, v] =
+        [&heads.q, &heads.k, &heads.v].map(|x| x.reshape(apart)?.transpose(1, 2)?.contiguous());
     let products = q?.matmul(&k?.t()?)?.to_dtype(DType::F32)?;
     let products = (products * f64::from(scores.scale))?;
     let products = match scores.mask {
         Mask::None => products,
         Mask::Causal => products.broadcast_add(&causal(length, heads.q.device())?)?,
-        Mask::Bias(bias) => (products + bias.to_dtype(DType::F32)?)?,
+        Mask::Bias(bias) => products.broadcast_add(&bias.to_dtype(DType::F32)?)?,
     };
     let weights = softmax(&products)?.to_dtype(heads.q.dtype())?;
-    // (h, l, d) → (l, h·d)
-    weights.matmul(&v?)?.transpose(0, 1)?.reshape((length, count * width))
+    // (n, h, l, d) → (n·l, h·d)
+    weights.matmul(&v?)?.transpose(1, 2)?.reshape((heads.pictures * length, count * width))
 }
 
 pub(crate) fn attention_beside_mlp(heads: &Heads, x: &Tensor, mlp: &Linear) -> Result<Tensor> {
@@ -148,6 +162,12 @@ fn plain_weight(layer: &Linear, dtype: DType) -> Result<Tensor> {
     }
 }
 
+/// x (n·l, d) → (n, l, d), as many pictures as `of` has rows.
+fn by_picture(x: &Tensor, of: &Tensor) -> Result<Tensor> {
+    let ((rows, width), pictures) = (x.dims2()?, of.dim(0)?);
+    x.reshape((pictures, rows_each(rows, pictures)?, width))
+}
+
 /// (x − mean) / √(var + ε) over the last dimension, f32.
 fn standardise(x: &Tensor, eps: f64) -> Result<Tensor> {
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
@@ -165,17 +185,18 @@ fn activate(x: &Tensor, act: Activation) -> Result<Tensor> {
     }
 }
 
-/// Rotates each pair of neighbours (x₂ᵢ, x₂ᵢ₊₁) of a head by its angle, in f32. x (l, h, d).
+/// Rotates each pair of neighbours (x₂ᵢ, x₂ᵢ₊₁) of a head by its angle, in f32. x (n, l, h, d).
 fn rotate(x: &Tensor, rotations: &Rotations) -> Result<Tensor> {
-    let (length, count, width) = x.dims3()?;
-    // (l, h, d) → (l, h, d/2, 2)
-    let pairs = x.to_dtype(DType::F32)?.reshape((length, count, width / 2, 2))?;
-    let (even, odd) = (pairs.narrow(3, 0, 1)?.squeeze(3)?, pairs.narrow(3, 1, 1)?.squeeze(3)?);
+    let (pictures, length, count, width) = x.dims4()?;
+    // (n, l, h, d) → (n, l, h, d/2, 2)
+    let shape = [pictures, length, count, width / 2, 2];
+    let pairs = x.to_dtype(DType::F32)?.reshape(&shape[..])?;
+    let (even, odd) = (pairs.narrow(4, 0, 1)?.squeeze(4)?, pairs.narrow(4, 1, 1)?.squeeze(4)?);
     let (cos, sin) = (rotations.cos.unsqueeze(1)?, rotations.sin.unsqueeze(1)?);
     let real = (even.broadcast_mul(&cos)? - odd.broadcast_mul(&sin)?)?;
     let imaginary = (odd.broadcast_mul(&cos)? + even.broadcast_mul(&sin)?)?;
-    // 2 × (l, h, d/2) → (l, h, d/2, 2) → (l, h, d)
-    Tensor::stack(&[real, imaginary], 3)?.reshape((length, count, width))?.to_dtype(x.dtype())
+    // 2 × (n, l, h, d/2) → (n, l, h, d/2, 2) → (n, l, h, d)
+    Tensor::stack(&[real, imaginary], 4)?.reshape(x.shape())?.to_dtype(x.dtype())
 }
 
 /// (l, l): 0 where the key is not behind the query, −∞ elsewhere.

@@ -33,10 +33,10 @@ fn unbiased(outputs: usize, inputs: usize) -> Linear {
 
 #[test]
 fn linear_layers() {
-    for (length, inputs, outputs) in [(1, 3, 2), (77, 64, 96), (300, 130, 66)] {
-        let x = random(3, &[length, inputs]);
-        let onto = random(4, &[length, outputs]);
-        let gate = random(5, &[outputs]);
+    for (pictures, length, inputs, outputs) in [(1, 1, 3, 2), (1, 77, 64, 96), (3, 100, 130, 66)] {
+        let x = random(3, &[pictures * length, inputs]);
+        let onto = random(4, &[pictures * length, outputs]);
+        let gate = random(5, &[pictures, outputs]);
         for layer in [layer(outputs, inputs), unbiased(outputs, inputs)] {
             assert_close(cpu::linear(&x, &layer), reference::linear(&x, &layer));
             for act in [
@@ -68,14 +68,28 @@ fn linear_layers() {
     }
 }
 
+/// Bit by bit: which pictures are drawn together must not show.
+#[test]
+fn a_row_does_not_depend_on_those_beside_it() {
+    for (inputs, outputs) in [(8, 3), (700, 130), (1300, 64)] {
+        let (x, layer) = (random(3, &[150, inputs]), layer(outputs, inputs));
+        let all = cpu::linear(&x, &layer).unwrap().to_vec2::<f32>().unwrap();
+        for (first, count) in [(0, 1), (149, 1), (7, 2), (40, 31), (41, 32), (3, 49), (0, 97)] {
+            let some = cpu::linear(&x.narrow(0, first, count).unwrap(), &layer).unwrap();
+            assert!(some.to_vec2::<f32>().unwrap() == all[first..first + count], "{first} {count}");
+        }
+    }
+}
+
 #[test]
 fn normalisations_of_tokens() {
-    for (length, width) in [(1, 16), (77, 100), (300, 64)] {
+    for (pictures, length, width) in [(1, 1, 16), (1, 77, 100), (3, 100, 64)] {
         // Far from zero, so that a careless variance would show.
-        let x = (random(3, &[length, width]) + 5.0).unwrap();
-        let (weight, bias) = (random(4, &[width]), random(5, &[width]));
-        let by = Shift { shift: &bias, scale: &weight };
+        let x = (random(3, &[pictures * length, width]) + 5.0).unwrap();
+        let (scale, shift) = (random(4, &[pictures, width]), random(5, &[pictures, width]));
+        let by = Shift { shift: &shift, scale: &scale };
         assert_close(cpu::layer_norm_shift(&x, &by), reference::layer_norm_shift(&x, &by));
+        let (weight, bias) = (random(6, &[width]), random(7, &[width]));
         let norm = LayerNorm { weight: weight.clone(), bias, eps: 1e-5 };
         assert_close(cpu::layer_norm(&x, &norm), reference::layer_norm(&x, &norm));
         let norm = RmsNorm { weight, eps: 1e-6 };
@@ -98,34 +112,40 @@ fn normalisations_of_pictures() {
 fn heads_of_two_streams() {
     let (count, width) = (3, 16);
     let norms = [4, 5, 6, 7].map(|seed| RmsNorm { weight: random(seed, &[width]), eps: 1e-6 });
-    let (text, picture) = (random(8, &[7, 3 * 48]), random(9, &[33, 3 * 48]));
     let angles = (random(10, &[40, width / 2]) * 3.0).unwrap();
     let rotations = Rotations { cos: angles.cos().unwrap(), sin: angles.sin().unwrap() };
-    let streams = [
-        Stream { qkv: &text, norm_q: &norms[0], norm_k: &norms[1] },
-        Stream { qkv: &picture, norm_q: &norms[2], norm_k: &norms[3] },
-    ];
-    let found = cpu::join_heads(&streams, &rotations).unwrap();
-    let expected = reference::join_heads(&streams, &rotations).unwrap();
-    assert_eq!(found.q.dims(), [40, count, width]);
-    assert_close(Ok(found.q), Ok(expected.q));
-    assert_close(Ok(found.k), Ok(expected.k));
-    assert_close(Ok(found.v), Ok(expected.v));
+    for pictures in [1, 3] {
+        let text = random(8, &[pictures * 7, 3 * 48]);
+        let picture = random(9, &[pictures * 33, 3 * 48]);
+        let streams = [
+            Stream { qkv: &text, norm_q: &norms[0], norm_k: &norms[1] },
+            Stream { qkv: &picture, norm_q: &norms[2], norm_k: &norms[3] },
+        ];
+        let found = cpu::join_heads(&streams, &rotations).unwrap();
+        let expected = reference::join_heads(&streams, &rotations).unwrap();
+        assert_eq!(found.pictures, pictures);
+        assert_eq!(found.q.dims(), [pictures * 40, count, width]);
+        assert_close(Ok(found.q), Ok(expected.q));
+        assert_close(Ok(found.k), Ok(expected.k));
+        assert_close(Ok(found.v), Ok(expected.v));
+    }
 }
 
 #[test]
 fn attentions() {
-    for (length, count, width) in [(1, 1, 8), (77, 4, 16), (300, 3, 40), (257, 1, 64)] {
-        let qkv = random(3, &[length, 3, count, width]);
+    for (pictures, length, count, width) in
+        [(1, 1, 1, 8), (1, 77, 4, 16), (1, 300, 3, 40), (1, 257, 1, 64), (3, 100, 2, 16)]
+    {
+        let qkv = random(3, &[pictures * length, 3, count, width]);
         // Views with the heads of q, k and v side by side, as the encoders have them.
         let part = |i| qkv.narrow(1, i, 1).unwrap().squeeze(1).unwrap();
-        let heads = Heads { q: part(0), k: part(1), v: part(2) };
+        let heads = Heads { q: part(0), k: part(1), v: part(2), pictures };
         let bias = random(4, &[count, length, length]);
         for mask in [Mask::None, Mask::Causal, Mask::Bias(&bias)] {
             let scores = Scores { mask, ..Scores::scaled(width) };
             assert_close(cpu::attention(&heads, &scores), reference::attention(&heads, &scores));
         }
-        let x = random(5, &[length, 24]);
+        let x = random(5, &[pictures * length, 24]);
         let mlp = layer(56, 24);
         assert_close(
             cpu::attention_beside_mlp(&heads, &x, &mlp),
@@ -134,12 +154,26 @@ fn attentions() {
     }
 }
 
+/// What is said wrongly of pictures is an error, not a wrong picture.
+#[test]
+fn rows_of_a_part_of_a_picture_are_refused() {
+    let x = random(1, &[5, 8]);
+    let two = random(2, &[2, 8]);
+    let by = Shift { shift: &two, scale: &two };
+    assert!(layer_norm_shift(&x, &by).is_err());
+    assert!(linear_gated(&x, &layer(8, 8), &Gated { onto: &x, gate: &two }).is_err());
+    let part = || random(3, &[5, 1, 8]);
+    let heads = Heads { q: part(), k: part(), v: part(), pictures: 2 };
+    assert!(attention(&heads, &Scores::scaled(8)).is_err());
+}
+
 #[test]
 fn attention_survives_large_scores() {
     let heads = Heads {
         q: (random(1, &[40, 1, 8]) * 100.0).unwrap(),
         k: (random(2, &[40, 1, 8]) * 100.0).unwrap(),
         v: random(3, &[40, 1, 8]),
+        pictures: 1,
     };
     let scores = Scores::scaled(8);
     assert_close(cpu::attention(&heads, &scores), reference::attention(&heads, &scores));

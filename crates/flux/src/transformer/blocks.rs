@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use super::{modulation::Modulation, rows::of_each};
 use crate::{
     Result,
     checkpoint::Scope,
@@ -9,6 +10,9 @@ use crate::{
     layers::{Linear, RmsNorm},
     ops::{self, Activation, Gated, Rotations, Scores, Shift, Stream},
 };
+
+/// From a layer and the number of its parts to what it makes of the conditions.
+type Modulate<'a> = &'a dyn Fn(&Linear, usize) -> Result<Modulation>;
 
 /// Of query and key normalisation.
 const QK_EPS: f64 = 1e-6;
@@ -34,33 +38,30 @@ impl DoubleBlock {
             .flat_map(|stream| [&mut stream.qkv, &mut stream.out, &mut stream.fc1, &mut stream.fc2])
     }
 
-    /// conditioning (steps, d) → the modulation of the picture and of the text, (steps, 6·d) each.
-    pub(super) fn modulation(&self, conditioning: &Tensor) -> Result<[Tensor; 2]> {
-        let picture = ops::linear(conditioning, &self.picture.modulation)?;
-        Ok([picture, ops::linear(conditioning, &self.text.modulation)?])
+    /// The modulation of the picture and of the text: shift, scale, gate of the attention, then of the
+    /// feed-forward.
+    pub(super) fn modulation(&self, of: Modulate<'_>) -> Result<[Modulation; 2]> {
+        Ok([of(&self.picture.modulation, 6)?, of(&self.text.modulation, 6)?])
     }
 
-    /// picture (tokens, d), text (l, d) → both again.
+    /// picture (n·tokens, d), text (n·l, d) → both again.
     pub(super) fn forward(
         &self,
         [picture, text]: [&Tensor; 2],
-        modulation: &[Tensor; 2],
+        [for_picture, for_text]: &[Modulation; 2],
         step: usize,
         rotations: &Rotations,
     ) -> Result<(Tensor, Tensor)> {
-        let for_picture = Modulation { all: &modulation[0], step };
-        let for_text = Modulation { all: &modulation[1], step };
-        let picture_qkv = self.picture.qkv(picture, &for_picture)?;
-        let text_qkv = self.text.qkv(text, &for_text)?;
-        // Text first: (l + tokens, h, d)
+        let picture_qkv = self.picture.qkv(picture, for_picture, step)?;
+        let text_qkv = self.text.qkv(text, for_text, step)?;
+        // Text first: (n·(l + tokens), h, d)
         let streams = [self.text.stream(&text_qkv), self.picture.stream(&picture_qkv)];
         let heads = ops::join_heads(&streams, rotations)?;
         let attended = ops::attention(&heads, &Scores::scaled(heads.q.dim(2)?))?;
-        let (text_tokens, picture_tokens) = (text.dim(0)?, picture.dim(0)?);
-        let of_text = attended.narrow(0, 0, text_tokens)?;
-        let of_picture = attended.narrow(0, text_tokens, picture_tokens)?;
-        let picture = self.picture.finish(picture, &of_picture, &for_picture)?;
-        Ok((picture, self.text.finish(text, &of_text, &for_text)?))
+        let rows = [text.dim(0)?, picture.dim(0)?];
+        let [of_text, of_picture] = of_each(&attended, rows, heads.pictures)?;
+        let picture = self.picture.finish(picture, &of_picture, for_picture, step)?;
+        Ok((picture, self.text.finish(text, &of_text, for_text, step)?))
     }
 }
 
@@ -97,20 +98,20 @@ impl SingleBlock {
         [&mut self.qkv, &mut self.mlp, &mut self.out].into_iter()
     }
 
-    /// conditioning (steps, d) → (steps, 3·d)
-    pub(super) fn modulation(&self, conditioning: &Tensor) -> Result<Tensor> {
-        Ok(ops::linear(conditioning, &self.modulation)?)
+    /// Shift, scale and gate.
+    pub(super) fn modulation(&self, of: Modulate<'_>) -> Result<Modulation> {
+        of(&self.modulation, 3)
     }
 
-    /// x (l + tokens, d) → the same.
+    /// x (n·(l + tokens), d) → the same.
     pub(super) fn forward(
         &self,
         x: &Tensor,
-        modulation: &Tensor,
+        modulation: &Modulation,
         step: usize,
         rotations: &Rotations,
     ) -> Result<Tensor> {
-        let [shift, scale, gate] = [0, 1, 2].map(|i| part(modulation, step, i, 3));
+        let [shift, scale, gate] = [0, 1, 2].map(|i| modulation.part(step, i));
         let normal = ops::layer_norm_shift(x, &Shift { shift: &shift?, scale: &scale? })?;
         let qkv = ops::linear(&normal, &self.qkv)?;
         let stream = Stream { qkv: &qkv, norm_q: &self.norm_q, norm_k: &self.norm_k };
@@ -176,9 +177,9 @@ impl StreamWeights {
         })
     }
 
-    /// x (l, d) → (l, 3·d)
-    fn qkv(&self, x: &Tensor, modulation: &Modulation<'_>) -> Result<Tensor> {
-        let (shift, scale) = (modulation.part(0)?, modulation.part(1)?);
+    /// x (n·l, d) → (n·l, 3·d)
+    fn qkv(&self, x: &Tensor, modulation: &Modulation, step: usize) -> Result<Tensor> {
+        let (shift, scale) = (modulation.part(step, 0)?, modulation.part(step, 1)?);
         let normal = ops::layer_norm_shift(x, &Shift { shift: &shift, scale: &scale })?;
         Ok(ops::linear(&normal, &self.qkv)?)
     }
@@ -187,34 +188,20 @@ impl StreamWeights {
         Stream { qkv, norm_q: &self.norm_q, norm_k: &self.norm_k }
     }
 
-    /// x (l, d) and what its queries found (l, d) → (l, d)
-    fn finish(&self, x: &Tensor, attended: &Tensor, modulation: &Modulation<'_>) -> Result<Tensor> {
-        let gate = modulation.part(2)?;
+    /// x (n·l, d) and what its queries found (n·l, d) → (n·l, d)
+    fn finish(
+        &self,
+        x: &Tensor,
+        attended: &Tensor,
+        modulation: &Modulation,
+        step: usize,
+    ) -> Result<Tensor> {
+        let gate = modulation.part(step, 2)?;
         let x = ops::linear_gated(attended, &self.out, &Gated { onto: x, gate: &gate })?;
-        let (shift, scale) = (modulation.part(3)?, modulation.part(4)?);
+        let (shift, scale) = (modulation.part(step, 3)?, modulation.part(step, 4)?);
         let hidden = ops::layer_norm_shift(&x, &Shift { shift: &shift, scale: &scale })?;
         let hidden = ops::linear_activated(&hidden, &self.fc1, Activation::GeluTanh)?;
-        let gate = modulation.part(5)?;
+        let gate = modulation.part(step, 5)?;
         Ok(ops::linear_gated(&hidden, &self.fc2, &Gated { onto: &x, gate: &gate })?)
     }
-}
-
-/// A double block's modulation at one step: shift, scale, gate of the attention, then of the
-/// feed-forward.
-struct Modulation<'a> {
-    /// (steps, 6·d)
-    all: &'a Tensor,
-    step: usize,
-}
-
-impl Modulation<'_> {
-    fn part(&self, index: usize) -> Result<Tensor> {
-        part(self.all, self.step, index, 6)
-    }
-}
-
-/// Part `index` of `parts` of one step's row: (steps, parts·d) → (d,)
-pub(super) fn part(all: &Tensor, step: usize, index: usize, parts: usize) -> Result<Tensor> {
-    let width = all.dim(1)? / parts;
-    Ok(all.narrow(0, step, 1)?.squeeze(0)?.narrow(0, index * width, width)?)
 }

@@ -1,4 +1,5 @@
-//! What modulates every block: noise level, guidance and the pooled prompt, as one vector a step.
+//! What modulates every block: noise level, guidance and the pooled prompt, as one vector a step and
+//! picture.
 
 use candle_core::{Device, Tensor};
 
@@ -36,7 +37,8 @@ impl Conditioner {
         })
     }
 
-    /// silu(embedding): (steps, d). Every block begins with this silu, so it is taken here, once.
+    /// silu(embedding): (steps·n, d), a step's n pictures side by side. Every block begins with this silu,
+    /// so it is taken here, once.
     pub(super) fn forward(&self, conditions: &Conditions<'_>) -> Result<Tensor> {
         let like = conditions.pooled;
         let mut embedding = self.timestep.forward(&sinusoids(conditions.timesteps, like)?)?;
@@ -45,7 +47,8 @@ impl Conditioner {
             embedding = embedding.broadcast_add(&scale)?;
         }
         let text = self.text.forward(conditions.pooled)?;
-        Ok(embedding.broadcast_add(&text)?.silu()?)
+        // (steps, 1, d) + (n, d) → (steps, n, d) → (steps·n, d)
+        Ok(embedding.unsqueeze(1)?.broadcast_add(&text)?.silu()?.flatten(0, 1)?)
     }
 }
 

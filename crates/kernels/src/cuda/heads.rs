@@ -13,7 +13,7 @@ const NAME: &str = "join heads";
 /// One stream's share of a joint attention.
 #[derive(Clone, Copy)]
 pub struct Stream<'a> {
-    /// Queries, keys and values side by side: (l, 3·h·d).
+    /// Queries, keys and values side by side: (n·l, 3·h·d).
     pub qkv: &'a Tensor,
     /// Weight and ε of the queries' normalisation; (d,).
     pub norm_q: (&'a Tensor, f64),
@@ -21,7 +21,8 @@ pub struct Stream<'a> {
     pub norm_k: (&'a Tensor, f64),
 }
 
-/// Cosines and sines of all streams' tokens, one after the other: (l₁ + l₂ + …, d/2) each, f32.
+/// Cosines and sines of a picture's tokens, the streams' one after the other: (l₁ + l₂ + …, d/2) each,
+/// f32.
 #[derive(Clone, Copy)]
 pub struct Rotations<'a> {
     /// Of the angles.
@@ -30,31 +31,40 @@ pub struct Rotations<'a> {
     pub sin: &'a Tensor,
 }
 
-/// Streams of l₁, l₂, … tokens → queries, keys, values of l₁ + l₂ + … tokens, (l, h, d) each: queries
-/// and keys normalised over each head's width, then rotated in pairs of neighbours. bf16 or f32.
+/// Streams of n·l₁, n·l₂, … tokens → queries, keys, values of n·(l₁ + l₂ + …) tokens, (n·l, h, d) each:
+/// queries and keys normalised over each head's width, then rotated in pairs of neighbours. A picture's
+/// tokens of all streams come together; there are n times as many tokens as angles. bf16 or f32.
 ///
 /// Of a single stream, the values are a view into `qkv`.
 ///
 /// # Errors
-/// `Unsupported` where d / 8 is no power of two up to 32.
+/// `Unsupported` where d / 8 is no power of two up to 32, or where a stream's tokens are no multiple of n.
 pub fn join_heads(streams: &[Stream<'_>], rotations: &Rotations<'_>) -> Result<[Tensor; 3]> {
     let first = streams.first().ok_or(Error::Unsupported { kernel: NAME, what: "no streams" })?;
     let shape = Heads::of(streams)?;
-    let cos = Operand::companion((NAME, "cos"), rotations.cos, DType::F32, &shape.angles())?;
-    let sin = Operand::companion((NAME, "sin"), rotations.sin, DType::F32, &shape.angles())?;
+    let joint = rotations.cos.dims2()?.0.max(1);
+    let pictures = shape.length / joint;
+    let cos =
+        Operand::companion((NAME, "cos"), rotations.cos, DType::F32, &[joint, shape.width / 2])?;
+    let sin =
+        Operand::companion((NAME, "sin"), rotations.sin, DType::F32, &[joint, shape.width / 2])?;
     let context = context::of(device(NAME, first.qkv)?)?;
     let dtype = first.qkv.dtype();
     let Heads { length, count, width } = shape;
     let new = || {
-        // SAFETY: each stream's kernel below writes its rows, and the streams' rows are all there are.
+        // SAFETY: each stream's kernel below writes its rows, and the streams' rows are all there are,
+        // as the sum of them, checked below, says.
         unsafe { Output::new(&context.device, (length, count, width), dtype) }
     };
     let (q, k) = (new()?, new()?);
     let v = if streams.len() > 1 { Some(new()?) } else { None };
+    // Of a picture's rows, the stream's first.
     let mut row = 0;
     for stream in streams {
         let rows = stream.qkv.dim(0)?;
         let qkv = Operand::contiguous(NAME, stream.qkv)?;
+        let each = rows / pictures.max(1);
+        qkv.require(each > 0 && each * pictures == rows, "tokens of a part of a picture")?;
         check_shape((NAME, "qkv"), stream.qkv.dims(), &[rows, 3 * count * width])?;
         let weight = |weight| Operand::companion((NAME, "norm's weight"), weight, dtype, &[width]);
         let (weight_q, weight_k) = (weight(stream.norm_q.0)?, weight(stream.norm_k.0)?);
@@ -70,6 +80,8 @@ pub fn join_heads(streams: &[Stream<'_>], rotations: &Rotations<'_>) -> Result<[
             k: heads_at(k.address),
             v: v.as_ref().map_or(0, |v| heads_at(v.address)),
             rows: rows as i32,
+            each: each as i32,
+            joint: joint as i32,
             heads: count as i32,
             width: width as i32,
             eps_q: stream.norm_q.1 as f32,
@@ -80,15 +92,17 @@ pub fn join_heads(streams: &[Stream<'_>], rotations: &Rotations<'_>) -> Result<[
         let mut call = context.call("join_heads", qkv.suffix()?)?;
         call.arg(&parameters);
         // SAFETY: the one argument is laid out as the kernel's. qkv holds rows · 3 · count · width
-        // values; cos and sin hold width / 2 for each of the joint rows, the outputs count · width,
-        // and this stream's rows begin at `row`, behind those of the streams before it. Each thread
-        // touches one vector of each; those beyond the last row touch none.
+        // values; cos and sin hold width / 2 for each of a picture's joint rows, the outputs
+        // count · width for those of every picture, and this stream's `each` rows of a picture begin at
+        // `row`, behind those of the streams before it. Each thread touches one vector of each; those
+        // beyond the last row touch none.
         unsafe { call.launch(grid(vectors.div_ceil(THREADS) as u32, THREADS)) }?;
-        row += rows;
+        row += each;
     }
+    check_shape((NAME, "angles"), &[row], &[joint])?;
     let v = match v {
         Some(v) => v.into_tensor(),
-        // (l, 3·h·d) → (l, h, d)
+        // (n·l, 3·h·d) → (n·l, h, d)
         None => first.qkv.reshape((length, 3, count, width))?.narrow(1, 2, 1)?.squeeze(1)?,
     };
     Ok([q.into_tensor(), k.into_tensor(), v])
@@ -107,6 +121,8 @@ struct Parameters {
     k: u64,
     v: u64,
     rows: i32,
+    each: i32,
+    joint: i32,
     heads: i32,
     width: i32,
     eps_q: f32,
@@ -137,10 +153,6 @@ impl Heads {
         }
         Ok(Self { length, count: joined / (3 * width), width })
     }
-
-    fn angles(self) -> [usize; 2] {
-        [self.length, self.width / 2]
-    }
 }
 
 /// Whether whole vectors of a head fall to lanes of one warp: 1, 2, 4, 8, 16 or 32 of them.
@@ -155,9 +167,9 @@ mod tests {
 
     #[test]
     fn parameters_are_laid_out_as_in_c() {
-        assert_eq!(size_of::<Parameters>(), 8 * 8 + 5 * 4 + 4);
+        assert_eq!(size_of::<Parameters>(), 8 * 8 + 7 * 4 + 4);
         assert_eq!(std::mem::offset_of!(Parameters, rows), 64);
-        assert_eq!(std::mem::offset_of!(Parameters, eps_k), 80);
+        assert_eq!(std::mem::offset_of!(Parameters, eps_k), 88);
     }
 
     #[test]

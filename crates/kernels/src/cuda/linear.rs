@@ -56,7 +56,7 @@ pub enum Then<'a> {
     Add(&'a Tensor),
     /// onto + gate ∘ y
     Gate {
-        /// (out,)
+        /// (n, out), a row for as many rows of y as for the next.
         gate: &'a Tensor,
         /// (l, out)
         onto: &'a Tensor,

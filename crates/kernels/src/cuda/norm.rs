@@ -8,17 +8,17 @@ use crate::cuda::{
     operand::{Operand, Output, Rows, VECTOR, device},
 };
 
-/// What a normalised row is scaled and moved by; (d,) each.
+/// What a normalised row is scaled and moved by.
 #[derive(Clone, Copy)]
 pub enum Affine<'a> {
-    /// n ∘ (1 + scale) + shift
+    /// n ∘ (1 + scale) + shift; (n, d) each, a row for as many rows of x as for the next.
     Modulation {
         /// Around 0.
         scale: &'a Tensor,
         /// Added.
         shift: &'a Tensor,
     },
-    /// n ∘ weight + bias
+    /// n ∘ weight + bias; (d,) each.
     Weights {
         /// Around 1.
         weight: &'a Tensor,
@@ -30,30 +30,35 @@ pub enum Affine<'a> {
 /// Values of the longest row: one vector for each of a block's threads.
 const LONGEST: usize = 1024 * VECTOR;
 
-/// x (l, d), rows apart or not → (x − mean) / √(var + ε), scaled and moved: (l, d). bf16 or f32.
+/// x (n·l, d), rows apart or not → (x − mean) / √(var + ε), scaled and moved: (n·l, d). bf16 or f32.
 ///
 /// # Errors
-/// `Unsupported` where d is no multiple of 8 or above 8192.
+/// `Unsupported` where d is no multiple of 8 or above 8192, or x has no multiple of n rows.
 pub fn layer_norm(x: &Tensor, affine: &Affine<'_>, eps: f64) -> Result<Tensor> {
     const NAME: &str = "layer norm";
     let (operand, rows) = Operand::rows(NAME, x)?;
     operand.require(rows.columns <= LONGEST, "rows this long")?;
-    let (scale, shift, unit) = match affine {
-        Affine::Modulation { scale, shift } => (scale, shift, 1f32),
-        Affine::Weights { weight, bias } => (weight, bias, 0f32),
+    let (scale, shift, unit, shape) = match affine {
+        Affine::Modulation { scale, shift } => {
+            (scale, shift, 1f32, vec![scale.dim(0)?, rows.columns])
+        }
+        Affine::Weights { weight, bias } => (weight, bias, 0f32, vec![rows.columns]),
     };
+    let pictures = shape.iter().rev().nth(1).copied().unwrap_or(1).max(1);
+    operand.require(rows.rows.is_multiple_of(pictures), "rows of a part of a picture")?;
+    let each = (rows.rows / pictures) as i32;
     let dtype = operand.dtype;
-    let scale = Operand::companion((NAME, "scale"), scale, dtype, &[rows.columns])?;
-    let shift = Operand::companion((NAME, "shift"), shift, dtype, &[rows.columns])?;
+    let scale = Operand::companion((NAME, "scale"), scale, dtype, &shape)?;
+    let shift = Operand::companion((NAME, "shift"), shift, dtype, &shape)?;
     let context = context::of(device(NAME, x)?)?;
     // SAFETY: the kernel below writes every row.
     let y = unsafe { Output::new(&context.device, (rows.rows, rows.columns), dtype) }?;
     let (stride, d, eps) = (rows.stride as i64, rows.columns as i32, eps as f32);
     let mut call = context.call("layer_norm", operand.suffix()?)?;
     call.arg(&operand.address).arg(&stride).arg(&scale.address).arg(&shift.address);
-    call.arg(&y.address).arg(&d).arg(&unit).arg(&eps);
+    call.arg(&y.address).arg(&each).arg(&d).arg(&unit).arg(&eps);
     // SAFETY: the arguments are those of the kernel, in its order. x has `rows` rows `stride` apart,
-    // scale and shift have d values, y has rows · d; a block touches its row alone, no more than d
+    // scale and shift have d values for every `each` of them, y has rows · d; a block touches its row alone, no more than d
     // values of it, and every access is aligned, as the operands' constructors checked.
     unsafe { call.launch(grid(rows.rows as u32, threads(&rows))) }?;
     Ok(y.into_tensor())

@@ -47,17 +47,23 @@ pub(crate) struct Filled<'a> {
 }
 
 impl Filled<'_> {
-    /// y ← onto + gate ∘ y; gate (columns,), onto and y (rows, columns), contiguous.
+    /// y ← onto + gate ∘ y; onto and y (rows, columns), gate (n, columns), a row for as many rows of y as
+    /// for the next; contiguous.
     pub(crate) fn gate_onto(&self, gate: &Tensor, onto: &Tensor) -> Result<()> {
         const NAME: &str = "gate";
         let (vectors, columns) = self.vectors(NAME)?;
-        let gate = Operand::companion((NAME, "gate"), gate, self.dtype, &self.shape[1..])?;
+        let pictures = gate.dim(0)?;
+        let gate =
+            Operand::companion((NAME, "gate"), gate, self.dtype, &[pictures, self.shape[1]])?;
+        let whole = pictures > 0 && self.shape[0].is_multiple_of(pictures);
+        gate.require(whole, "rows of a part of a picture")?;
+        let each = vectors / pictures as u32;
         let onto = Operand::companion((NAME, "onto"), onto, self.dtype, &self.shape)?;
         let mut call = self.context.call("gate_onto", self.suffix)?;
         call.arg(&self.address).arg(&gate.address).arg(&onto.address);
-        call.arg(&vectors).arg(&columns);
+        call.arg(&vectors).arg(&each).arg(&columns);
         // SAFETY: the kernel's arguments in its order; y and onto have `vectors` vectors in rows of
-        // `columns`, gate has one row. y is not given out yet, so nothing else reads it.
+        // `columns`, gate has a row for every `each` of them. y is not given out yet, so nothing else reads it.
         unsafe { call.launch(self.context.strided(vectors as usize)) }?;
         Ok(())
     }

@@ -22,6 +22,14 @@ pub fn mark(device: &Device) -> Result<Mark> {
 }
 
 impl Mark {
+    /// Waits until the device is there.
+    ///
+    /// # Errors
+    /// Where the work before it failed.
+    pub fn wait(&self) -> Result<()> {
+        Ok(self.0.synchronize()?)
+    }
+
     /// Milliseconds of device time from this mark to a later one; waits for both.
     ///
     /// # Errors

@@ -9,12 +9,14 @@ inline unsigned in_warps(unsigned threads) { return (threads + 31) / 32 * 32; }
 template <typename T>
 void norms() {
     struct Shape {
-        int rows, d, stride;
+        // Rows of each picture.
+        int rows, each, d, stride;
     };
-    for (const auto [rows, d, stride] :
-         {Shape{3, 3072, 3072}, {2, 768, 800}, {2, 64, 64}, {1, 8192, 8192}, {2, 8, 8}, {2, 264, 272}}) {
+    for (const auto [rows, each, d, stride] :
+         {Shape{3, 3, 3072, 3072}, {2, 1, 768, 800}, {6, 2, 64, 64}, {1, 1, 8192, 8192}, {2, 2, 8, 8}, {4, 2, 264, 272}}) {
         const auto x = Array<T>::random(rows * stride, 2, 3);
-        const auto scale = Array<T>::random(d), shift = Array<T>::random(d);
+        const auto scale = Array<T>::random(rows / each * d);
+        const auto shift = Array<T>::random(rows / each * d);
         std::vector<double> mean(rows), variance(rows), square(rows);
         for (int i = 0; i < rows * d; i++) {
             const double value = (*x)[i / d * stride + i % d];
@@ -27,14 +29,15 @@ void norms() {
         for (const float unit : {0.0f, 1.0f}) {
             Array<T> y(rows * d);
             launch(rows, in_warps(d / 8), 0, [&] {
-                layer_norm(x->at, stride, scale->at, shift->at, y.at, d, unit, 1e-6f);
+                layer_norm(x->at, stride, scale->at, shift->at, y.at, each, d, unit, 1e-6f);
             });
             compare("layer norm", rows * d, TOLERANCE<T>, [&](size_t i) { return y[i]; },
                     [&](size_t i) {
                         const size_t row = i / d, column = i % d;
                         const double n = ((*x)[row * stride + column] - mean[row]) /
                                          std::sqrt(variance[row] + 1e-6);
-                        return n * (unit + (*scale)[column]) + (*shift)[column];
+                        const size_t by = row / each * d + column;
+                        return n * (unit + (*scale)[by]) + (*shift)[by];
                     });
         }
         Array<T> y(rows * d);
@@ -51,20 +54,28 @@ void norms() {
 template <typename T>
 void heads() {
     struct Shape {
-        int rows, heads, width;
+        // This stream's rows of each picture, those of all streams, and where this one's begin.
+        int pictures, each, joint, first, heads, width;
         bool values;
     };
-    for (const auto [rows, count, width, values] :
-         {Shape{5, 24, 128, true}, {7, 3, 64, false}, {3, 2, 8, true}, {3, 1, 256, true}, {33, 5, 16, false}}) {
-        const int all = rows * count * width;
+    for (const auto [pictures, each, joint, first, count, width, values] :
+         {Shape{1, 5, 5, 0, 24, 128, true}, {1, 7, 7, 0, 3, 64, false}, {3, 2, 5, 1, 2, 8, true},
+          {2, 3, 4, 0, 1, 256, true}, {3, 11, 11, 0, 5, 16, false}}) {
+        const int rows = pictures * each, all = rows * count * width;
         const auto qkv = Array<T>::random(3 * all);
         const auto weight_q = Array<T>::random(width), weight_k = Array<T>::random(width);
-        const auto cos = Array<float>::random(rows * width / 2);
-        const auto sin = Array<float>::random(rows * width / 2);
-        Array<T> q(all), k(all), v(all);
+        const auto cos = Array<float>::random(each * width / 2);
+        const auto sin = Array<float>::random(each * width / 2);
+        const int joined = pictures * joint * count * width, behind = first * count * width;
+        Array<T> q(joined), k(joined), v(joined);
         const JoinHeads<T> parameters{qkv->at, weight_q->at, weight_k->at, cos->at, sin->at,
-                                      q.at, k.at, values ? v.at : nullptr,
-                                      rows, count, width, 1e-6f, 1e-5f};
+                                      q.at + behind, k.at + behind, values ? v.at + behind : nullptr,
+                                      rows, each, joint, count, width, 1e-6f, 1e-5f};
+        // Where value i of this stream's rows comes to lie.
+        const auto at = [&](size_t i) {
+            const size_t of_row = count * width, row = i / of_row;
+            return ((row / each * joint + first + row % each) * of_row) + i % of_row;
+        };
         const int vectors = all / 8 * (values ? 3 : 2);
         launch((vectors + 255) / 256, 256, 0, [&] { join_heads(parameters); });
         // Value i of part 0, 1 or 2, (row, head, place in the head).
@@ -83,16 +94,16 @@ void heads() {
             const size_t even = place / 2 * 2;
             const double a = from(part, head + even) * scale * weight[even];
             const double b = from(part, head + even + 1) * scale * weight[even + 1];
-            const size_t angle = i / (count * width) * (width / 2) + place / 2;
+            const size_t angle = i / (count * width) % each * (width / 2) + place / 2;
             const double c = (*cos)[angle], s = (*sin)[angle];
             return place % 2 == 0 ? a * c - b * s : b * c + a * s;
         };
-        compare("queries", all, TOLERANCE<T>, [&](size_t i) { return q[i]; },
+        compare("queries", all, TOLERANCE<T>, [&](size_t i) { return q[at(i)]; },
                 [&](size_t i) { return expected(0, i); });
-        compare("keys", all, TOLERANCE<T>, [&](size_t i) { return k[i]; },
+        compare("keys", all, TOLERANCE<T>, [&](size_t i) { return k[at(i)]; },
                 [&](size_t i) { return expected(1, i); });
         if (values) {
-            compare("values", all, TOLERANCE<T>, [&](size_t i) { return v[i]; },
+            compare("values", all, TOLERANCE<T>, [&](size_t i) { return v[at(i)]; },
                     [&](size_t i) { return from(2, i); });
         }
     }
@@ -104,8 +115,9 @@ inline double gelu(double x) {
 
 template <typename T>
 void pointwise() {
-    constexpr int rows = 37, columns = 5, width = columns * 8, all = rows * width;
-    const auto gate = Array<T>::random(width), onto = Array<T>::random(all);
+    constexpr int pictures = 3, each = 13, rows = pictures * each;
+    constexpr int columns = 5, width = columns * 8, all = rows * width;
+    const auto gate = Array<T>::random(pictures * width), onto = Array<T>::random(all);
     const auto y = Array<T>::random(all, 2);
     const auto before = [&] {
         auto copy = std::make_unique<Array<T>>(all);
@@ -113,9 +125,14 @@ void pointwise() {
         return copy;
     };
     const auto gated = before(), added = before();
-    launch(2, 64, 0, [&] { gate_onto(gated->at, gate->at, onto->at, rows * columns, columns); });
+    launch(2, 64, 0, [&] {
+        gate_onto(gated->at, gate->at, onto->at, rows * columns, each * columns, columns);
+    });
     compare("gate", all, TOLERANCE<T>, [&](size_t i) { return (*gated)[i]; },
-            [&](size_t i) { return (*onto)[i] + (*gate)[i % width] * (*y)[i]; });
+            [&](size_t i) {
+                const size_t by = i / width / each * width + i % width;
+                return (*onto)[i] + (*gate)[by] * (*y)[i];
+            });
     launch(2, 64, 0, [&] { add_onto(added->at, onto->at, rows * columns); });
     compare("add", all, TOLERANCE<T>, [&](size_t i) { return (*added)[i]; },
             [&](size_t i) { return (*onto)[i] + (*y)[i]; });

@@ -77,7 +77,7 @@ fn one_head(
     let scores = Scores::scaled(channels);
     let split = |x: &[Tensor]| -> candle_core::Result<Heads> {
         let part = |i| x[0].narrow(1, i * channels, channels)?.unsqueeze(1);
-        Ok(Heads { q: part(0)?, k: part(1)?, v: part(2)? })
+        Ok(Heads { q: part(0)?, k: part(1)?, v: part(2)?, pictures: 1 })
     };
     examination.compare(
         case,

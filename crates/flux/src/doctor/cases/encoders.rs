@@ -132,7 +132,7 @@ fn attention(examination: &mut Examination, dtype: DType, masked: Masked) -> Res
     let scores = Scores { mask, ..Scores::scaled(head) };
     let split = |x: &[Tensor]| -> candle_core::Result<Heads> {
         let part = |i| x[0].narrow(1, i, 1)?.squeeze(1);
-        Ok(Heads { q: part(0)?, k: part(1)?, v: part(2)? })
+        Ok(Heads { q: part(0)?, k: part(1)?, v: part(2)?, pictures: 1 })
     };
     examination.compare(
         case,

@@ -15,21 +15,43 @@ pub(super) fn tokens(examination: &mut Examination, widths: &Widths, picture: us
     let &Widths { dtype, text_tokens, heads: [count, head], .. } = widths;
     let (width, hidden) = (count * head, 4 * count * head);
     let joint = text_tokens + picture;
-    norm(examination, dtype, [joint, width])?;
-    heads(examination, widths, &[text_tokens, picture])?;
-    heads(examination, widths, &[joint])?;
-    attention(examination, widths, joint)?;
+    norm(examination, dtype, [1, joint, width])?;
+    heads(examination, widths, 1, &[text_tokens, picture])?;
+    heads(examination, widths, 1, &[joint])?;
+    attention(examination, widths, 1, joint)?;
     for (inputs, outputs, then) in [
         (64, width, After::Nothing),
         (width, 3 * width, After::Nothing),
         (width, hidden, After::Gelu),
-        (hidden, width, After::Gate),
-        (width + hidden, width, After::Gate),
+        (hidden, width, After::Gate { pictures: 1 }),
+        (width + hidden, width, After::Gate { pictures: 1 }),
         (width, 64, After::Nothing),
     ] {
         linear(examination, dtype, Product { rows: joint, inputs, outputs, then })?;
     }
-    beside(examination, widths, joint)
+    beside(examination, widths, 1, joint)
+}
+
+/// What keeps pictures apart that are drawn together.
+pub(super) fn together(
+    examination: &mut Examination,
+    widths: &Widths,
+    picture: usize,
+) -> Result<()> {
+    let &Widths { dtype, text_tokens, heads: [count, head], .. } = widths;
+    let (width, joint) = (count * head, text_tokens + picture);
+    for pictures in 2..=4 {
+        norm(examination, dtype, [pictures, joint, width])?;
+        heads(examination, widths, pictures, &[text_tokens, picture])?;
+        heads(examination, widths, pictures, &[joint])?;
+        attention(examination, widths, pictures, joint)?;
+        beside(examination, widths, pictures, joint)?;
+        let gated = After::Gate { pictures };
+        let product =
+            Product { rows: pictures * joint, inputs: width, outputs: width, then: gated };
+        linear(examination, dtype, product)?;
+    }
+    Ok(())
 }
 
 /// The modulation of one to four steps.
@@ -43,19 +65,22 @@ pub(super) fn modulation(examination: &mut Examination, widths: &Widths) -> Resu
     Ok(())
 }
 
-fn norm(examination: &mut Examination, dtype: DType, [rows, width]: [usize; 2]) -> Result<()> {
+fn norm(
+    examination: &mut Examination,
+    dtype: DType,
+    [pictures, length, width]: [usize; 3],
+) -> Result<()> {
     // Off centre and large, as the residual stream is.
-    let x = (examination.spread(dtype, &[rows, width], 4.0)? + 3.0)?;
-    // Parts of one tensor, as modulations are.
-    let by = examination.spread(dtype, &[2 * width], 0.5)?;
+    let x = (examination.spread(dtype, &[pictures * length, width], 4.0)? + 3.0)?;
+    let by = examination.spread(dtype, &[2 * pictures, width], 0.5)?;
     let case = Case {
         kernel: "layer norm + modulation",
-        name: format!("{dtype:?} ({rows}, {width})"),
+        name: format!("{dtype:?} ({pictures}·{length}, {width})"),
         tolerance: tolerance(dtype),
         inputs: &[x, by],
     };
     let halves = move |by: &Tensor| -> CandleResult<[Tensor; 2]> {
-        Ok([by.narrow(0, 0, width)?, by.narrow(0, width, width)?])
+        Ok([by.narrow(0, 0, pictures)?, by.narrow(0, pictures, pictures)?])
     };
     examination.compare(
         case,
@@ -71,8 +96,13 @@ fn norm(examination: &mut Examination, dtype: DType, [rows, width]: [usize; 2]) 
     Ok(())
 }
 
-/// Of streams of so many tokens.
-fn heads(examination: &mut Examination, widths: &Widths, lengths: &[usize]) -> Result<()> {
+/// Of streams of so many tokens of each picture.
+fn heads(
+    examination: &mut Examination,
+    widths: &Widths,
+    pictures: usize,
+    lengths: &[usize],
+) -> Result<()> {
     let &Widths { dtype, heads: [count, head], .. } = widths;
     let joint: usize = lengths.iter().sum();
     let mut inputs = vec![
@@ -81,11 +111,11 @@ fn heads(examination: &mut Examination, widths: &Widths, lengths: &[usize]) -> R
         examination.random(dtype, &[head])?,
     ];
     for &length in lengths {
-        inputs.push(examination.random(dtype, &[length, 3 * count * head])?);
+        inputs.push(examination.random(dtype, &[pictures * length, 3 * count * head])?);
     }
     let case = Case {
         kernel: "query and key norm + rotation",
-        name: format!("{dtype:?} {lengths:?} × {count} × {head}"),
+        name: format!("{dtype:?} {pictures} × {lengths:?} × {count} × {head}"),
         tolerance: tolerance(dtype),
         inputs: &inputs,
     };
@@ -117,43 +147,56 @@ fn with_streams<T>(
 }
 
 /// As the model has it: queries and keys on their own, values where the projection left them.
-fn attention(examination: &mut Examination, widths: &Widths, length: usize) -> Result<()> {
+fn attention(
+    examination: &mut Examination,
+    widths: &Widths,
+    pictures: usize,
+    length: usize,
+) -> Result<()> {
     let &Widths { dtype, heads: [count, head], .. } = widths;
-    let inputs = joined(examination, widths, length)?;
+    let inputs = joined(examination, widths, pictures * length)?;
     let case = Case {
         kernel: "attention",
-        name: format!("{dtype:?} {length} × {count} × {head}"),
+        name: format!("{dtype:?} {pictures} × {length} × {count} × {head}"),
         tolerance: tolerance(dtype),
         inputs: &inputs,
     };
     examination.compare(
         case,
-        |x| one(fused::attention(&views(x)?, &Scores::scaled(head))?),
-        |x| Ok(vec![reference::attention(&views(x)?, &Scores::scaled(head))?]),
+        |x| one(fused::attention(&views(x, pictures)?, &Scores::scaled(head))?),
+        |x| Ok(vec![reference::attention(&views(x, pictures)?, &Scores::scaled(head))?]),
     );
     Ok(())
 }
 
 /// Attention and feed-forward side by side.
-fn beside(examination: &mut Examination, widths: &Widths, length: usize) -> Result<()> {
+fn beside(
+    examination: &mut Examination,
+    widths: &Widths,
+    pictures: usize,
+    length: usize,
+) -> Result<()> {
     let &Widths { dtype, heads: [count, head], .. } = widths;
     let (width, hidden) = (count * head, 4 * count * head);
-    let mut inputs = joined(examination, widths, length)?;
+    let mut inputs = joined(examination, widths, pictures * length)?;
     inputs.extend([
-        examination.random(dtype, &[length, width])?,
+        examination.random(dtype, &[pictures * length, width])?,
         examination.weight(dtype, &[hidden, width])?,
         examination.random(dtype, &[hidden])?,
     ]);
     let case = Case {
         kernel: "attention beside mlp",
-        name: format!("{dtype:?} {length} × ({width} + {hidden})"),
+        name: format!("{dtype:?} {pictures}·{length} × ({width} + {hidden})"),
         tolerance: tolerance(dtype),
         inputs: &inputs,
     };
     examination.compare(
         case,
-        |x| one(fused::attention_beside_mlp(&views(x)?, &x[3], &layer(&x[4..]))?),
-        |x| Ok(vec![reference::attention_beside_mlp(&views(x)?, &x[3], &layer(&x[4..]))?]),
+        |x| one(fused::attention_beside_mlp(&views(x, pictures)?, &x[3], &layer(&x[4..]))?),
+        |x| {
+            let heads = views(x, pictures)?;
+            Ok(vec![reference::attention_beside_mlp(&heads, &x[3], &layer(&x[4..]))?])
+        },
     );
     Ok(())
 }
@@ -168,10 +211,10 @@ fn joined(examination: &Examination, widths: &Widths, length: usize) -> Result<V
     ])
 }
 
-fn views(x: &[Tensor]) -> CandleResult<Heads> {
-    let (length, count, head) = x[0].dims3()?;
-    let v = x[2].reshape((length, 3, count, head))?.narrow(1, 2, 1)?.squeeze(1)?;
-    Ok(Heads { q: x[0].clone(), k: x[1].clone(), v })
+fn views(x: &[Tensor], pictures: usize) -> CandleResult<Heads> {
+    let (rows, count, head) = x[0].dims3()?;
+    let v = x[2].reshape((rows, 3, count, head))?.narrow(1, 2, 1)?.squeeze(1)?;
+    Ok(Heads { q: x[0].clone(), k: x[1].clone(), v, pictures })
 }
 
 /// A linear layer and what follows it.
@@ -189,16 +232,17 @@ pub(super) enum After {
     Gelu,
     QuickGelu,
     Add,
-    Gate,
+    Gate { pictures: usize },
 }
 
 pub(super) fn linear(examination: &mut Examination, dtype: DType, product: Product) -> Result<()> {
     let Product { rows, inputs, outputs, then } = product;
+    let pictures = if let After::Gate { pictures } = then { pictures } else { 1 };
     let tensors = [
         examination.random(dtype, &[rows, inputs])?,
         examination.weight(dtype, &[outputs, inputs])?,
         examination.random(dtype, &[outputs])?,
-        examination.random(dtype, &[outputs])?,
+        examination.random(dtype, &[pictures, outputs])?,
         examination.random(dtype, &[rows, outputs])?,
     ];
     let case = Case {
@@ -216,7 +260,7 @@ pub(super) fn linear(examination: &mut Examination, dtype: DType, product: Produ
                 After::Gelu => fused::linear_activated(&x[0], &layer, Activation::GeluTanh),
                 After::QuickGelu => fused::linear_activated(&x[0], &layer, Activation::QuickGelu),
                 After::Add => fused::linear_onto(&x[0], &layer, &x[4]),
-                After::Gate => {
+                After::Gate { .. } => {
                     fused::linear_gated(&x[0], &layer, &Gated { gate: &x[3], onto: &x[4] })
                 }
             }?)
@@ -230,7 +274,7 @@ pub(super) fn linear(examination: &mut Examination, dtype: DType, product: Produ
                     reference::linear_activated(&x[0], &layer, Activation::QuickGelu)
                 }
                 After::Add => reference::linear_onto(&x[0], &layer, &x[4]),
-                After::Gate => {
+                After::Gate { .. } => {
                     reference::linear_gated(&x[0], &layer, &Gated { gate: &x[3], onto: &x[4] })
                 }
             }?])

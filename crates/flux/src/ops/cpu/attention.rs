@@ -24,37 +24,39 @@ const QUERIES: usize = TILE_ROWS;
 const KEYS: usize = 256;
 
 pub(crate) fn attention(heads: &Heads, scores: &Scores<'_>) -> Result<Tensor> {
-    let (length, count, width) = heads.q.dims3()?;
-    let mut out = vec![0.0; length * count * width];
+    let (rows, count, width) = heads.q.dims3()?;
+    let mut out = vec![0.0; rows * count * width];
     attend(heads, scores, &mut out, count * width)?;
-    Tensor::from_vec(out, (length, count * width), heads.q.device())
+    Tensor::from_vec(out, (rows, count * width), heads.q.device())
 }
 
 pub(crate) fn attention_beside_mlp(heads: &Heads, x: &Tensor, mlp: &Linear) -> Result<Tensor> {
-    let (length, count, width) = heads.q.dims3()?;
+    let (rows, count, width) = heads.q.dims3()?;
     let (attended, hidden) = (count * width, mlp.outputs());
     let row = attended + hidden;
-    let mut out = vec![0.0; length * row];
+    let mut out = vec![0.0; rows * row];
     let bias = Bias::of(mlp);
     let bias = bias.slice()?;
     let beside = Rows { out: &mut out, step: row, start: attended };
     multiply(x, mlp, beside, |_, hidden| activate::<GeluTanh>(hidden, bias))?;
     attend(heads, &Scores::scaled(width), &mut out, row)?;
-    Tensor::from_vec(out, (length, row), x.device())
+    Tensor::from_vec(out, (rows, row), x.device())
 }
 
 /// Writes softmax(q·kᵀ · scale + mask) · v into the first h·d elements of each of `out`'s rows.
 fn attend(heads: &Heads, scores: &Scores<'_>, out: &mut [f32], row: usize) -> Result<()> {
     let elements = [&heads.q, &heads.k, &heads.v].map(Elements::of);
-    let [q, k, v] = [elements[0].heads()?, elements[1].heads()?, elements[2].heads()?];
+    let pictures = heads.pictures;
+    let [q, k, v] = [0, 1, 2].map(|i| elements[i].heads(pictures));
+    let [q, k, v] = [q?, k?, v?];
     let bias = match scores.mask {
         Mask::Bias(bias) => Some(Elements::of(bias)),
         Mask::None | Mask::Causal => None,
     };
     let bias = bias.as_ref().map(Elements::slice).transpose()?;
-    let (length, count, width) = heads.q.dims3()?;
-    // (h, l/256, d, 256): the keys of a block side by side, the last block narrower.
-    let mut keys = vec![0.0; count * length * width];
+    let [length, count, width] = heads.shape()?;
+    // (n·h, l/256, d, 256): the keys of a block side by side, the last block narrower.
+    let mut keys = vec![0.0; pictures * count * length * width];
     let blocks = keys.par_chunks_mut(length * width).enumerate().flat_map(|(i, all)| {
         all.par_chunks_mut(KEYS * width).enumerate().map(move |(block, to)| (i, block * KEYS, to))
     });
@@ -73,12 +75,12 @@ fn attend(heads: &Heads, scores: &Scores<'_>, out: &mut [f32], row: usize) -> Re
         scale: scores.scale,
         mask: match (scores.mask, bias) {
             (Mask::Causal, _) => HeadMask::Causal,
-            (_, Some(bias)) => HeadMask::Bias(&bias[head * length * length..]),
+            (_, Some(bias)) => HeadMask::Bias(&bias[head % count * length * length..]),
             _ => HeadMask::None,
         },
     };
-    // (h, l, d): blocks of queries of one head are adjacent.
-    let mut attended = vec![0.0; count * length * width];
+    // (n·h, l, d): blocks of queries of one head are adjacent.
+    let mut attended = vec![0.0; pictures * count * length * width];
     attended
         .par_chunks_mut(length * width)
         .enumerate()
@@ -90,9 +92,11 @@ fn attend(heads: &Heads, scores: &Scores<'_>, out: &mut [f32], row: usize) -> Re
             block.attend(&head(i), from, out)
         })
         .map_err(Error::wrap)?;
-    // (h, l, d) → (l, h·d)
+    // (n, h, l, d) → (n·l, h·d)
     out.par_chunks_mut(row).with_min_len(MIN_ROWS).enumerate().for_each(|(i, out)| {
+        let (picture, i) = (i / length, i % length);
         for (head, out) in out.chunks_exact_mut(width).take(count).enumerate() {
+            let head = picture * count + head;
             out.copy_from_slice(&attended[(head * length + i) * width..][..width]);
         }
     });

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     layers::Linear,
-    ops::{Activation, Gated},
+    ops::{Activation, Gated, rows_each},
 };
 
 /// Rows that one task finishes, at least: a few hundred KB of work.
@@ -57,9 +57,10 @@ pub(crate) fn linear_gated(x: &Tensor, layer: &Linear, gated: &Gated<'_>) -> Res
     let bias = Bias::of(layer);
     let bias = bias.slice()?;
     let width = layer.outputs();
+    let each = rows_each(x.dim(0)?, gated.gate.dim(0)?)?;
     finish(x, layer, |i, row| {
         activate::<Identity>(row, bias);
-        gate_onto(row, gate, &onto[i * width..][..width]);
+        gate_onto(row, &gate[i / each * width..][..width], &onto[i * width..][..width]);
     })
 }
 

@@ -6,6 +6,8 @@ use candle_core::{
 use kernels::cpu::Matrix;
 use zeroize::Zeroize;
 
+use crate::ops::rows_each;
+
 /// The f32 elements of a CPU tensor, from its first one on.
 pub(super) struct Elements<'a> {
     guard: StorageRef<'a>,
@@ -26,16 +28,19 @@ impl<'a> Elements<'a> {
         }
     }
 
-    /// The tensor (l, h, d) as h matrices (l, d).
-    pub(super) fn heads(&self) -> Result<Vec<Matrix<'_>>> {
-        let (length, count, width) = self.layout.shape().dims3()?;
+    /// The tensor (n·l, h, d) as n·h matrices (l, d).
+    pub(super) fn heads(&self, pictures: usize) -> Result<Vec<Matrix<'_>>> {
+        let (rows, count, width) = self.layout.shape().dims3()?;
+        let length = rows_each(rows, pictures)?;
         let [row_step, head_step, 1] = *self.layout.stride() else {
             bail!("expected adjacent elements of a head, found {:?}", self.layout.stride())
         };
         let elements = self.onwards()?;
-        (0..count)
-            .map(|head| {
-                let elements = elements.get(head * head_step..).unwrap_or_default();
+        (0..pictures * count)
+            .map(|i| {
+                let (picture, head) = (i / count, i % count);
+                let first = picture * length * row_step + head * head_step;
+                let elements = elements.get(first..).unwrap_or_default();
                 Matrix::new(elements, [length, width], [row_step, 1]).map_err(Error::wrap)
             })
             .collect()

@@ -10,22 +10,24 @@ use super::{
 };
 use crate::{
     layers::{GroupNorm, LayerNorm, RmsNorm},
-    ops::Shift,
+    ops::{Shift, rows_each},
 };
 
 pub(crate) fn layer_norm_shift(x: &Tensor, by: &Shift<'_>) -> Result<Tensor> {
     let (shift, scale) = (Elements::of(by.shift), Elements::of(by.scale));
     let (shift, scale) = (shift.slice()?, scale.slice()?);
-    each_row(x, |x, y| {
+    let each = rows_each(x.dim(0)?, by.scale.dim(0)?)?;
+    each_row(x, |i, x, y| {
         standardise(x, y, 1e-6);
-        scale_and_shift(y, scale, shift);
+        let of_picture = i / each * x.len()..(i / each + 1) * x.len();
+        scale_and_shift(y, &scale[of_picture.clone()], &shift[of_picture]);
     })
 }
 
 pub(crate) fn layer_norm(x: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
     let (weight, bias) = (Elements::of(&norm.weight), Elements::of(&norm.bias));
     let (weight, bias) = (weight.slice()?, bias.slice()?);
-    each_row(x, |x, y| {
+    each_row(x, |_, x, y| {
         standardise(x, y, norm.eps as f32);
         affine(y, weight, bias);
     })
@@ -34,7 +36,7 @@ pub(crate) fn layer_norm(x: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
 pub(crate) fn rms_norm(x: &Tensor, norm: &RmsNorm) -> Result<Tensor> {
     let weight = Elements::of(&norm.weight);
     let weight = weight.slice()?;
-    each_row(x, |x, y| divide_by_rms(x, y, weight, norm.eps as f32))
+    each_row(x, |_, x, y| divide_by_rms(x, y, weight, norm.eps as f32))
 }
 
 pub(crate) fn group_norm(x: &Tensor, norm: &GroupNorm) -> Result<Tensor> {
@@ -120,15 +122,16 @@ vectorised! {
     }
 }
 
-/// A new tensor (l, d) whose rows `f` makes from those of x.
-fn each_row(x: &Tensor, f: impl Fn(&[f32], &mut [f32]) + Sync) -> Result<Tensor> {
+/// A new tensor (l, d) whose rows `f` makes from those of x, given their index.
+fn each_row(x: &Tensor, f: impl Fn(usize, &[f32], &mut [f32]) + Sync) -> Result<Tensor> {
     let (length, width) = x.dims2()?;
     let elements = Elements::of(x);
     let mut out = vec![0.0; length * width];
     out.par_chunks_mut(width)
         .zip(elements.slice()?.par_chunks(width))
+        .enumerate()
         .with_min_len(MIN_ROWS)
-        .for_each(|(y, x)| f(x, y));
+        .for_each(|(i, (y, x))| f(i, x, y));
     Tensor::from_vec(out, (length, width), x.device())
 }
 

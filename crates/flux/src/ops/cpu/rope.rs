@@ -4,50 +4,59 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::{linear::MIN_ROWS, matrix::Elements, norm::inverse_rms, simd::vectorised};
-use crate::ops::{Heads, Rotations, Stream};
+use crate::ops::{Heads, Rotations, Stream, pictures_of, rows_each};
 
 pub(crate) fn join_heads(streams: &[Stream<'_>], rotations: &Rotations) -> Result<Heads> {
+    let pictures = pictures_of(streams, rotations)?;
     let width = streams[0].norm_q.weight.elem_count();
     let row = streams[0].qkv.dim(1)? / 3;
-    let length: usize = streams.iter().map(|stream| stream.qkv.dims()[0]).sum();
+    let length = pictures * rotations.cos.dim(0)?;
     let mut joint = [(); 3].map(|()| vec![0.0; length * row]);
     let mut from = 0;
-    for stream in streams {
-        let here = stream.qkv.dim(0)?;
-        let [q, k, v] = &mut joint;
-        let [q, k, v] = [q, k, v].map(|joint| &mut joint[from * row..(from + here) * row]);
-        join(stream, &Place { rotations, from, row, width }, [q, k, v])?;
-        from += here;
+    for picture in 0..pictures {
+        let mut position = 0;
+        for stream in streams {
+            let here = rows_each(stream.qkv.dim(0)?, pictures)?;
+            let [q, k, v] = &mut joint;
+            let [q, k, v] = [q, k, v].map(|joint| &mut joint[from * row..(from + here) * row]);
+            let place = Place { rotations, first: picture * here, position, row, width };
+            join(stream, &place, [q, k, v])?;
+            (from, position) = (from + here, position + here);
+        }
     }
     let device = streams[0].qkv.device();
     let [q, k, v] =
         joint.map(|elements| Tensor::from_vec(elements, (length, row / width, width), device));
-    Ok(Heads { q: q?, k: k?, v: v? })
+    Ok(Heads { q: q?, k: k?, v: v?, pictures })
 }
 
-/// Where a stream's tokens stand among all.
+/// Which of a stream's tokens are joined, and where they stand in their picture.
 struct Place<'a> {
     rotations: &'a Rotations,
-    /// The first token's position.
-    from: usize,
+    /// The first of the stream's rows.
+    first: usize,
+    /// Its position in the picture.
+    position: usize,
     /// h · d
     row: usize,
     /// d
     width: usize,
 }
 
+/// As many tokens as q, k and v have rows.
 fn join(stream: &Stream<'_>, place: &Place<'_>, [q, k, v]: [&mut [f32]; 3]) -> Result<()> {
-    let &Place { rotations, from, row, width } = place;
+    let &Place { rotations, first, position, row, width } = place;
     let elements = [&rotations.cos, &rotations.sin, stream.qkv].map(Elements::of);
     let [cos, sin, qkv] = [elements[0].slice()?, elements[1].slice()?, elements[2].slice()?];
     let norms = [stream.norm_q, stream.norm_k].map(|norm| Elements::of(&norm.weight));
     let (weight_q, weight_k) = (norms[0].slice()?, norms[1].slice()?);
     let (eps_q, eps_k) = (stream.norm_q.eps as f32, stream.norm_k.eps as f32);
     let out = q.par_chunks_mut(row).zip(k.par_chunks_mut(row)).zip(v.par_chunks_mut(row));
+    let qkv = &qkv[first * 3 * row..];
     out.zip(qkv.par_chunks(3 * row)).enumerate().with_min_len(MIN_ROWS).for_each(
         |(i, (((q, k), v), qkv))| {
             let half = width / 2;
-            let angles = (from + i) * half..(from + i + 1) * half;
+            let angles = (position + i) * half..(position + i + 1) * half;
             let (cos, sin) = (&cos[angles.clone()], &sin[angles]);
             v.copy_from_slice(&qkv[2 * row..]);
             normalise_and_rotate(&qkv[..row], q, (weight_q, eps_q), (cos, sin));

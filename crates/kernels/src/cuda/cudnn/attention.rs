@@ -28,33 +28,46 @@ const NAME: &str = "attention";
 /// Engines that are tried for a shape.
 const CANDIDATES: usize = 8;
 
-/// q (l, h, d), k and v (m, h, d), bf16, any strides whose last is 1 → (l, h·d).
+/// Queries, keys and values of n attentions.
+#[derive(Clone, Copy)]
+pub struct Heads<'a> {
+    /// (n·l, h, d), bf16, any strides whose last is 1.
+    pub q: &'a Tensor,
+    /// (n·m, h, d), as q.
+    pub k: &'a Tensor,
+    /// (n·m, h, d), as q.
+    pub v: &'a Tensor,
+    /// n: how many follow each other. Each attends to its own tokens alone.
+    pub pictures: usize,
+}
+
+/// Heads → (n·l, h·d).
 ///
 /// # Errors
 /// `Unsupported` for other dtypes, unaligned heads, and shapes that no engine takes.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f32) -> Result<Tensor> {
-    let context = context::of(device(NAME, q)?)?;
-    let (length, count, width) = q.dims3()?;
+pub fn attention(heads: &Heads<'_>, scale: f32) -> Result<Tensor> {
+    let context = context::of(device(NAME, heads.q)?)?;
+    let (rows, count, width) = heads.q.dims3()?;
     let joined = count * width;
     // SAFETY: the attention below writes every value.
-    let y = unsafe { Output::new(&context.device, (length, joined), q.dtype()) }?;
-    attend(&context, [q, k, v], scale, Place { address: y.address, stride: joined })?;
+    let y = unsafe { Output::new(&context.device, (rows, joined), heads.q.dtype()) }?;
+    attend(&context, heads, scale, Place { address: y.address, stride: joined })?;
     Ok(y.into_tensor())
 }
 
-/// The two branches of a single-stream block side by side: attention of q, k, v (l, h, d) each, scaled
-/// by 1/√d, then gelu(mlp(x)) (l, m): (l, h·d + m).
+/// The two branches of a single-stream block side by side: attention, scaled by 1/√d, then gelu(mlp(x))
+/// (n·l, m): (n·l, h·d + m).
 ///
 /// # Errors
 /// As [`attention`] and [`crate::cuda::linear`].
-pub fn attention_beside_mlp(heads: [&Tensor; 3], x: &Tensor, mlp: &Linear<'_>) -> Result<Tensor> {
+pub fn attention_beside_mlp(heads: &Heads<'_>, x: &Tensor, mlp: &Linear<'_>) -> Result<Tensor> {
     let context = context::of(device(NAME, x)?)?;
-    let (length, count, width) = heads[0].dims3()?;
-    check_shape((NAME, "x"), &x.dims()[..1], &[length])?;
+    let (rows, count, width) = heads.q.dims3()?;
+    check_shape((NAME, "x"), &x.dims()[..1], &[rows])?;
     let (joined, hidden) = (count * width, mlp.weight.dims2()?.0);
     let stride = joined + hidden;
     // SAFETY: attention writes the first columns of every row, the product the others.
-    let y = unsafe { Output::new(&context.device, (length, stride), x.dtype()) }?;
+    let y = unsafe { Output::new(&context.device, (rows, stride), x.dtype()) }?;
     let scale = (width as f32).sqrt().recip();
     attend(&context, heads, scale, Place { address: y.address, stride })?;
     let address = y.address + (joined * x.dtype().size_in_bytes()) as u64;
@@ -64,13 +77,14 @@ pub fn attention_beside_mlp(heads: [&Tensor; 3], x: &Tensor, mlp: &Linear<'_>) -
 }
 
 /// Puts the attention's rows into place.
-fn attend(context: &Context, heads: [&Tensor; 3], scale: f32, place: Place) -> Result<()> {
-    let [q, k, v] = heads;
-    let (length, count, width) = q.dims3()?;
-    let keys = k.dims3()?.0;
+fn attend(context: &Context, heads: &Heads<'_>, scale: f32, place: Place) -> Result<()> {
+    let &Heads { q, k, v, pictures } = heads;
+    let ((rows, count, width), keys) = (q.dims3()?, k.dims3()?.0);
     check_shape((NAME, "keys"), k.dims(), &[keys, count, width])?;
     check_shape((NAME, "values"), v.dims(), &[keys, count, width])?;
+    let whole = pictures > 0 && rows.is_multiple_of(pictures) && keys.is_multiple_of(pictures);
     let [q, k, v] = [Operand::new(NAME, q)?, Operand::new(NAME, k)?, Operand::new(NAME, v)?];
+    q.require(whole, "tokens of a part of a picture")?;
     for operand in [&q, &k, &v] {
         operand.require(operand.dtype == DType::BF16, "this dtype")?;
         let aligned = operand.address.is_multiple_of(16)
@@ -81,9 +95,10 @@ fn attend(context: &Context, heads: [&Tensor; 3], scale: f32, place: Place) -> R
     let strides =
         |operand: &Operand<'_>| [operand.strides()[0] as i64, operand.strides()[1] as i64];
     let shape = Shape {
+        pictures: pictures as i64,
         heads: count as i64,
-        queries: length as i64,
-        keys: keys as i64,
+        queries: (rows / pictures) as i64,
+        keys: (keys / pictures) as i64,
         width: width as i64,
         strides: [strides(&q), strides(&k), strides(&v), [place.stride as i64, width as i64]],
     };
@@ -135,7 +150,9 @@ const SCALE: i64 = 5;
 /// Everything that a plan depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Shape {
+    pictures: i64,
     heads: i64,
+    /// Of each picture.
     queries: i64,
     keys: i64,
     width: i64,
@@ -150,7 +167,7 @@ impl Shape {
             let [of_token, of_head] = self.strides[(id - Q) as usize];
             graph::Tensor {
                 id,
-                dims: [1, self.heads, length, self.width],
+                dims: [self.pictures, self.heads, length, self.width],
                 strides: [length * of_token, of_head, of_token, 1],
                 element: Element::CUDNN_DATA_BFLOAT16,
                 place: graph::Place::Memory,
@@ -190,11 +207,12 @@ impl Shape {
 mod tests {
     use super::{super::descriptor::tests::h200, *};
 
-    fn shape(heads: i64, length: i64, width: i64) -> Shape {
+    fn shape(pictures: i64, heads: i64, length: i64, width: i64) -> Shape {
         let joined = heads * width;
         let strides = [[3 * joined, width], [3 * joined, width], [3 * joined, width]];
         let [q, k, v] = strides;
         Shape {
+            pictures,
             heads,
             queries: length,
             keys: length,
@@ -208,15 +226,17 @@ mod tests {
     #[test]
     fn cudnn_has_engines_for_flux_on_an_h200() {
         let target = h200();
-        // FLUX.1 at 256² to 2048×1024, a length that is no multiple of anything, the autoencoder's one
-        // head over all latent pixels, the demo model's heads.
+        // FLUX.1 at 256² to 2048×1024, a length that is no multiple of anything, pictures together, the
+        // autoencoder's one head over all latent pixels, the demo model's heads.
         let shapes = [
-            shape(24, 256 + 256, 128),
-            shape(24, 256 + 4096, 128),
-            shape(24, 256 + 8192, 128),
-            shape(24, 256 + 1027, 128),
-            shape(1, 128 * 128, 512),
-            shape(4, 256 + 256, 64),
+            shape(1, 24, 256 + 256, 128),
+            shape(1, 24, 256 + 4096, 128),
+            shape(1, 24, 256 + 8192, 128),
+            shape(1, 24, 256 + 1027, 128),
+            shape(9, 24, 256 + 256, 128),
+            shape(3, 24, 256 + 1024, 128),
+            shape(1, 1, 128 * 128, 512),
+            shape(1, 4, 256 + 256, 64),
         ];
         for shape in shapes {
             let graph = shape.graph(&target).unwrap();
@@ -226,7 +246,7 @@ mod tests {
 
     #[test]
     fn strides_are_part_of_a_shape() {
-        let plain = shape(24, 512, 128);
+        let plain = shape(1, 24, 512, 128);
         let mut other = plain;
         other.strides[3] = [3072, 128];
         assert_ne!(plain, other);

@@ -1,0 +1,174 @@
+//! Requests that wait together are drawn together, and none of them notices.
+
+use std::{
+    sync::{Arc, Mutex, mpsc},
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use flux::{Generated, Job, Watch};
+use node::{Config, Offering, Painter};
+use protocol::{Seed, Size};
+use serde_json::{Value, json};
+use tests::{MODEL, OneColour, PANIC_PROMPT, TestNode, http, offering};
+use tokio::task::JoinHandle;
+
+/// Draws up to four pictures together. Waits for a word before each batch, and keeps what it was asked.
+struct Four {
+    one: OneColour,
+    begun: mpsc::Sender<()>,
+    go_on: mpsc::Receiver<()>,
+    batches: Arc<Mutex<Vec<Vec<String>>>>,
+}
+
+/// What the test keeps of it.
+struct Held {
+    begun: mpsc::Receiver<()>,
+    go_on: mpsc::Sender<()>,
+    batches: Arc<Mutex<Vec<Vec<String>>>>,
+}
+
+impl Four {
+    fn new() -> (Self, Held) {
+        let ((begin, begun), (go_on, wait)) = (mpsc::channel(), mpsc::channel());
+        let batches = Arc::<Mutex<Vec<Vec<String>>>>::default();
+        let one = OneColour::instant();
+        let four = Self { one, begun: begin, go_on: wait, batches: batches.clone() };
+        (four, Held { begun, go_on, batches })
+    }
+
+    fn hold(&self, prompts: Vec<String>) {
+        self.batches.lock().unwrap().push(prompts);
+        let _ = self.begun.send(());
+        let _ = self.go_on.recv();
+    }
+}
+
+impl Painter for Four {
+    fn paint(&mut self, job: &Job<'_>, watch: &mut dyn Watch) -> Result<Generated, flux::Error> {
+        self.hold(vec![job.prompt.expose().to_owned()]);
+        self.one.paint(job, watch)
+    }
+
+    fn together(&self, _: Size) -> usize {
+        4
+    }
+
+    fn paint_together(
+        &mut self,
+        jobs: &mut [(&Job<'_>, &mut dyn Watch)],
+    ) -> Result<Vec<Result<Generated, flux::Error>>, flux::Error> {
+        self.hold(jobs.iter().map(|(job, _)| job.prompt.expose().to_owned()).collect());
+        Ok(jobs.iter_mut().map(|(job, watch)| self.one.paint(job, &mut **watch)).collect())
+    }
+}
+
+async fn node(painter: Four) -> TestNode {
+    let offering = Offering { painters: vec![Box::new(painter)], ..offering(OneColour::instant()) };
+    TestNode::offering(offering, Config { allow_plaintext: true, ..Config::default() }).await
+}
+
+/// Sends a request, and returns once it waits or runs behind `before` others.
+async fn ask(
+    node: &TestNode,
+    prompt: &str,
+    fields: Value,
+    before: usize,
+) -> JoinHandle<(u16, Value)> {
+    let mut body = json!({"model": MODEL, "prompt": prompt, "seed": 7});
+    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    let url = format!("{}/v1/images/generations", node.url);
+    let answer = tokio::spawn(async move {
+        let answer = http().post(url).json(&body).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    });
+    while queue_depth(node).await <= before as u64 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    answer
+}
+
+/// Requests that wait or run.
+async fn queue_depth(node: &TestNode) -> u64 {
+    let ready = http().get(format!("{}/readyz", node.url)).send().await.unwrap();
+    ready.json::<Value>().await.unwrap()["queue_depth"].as_u64().unwrap()
+}
+
+/// The colour of each picture is what the prompt's own would be.
+async fn assert_drawn(answer: JoinHandle<(u16, Value)>, prompt: &str, pictures: usize) {
+    let (status, answer) = answer.await.unwrap();
+    assert_eq!(status, 200, "{answer}");
+    let data = answer["data"].as_array().unwrap();
+    assert_eq!(data.len(), pictures);
+    for (index, data) in data.iter().enumerate() {
+        let png = STANDARD.decode(data["b64_json"].as_str().unwrap()).unwrap();
+        let picture = image::load_from_memory(&png).unwrap().into_rgb8();
+        let seed = Seed::new(7).offset(index).get();
+        assert_eq!(picture.get_pixel(0, 0).0, OneColour::colour(seed, prompt));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_of_one_size_are_drawn_together() {
+    let (painter, held) = Four::new();
+    let node = node(painter).await;
+    let first = ask(&node, "first", json!({}), 0).await;
+    held.begun.recv().unwrap();
+    // While it is drawn, others come: of its size and steps, of another size, of other steps, and one
+    // that wants more pictures than there is room for.
+    let mut waiting = Vec::new();
+    for (prompt, fields) in [
+        ("a", json!({})),
+        ("large", json!({"size": "128x64"})),
+        ("bb", json!({"n": 2})),
+        ("slow", json!({"steps": 9})),
+        ("many", json!({"n": 3})),
+        ("ccc", json!({})),
+        ("dddd", json!({})),
+    ] {
+        waiting.push(ask(&node, prompt, fields, 1 + waiting.len()).await);
+    }
+    for _ in 0..7 {
+        held.go_on.send(()).unwrap();
+    }
+    assert_drawn(first, "first", 1).await;
+    let expected =
+        [("a", 1), ("large", 1), ("bb", 2), ("slow", 1), ("many", 3), ("ccc", 1), ("dddd", 1)];
+    for (answer, (prompt, pictures)) in waiting.into_iter().zip(expected) {
+        assert_drawn(answer, prompt, pictures).await;
+    }
+    let batches = held.batches.lock().unwrap();
+    let found: Vec<String> = batches.iter().map(|batch| batch.join(" ")).collect();
+    assert_eq!(found, ["first", "a bb ccc", "large", "slow", "many dddd"]);
+}
+
+/// A panic, or a client that is gone, costs none of those beside it anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_befalls_one_befalls_no_other() {
+    let (painter, held) = Four::new();
+    let node = node(painter).await;
+    let first = ask(&node, "first", json!({}), 0).await;
+    held.begun.recv().unwrap();
+    let a = ask(&node, "a", json!({}), 1).await;
+    let panics = ask(&node, PANIC_PROMPT, json!({}), 2).await;
+    let gone = ask(&node, "gone", json!({}), 3).await;
+    let ccc = ask(&node, "ccc", json!({}), 4).await;
+    gone.abort();
+    assert!(gone.await.unwrap_err().is_cancelled());
+    // Until the node has noticed.
+    while queue_depth(&node).await > 4 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for _ in 0..8 {
+        held.go_on.send(()).unwrap();
+    }
+    assert_drawn(first, "first", 1).await;
+    assert_drawn(a, "a", 1).await;
+    assert_drawn(ccc, "ccc", 1).await;
+    let (status, error) = panics.await.unwrap();
+    assert_eq!((status, error["error"]["type"].as_str().unwrap()), (500, "server_error"));
+    let batches = held.batches.lock().unwrap();
+    let found: Vec<String> = batches.iter().map(|batch| batch.join(" ")).collect();
+    let together = format!("a {PANIC_PROMPT} ccc");
+    assert_eq!(found, ["first", together.as_str(), "a", PANIC_PROMPT, "ccc"]);
+}
