@@ -48,7 +48,12 @@ async fn every_field_is_honoured() {
     assert_eq!(response.data.len(), 2);
     for data in &response.data {
         assert!(data.revised_prompt.as_ref().unwrap().starts_with("狐, vivid"));
-        assert!(data.url.ends_with(data.b64_json.as_ref().unwrap().as_str()));
+        assert!(
+            data.url
+                .as_text()
+                .unwrap()
+                .ends_with(data.b64_json.as_ref().unwrap().as_text().unwrap())
+        );
     }
 }
 

@@ -1,30 +1,36 @@
 //! How often the demo model draws what a caption says, over all 500 that were kept from its training.
 //!
-//! `cargo run --release -p tests --example demo_accuracy -- [DIR]` prints the shares and the captions
-//! that were missed, and writes the pictures of the first sixteen misses to DIR/missed.png.
+//! `cargo run --release -p tests --example demo_accuracy -- [DIR [SIDE [COUNT]]]` prints the shares and
+//! the captions that were missed, and writes the pictures of the first sixteen misses to DIR/missed.png.
+//! SIDE is the model's own where none is given, COUNT all of them.
 
 use std::{ops::ControlFlow, path::PathBuf};
 
 use candle_core::Device;
 use flux::{Job, Pipeline};
 use image::{GenericImage, RgbImage};
-use protocol::{Count, Prompt, Seed, Steps};
+use protocol::{Count, Prompt, Seed, Size, Steps};
 use tests::{demo::Scene, reading::read};
 
-/// Side of a picture, the model's own.
-const SIDE: u32 = 256;
 /// Pictures in a row of the sheet, and rows.
 const SHEET: u32 = 4;
 
 fn main() {
     let pipeline = Pipeline::demo(&Device::Cpu).expect("memory");
+    let mut arguments = std::env::args().skip(1);
+    let folder = arguments.next().map(PathBuf::from);
+    let mut number =
+        |otherwise| arguments.next().map_or(otherwise, |n| n.parse().expect("a number"));
+    let side = number(pipeline.native_size().width_px());
+    let size = Size::new(side, side).expect("a side of a picture");
+    let count = number(u32::MAX) as usize;
     // Colours and places right, shapes too, asked for; of one kind of thing, of two.
     let mut score = [[0, 0, 0]; 2];
     let mut missed = Vec::new();
-    for (seed, scene) in (0..).zip(Scene::held_out()) {
-        let rgb = draw(&pipeline, &scene, seed);
+    for (seed, scene) in (0..).zip(Scene::held_out()).take(count) {
+        let rgb = draw(&pipeline, &scene, size, seed);
         let [coloured, shown, asked] = &mut score[usize::from(scene.is_of_two())];
-        let found = read(&rgb, SIDE as usize, SIDE as usize);
+        let found = read(&rgb, side as usize, side as usize);
         *asked += 1;
         *coloured += usize::from(scene.is_coloured_by(&found));
         if scene.is_shown_by(&found) {
@@ -37,18 +43,18 @@ fn main() {
     for (kind, [coloured, shown, asked]) in ["one kind of thing", "two things"].iter().zip(score) {
         println!("{kind}, of {asked}: colours and places {coloured}, shapes too {shown}");
     }
-    if let Some(folder) = std::env::args_os().nth(1) {
-        let path = PathBuf::from(folder).join("missed.png");
-        sheet(&missed).save(&path).expect("a folder that can be written to");
+    if let Some(folder) = folder {
+        let path = folder.join("missed.png");
+        sheet(&missed, side).save(&path).expect("a folder that can be written to");
         println!("{}", path.display());
     }
 }
 
-fn draw(pipeline: &Pipeline, scene: &Scene, seed: u64) -> Vec<u8> {
+fn draw(pipeline: &Pipeline, scene: &Scene, size: Size, seed: u64) -> Vec<u8> {
     let prompt = Prompt::new(scene.caption.clone()).expect("not empty");
     let job = Job {
         prompt: &prompt,
-        size: pipeline.native_size(),
+        size,
         steps: Steps::new(4).expect("in range"),
         seed: Seed::new(seed),
         count: Count::new(1).expect("in range"),
@@ -58,11 +64,11 @@ fn draw(pipeline: &Pipeline, scene: &Scene, seed: u64) -> Vec<u8> {
     drawn.pictures[0].rgb.to_vec()
 }
 
-fn sheet(pictures: &[Vec<u8>]) -> RgbImage {
-    let mut sheet = RgbImage::new(SHEET * SIDE, SHEET * SIDE);
+fn sheet(pictures: &[Vec<u8>], side: u32) -> RgbImage {
+    let mut sheet = RgbImage::new(SHEET * side, SHEET * side);
     for (place, rgb) in (0..SHEET * SHEET).zip(pictures) {
-        let picture = RgbImage::from_raw(SIDE, SIDE, rgb.clone()).expect("it has this size");
-        let (x, y) = (place % SHEET * SIDE, place / SHEET * SIDE);
+        let picture = RgbImage::from_raw(side, side, rgb.clone()).expect("it has this size");
+        let (x, y) = (place % SHEET * side, place / SHEET * side);
         sheet.copy_from(&picture, x, y).expect("it fits");
     }
     sheet

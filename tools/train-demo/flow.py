@@ -52,7 +52,18 @@ class Latents:
         near = torch.stack(near).to(self.device)
         return torch.cat(latents), as_tensor(clip.input_ids), as_tensor(t5.input_ids), near
 
+    def mixed(self, sides, kept):
+        """As `batch`, but `kept` tokens of one picture of each of the sides, and where they stand."""
+        found = []
+        for side in set(sides):
+            packed, clip, t5, near = self.batch(side, sides.count(side))
+            chosen = subset.choose(near, side // 16, kept)
+            packed, near = subset.pick(packed, chosen), subset.pick(near, chosen)
+            found.append((packed, clip, t5, near, subset.places(chosen, side // 16)))
+        return tuple(torch.cat(parts) for parts in zip(*found))
+
     def batch(self, side, count):
+        """Latents (b, l, 64), tokens of CLIP and T5, which latents are near shapes (b, l)."""
         latents, clip, t5, near = self.sets[side]
         some = torch.randint(len(latents), (count,), device=self.device)
         return latents[some].float(), clip[some].long(), t5[some].long(), near[some]
@@ -76,14 +87,8 @@ def pack(latents):
     return latents.view(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(b, h * w // 4, 4 * c)
 
 
-def positions(side, device):
-    """Of the picture's tokens: (0, row, column)."""
-    n = side // 16
-    row, column = torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij")
-    return torch.stack([torch.zeros_like(row), row, column], -1).view(-1, 3).float().to(device)
-
-
-def velocity(model, noisy, sigma, clip, t5, side):
+def velocity(model, noisy, sigma, clip, t5, positions):
+    """positions: of the picture's tokens, (0, row, column)."""
     clip_encoder, t5_encoder, transformer = model["clip"], model["t5"], model["transformer"]
     states = t5_encoder(t5).last_hidden_state
     return transformer(
@@ -92,7 +97,7 @@ def velocity(model, noisy, sigma, clip, t5, side):
         pooled_projections=clip_encoder(clip).pooler_output,
         encoder_hidden_states=states,
         txt_ids=torch.zeros(t5.shape[1], 3, device=t5.device),
-        img_ids=positions(side, t5.device),
+        img_ids=positions,
         return_dict=False,
     )[0]
 
@@ -112,17 +117,18 @@ def train(model, latents, plan, device):
         side = plan.side_at(progress, rng)
         # Padding must not matter: mostly as little as there can be, sometimes all of it.
         short = rng.random() < 0.93
-        some = short and side >= 256 and rng.random() < plan.some_at(progress)
-        count = plan.batch if some else plan.batch * 128 // max(side, 128)
-        packed, clip, t5, near = latents.batch(side, max(8, count if short else count // 3))
-        shown.show(None, packed.shape[1])
-        if some:
-            chosen = subset.choose(near, plan.some_tokens)
-            shown.show(chosen, packed.shape[1])
-            packed, near = subset.pick(packed, chosen), subset.pick(near, chosen)
+        if side is None:
+            count = plan.pictures_of(plan.some_tokens, short)
+            packed, clip, t5, near, places = latents.mixed(plan.many_sides(count, rng), plan.some_tokens)
+            shown.show(places)
+            positions = torch.zeros(plan.some_tokens, 3, device=device)
+        else:
+            packed, clip, t5, near = latents.batch(side, plan.pictures_of((side // 16) ** 2, short))
+            shown.show(None)
+            positions = subset.grid(side // 16, device)
         t5 = t5[:, : plan.short_text] if short else t5
         # Each shape is compiled for itself, which only pays for the frequent ones.
-        predict = compiled if short and side in plan.compiled_sides else velocity
+        predict = compiled if short and side in (None, *plan.compiled_sides) else velocity
         sigma = noise_levels(len(packed), device)
         noise = torch.randn_like(packed)
         noisy = packed + sigma[:, None, None] * (noise - packed)
@@ -130,7 +136,7 @@ def train(model, latents, plan, device):
         # that PyTorch has for bf16 on a CPU.
         attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else contextlib.nullcontext()
         with attention, torch.autocast(device.type, torch.bfloat16):
-            found = predict(model, noisy, sigma, clip, t5, side)
+            found = predict(model, noisy, sigma, clip, t5, positions)
         # Backgrounds are easy.
         weights = torch.where(near, 3.0, 1.0)[..., None]
         loss = (weights * (found.float() - (noise - packed)).square()).mean() / weights.mean()
@@ -142,9 +148,10 @@ def train(model, latents, plan, device):
         with torch.no_grad():
             for slow, fast in zip(mean.parameters(), model.parameters()):
                 slow.lerp_(fast, 1 - decay)
-        running[side] = 0.98 * running.get(side, loss.item()) + 0.02 * loss.item()
+        name = side or "some"
+        running[name] = 0.98 * running.get(name, loss.item()) + 0.02 * loss.item()
         if step % 100 == 0 or step + 1 == plan.steps:
-            losses = ", ".join(f"{side}: {value:.4f}" for side, value in sorted(running.items()))
+            losses = ", ".join(f"{side}: {value:.4f}" for side, value in running.items())
             print(f"flow {step}: loss {losses}; {time.time() - started:.0f} s", flush=True)
             plan.checkpoint(mean)
     subset.detach(model["transformer"])

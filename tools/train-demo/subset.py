@@ -1,36 +1,46 @@
-"""Steps that see some of a picture's tokens: those near shapes, and a few others.
+"""Steps that see some of a picture's tokens: mostly those near shapes, some of the rim, a few others.
 
-What a token shows follows from the caption and from where the token stands, hardly from the tokens
-around it, and backgrounds are soon learnt. So most steps see 104 of a 256×256 picture's 256 tokens, in
-about a third of the time a picture. The last steps see whole pictures, as drawing does.
+What a token shows follows from the caption, from where the token stands and from how large the
+picture is, hardly from the tokens around it, and backgrounds are soon learnt. So most steps see 192
+tokens of each picture, whatever its size, and one batch holds pictures of many sizes. The rim tells a
+picture's size: nothing that FLUX is told does. The last steps see whole pictures, as drawing does.
 """
 
 import torch
 from diffusers.models.transformers import transformer_flux
 
+# Of the largest picture that is learnt from.
+MOST_ROWS = 32
+
 
 class Positions(torch.nn.Module):
-    """A transformer's `pos_embed`, where each sample of a batch may show other tokens of its picture."""
+    """A transformer's `pos_embed`, where each sample of a batch may show tokens of places of its own."""
 
     def __init__(self, inner):
         super().__init__()
-        self.inner = inner
-        self.show(None, 0)
+        self.inner, self.places = inner, None
 
-    def show(self, chosen, picture_tokens):
-        """Of each sample, which of its picture's tokens are there: indices (b, kept), or None for all."""
-        self.chosen, self.picture_tokens = chosen, picture_tokens
+    def show(self, places):
+        """Where each sample's tokens stand: row · MOST_ROWS + column (b, kept); None for whole pictures."""
+        self.places = places
 
     def forward(self, ids):
-        cos, sin = self.inner(ids)
-        if self.chosen is None:
-            return cos, sin
-        text = ids.shape[0] - self.picture_tokens
-        return self.shown(cos, text), self.shown(sin, text)
+        if self.places is None:
+            return self.inner(ids)
+        text = ids.shape[0] - self.places.shape[1]
+        everywhere = torch.cat([ids[:text], grid(MOST_ROWS, ids.device)])
+        return tuple(self.shown(angles, text) for angles in self.inner(everywhere))
 
     def shown(self, angles, text):
-        batch = self.chosen.shape[0]
-        return torch.cat([angles[:text].expand(batch, -1, -1), angles[text:][self.chosen]], 1)
+        batch = self.places.shape[0]
+        return torch.cat([angles[:text].expand(batch, -1, -1), angles[text:][self.places]], 1)
+
+
+def grid(rows, device):
+    """Of the tokens of pictures of so many rows: (0, row, column)."""
+    along = torch.arange(rows, dtype=torch.float32, device=device)
+    row, column = along.repeat_interleave(rows), along.repeat(rows)
+    return torch.stack([torch.zeros_like(row), row, column], -1)
 
 
 def attach(transformer):
@@ -44,9 +54,16 @@ def detach(transformer):
     transformer.pos_embed = transformer.pos_embed.inner
 
 
-def choose(near, kept):
-    """Indices (b, kept) of tokens: those near shapes (b, l) first, the others by chance."""
-    return (near.float() + torch.rand_like(near, dtype=torch.float32)).topk(kept, dim=1).indices
+def choose(near, rows, kept):
+    """Which tokens of pictures of so many rows are kept: indices (b, kept). near (b, l)."""
+    inside = torch.arange(rows, device=near.device) < rows - 1
+    rim = ~(inside[:, None] & inside).view(-1)
+    return (0.6 * (near | rim) + torch.rand(near.shape, device=near.device)).topk(kept, dim=1).indices
+
+
+def places(chosen, rows):
+    """Where chosen tokens of pictures of so many rows stand, as `Positions.show` takes it."""
+    return chosen // rows * MOST_ROWS + chosen % rows
 
 
 def pick(values, chosen):

@@ -1,6 +1,7 @@
 """Makes the demo model from nothing: draws its world, trains on it, writes models/demo.
 
     python tools/train-demo/train.py --preset cpu       # a CPU; meant for two hours of two cores
+    python tools/train-demo/train.py --preset more --go-on models/demo      # and then `finish`
     python tools/train-demo/train.py --preset gpu       # one large GPU; meant for minutes, never run
     python tools/train-demo/train.py --preset smoke     # whether it runs at all
 
@@ -26,7 +27,8 @@ class Plan:
     # Pictures of each size that is trained on.
     pictures: dict
     steps: int
-    batch: int
+    # Of pictures and captions in a batch.
+    tokens: int
     rate: float
     # The share of the steps that only see the smallest size, where learning is cheapest.
     small_first: float
@@ -35,26 +37,41 @@ class Plan:
     # Tokens of the longest caption, and some padding.
     short_text: int = 24
     # How many of a picture's tokens are seen where not all of them are.
-    some_tokens: int = 104
+    some_tokens: int = 192
     compiled_sides: tuple = (128, 256)
+    # Of the steps: on some tokens of pictures of many sizes; on whole ones of 256, its own size; on whole
+    # ones that are smaller, and larger. First, and in the last third.
+    shares: tuple = ((0.7, 0.15, 0.05, 0.1), (0.3, 0.35, 0.1, 0.25))
     seed: int = 20
     checkpoint: object = lambda _: None
 
+    def pictures_of(self, tokens, short):
+        """How many pictures of so many tokens make a batch."""
+        return max(1, self.tokens // (tokens + (self.short_text if short else parts.T5_TOKENS)))
+
     def side_at(self, progress, rng):
+        """The size of the next step's pictures, or None for some tokens of pictures of many sizes."""
         if progress < self.small_first:
             return 128
-        # Mostly 256, its own size.
-        return 256 if rng.random() < 0.8 else rng.choice(sorted(self.pictures))
+        smaller = [side for side in self.pictures if side < 256]
+        larger = [side for side in self.pictures if side > 256]
+        sides = (None, 256, rng.choice(smaller), rng.choice(larger))
+        return rng.choices(sides, self.shares[progress >= 0.7])[0]
 
-    def some_at(self, progress):
-        """The share of the large pictures of which only some tokens are seen."""
-        return 0.85 if progress < 0.8 else 0.15
+    def many_sides(self, count, rng):
+        enough = [side for side in self.pictures if (side // 16) ** 2 >= self.some_tokens]
+        return [256 if rng.random() < 0.35 else rng.choice(enough) for _ in range(count)]
 
+
+OWN = {64: 2_000, 96: 500, 128: 32_000, 160: 500, 192: 2_000, 224: 500, 256: 24_000}
+LARGER = {16 * rows: 260 for rows in range(17, 33)}
 
 PRESETS = {
-    "smoke": Plan(4, 4, {128: 16, 256: 16}, 4, 4, 8e-3, 0.5),
-    "cpu": Plan(4_500, 16, {64: 2_000, 128: 32_000, 192: 2_000, 256: 12_000, 384: 400, 512: 300}, 9_000, 48, 8e-3, 0.35),
-    "gpu": Plan(8_000, 64, {64: 8_000, 128: 80_000, 192: 8_000, 256: 80_000, 384: 3_000, 512: 2_000}, 30_000, 256, 8e-3, 0.3),
+    "smoke": Plan(4, 4, {128: 16, 256: 16, 512: 16}, 4, 600, 8e-3, 0.25),
+    "cpu": Plan(4_500, 16, OWN | LARGER, 9_000, 6_700, 8e-3, 0.35),
+    "more": Plan(0, 0, OWN | LARGER, 4_000, 6_700, 2.4e-3, 0),
+    "finish": Plan(0, 0, OWN | LARGER, 1_500, 6_700, 1e-3, 0, shares=2 * ((0.2, 0.45, 0.2, 0.15),)),
+    "gpu": Plan(8_000, 64, {side: 4 * count for side, count in (OWN | LARGER).items()}, 30_000, 35_000, 8e-3, 0.3),
 }
 
 

@@ -1,7 +1,7 @@
 //! The picture inside an answer.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use protocol::{ImageData, SecretBytes};
+use protocol::{ImageData, PictureText, SecretBytes};
 use thiserror::Error;
 
 /// The picture's file, out of its `data:` URL or its `b64_json`.
@@ -9,23 +9,23 @@ use thiserror::Error;
 /// # Errors
 /// Where there is neither.
 pub fn picture_file(data: &ImageData) -> Result<SecretBytes, InvalidPicture> {
-    let base64 = match &data.b64_json {
-        Some(base64) => base64.as_str(),
-        None => data
-            .url
-            .strip_prefix("data:image/")
-            .and_then(|rest| rest.split_once(";base64,"))
-            .map(|(_, base64)| base64)
-            .ok_or(InvalidPicture)?,
-    };
-    decode_picture(base64)
+    if let Some(base64) = &data.b64_json {
+        return decode_picture(base64);
+    }
+    let url = data.url.as_text().ok_or(InvalidPicture)?;
+    let base64 = url.strip_prefix("data:image/").and_then(|rest| rest.split_once(";base64,"));
+    decode(base64.ok_or(InvalidPicture)?.1)
 }
 
 /// The picture's file, out of an event's `b64_json`.
 ///
 /// # Errors
 /// Where it is no base64.
-pub fn decode_picture(base64: &str) -> Result<SecretBytes, InvalidPicture> {
+pub fn decode_picture(base64: &PictureText) -> Result<SecretBytes, InvalidPicture> {
+    decode(base64.as_text().ok_or(InvalidPicture)?)
+}
+
+fn decode(base64: &str) -> Result<SecretBytes, InvalidPicture> {
     BASE64_STANDARD.decode(base64).map(SecretBytes::from).map_err(|_| InvalidPicture)
 }
 

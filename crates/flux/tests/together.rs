@@ -1,5 +1,7 @@
 //! Pictures that are drawn together are those that are drawn alone, and a job's end is its own.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::{num::NonZeroUsize, ops::ControlFlow};
 
 use candle_core::Device;

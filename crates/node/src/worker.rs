@@ -128,8 +128,12 @@ impl Worker {
                 }
                 Some(outcomes.into_iter().map(Some).collect())
             }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "drawing together failed; each is drawn alone");
+                None
+            }
             _ => {
-                tracing::warn!(jobs = jobs.len(), "drawing together failed; each is drawn alone");
+                tracing::warn!("drawing together panicked; each is drawn alone");
                 None
             }
         }

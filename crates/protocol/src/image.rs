@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use crate::{ImageUsage, InvalidParameter, SecretString, json::to_wiped_json};
+use crate::{ImageUsage, InvalidParameter, PictureText, SecretString, json::to_wiped_json};
 
 /// What a client asks for, before any rule is checked. Holds the prompt: no `Debug`, no `Clone`,
 /// wiped when dropped. Unknown fields are accepted, as OpenAI does.
@@ -196,9 +196,10 @@ impl CreateImageResponse {
     /// not exceed, so that sealing can pad and encrypt it where it lies.
     #[must_use]
     pub fn to_json_with(&self, capacity: impl Fn(usize) -> usize) -> Zeroizing<Vec<u8>> {
-        let base64 = |entry: &ImageData| entry.b64_json.as_ref().map_or(0, |text| text.len());
-        let pictures = self.data.iter().map(|entry| entry.url.len() + base64(entry)).sum();
-        to_wiped_json(self, pictures, capacity)
+        let pictures =
+            self.data.iter().flat_map(|entry| [Some(&entry.url), entry.b64_json.as_ref()]);
+        let bytes = pictures.flatten().map(PictureText::written_bytes).sum();
+        to_wiped_json(self, bytes, capacity)
     }
 }
 
@@ -208,11 +209,11 @@ pub struct ImageData {
     /// Always there, since Atoma's SDKs fail without it: a `data:image/…;base64,…` URL, or, on the
     /// route in clear text where `response_format` asks for it, one that the node serves for a while.
     #[schema(value_type = String)]
-    pub url: SecretString,
+    pub url: PictureText,
     /// The picture's file in base64, where `response_format` asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
-    pub b64_json: Option<SecretString>,
+    pub b64_json: Option<PictureText>,
     /// The prompt as it was drawn, where it is not the prompt as it was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]

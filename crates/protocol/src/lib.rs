@@ -12,6 +12,7 @@ mod json;
 mod lock;
 mod models;
 mod output;
+mod picture_text;
 mod prompt;
 mod request;
 mod secret;
@@ -28,6 +29,7 @@ pub use image::{CreateImageRequest, CreateImageResponse, ImageData, NotAnObject}
 pub use lock::{NodeLockRequest, NodeLockResponse};
 pub use models::{Model, ModelList};
 pub use output::{Delivery, Format, Quality, ResponseFormat};
+pub use picture_text::PictureText;
 pub use prompt::{InvalidPrompt, Prompt, VIVID_SUFFIX};
 pub use request::{GuidanceUse, ImageRequest, Limits, Offer, Style};
 pub use secret::{SecretBytes, SecretString};

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use crate::{ErrorObject, ImageUsage, SecretString, json::to_wiped_json};
+use crate::{ErrorObject, ImageUsage, PictureText, SecretString, json::to_wiped_json};
 
 /// One event. Holds pictures: no `Debug`, no `Clone`.
 pub enum ImageEvent {
@@ -32,7 +32,7 @@ pub struct ProgressEvent {
 pub struct PartialImageEvent {
     /// The picture's file in base64.
     #[schema(value_type = String)]
-    pub b64_json: SecretString,
+    pub b64_json: PictureText,
     /// 0, 1, 2: how many came before it.
     pub partial_image_index: u32,
     /// Our extension: which of `n` pictures this is on the way to, from 0.
@@ -55,7 +55,7 @@ pub struct PartialImageEvent {
 pub struct CompletedEvent {
     /// The picture's file in base64.
     #[schema(value_type = String)]
-    pub b64_json: SecretString,
+    pub b64_json: PictureText,
     /// Our extension: which of `n` pictures this is, from 0.
     #[serde(default)]
     pub index: u32,
@@ -113,11 +113,11 @@ impl ImageEvent {
         match self {
             Self::Progress(event) => to_wiped_json(&Tagged { kind, order, event }, 0, capacity),
             Self::PartialImage(event) => {
-                let picture = event.b64_json.len();
+                let picture = event.b64_json.written_bytes();
                 to_wiped_json(&Tagged { kind, order, event }, picture, capacity)
             }
             Self::Completed(event) => {
-                let picture = event.b64_json.len();
+                let picture = event.b64_json.written_bytes();
                 to_wiped_json(&Tagged { kind, order, event }, picture, capacity)
             }
             Self::Error(event) => to_wiped_json(&Tagged { kind, order, event }, 0, capacity),

@@ -44,6 +44,8 @@ pub fn join_heads(streams: &[Stream<'_>], rotations: &Rotations<'_>) -> Result<[
     let shape = Heads::of(streams)?;
     let joint = rotations.cos.dims2()?.0.max(1);
     let pictures = shape.length / joint;
+    // Then the streams' shares of a picture add up to its angles.
+    check_shape((NAME, "tokens"), &[shape.length], &[pictures * joint])?;
     let cos =
         Operand::companion((NAME, "cos"), rotations.cos, DType::F32, &[joint, shape.width / 2])?;
     let sin =
@@ -52,8 +54,7 @@ pub fn join_heads(streams: &[Stream<'_>], rotations: &Rotations<'_>) -> Result<[
     let dtype = first.qkv.dtype();
     let Heads { length, count, width } = shape;
     let new = || {
-        // SAFETY: each stream's kernel below writes its rows, and the streams' rows are all there are,
-        // as the sum of them, checked below, says.
+        // SAFETY: each stream's kernel below writes its rows, and the streams' rows are all there are.
         unsafe { Output::new(&context.device, (length, count, width), dtype) }
     };
     let (q, k) = (new()?, new()?);
@@ -99,7 +100,6 @@ pub fn join_heads(streams: &[Stream<'_>], rotations: &Rotations<'_>) -> Result<[
         unsafe { call.launch(grid(vectors.div_ceil(THREADS) as u32, THREADS)) }?;
         row += each;
     }
-    check_shape((NAME, "angles"), &[row], &[joint])?;
     let v = match v {
         Some(v) => v.into_tensor(),
         // (n·l, 3·h·d) → (n·l, h, d)

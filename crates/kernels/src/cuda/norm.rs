@@ -38,13 +38,12 @@ pub fn layer_norm(x: &Tensor, affine: &Affine<'_>, eps: f64) -> Result<Tensor> {
     const NAME: &str = "layer norm";
     let (operand, rows) = Operand::rows(NAME, x)?;
     operand.require(rows.columns <= LONGEST, "rows this long")?;
-    let (scale, shift, unit, shape) = match affine {
-        Affine::Modulation { scale, shift } => {
-            (scale, shift, 1f32, vec![scale.dim(0)?, rows.columns])
-        }
-        Affine::Weights { weight, bias } => (weight, bias, 0f32, vec![rows.columns]),
+    let (scale, shift, unit, pictures) = match affine {
+        Affine::Modulation { scale, shift } => (scale, shift, 1f32, Some(scale.dim(0)?)),
+        Affine::Weights { weight, bias } => (weight, bias, 0f32, None),
     };
-    let pictures = shape.iter().rev().nth(1).copied().unwrap_or(1).max(1);
+    let shape: Vec<usize> = pictures.into_iter().chain([rows.columns]).collect();
+    let pictures = pictures.unwrap_or(1).max(1);
     operand.require(rows.rows.is_multiple_of(pictures), "rows of a part of a picture")?;
     let each = (rows.rows / pictures) as i32;
     let dtype = operand.dtype;

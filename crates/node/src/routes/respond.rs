@@ -1,11 +1,11 @@
 //! From pixels to the image API's answer, for both routes.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use flux::Picture;
 use protocol::{
-    CreateImageResponse, Format, ImageData, ImageRequest, ImageUsage, ResponseFormat, SecretBytes,
-    SecretString, Usage,
+    CreateImageResponse, Format, ImageData, ImageRequest, ImageUsage, PictureText, ResponseFormat,
+    SecretBytes, Usage,
 };
 
 use crate::{
@@ -94,8 +94,8 @@ pub(super) fn file(
 }
 
 /// The file in base64.
-pub(super) fn base64(file: &[u8]) -> SecretString {
-    base64_behind("", file)
+pub(super) fn base64(file: SecretBytes) -> PictureText {
+    PictureText::file("", Arc::new(file))
 }
 
 fn entry(
@@ -108,18 +108,19 @@ fn entry(
     let (url, b64_json) = match (request.response_format, reader) {
         (ResponseFormat::Url, Reader::Clear(links)) => (links.hang(file, format)?, None),
         (ResponseFormat::Url | ResponseFormat::Unsaid, Reader::Sealed) => {
-            (data_url(format, &file), None)
+            (data_url(format, Arc::new(file)), None)
         }
         // Clients of OpenAI's newer models read the one without asking, those of Atoma the other.
         (ResponseFormat::Unsaid, Reader::Clear(_)) | (ResponseFormat::B64Json, _) => {
-            (data_url(format, &file), Some(base64(&file)))
+            let file = Arc::new(file);
+            (data_url(format, file.clone()), Some(PictureText::file("", file)))
         }
     };
     Ok(ImageData { url, b64_json, revised_prompt })
 }
 
 impl Links<'_> {
-    fn hang(&self, file: SecretBytes, format: Format) -> Result<SecretString, ApiError> {
+    fn hang(&self, file: SecretBytes, format: Format) -> Result<PictureText, ApiError> {
         let name = self.gallery.hang(Hung { file, format }, Instant::now()).map_err(|error| {
             tracing::error!(%error, "a picture has no URL");
             ApiError::Internal
@@ -128,14 +129,6 @@ impl Links<'_> {
     }
 }
 
-fn data_url(format: Format, file: &[u8]) -> SecretString {
-    base64_behind(&format!("data:{};base64,", format.media_type()), file)
-}
-
-/// `prefix` and the file in base64, in a buffer that never moves.
-fn base64_behind(prefix: &str, file: &[u8]) -> SecretString {
-    let mut text = SecretString::with_capacity(prefix.len() + file.len().div_ceil(3) * 4);
-    text.push_str(prefix);
-    base64_simd::STANDARD.encode_append(file, &mut *text);
-    text
+fn data_url(format: Format, file: Arc<SecretBytes>) -> PictureText {
+    PictureText::file(format!("data:{};base64,", format.media_type()), file)
 }

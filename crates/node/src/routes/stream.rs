@@ -10,7 +10,7 @@ use flux::Picture;
 use futures_util::stream;
 use protocol::{
     CompletedEvent, ErrorEvent, Format, ImageEvent, ImageRequest, ImageUsage, PartialImageEvent,
-    ProgressEvent, SecretString, Usage,
+    PictureText, ProgressEvent, Usage,
 };
 use tokio::sync::mpsc;
 
@@ -247,6 +247,6 @@ fn completed(painted: &Painted, index: usize, metrics: &Metrics) -> Result<Image
     }))
 }
 
-fn base64(picture: &Picture, format: Format, metrics: &Metrics) -> Result<SecretString, ApiError> {
-    respond::file(picture, format, metrics).map(|file| respond::base64(&file))
+fn base64(picture: &Picture, format: Format, metrics: &Metrics) -> Result<PictureText, ApiError> {
+    respond::file(picture, format, metrics).map(respond::base64)
 }
