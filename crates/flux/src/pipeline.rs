@@ -63,8 +63,8 @@ impl Pipeline {
         self.together = Some(pictures);
     }
 
-    /// How many pictures of a size are drawn together: as many as fill a GPU, or what
-    /// [`Pipeline::draw_together`] said. A CPU is full with one.
+    /// How many pictures of a size are drawn together: what [`Pipeline::draw_together`] said; otherwise as
+    /// many as fill a GPU, and one on a CPU, where the first would wait long for the others.
     #[must_use]
     pub fn together(&self, size: Size) -> NonZeroUsize {
         let tokens = self.grid(size).tokens() + self.model.configs.text_tokens();
