@@ -1,8 +1,8 @@
 """Makes the demo model from nothing: draws its world, trains on it, writes models/demo.
 
-    python tools/train-demo/train.py --preset cpu       # a CPU; meant for two hours of two cores
+    python tools/train-demo/train.py --preset cpu       # a CPU; hours of two cores, never run to its end
     python tools/train-demo/train.py --preset more --go-on models/demo      # and then `finish`
-    python tools/train-demo/train.py --preset gpu       # one large GPU; meant for minutes, never run
+    python tools/train-demo/train.py --preset gpu       # one large GPU; never run
     python tools/train-demo/train.py --preset smoke     # whether it runs at all
 
 Needs tests/parity/requirements.txt. The seed is fixed; machines differ in their last bits, and so

@@ -24,7 +24,7 @@ pub struct Pipeline {
     together: Option<NonZeroUsize>,
 }
 
-/// Tokens of one picture of 1024×1024 and its prompt: with those, a GPU of today is full.
+/// Tokens of one picture of 1024×1024 and its prompt, which are thought to fill an H200: not measured.
 const TOKENS_OF_FULL_GPU: usize = 4096 + 256;
 
 impl Pipeline {

@@ -2,7 +2,8 @@
 //! `Clone`, so that a copy is seen where it is made.
 //!
 //! zeroize's own wrapper writes byte after byte, which for megabytes of picture takes more than half as
-//! long as BLAKE2b of them. These fill with zeros as fast as memory takes them, and stand behind zeroize's barrier, so
+//! long as BLAKE2b of them. These fill with zeros as fast as memory takes them, and stand behind
+//! zeroize's barrier, so
 //! that no optimiser finds the zeros unread and leaves them out.
 
 use std::{
