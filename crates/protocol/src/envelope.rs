@@ -1,7 +1,5 @@
 //! The encrypted envelope, as the OpenAPI document of atoma-proxy 0.1.0 gives it.
 
-use std::mem;
-
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -75,31 +73,32 @@ pub struct ConfidentialComputeResponse {
 }
 
 impl ConfidentialComputeResponse {
-    /// The envelope as JSON, in parts that follow one another: base64 needs no escapes, so that megabytes
-    /// of ciphertext stay where they lie.
+    /// The envelope as JSON. Base64 needs no escapes, so that megabytes of ciphertext are copied as they
+    /// are into a buffer of the right size.
     #[must_use]
-    pub fn into_json_parts(mut self) -> [Vec<u8>; 3] {
+    pub fn to_json(&self) -> Vec<u8> {
         const INFALLIBLE: &str = "strings and numbers always serialise";
-        const BEGINNING: &[u8] = br#"{"ciphertext":""#;
+        const BEGINNING: &str = r#"{"ciphertext":""#;
         let needs_escapes = self
             .ciphertext
             .bytes()
             // All of it, whatever is found: a loop that cannot end early works on many bytes at a time.
             .fold(false, |found, byte| found | (byte < b' ') | (byte == b'"') | (byte == b'\\'));
-        if needs_escapes {
-            return [serde_json::to_vec(&self).expect(INFALLIBLE), Vec::new(), Vec::new()];
+        let around = Self {
+            ciphertext: String::new(),
+            nonce: self.nonce.clone(),
+            response_hash: self.response_hash.clone(),
+            signature: self.signature.clone(),
+            usage: self.usage,
+            receipt: self.receipt.clone(),
+        };
+        let around = serde_json::to_vec(&around).expect(INFALLIBLE);
+        match around.strip_prefix(BEGINNING.as_bytes()) {
+            Some(rest) if !needs_escapes => {
+                [BEGINNING.as_bytes(), self.ciphertext.as_bytes(), rest].concat()
+            }
+            _ => serde_json::to_vec(self).expect(INFALLIBLE),
         }
-        let ciphertext = mem::take(&mut self.ciphertext).into_bytes();
-        let around = serde_json::to_vec(&self).expect(INFALLIBLE);
-        let (beginning, end) = around.split_at(BEGINNING.len());
-        debug_assert_eq!(beginning, BEGINNING, "the ciphertext is the first field");
-        [beginning.to_vec(), ciphertext, end.to_vec()]
-    }
-
-    /// The same in one piece.
-    #[must_use]
-    pub fn into_json(self) -> Vec<u8> {
-        self.into_json_parts().concat()
     }
 }
 
@@ -129,8 +128,7 @@ mod tests {
                 usage: Some(Usage::new(1, 2)),
                 receipt: None,
             };
-            let expected = serde_json::to_vec(&envelope).unwrap();
-            assert_eq!(envelope.into_json(), expected);
+            assert_eq!(envelope.to_json(), serde_json::to_vec(&envelope).unwrap());
         }
     }
 }

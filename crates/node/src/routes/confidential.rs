@@ -1,14 +1,10 @@
 //! `POST /v1/confidential/images/generations`: the way a private picture takes.
 
-use std::{convert::Infallible, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use axum::{
-    body::Bytes,
     extract::State,
-    http::{
-        HeaderMap, HeaderValue,
-        header::{CONTENT_LENGTH, CONTENT_TYPE},
-    },
+    http::{HeaderMap, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use protocol::{
@@ -95,21 +91,10 @@ pub(super) async fn generate(
         let sealed = service.metrics().timed(Stage::Seal, || {
             responder.seal(body.to_json_with(seal::padded_capacity), service.manifest())
         })?;
-        Ok::<_, ApiError>(envelope_of(sealed, Some(usage)))
+        Ok::<_, ApiError>(envelope_of(sealed, Some(usage)).to_json())
     })
     .await??;
-    Ok(json_in_parts(envelope.into_json_parts()))
-}
-
-/// An answer whose parts lie in several places, and are not copied to one.
-fn json_in_parts(parts: [Vec<u8>; 3]) -> Response {
-    let length: usize = parts.iter().map(Vec::len).sum();
-    let headers = [
-        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (CONTENT_LENGTH, HeaderValue::from(length)),
-    ];
-    let parts = parts.map(|part| Ok::<_, Infallible>(Bytes::from(part)));
-    (headers, axum::body::Body::from_stream(futures_util::stream::iter(parts))).into_response()
+    Ok(([(CONTENT_TYPE, "application/json")], envelope).into_response())
 }
 
 /// Events, each sealed on its own, numbered inside.
@@ -137,7 +122,7 @@ impl Wrap for Sealed {
             }
             Part::Last(usage) => Ok(envelope_of(parts.seal_last(body, &manifest)?, usage)),
         })?;
-        Ok(envelope.into_json())
+        Ok(envelope.to_json())
     }
 
     fn names_events(&self) -> bool {
