@@ -53,16 +53,16 @@ impl Pipeline {
     /// alone; a GPU's libraries may choose other algorithms for more rows, which shows in last bits.
     ///
     /// # Errors
-    /// Where a tensor operation fails that all had a part in.
-    ///
-    /// # Panics
-    /// Where jobs differ in what [`Job::goes_with`] compares.
+    /// [`Error::MixedBatch`] where jobs differ in what [`Job::goes_with`] compares; otherwise where a
+    /// tensor operation fails that all had a part in.
     pub fn generate_together(
         &self,
         jobs: &mut [(&Job<'_>, &mut dyn Watch)],
     ) -> Result<Vec<Result<Generated, Error>>, Error> {
-        let Some((first, _)) = jobs.first() else { return Ok(Vec::new()) };
-        assert!(jobs.iter().all(|(job, _)| job.goes_with(first)), "jobs that do not go together");
+        let Some(((first, _), others)) = jobs.split_first() else { return Ok(Vec::new()) };
+        if !others.iter().all(|(job, _)| job.goes_with(first)) {
+            return Err(Error::MixedBatch);
+        }
         let settings = Settings { size: first.size, steps: first.steps, guidance: first.guidance };
         let mut sittings = Vec::with_capacity(jobs.len());
         for (job, watch) in jobs {
@@ -253,6 +253,10 @@ impl Easel<'_, '_> {
     ) -> Result<()> {
         let (pipeline, size) = (self.pipeline, self.settings.size);
         for (place, canvas) in canvases.iter().enumerate() {
+            // It may have ended with its picture before this one.
+            if !self.sittings[canvas.sitting].goes_on() {
+                continue;
+            }
             let [latents, velocity] =
                 [latents, velocity].map(|all| of_one(all, place, canvases.len()));
             let (latents, velocity) = (latents?, velocity?);

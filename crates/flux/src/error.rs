@@ -187,6 +187,9 @@ pub enum Error {
     /// A tensor operation failed.
     #[error("tensor operation failed")]
     Tensor(#[from] candle_core::Error),
+    /// Jobs were to be drawn together that [`crate::Job::goes_with`] tells apart.
+    #[error("jobs that differ in size, steps or guidance cannot be drawn together")]
+    MixedBatch,
     /// The watcher asked to stop.
     #[error("cancelled")]
     Cancelled,

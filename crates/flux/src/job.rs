@@ -60,7 +60,8 @@ pub trait Watch {
     /// Told of each part that is done. Where it answers `Break`, the job ends there.
     fn progress(&mut self, progress: Progress) -> ControlFlow<()>;
 
-    /// Told after each step but a picture's last, before [`Watch::progress`] is told of the same.
+    /// Told after each step but a picture's last, before [`Watch::progress`] is told of the same; on a
+    /// GPU, which is given one step while it computes another, progress may be told a step later.
     /// Whoever does not ask for the picture pays nothing for it.
     ///
     /// # Errors

@@ -107,6 +107,17 @@ fn pictures_are_the_same_bit_by_bit() {
 }
 
 #[test]
+fn jobs_of_other_sizes_are_refused_not_drawn() {
+    let prompt = Prompt::new("a red circle".to_owned()).unwrap();
+    let other = Job { size: Size::new(48, 80).unwrap(), ..job(&prompt, 1) };
+    let (mut one, mut two) = (Looker::default(), Looker::default());
+    let mixed =
+        pipeline(2).generate_together(&mut [(&job(&prompt, 1), &mut one), (&other, &mut two)]);
+    assert!(matches!(mixed, Err(Error::MixedBatch)));
+    assert!(one.told.is_empty() && two.told.is_empty());
+}
+
+#[test]
 fn progress_counts_the_steps_of_all_pictures() {
     let prompt = Prompt::new("a red circle".to_owned()).unwrap();
     let (_, seen) = draw(&pipeline(2), &[job(&prompt, 3)], lookers(1));

@@ -34,7 +34,21 @@ pub(crate) struct Worker {
     pub(crate) number: usize,
 }
 
-type Outcome = Result<Generated, flux::Error>;
+/// What came of one job.
+enum Outcome {
+    Made(Generated),
+    Failed(flux::Error),
+    Panicked,
+}
+
+impl From<Result<Generated, flux::Error>> for Outcome {
+    fn from(result: Result<Generated, flux::Error>) -> Self {
+        match result {
+            Ok(generated) => Self::Made(generated),
+            Err(error) => Self::Failed(error),
+        }
+    }
+}
 
 impl Worker {
     pub(crate) fn spawn(self) -> std::io::Result<()> {
@@ -110,7 +124,7 @@ impl Worker {
         jobs: &[Job<'_>],
         watchers: &mut [Watcher<'_>],
         spans: &[Span],
-    ) -> Option<Vec<Option<Outcome>>> {
+    ) -> Option<Vec<Outcome>> {
         let (first, 2..) = (spans.first()?, jobs.len()) else { return None };
         let _entered = first.enter();
         let mut all: Vec<(&Job<'_>, &mut dyn Watch)> = jobs
@@ -126,7 +140,7 @@ impl Worker {
                 if outcomes.iter().all(Result::is_ok) {
                     self.pace.learn(jobs.iter().map(work).sum(), started.elapsed());
                 }
-                Some(outcomes.into_iter().map(Some).collect())
+                Some(outcomes.into_iter().map(Outcome::from).collect())
             }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "drawing together failed; each is drawn alone");
@@ -139,44 +153,42 @@ impl Worker {
         }
     }
 
-    /// `None` where it panicked.
-    fn paint_alone(
-        &mut self,
-        job: &Job<'_>,
-        watcher: &mut Watcher<'_>,
-        span: &Span,
-    ) -> Option<Outcome> {
+    fn paint_alone(&mut self, job: &Job<'_>, watcher: &mut Watcher<'_>, span: &Span) -> Outcome {
         let _entered = span.enter();
         let started = Instant::now();
         self.metrics.turn();
         // A panic must cost one request, not the node. The model holds no state between jobs that
         // a panic could leave half made.
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.painter.paint(job, watcher))).ok()?;
-        if outcome.is_ok() {
-            self.pace.learn(work(job), started.elapsed());
+        match catch_unwind(AssertUnwindSafe(|| self.painter.paint(job, watcher))) {
+            Ok(result) => {
+                if result.is_ok() {
+                    self.pace.learn(work(job), started.elapsed());
+                }
+                result.into()
+            }
+            Err(_) => Outcome::Panicked,
         }
-        Some(outcome)
     }
 
-    fn judge(&self, outcome: Option<Outcome>, ticket: &Ticket) -> Result<Generated, Failed> {
+    fn judge(&self, outcome: Outcome, ticket: &Ticket) -> Result<Generated, Failed> {
         match outcome {
-            Some(Ok(generated)) => {
+            Outcome::Made(generated) => {
                 self.metrics.took(Stage::TextEncode, generated.timings.encode);
                 self.metrics.took(Stage::Denoise, generated.timings.denoise);
                 self.metrics.took(Stage::Decode, generated.timings.decode);
                 self.metrics.drawn(generated.pictures.len(), ticket.request.pixels());
                 Ok(generated)
             }
-            Some(Err(flux::Error::Cancelled)) => {
+            Outcome::Failed(flux::Error::Cancelled) => {
                 self.metrics.lost(Lost::Cancelled);
                 Err(Failed::Generation)
             }
-            Some(Err(error)) => {
+            Outcome::Failed(error) => {
                 tracing::error!(%error, "generation failed");
                 self.metrics.lost(Lost::Failed);
                 Err(Failed::Generation)
             }
-            None => {
+            Outcome::Panicked => {
                 tracing::error!("generation panicked");
                 self.metrics.lost(Lost::Panicked);
                 Err(Failed::Generation)

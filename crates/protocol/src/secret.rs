@@ -3,8 +3,7 @@
 //!
 //! zeroize's own wrapper writes byte after byte, which for megabytes of picture takes more than half as
 //! long as BLAKE2b of them. These fill with zeros as fast as memory takes them, and stand behind
-//! zeroize's barrier, so
-//! that no optimiser finds the zeros unread and leaves them out.
+//! zeroize's barrier, so that no optimiser finds the zeros unread and leaves them out.
 
 use std::{
     mem,
