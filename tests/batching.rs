@@ -50,11 +50,11 @@ impl Painter for Four {
         self.one.paint(job, watch)
     }
 
-    fn together(&self, _: Size) -> usize {
+    fn batch_size(&self, _: Size) -> usize {
         4
     }
 
-    fn paint_together(
+    fn paint_batch(
         &mut self,
         jobs: &mut [(&Job<'_>, &mut dyn Watch)],
     ) -> Result<Vec<Result<Generated, flux::Error>>, flux::Error> {

@@ -56,7 +56,7 @@ pub struct Protocol {
     /// Of each picture.
     pub steps: Steps,
     /// How many pictures are drawn together.
-    pub together: Count,
+    pub batch: Count,
     /// Batches of them that are not counted: the first one finds the fastest algorithms.
     pub warmups: usize,
     /// Batches that are.
@@ -118,8 +118,8 @@ pub fn measure(
         Tier::F32 | Tier::Bf16 => pipeline,
         Tier::Fp8 => pipeline.into_fp8()?,
     };
-    let together = NonZeroUsize::new(protocol.together.get()).unwrap_or(NonZeroUsize::MIN);
-    pipeline.draw_together(together);
+    let batch = NonZeroUsize::new(protocol.batch.get()).unwrap_or(NonZeroUsize::MIN);
+    pipeline.set_max_batch(batch);
     device.synchronize()?;
     let weights = memory(device)?;
     for seed in 0..protocol.warmups {
@@ -161,7 +161,7 @@ fn draw(
 ) -> Result<Drawn> {
     let started = Instant::now();
     let prompt = Prompt::new(PROMPT.to_owned()).expect("a short text is a prompt");
-    let Protocol { size, steps, together: count, .. } = *protocol;
+    let Protocol { size, steps, batch: count, .. } = *protocol;
     let seed = Seed::new(seed as u64);
     let job = Job { prompt: &prompt, size, steps, seed, count, guidance: GUIDANCE };
     let made = pipeline.generate(&job, &mut |_| ControlFlow::Continue(()))?;
@@ -174,7 +174,7 @@ fn draw(
 /// Each part of a batch between two moments of the device, on pictures of its own.
 fn stages(pipeline: &Pipeline, protocol: &Protocol) -> Result<Vec<Stage>> {
     const NAMES: [&str; 4] = ["text_encoders", "preparation", "denoising", "decoding"];
-    let (device, pictures) = (&pipeline.model.device, protocol.together.get());
+    let (device, pictures) = (&pipeline.model.device, protocol.batch.get());
     let mut milliseconds: [Vec<f64>; 4] = Default::default();
     for seed in 0..protocol.runs {
         let mut moments = vec![Moment::now(device)?];
@@ -261,7 +261,7 @@ mod tests {
             tier: Tier::F32,
             size: Size::new(64, 48).unwrap(),
             steps: Steps::new(2).unwrap(),
-            together: Count::new(2).unwrap(),
+            batch: Count::new(2).unwrap(),
             warmups: 0,
             runs: 1,
         };

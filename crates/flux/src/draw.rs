@@ -44,18 +44,18 @@ impl Pipeline {
         job: &Job<'_>,
         watch: &mut dyn Watch,
     ) -> Result<Generated, Error> {
-        let mut made = self.generate_together(&mut [(job, watch)])?;
+        let mut made = self.generate_batch(&mut [(job, watch)])?;
         made.pop().expect("an answer a job")
     }
 
-    /// Makes the pictures of several jobs, [`Pipeline::together`] of them at a time. Each job has its own
+    /// Makes the pictures of several jobs, [`Pipeline::batch_size`] of them at a time. Each job has its own
     /// end: stopped, failed or done. On a CPU, in f32, the pictures are bit by bit those of each job
     /// alone; a GPU's libraries may choose other algorithms for more rows, which shows in last bits.
     ///
     /// # Errors
     /// [`Error::MixedBatch`] where jobs differ in what [`Job::goes_with`] compares; otherwise where a
     /// tensor operation fails that all had a part in.
-    pub fn generate_together(
+    pub fn generate_batch(
         &self,
         jobs: &mut [(&Job<'_>, &mut dyn Watch)],
     ) -> Result<Vec<Result<Generated, Error>>, Error> {
@@ -64,31 +64,31 @@ impl Pipeline {
             return Err(Error::MixedBatch);
         }
         let settings = Settings { size: first.size, steps: first.steps, guidance: first.guidance };
-        let mut sittings = Vec::with_capacity(jobs.len());
+        let mut active = Vec::with_capacity(jobs.len());
         for (job, watch) in jobs {
-            sittings.push(Sitting::begin(self, job, &mut **watch)?);
+            active.push(ActiveJob::begin(self, job, &mut **watch)?);
         }
-        let canvases: Vec<Canvas> = sittings
+        let samples: Vec<Sample> = active
             .iter()
             .enumerate()
-            .flat_map(|(sitting, of)| of.indices().map(move |index| Canvas { sitting, index }))
+            .flat_map(|(job, of)| of.indices().map(move |index| Sample { job, index }))
             .collect();
-        let mut easel = Easel { pipeline: self, settings, sittings };
-        let mut batches = canvases.chunks(self.together(settings.size).get()).peekable();
+        let mut batcher = Batcher { pipeline: self, settings, jobs: active };
+        let mut batches = samples.chunks(self.batch_size(settings.size).get()).peekable();
         // Noise is drawn on the host, while a GPU is busy with what it was given before.
-        let mut noise = batches.peek().map(|batch| easel.noise(batch)).transpose()?;
+        let mut noise = batches.peek().map(|batch| batcher.noise(batch)).transpose()?;
         while let (Some(batch), Some(drawn)) = (batches.next(), noise.take()) {
-            let denoised = easel.denoise(batch, drawn)?;
-            noise = batches.peek().map(|batch| easel.noise(batch)).transpose()?;
-            easel.decode(denoised)?;
+            let denoised = batcher.denoise(batch, drawn)?;
+            noise = batches.peek().map(|batch| batcher.noise(batch)).transpose()?;
+            batcher.decode(denoised)?;
         }
-        easel.sittings.into_iter().map(|sitting| sitting.end()).collect()
+        batcher.jobs.into_iter().map(|job| job.end()).collect()
     }
 }
 
 /// One job on its way.
-struct Sitting<'a, 'w> {
-    job: &'a Job<'a>,
+struct ActiveJob<'a, 'w> {
+    asked: &'a Job<'a>,
     watch: &'w mut dyn Watch,
     /// Its prompt; or why it ended before all of its pictures were made.
     state: Result<Encoded>,
@@ -98,35 +98,36 @@ struct Sitting<'a, 'w> {
     laps: Vec<(Part, [Rc<Moment>; 2])>,
 }
 
-/// A picture to be drawn.
+/// A picture to be drawn: a place in a batch.
 #[derive(Clone, Copy)]
-struct Canvas {
-    sitting: usize,
+struct Sample {
+    /// Of the call's jobs, which one.
+    job: usize,
     /// Which of the job's pictures, from 0.
     index: usize,
 }
 
 /// Pictures without noise.
 struct Denoised {
-    canvases: Vec<Canvas>,
+    samples: Vec<Sample>,
     /// (n·tokens, c), f32
     latents: Wiped,
     run: Run,
 }
 
-impl<'a, 'w> Sitting<'a, 'w> {
-    fn begin(pipeline: &Pipeline, job: &'a Job<'a>, watch: &'w mut dyn Watch) -> Result<Self> {
+impl<'a, 'w> ActiveJob<'a, 'w> {
+    fn begin(pipeline: &Pipeline, asked: &'a Job<'a>, watch: &'w mut dyn Watch) -> Result<Self> {
         let started = now(pipeline)?;
-        let state = pipeline.encode(job.prompt.expose());
+        let state = pipeline.encode(asked.prompt.expose());
         let laps = vec![(Part::Encode, [started, now(pipeline)?])];
-        let mut sitting = Self { job, watch, state, steps_done: 0, pictures: Vec::new(), laps };
-        sitting.tell(Progress::Encoded);
-        Ok(sitting)
+        let mut job = Self { asked, watch, state, steps_done: 0, pictures: Vec::new(), laps };
+        job.tell(Progress::Encoded);
+        Ok(job)
     }
 
     /// The pictures that are still owed.
     fn indices(&self) -> std::ops::Range<usize> {
-        0..if self.state.is_ok() { self.job.count.get() } else { 0 }
+        0..if self.state.is_ok() { self.asked.count.get() } else { 0 }
     }
 
     fn goes_on(&self) -> bool {
@@ -149,32 +150,32 @@ impl<'a, 'w> Sitting<'a, 'w> {
     }
 }
 
-/// Where all sit.
-struct Easel<'a, 'w> {
+/// All jobs of one call, and what their pictures have in common.
+struct Batcher<'a, 'w> {
     pipeline: &'a Pipeline,
     settings: Settings,
-    sittings: Vec<Sitting<'a, 'w>>,
+    jobs: Vec<ActiveJob<'a, 'w>>,
 }
 
-impl Easel<'_, '_> {
+impl Batcher<'_, '_> {
     /// (n·tokens, c), f32, on the host.
-    fn noise(&self, canvases: &[Canvas]) -> Result<Tensor> {
+    fn noise(&self, samples: &[Sample]) -> Result<Tensor> {
         let grid = self.pipeline.grid(self.settings.size);
-        let seed = |canvas: &Canvas| self.sittings[canvas.sitting].job.seed.offset(canvas.index);
-        let drawn = canvases
+        let seed = |sample: &Sample| self.jobs[sample.job].asked.seed.offset(sample.index);
+        let drawn = samples
             .iter()
-            .map(|canvas| grid.noise(seed(canvas), &Device::Cpu))
+            .map(|sample| grid.noise(seed(sample), &Device::Cpu))
             .collect::<Result<Vec<_>>>()?;
         Ok(Tensor::cat(&drawn, 0)?)
     }
 
     /// Takes all steps; `None` where all jobs of the batch ended on the way.
-    fn denoise(&mut self, batch: &[Canvas], noise: Tensor) -> Result<Option<Denoised>> {
+    fn denoise(&mut self, batch: &[Sample], noise: Tensor) -> Result<Option<Denoised>> {
         let pipeline = self.pipeline;
         let started = now(pipeline)?;
         let noise = Wiped(noise.to_device(&pipeline.model.device)?);
-        let (mut canvases, mut latents) = self.remaining(batch.to_vec(), noise)?;
-        let Some(mut run) = self.run(&canvases)? else { return Ok(None) };
+        let (mut samples, mut latents) = self.remaining(batch.to_vec(), noise)?;
+        let Some(mut run) = self.run(&samples)? else { return Ok(None) };
         let steps = self.settings.steps.get();
         // A GPU is given one step while it computes another, so that it never waits, and no more: what is
         // told has happened, and who leaves is noticed.
@@ -183,7 +184,7 @@ impl Easel<'_, '_> {
         for step in 0..steps {
             let velocity = Wiped(pipeline.velocity(&run, step, &latents.0)?);
             if step + 1 < steps {
-                self.show(&canvases, &run, step, [&latents.0, &velocity.0])?;
+                self.show(&samples, &run, step, [&latents.0, &velocity.0])?;
             }
             latents = Wiped(run.schedule.step(step, &latents.0, &velocity.0)?);
             under_way.push_back(now(pipeline)?);
@@ -192,35 +193,35 @@ impl Easel<'_, '_> {
                 && let Some(done) = under_way.pop_front()
             {
                 done.wait()?;
-                self.tell_step(&canvases);
+                self.tell_step(&samples);
             }
-            let before = canvases.len();
-            (canvases, latents) = self.remaining(canvases, latents)?;
-            if canvases.len() < before {
-                match self.run(&canvases)? {
+            let before = samples.len();
+            (samples, latents) = self.remaining(samples, latents)?;
+            if samples.len() < before {
+                match self.run(&samples)? {
                     Some(of_others) => run = of_others,
                     None => return Ok(None),
                 }
             }
         }
         let lap = [started, now(pipeline)?];
-        for canvas in canvases.chunk_by(|a, b| a.sitting == b.sitting).map(|of_job| of_job[0]) {
-            self.sittings[canvas.sitting].laps.push((Part::Denoise, lap.clone()));
+        for sample in samples.chunk_by(|a, b| a.job == b.job).map(|of_job| of_job[0]) {
+            self.jobs[sample.job].laps.push((Part::Denoise, lap.clone()));
         }
-        Ok(Some(Denoised { canvases, latents, run }))
+        Ok(Some(Denoised { samples, latents, run }))
     }
 
     /// Those whose jobs go on, and their latents (n·tokens, c).
-    fn remaining(&self, canvases: Vec<Canvas>, latents: Wiped) -> Result<(Vec<Canvas>, Wiped)> {
-        let goes_on = |canvas: &Canvas| self.sittings[canvas.sitting].goes_on();
-        if canvases.iter().all(goes_on) {
-            return Ok((canvases, latents));
+    fn remaining(&self, samples: Vec<Sample>, latents: Wiped) -> Result<(Vec<Sample>, Wiped)> {
+        let goes_on = |sample: &Sample| self.jobs[sample.job].goes_on();
+        if samples.iter().all(goes_on) {
+            return Ok((samples, latents));
         }
-        let rows = canvases
+        let rows = samples
             .iter()
             .enumerate()
-            .filter(|(_, canvas)| goes_on(canvas))
-            .map(|(place, _)| of_one(&latents.0, place, canvases.len()))
+            .filter(|(_, sample)| goes_on(sample))
+            .map(|(place, _)| of_one(&latents.0, place, samples.len()))
             .collect::<Result<Vec<_>>>()?;
         // Never a view of what is wiped here.
         let rows = match &rows[..] {
@@ -228,15 +229,13 @@ impl Easel<'_, '_> {
             [alone] => alone.force_contiguous()?,
             rows => Tensor::cat(rows, 0)?,
         };
-        Ok((canvases.into_iter().filter(goes_on).collect(), Wiped(rows)))
+        Ok((samples.into_iter().filter(goes_on).collect(), Wiped(rows)))
     }
 
     /// What the steps of these pictures share; `None` where there are none.
-    fn run(&self, canvases: &[Canvas]) -> Result<Option<Run>> {
-        let encoded: Vec<&Encoded> = canvases
-            .iter()
-            .filter_map(|canvas| self.sittings[canvas.sitting].state.as_ref().ok())
-            .collect();
+    fn run(&self, samples: &[Sample]) -> Result<Option<Run>> {
+        let encoded: Vec<&Encoded> =
+            samples.iter().filter_map(|sample| self.jobs[sample.job].state.as_ref().ok()).collect();
         match &encoded[..] {
             [] => Ok(None),
             encoded => self.pipeline.start(encoded, &self.settings).map(Some),
@@ -246,59 +245,57 @@ impl Easel<'_, '_> {
     /// Offers a look at each picture on the way.
     fn show(
         &mut self,
-        canvases: &[Canvas],
+        samples: &[Sample],
         run: &Run,
         step: usize,
         [latents, velocity]: [&Tensor; 2],
     ) -> Result<()> {
         let (pipeline, size) = (self.pipeline, self.settings.size);
-        for (place, canvas) in canvases.iter().enumerate() {
+        for (place, sample) in samples.iter().enumerate() {
             // It may have ended with its picture before this one.
-            if !self.sittings[canvas.sitting].goes_on() {
+            if !self.jobs[sample.job].goes_on() {
                 continue;
             }
             let [latents, velocity] =
-                [latents, velocity].map(|all| of_one(all, place, canvases.len()));
+                [latents, velocity].map(|all| of_one(all, place, samples.len()));
             let (latents, velocity) = (latents?, velocity?);
             let decode = || {
                 let clean = Wiped(run.schedule.clean(step, &latents, &velocity)?);
                 Ok(Picture { size, rgb: pipeline.rgb(run, &clean.0)? })
             };
-            let sitting = &mut self.sittings[canvas.sitting];
-            if let Err(error) =
-                sitting.watch.preview(&Preview::new(step + 1, canvas.index, &decode))
-            {
-                sitting.state = Err(error);
+            let job = &mut self.jobs[sample.job];
+            if let Err(error) = job.watch.preview(&Preview::new(step + 1, sample.index, &decode)) {
+                job.state = Err(error);
             }
         }
         Ok(())
     }
 
-    fn tell_step(&mut self, canvases: &[Canvas]) {
-        for of_job in canvases.chunk_by(|a, b| a.sitting == b.sitting) {
-            let sitting = &mut self.sittings[of_job[0].sitting];
-            sitting.steps_done += of_job.len();
-            let total = sitting.job.count.get() * sitting.job.steps.get();
-            sitting.tell(Progress::Step { done: sitting.steps_done, total });
+    fn tell_step(&mut self, samples: &[Sample]) {
+        for of_job in samples.chunk_by(|a, b| a.job == b.job) {
+            let job = &mut self.jobs[of_job[0].job];
+            job.steps_done += of_job.len();
+            let total = job.asked.count.get() * job.asked.steps.get();
+            job.tell(Progress::Step { done: job.steps_done, total });
         }
     }
 
     fn decode(&mut self, denoised: Option<Denoised>) -> Result<()> {
-        let Some(Denoised { canvases, latents, run }) = denoised else { return Ok(()) };
-        for (place, canvas) in canvases.iter().enumerate() {
-            let sitting = &mut self.sittings[canvas.sitting];
-            if !sitting.goes_on() {
+        let Some(Denoised { samples, latents, run }) = denoised else { return Ok(()) };
+        for (place, sample) in samples.iter().enumerate() {
+            let job = &mut self.jobs[sample.job];
+            if !job.goes_on() {
                 continue;
             }
             let started = now(self.pipeline)?;
-            let latents = of_one(&latents.0, place, canvases.len())?;
+            let latents = of_one(&latents.0, place, samples.len())?;
             match self.pipeline.rgb(&run, &latents) {
-                Ok(rgb) => sitting.pictures.push(Picture { size: self.settings.size, rgb }),
-                Err(error) => sitting.state = Err(error),
+                Ok(rgb) => job.pictures.push(Picture { size: self.settings.size, rgb }),
+                Err(error) => job.state = Err(error),
             }
-            sitting.laps.push((Part::Decode, [started, now(self.pipeline)?]));
-            let (done, total) = (sitting.pictures.len(), sitting.job.count.get());
-            sitting.tell(Progress::Decoded { done, total });
+            job.laps.push((Part::Decode, [started, now(self.pipeline)?]));
+            let (done, total) = (job.pictures.len(), job.asked.count.get());
+            job.tell(Progress::Decoded { done, total });
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use crate::{
 pub struct Pipeline {
     pub(crate) model: Model,
     /// Pictures that are drawn together at most, where somebody said.
-    together: Option<NonZeroUsize>,
+    max_batch: Option<NonZeroUsize>,
 }
 
 /// Tokens of one picture of 1024×1024 and its prompt, which are thought to fill an H200: not measured.
@@ -55,21 +55,21 @@ impl Pipeline {
     }
 
     pub(crate) fn of(model: Model) -> Self {
-        Self { model, together: None }
+        Self { model, max_batch: None }
     }
 
     /// From now on, draws at most so many pictures together, whatever their size and the device.
-    pub fn draw_together(&mut self, pictures: NonZeroUsize) {
-        self.together = Some(pictures);
+    pub fn set_max_batch(&mut self, pictures: NonZeroUsize) {
+        self.max_batch = Some(pictures);
     }
 
-    /// How many pictures of a size are drawn together: what [`Pipeline::draw_together`] said; otherwise as
+    /// How many pictures of a size are drawn together: what [`Pipeline::set_max_batch`] said; otherwise as
     /// many as fill a GPU, and one on a CPU, where the first would wait long for the others.
     #[must_use]
-    pub fn together(&self, size: Size) -> NonZeroUsize {
+    pub fn batch_size(&self, size: Size) -> NonZeroUsize {
         let tokens = self.grid(size).tokens() + self.model.configs.text_tokens();
         let fills = if self.device().is_cpu() { 1 } else { TOKENS_OF_FULL_GPU / tokens };
-        self.together.or(NonZeroUsize::new(fills)).unwrap_or(NonZeroUsize::MIN)
+        self.max_batch.or(NonZeroUsize::new(fills)).unwrap_or(NonZeroUsize::MIN)
     }
 
     /// The size that the model was made for.
@@ -196,8 +196,8 @@ impl Pipeline {
         let configs = &self.model.configs;
         let grid = self.grid(settings.size);
         let schedule = Schedule::new(&configs.scheduler, settings.steps.get(), grid.tokens());
-        let states = below_each_other(encoded.iter().map(|encoded| &encoded.states))?;
-        let pooled = below_each_other(encoded.iter().map(|encoded| &encoded.pooled))?;
+        let states = concat_rows(encoded.iter().map(|encoded| &encoded.states))?;
+        let pooled = concat_rows(encoded.iter().map(|encoded| &encoded.pooled))?;
         let prepared = self.model.transformer.prepare(&Conditions {
             states: &states.0,
             pooled: &pooled.0,
@@ -274,7 +274,7 @@ impl Pipeline {
 }
 
 /// Several (l, d) → (n·l, d); the one there is, where it is alone.
-fn below_each_other<'a>(parts: impl Iterator<Item = &'a Rc<Wiped>>) -> Result<Rc<Wiped>> {
+fn concat_rows<'a>(parts: impl Iterator<Item = &'a Rc<Wiped>>) -> Result<Rc<Wiped>> {
     let parts: Vec<&Rc<Wiped>> = parts.collect();
     match &parts[..] {
         [alone] => Ok(Rc::clone(alone)),

@@ -13,7 +13,7 @@ const PROMPTS: [&str; 3] =
 
 fn pipeline(together: usize) -> Pipeline {
     let mut pipeline = Pipeline::demo(&Device::Cpu).unwrap();
-    pipeline.draw_together(NonZeroUsize::new(together).unwrap());
+    pipeline.set_max_batch(NonZeroUsize::new(together).unwrap());
     pipeline
 }
 
@@ -65,7 +65,7 @@ fn draw(
         .zip(&mut lookers)
         .map(|(job, looker)| (job, looker as &mut dyn Watch))
         .collect();
-    let made = pipeline.generate_together(&mut asked).unwrap();
+    let made = pipeline.generate_batch(&mut asked).unwrap();
     (made, lookers)
 }
 
@@ -111,8 +111,7 @@ fn jobs_of_other_sizes_are_refused_not_drawn() {
     let prompt = Prompt::new("a red circle".to_owned()).unwrap();
     let other = Job { size: Size::new(48, 80).unwrap(), ..job(&prompt, 1) };
     let (mut one, mut two) = (Looker::default(), Looker::default());
-    let mixed =
-        pipeline(2).generate_together(&mut [(&job(&prompt, 1), &mut one), (&other, &mut two)]);
+    let mixed = pipeline(2).generate_batch(&mut [(&job(&prompt, 1), &mut one), (&other, &mut two)]);
     assert!(matches!(mixed, Err(Error::MixedBatch)));
     assert!(one.told.is_empty() && two.told.is_empty());
 }
@@ -154,5 +153,5 @@ fn who_leaves_takes_nobody_along() {
     let leaving = |_| Looker { stop_after: Some(2), ..Looker::default() };
     let (made, _) = draw(&pipeline, &jobs, (0..3).map(leaving).collect());
     assert!(made.iter().all(|made| matches!(made, Err(Error::Cancelled))));
-    assert!(pipeline.generate_together(&mut []).unwrap().is_empty());
+    assert!(pipeline.generate_batch(&mut []).unwrap().is_empty());
 }

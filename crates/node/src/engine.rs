@@ -29,7 +29,7 @@ pub trait Painter: Send + 'static {
     fn paint(&mut self, job: &Job<'_>, watch: &mut dyn Watch) -> Result<Generated, flux::Error>;
 
     /// How many pictures of a size it draws together.
-    fn together(&self, _size: Size) -> usize {
+    fn batch_size(&self, _size: Size) -> usize {
         1
     }
 
@@ -37,7 +37,7 @@ pub trait Painter: Send + 'static {
     ///
     /// # Errors
     /// What went wrong for all of them at once.
-    fn paint_together(
+    fn paint_batch(
         &mut self,
         jobs: &mut [(&Job<'_>, &mut dyn Watch)],
     ) -> Result<Vec<Result<Generated, flux::Error>>, flux::Error> {
@@ -65,15 +65,15 @@ impl Painter for flux::Pipeline {
         self.generate_watched(job, watch)
     }
 
-    fn together(&self, size: Size) -> usize {
-        flux::Pipeline::together(self, size).get()
+    fn batch_size(&self, size: Size) -> usize {
+        flux::Pipeline::batch_size(self, size).get()
     }
 
-    fn paint_together(
+    fn paint_batch(
         &mut self,
         jobs: &mut [(&Job<'_>, &mut dyn Watch)],
     ) -> Result<Vec<Result<Generated, flux::Error>>, flux::Error> {
-        self.generate_together(jobs)
+        self.generate_batch(jobs)
     }
 
     fn place(&self) -> String {

@@ -65,7 +65,7 @@ pub(crate) enum Lost {
 pub(crate) struct Metrics {
     registry: Registry,
     stages: Family<StageLabel, Histogram>,
-    turns: Counter,
+    batches: Counter,
     pictures: Counter,
     pixels: Counter,
     steps: Counter,
@@ -106,7 +106,7 @@ impl Metrics {
         let this = Self {
             registry: Registry::with_prefix("obscura"),
             stages,
-            turns: Counter::default(),
+            batches: Counter::default(),
             pictures: Counter::default(),
             pixels: Counter::default(),
             steps: Counter::default(),
@@ -137,8 +137,8 @@ impl Metrics {
             Unit::Seconds,
             self.stages.clone(),
         );
-        let help = "Times that an engine drew, for one request or for several together";
-        registry.register("turns", help, self.turns.clone());
+        let help = "Batches drawn, of one request or of several";
+        registry.register("batches", help, self.batches.clone());
         registry.register("pictures", "Pictures made", self.pictures.clone());
         registry.register("pixels", "Pixels made", self.pixels.clone());
         registry.register("steps", "Sampler steps done", self.steps.clone());
@@ -168,8 +168,8 @@ impl Metrics {
         done
     }
 
-    pub(crate) fn turn(&self) {
-        self.turns.inc();
+    pub(crate) fn batch(&self) {
+        self.batches.inc();
     }
 
     pub(crate) fn drawn(&self, pictures: usize, pixels: u64) {

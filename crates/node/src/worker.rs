@@ -90,7 +90,7 @@ impl Worker {
     }
 
     fn next(&self) -> Option<Vec<Ticket>> {
-        self.queue.take(|first| self.painter.together(first.request.size))
+        self.queue.take(|first| self.painter.batch_size(first.request.size))
     }
 
     /// An answer for each ticket, in their order.
@@ -101,7 +101,7 @@ impl Worker {
         let metrics = self.metrics.clone();
         let mut watchers: Vec<Watcher<'_>> =
             tickets.iter().map(|ticket| Watcher::new(ticket, &metrics)).collect();
-        let outcomes = match self.paint_together(&jobs, &mut watchers, &spans) {
+        let outcomes = match self.paint_batch(&jobs, &mut watchers, &spans) {
             Some(outcomes) => outcomes,
             // One of them may be the reason: what is wrong with it must cost none of the others.
             None => jobs
@@ -119,7 +119,7 @@ impl Worker {
     }
 
     /// `None` where there is only one, or something went wrong for all of them at once.
-    fn paint_together(
+    fn paint_batch(
         &mut self,
         jobs: &[Job<'_>],
         watchers: &mut [Watcher<'_>],
@@ -133,8 +133,8 @@ impl Worker {
             .map(|(job, watcher)| (job, watcher as &mut dyn Watch))
             .collect();
         let started = Instant::now();
-        self.metrics.turn();
-        let painted = catch_unwind(AssertUnwindSafe(|| self.painter.paint_together(&mut all)));
+        self.metrics.batch();
+        let painted = catch_unwind(AssertUnwindSafe(|| self.painter.paint_batch(&mut all)));
         match painted {
             Ok(Ok(outcomes)) if outcomes.len() == jobs.len() => {
                 if outcomes.iter().all(Result::is_ok) {
@@ -156,7 +156,7 @@ impl Worker {
     fn paint_alone(&mut self, job: &Job<'_>, watcher: &mut Watcher<'_>, span: &Span) -> Outcome {
         let _entered = span.enter();
         let started = Instant::now();
-        self.metrics.turn();
+        self.metrics.batch();
         // A panic must cost one request, not the node. The model holds no state between jobs that
         // a panic could leave half made.
         match catch_unwind(AssertUnwindSafe(|| self.painter.paint(job, watcher))) {
@@ -197,13 +197,13 @@ impl Worker {
     }
 }
 
-fn span(ticket: &Ticket, together: usize) -> Span {
+fn span(ticket: &Ticket, batch: usize) -> Span {
     tracing::info_span!(
         parent: &ticket.span,
         "draw",
         size = %ticket.request.size,
         steps = ticket.request.steps.get(),
         n = ticket.request.count.get(),
-        together
+        batch
     )
 }

@@ -298,7 +298,7 @@ pub(crate) struct BenchArgs {
     pub(crate) steps: i64,
     /// How many pictures are drawn together
     #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) together: i64,
+    pub(crate) batch: i64,
     /// Batches that are not counted: the first one finds the fastest algorithms
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) warmups: usize,

@@ -18,7 +18,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         tier: tier(args.dtype, &device),
         size: args.size,
         steps: Steps::new(args.steps).context("--steps")?,
-        together: Count::new(args.together).context("--together")?,
+        batch: Count::new(args.batch).context("--batch")?,
         warmups: args.warmups,
         runs: args.runs.max(1),
     };
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     if bytes == 0 {
         bail!("the picture could not be encoded");
     }
-    let report = Report::new(device::name(&device)?, &measured, protocol.together.get());
+    let report = Report::new(device::name(&device)?, &measured, protocol.batch.get());
     if args.json {
         println!("{}", report.to_json());
     } else {
@@ -78,7 +78,7 @@ impl<'a> Report<'a> {
         let memory = self.measured.memory;
         json!({
             "card": self.card,
-            "together": self.pictures,
+            "batch": self.pictures,
             "seconds_per_image": each(middle),
             "spread": [each(least), each(most)],
             "runs": self.measured.seconds.len(),

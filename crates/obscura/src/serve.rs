@@ -70,8 +70,8 @@ fn load(launch: &Launch, sources: Sources, node: &Arc<Node>) -> anyhow::Result<(
     }
     let started = Instant::now();
     let mut pipelines: Vec<_> = launch.models.iter().map(model::load).collect::<Result<_, _>>()?;
-    if let Some(pictures) = launch.together {
-        pipelines.iter_mut().for_each(|pipeline| pipeline.draw_together(pictures));
+    if let Some(pictures) = launch.max_batch {
+        pipelines.iter_mut().for_each(|pipeline| pipeline.set_max_batch(pictures));
     }
     for pipeline in pipelines.iter().filter(|pipeline| !pipeline.device().is_cpu()) {
         doctor::refuse_wrong_kernels(pipeline.device())?;

@@ -17,7 +17,7 @@ const LAUNCH: [(&str, &str); 9] = [
     ("model_id", ""),
     ("device", "auto"),
     ("dtype", "auto"),
-    ("together", "auto"),
+    ("max_batch", "auto"),
     ("manifest", ""),
     ("tee", "auto"),
     ("log_format", "text"),
@@ -48,7 +48,7 @@ pub(crate) struct Launch {
     pub(crate) models: Vec<ModelArgs>,
     pub(crate) model_id: Option<String>,
     /// How many pictures of one size are drawn together at most, where the operator said.
-    pub(crate) together: Option<NonZeroUsize>,
+    pub(crate) max_batch: Option<NonZeroUsize>,
     pub(crate) tee: PlatformChoice,
     pub(crate) log_format: LogFormat,
     /// Of the collector of traces: `http://HOST:PORT`.
@@ -148,7 +148,7 @@ impl Settings {
         Ok(Launch {
             models: models.collect::<anyhow::Result<_>>()?,
             model_id: self.given("model_id")?.map(str::to_owned),
-            together: self.together()?,
+            max_batch: self.max_batch()?,
             tee: self
                 .text("tee")?
                 .parse()
@@ -158,8 +158,8 @@ impl Settings {
         })
     }
 
-    fn together(&self) -> anyhow::Result<Option<NonZeroUsize>> {
-        const KEY: &str = "together";
+    fn max_batch(&self) -> anyhow::Result<Option<NonZeroUsize>> {
+        const KEY: &str = "max_batch";
         match self.text(KEY)? {
             "auto" => Ok(None),
             text => text.parse().map(Some).map_err(|error| {
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(config.quotes_waiting, Config::default().quotes_waiting);
         let launch = settings.launch().unwrap();
         assert_eq!((launch.models.len(), launch.models[0].model.as_str()), (2, "m"));
-        assert_eq!(launch.together, None);
+        assert_eq!(launch.max_batch, None);
 
         let printed = settings.to_string();
         for line in [
@@ -306,7 +306,7 @@ mod tests {
         assert!(refused(&["--set", "no_such=1"]).contains("no setting `no_such`"));
         assert!(refused(&["--queue-capacity", "many"]).contains("`queue_capacity`"));
         assert!(refused(&["--device", "gpu"]).contains("`device` (flag)"));
-        assert!(refused(&["--set", "together=0"]).contains("`together` (flag)"));
+        assert!(refused(&["--set", "max_batch=0"]).contains("`max_batch` (flag)"));
         assert!(refused(&["--dtype", "f8"]).contains("`dtype` (flag)"));
         assert!(refused(&["--set", "drain_secs"]).contains("KEY=VALUE"));
     }
