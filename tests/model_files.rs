@@ -175,7 +175,10 @@ fn pin(directory: &TempDir) -> Manifest {
 }
 
 fn load(directory: &Path, pins: Pins) -> Result<Pipeline, Error> {
-    Pipeline::load(directory, LoadOptions { device: Device::Cpu, dtype: DType::F32, pins })
+    Pipeline::load(
+        directory,
+        LoadOptions { device: Device::Cpu, dtype: DType::F32, pins, memory_limit_bytes: None },
+    )
 }
 
 fn names(path: &Path, part: &str) -> bool {

@@ -170,7 +170,12 @@ fn near(name: &str, stage: &str, out: &[f32], reference: &Tensor) {
 fn load(directory: &std::path::Path) -> Pipeline {
     Pipeline::load(
         directory,
-        LoadOptions { device: Device::Cpu, dtype: DType::F32, pins: Pins::None },
+        LoadOptions {
+            device: Device::Cpu,
+            dtype: DType::F32,
+            pins: Pins::None,
+            memory_limit_bytes: None,
+        },
     )
     .unwrap()
 }

@@ -2,6 +2,8 @@
 //!
 //! Activations are channels last, (h, w, c). Source: the behaviour of diffusers' `AutoencoderKL`.
 
+pub(crate) mod tiles;
+
 use candle_core::Tensor;
 
 use crate::{
@@ -55,25 +57,40 @@ impl AutoEncoder {
         })
     }
 
-    /// latents (tokens, 4·c), f32 → picture (h, w, 3), about −1 to 1, in the dtype of the weights.
-    pub(crate) fn decode(&self, latents: &Tensor, grid: Grid) -> Result<Tensor> {
+    /// latents (tokens, 4·c), f32 → picture (h, w, 3), about −1 to 1, in the dtype of the weights; in f32
+    /// where it was decoded in tiles.
+    pub(crate) fn decode(&self, latents: &Tensor, grid: Grid, in_tiles: bool) -> Result<Tensor> {
         let how = Unpacking {
             grid,
             scaling: self.scaling_factor,
             shift: self.shift_factor,
             dtype: self.conv_in.weight.dtype(),
         };
-        let mut x = ops::unpack(latents, &how)?;
-        if let Some(post_quant) = &self.post_quant {
-            x = pointwise(&x, post_quant)?;
+        let pixels = ops::unpack(latents, &how)?;
+        if in_tiles {
+            return tiles::decode(&pixels, self.downscale(), |tile| self.decode_pixels(tile));
         }
-        let mut x = ops::conv3x3(&x, &self.conv_in)?;
+        self.decode_pixels(&pixels)
+    }
+
+    /// (h, w, c) → (8·h, 8·w, 3)
+    fn decode_pixels(&self, latents: &Tensor) -> Result<Tensor> {
+        let mut x = match &self.post_quant {
+            Some(post_quant) => pointwise(latents, post_quant)?,
+            None => latents.clone(),
+        };
+        x = ops::conv3x3(&x, &self.conv_in)?;
         x = self.middle.forward(&x)?;
         for block in &self.up {
             x = block.forward(&x)?;
         }
         let x = ops::group_norm_silu(&x, &self.norm_out)?;
         Ok(ops::conv3x3(&x, &self.conv_out)?)
+    }
+
+    /// How many times smaller than the picture the latents are, each way.
+    fn downscale(&self) -> usize {
+        1 << self.up.iter().filter(|block| block.upsample.is_some()).count()
     }
 }
 

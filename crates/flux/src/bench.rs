@@ -3,6 +3,9 @@
 mod synthetic;
 mod work;
 
+#[cfg(test)]
+pub(crate) use synthetic::configs as configs_of_schnell;
+
 use std::{
     num::NonZeroUsize,
     ops::ControlFlow,
@@ -57,6 +60,8 @@ pub struct Protocol {
     pub steps: Steps,
     /// How many pictures are drawn together.
     pub batch: Count,
+    /// How much of the device's memory may be taken; see [`crate::LoadOptions`].
+    pub memory_limit_bytes: Option<u64>,
     /// Batches of them that are not counted: the first one finds the fastest algorithms.
     pub warmups: usize,
     /// Batches that are.
@@ -111,8 +116,8 @@ pub fn measure(
 ) -> Result<Measured, Error> {
     let dtype = protocol.tier.dtype();
     let pipeline = match protocol.preset {
-        Preset::Schnell => Pipeline::synthetic(device, dtype)?,
-        Preset::Small => Pipeline::demo_as(device, dtype)?,
+        Preset::Schnell => Pipeline::synthetic(device, dtype, protocol.memory_limit_bytes)?,
+        Preset::Small => Pipeline::demo_as(device, dtype, protocol.memory_limit_bytes)?,
     };
     let mut pipeline = match protocol.tier {
         Tier::F32 | Tier::Bf16 => pipeline,
@@ -262,6 +267,7 @@ mod tests {
             size: Size::new(64, 48).unwrap(),
             steps: Steps::new(2).unwrap(),
             batch: Count::new(2).unwrap(),
+            memory_limit_bytes: None,
             warmups: 0,
             runs: 1,
         };

@@ -46,12 +46,17 @@ impl Pipeline {
     /// # Errors
     /// Where the device has no room for it.
     pub fn demo(device: &Device) -> Result<Self, Error> {
-        Self::demo_as(device, DType::F32)
+        Self::demo_as(device, DType::F32, None)
     }
 
-    pub(crate) fn demo_as(device: &Device, dtype: DType) -> Result<Self> {
+    pub(crate) fn demo_as(
+        device: &Device,
+        dtype: DType,
+        memory_limit_bytes: Option<u64>,
+    ) -> Result<Self> {
         let manifest = Manifest::parse(MANIFEST).expect("a test reads it");
-        let options = LoadOptions { device: device.clone(), dtype, pins: Pins::Exactly(manifest) };
+        let pins = Pins::Exactly(manifest);
+        let options = LoadOptions { device: device.clone(), dtype, pins, memory_limit_bytes };
         Ok(Self::of(Model::load(FILES, options, &mut |_| {})?))
     }
 }

@@ -184,6 +184,14 @@ pub enum Error {
         /// Its value.
         value: String,
     },
+    /// The model and what it computes would take more of the device's memory than it may.
+    #[error("{} MB of memory are allowed, about {} MB are needed", limit_bytes / 1_000_000, needed_bytes / 1_000_000)]
+    MemoryLimit {
+        /// What is allowed.
+        limit_bytes: u64,
+        /// What is needed, with all that saves memory.
+        needed_bytes: u64,
+    },
     /// A tensor operation failed.
     #[error("tensor operation failed")]
     Tensor(#[from] candle_core::Error),

@@ -1,7 +1,7 @@
 //! Weights of the layers that every part of the model is made of. What they compute is in
 //! [`crate::ops`].
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use crate::{Result, checkpoint::Scope};
 
@@ -48,6 +48,18 @@ impl Linear {
         })
     }
 
+    /// The same layer on a device; no copy where it is there.
+    pub(crate) fn on(&self, device: &Device) -> Result<Self> {
+        let moved = |tensor: &Option<Tensor>| {
+            tensor.as_ref().map(|tensor| tensor.to_device(device)).transpose()
+        };
+        Ok(Self {
+            weight: self.weight.to_device(device)?,
+            bias: moved(&self.bias)?,
+            row_scales: moved(&self.row_scales)?,
+        })
+    }
+
     /// Length of an output row.
     pub(crate) fn outputs(&self) -> usize {
         self.weight.dims()[0]
@@ -68,6 +80,12 @@ impl LayerNorm {
         let weight = scope.tensor("weight", &[width])?;
         Ok(Self { weight, bias: scope.tensor("bias", &[width])?, eps })
     }
+
+    /// The same on a device; no copy where it is there.
+    pub(crate) fn on(&self, device: &Device) -> Result<Self> {
+        let (weight, bias) = (self.weight.to_device(device)?, self.bias.to_device(device)?);
+        Ok(Self { weight, bias, eps: self.eps })
+    }
 }
 
 /// y = x / √(mean(x²) + ε) · w over the last dimension.
@@ -80,6 +98,11 @@ pub(crate) struct RmsNorm {
 impl RmsNorm {
     pub(crate) fn load(scope: &Scope<'_>, width: usize, eps: f64) -> Result<Self> {
         Ok(Self { weight: scope.tensor("weight", &[width])?, eps })
+    }
+
+    /// The same on a device; no copy where it is there.
+    pub(crate) fn on(&self, device: &Device) -> Result<Self> {
+        Ok(Self { weight: self.weight.to_device(device)?, eps: self.eps })
     }
 }
 

@@ -23,6 +23,7 @@ mod job;
 mod latents;
 mod layers;
 mod manifest;
+mod memory;
 mod model;
 #[cfg(test)]
 mod names;

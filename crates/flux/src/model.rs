@@ -9,8 +9,9 @@ use serde_json::Value;
 use crate::{
     Error, LoadProgress, Manifest, Pins, Result,
     autoencoder::AutoEncoder,
-    checkpoint::{Directory, Files, Layout, Pace, Part, Shards, Weights},
+    checkpoint::{Directory, Files, Layout, Part, Shards, Weights},
     config::{AutoEncoderConfig, ClipConfig, SchedulerConfig, T5Config, TransformerConfig},
+    memory::{MemoryPlan, WeightBytes},
     text::{Clip, ClipTokenizer, T5, T5Tokenizer},
     transformer::Transformer,
 };
@@ -24,6 +25,10 @@ pub struct LoadOptions {
     pub dtype: DType,
     /// Which bytes it must be made of.
     pub pins: Pins,
+    /// How much of the device's memory it may take. To stay within, the text encoders may rest in the
+    /// host's memory and travel to a GPU for each prompt, and large pictures be decoded in tiles, which
+    /// changes them a little.
+    pub memory_limit_bytes: Option<u64>,
 }
 
 /// A model, ready to compute.
@@ -37,6 +42,7 @@ pub(crate) struct Model {
     pub(crate) configs: Configs,
     pub(crate) device: Device,
     pub(crate) dtype: DType,
+    pub(crate) memory: MemoryPlan,
     /// All that it was made from, a line a file; its SHA-256 names the model.
     pub(crate) listing: Vec<u8>,
 }
@@ -86,25 +92,32 @@ impl Model {
     pub(crate) fn load(
         files: Files,
         options: LoadOptions,
-        progress: &mut dyn FnMut(LoadProgress<'_>),
+        progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self> {
-        let LoadOptions { device, dtype, pins } = options;
+        let LoadOptions { device, dtype, pins, memory_limit_bytes } = options;
         let mut directory = Directory::new(files, pins);
         let Sources { configs, clip_tokens, t5_tokens, shards } = Sources::read(&mut directory)?;
-        let mut pace = Pace::over(&shards, &device, dtype, progress);
+        let weights = WeightBytes::of_files(shards.each_ref().map(Shards::bytes), dtype);
+        let on_gpu = !device.is_cpu();
+        let memory = MemoryPlan::new(memory_limit_bytes, weights, &configs, dtype, on_gpu)?;
         let [clip, t5, transformer, autoencoder] = shards;
-        // One component at a time, so that two are never held twice.
+        let resting = memory.text_encoders(&device);
+        let components =
+            [(clip, resting), (t5, resting), (transformer, &device), (autoencoder, &device)];
+        let [clip, t5, transformer, autoencoder] =
+            directory.weights(components, dtype, progress)?;
         Ok(Self {
             clip_tokens,
             t5_tokens,
-            clip: build_clip(&configs, directory.weights(clip, &mut pace)?)?,
-            t5: build_t5(&configs, directory.weights(t5, &mut pace)?)?,
-            transformer: build_transformer(&configs, directory.weights(transformer, &mut pace)?)?,
-            autoencoder: build_autoencoder(&configs, directory.weights(autoencoder, &mut pace)?)?,
+            clip: build_clip(&configs, clip, &device)?,
+            t5: build_t5(&configs, t5, &device)?,
+            transformer: build_transformer(&configs, transformer)?,
+            autoencoder: build_autoencoder(&configs, autoencoder)?,
             configs,
             listing: directory.finish()?.listing()?.into_bytes(),
             device,
             dtype,
+            memory,
         })
     }
 }
@@ -116,7 +129,7 @@ impl Manifest {
     /// Where a file is missing or malformed.
     pub fn of_directory(
         root: &Path,
-        progress: &mut dyn FnMut(LoadProgress<'_>),
+        progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, Error> {
         Self::held_against(root, Pins::None, progress)
     }
@@ -125,25 +138,18 @@ impl Manifest {
     ///
     /// # Errors
     /// Names the first file that differs, what was expected, and what was found.
-    pub fn check(
-        &self,
-        root: &Path,
-        progress: &mut dyn FnMut(LoadProgress<'_>),
-    ) -> Result<(), Error> {
+    pub fn check(&self, root: &Path, progress: &mut dyn FnMut(LoadProgress)) -> Result<(), Error> {
         Self::held_against(root, Pins::Exactly(self.clone()), progress).map(|_| ())
     }
 
     fn held_against(
         root: &Path,
         pins: Pins,
-        progress: &mut dyn FnMut(LoadProgress<'_>),
+        progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self> {
         let mut directory = Directory::new(Files::Folder(root.to_owned()), pins);
         let shards = Sources::read(&mut directory)?.shards;
-        let mut pace = Pace::over(&shards, &Device::Cpu, DType::F32, progress);
-        for shards in shards {
-            directory.hash(shards, &mut pace)?;
-        }
+        directory.hash(&shards, progress)?;
         directory.finish()
     }
 }
@@ -180,18 +186,20 @@ impl Sources {
     }
 }
 
-pub(crate) fn build_clip(configs: &Configs, weights: Weights) -> Result<Clip> {
+/// Computes on `device`, wherever the weights rest.
+pub(crate) fn build_clip(configs: &Configs, weights: Weights, device: &Device) -> Result<Clip> {
     // Position ids are a constant that older files carry.
     weights
         .ignore(&["text_model.embeddings.position_ids", "embeddings.position_ids"])
-        .build(|scope| Clip::load(&configs.clip, scope))
+        .build(|scope| Clip::load(&configs.clip, device, scope))
 }
 
-pub(crate) fn build_t5(configs: &Configs, weights: Weights) -> Result<T5> {
+/// Computes on `device`, wherever the weights rest.
+pub(crate) fn build_t5(configs: &Configs, weights: Weights, device: &Device) -> Result<T5> {
     // The embedding may be there under both of its names.
     weights
         .ignore(&["encoder.embed_tokens.weight"])
-        .build(|scope| T5::load(&configs.t5, configs.text_tokens(), scope))
+        .build(|scope| T5::load(&configs.t5, configs.text_tokens(), device, scope))
 }
 
 pub(crate) fn build_transformer(configs: &Configs, weights: Weights) -> Result<Transformer> {

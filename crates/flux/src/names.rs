@@ -49,10 +49,10 @@ fn asks_for_exactly(model: &str, components: BTreeMap<String, Tensors>) {
     for (component, tensors) in components {
         match component.as_str() {
             "text_encoder" => {
-                build_clip(&configs, Weights::new("text_encoder", tensors)).unwrap();
+                build_clip(&configs, Weights::new("text_encoder", tensors), &Device::Cpu).unwrap();
             }
             "text_encoder_2" => {
-                build_t5(&configs, Weights::new("text_encoder_2", tensors)).unwrap();
+                build_t5(&configs, Weights::new("text_encoder_2", tensors), &Device::Cpu).unwrap();
             }
             "transformer" => {
                 build_transformer(&configs, Weights::new("transformer", tensors)).unwrap();

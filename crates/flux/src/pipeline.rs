@@ -48,7 +48,7 @@ impl Pipeline {
     pub fn load_watched(
         directory: &Path,
         options: LoadOptions,
-        progress: &mut dyn FnMut(LoadProgress<'_>),
+        progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, Error> {
         let files = Files::Folder(directory.to_owned());
         Ok(Self::of(Model::load(files, options, progress)?))
@@ -111,6 +111,20 @@ impl Pipeline {
         None
     }
 
+    /// Holds what tensors have taken at most against the limit that the model was loaded with. What the
+    /// limit allows was decided by estimates; this is the truth, where the device tells it.
+    ///
+    /// # Errors
+    /// Where more was taken.
+    pub fn check_memory(&self) -> Result<(), Error> {
+        match (self.model.memory.limit_bytes(), self.peak_memory_bytes()) {
+            (Some(limit_bytes), Some(needed_bytes)) if needed_bytes > limit_bytes => {
+                Err(Error::MemoryLimit { limit_bytes, needed_bytes })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// How long a prompt is.
     ///
     /// # Errors
@@ -134,7 +148,9 @@ impl Pipeline {
             DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
             DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
         };
-        format!("{device} {}", self.model.dtype.as_str())
+        let text =
+            if self.model.memory.text_on_host() { ", text encoders on the host" } else { "" };
+        format!("{device} {}{text}", self.model.dtype.as_str())
     }
 }
 
@@ -239,7 +255,9 @@ impl Pipeline {
     }
 
     fn decode_on_device(&self, run: &Run, latents: &Tensor) -> Result<Tensor> {
-        self.model.autoencoder.decode(latents, run.grid)
+        let model = &self.model;
+        let in_tiles = model.memory.in_tiles(&model.configs.autoencoder, run.grid, model.dtype);
+        model.autoencoder.decode(latents, run.grid, in_tiles)
     }
 
     /// Draws a picture of this size and forgets it: on a GPU, the first one of each size finds the fastest

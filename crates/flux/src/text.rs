@@ -8,9 +8,17 @@ pub(crate) use clip::Clip;
 pub(crate) use t5::T5;
 pub(crate) use tokens::{ClipTokenizer, T5Tokenizer};
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 
-use crate::ops::Heads;
+use crate::ops::{self, Heads};
+
+/// Rows of a table (vocabulary, d), where that is → (l, d). What says which is wiped on the host.
+fn embeddings(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
+    let on_host = Tensor::new(ids, &Device::Cpu)?;
+    let rows = table.index_select(&on_host.to_device(table.device())?, 0)?;
+    ops::wipe(&on_host)?;
+    Ok(rows)
+}
 
 /// (l, 3·h·d) → three views (l, h, d).
 fn split_heads(qkv: &Tensor, count: usize) -> Result<Heads> {

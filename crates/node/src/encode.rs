@@ -3,7 +3,13 @@
 use std::io::Cursor;
 
 use flux::Picture;
-use image::{ExtendedColorType, ImageEncoder, codecs::webp::WebPEncoder};
+use image::{
+    ExtendedColorType, ImageEncoder,
+    codecs::{
+        png::{CompressionType, FilterType, PngEncoder},
+        webp::WebPEncoder,
+    },
+};
 use protocol::{Format, SecretBytes};
 use thiserror::Error;
 
@@ -18,12 +24,14 @@ pub fn encode(picture: &Picture, format: Format) -> Result<SecretBytes, EncodeEr
     let mut file = SecretBytes::with_capacity(picture.rgb.len() + picture.rgb.len() / 8 + 4096);
     let color = ExtendedColorType::Rgb8;
     match format {
-        Format::Png => image::codecs::png::PngEncoder::new(Cursor::new(&mut *file)).write_image(
-            &picture.rgb,
-            width,
-            height,
-            color,
-        )?,
+        // One filter for all rows: of photographs, to try all five on each makes files 0 to 2 % smaller,
+        // and takes a fifth longer.
+        Format::Png => PngEncoder::new_with_quality(
+            Cursor::new(&mut *file),
+            CompressionType::Fast,
+            FilterType::Paeth,
+        )
+        .write_image(&picture.rgb, width, height, color)?,
         Format::WebP => WebPEncoder::new_lossless(Cursor::new(&mut *file)).write_image(
             &picture.rgb,
             width,

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use attest::binding::Nonce;
+use bytesize::ByteSize;
 use clap::{Parser, Subcommand, ValueEnum};
 use protocol::Size;
 
@@ -129,6 +130,10 @@ pub(crate) struct ServeArgs {
     /// Load exactly the bytes that this manifest pins [default: the directory's obscura.toml, if any]
     #[arg(long, value_name = "FILE")]
     pub(crate) manifest: Option<String>,
+    /// How much of each device's memory to take, such as 30GB: the text encoders then rest in the host's
+    /// where they must, and large pictures are decoded in tiles [default: as much as there is]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory_limit: Option<String>,
     /// Where evidence comes from: auto, tdx, snp, simulated [default: auto]
     #[arg(long, value_name = "TEE")]
     pub(crate) tee: Option<String>,
@@ -251,6 +256,10 @@ pub(crate) struct ModelArgs {
     /// Load exactly the bytes that this manifest pins [default: the directory's obscura.toml, if any]
     #[arg(long, value_name = "FILE", env = "OBSCURA_MANIFEST")]
     pub(crate) manifest: Option<PathBuf>,
+    /// How much of the device's memory to take, such as 30GB: the text encoders then rest in the host's
+    /// where they must, and large pictures are decoded in tiles [default: as much as there is]
+    #[arg(long, value_name = "SIZE", env = "OBSCURA_MEMORY_LIMIT")]
+    pub(crate) memory_limit: Option<ByteSize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -299,6 +308,9 @@ pub(crate) struct BenchArgs {
     /// How many pictures are drawn together
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) batch: i64,
+    /// How much of the device's memory to take, such as 30GB [default: as much as there is]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory_limit: Option<ByteSize>,
     /// Batches that are not counted: the first one finds the fastest algorithms
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) warmups: usize,

@@ -19,6 +19,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         size: args.size,
         steps: Steps::new(args.steps).context("--steps")?,
         batch: Count::new(args.batch).context("--batch")?,
+        memory_limit_bytes: args.memory_limit.map(|limit| limit.as_u64()),
         warmups: args.warmups,
         runs: args.runs.max(1),
     };

@@ -27,10 +27,16 @@ pub(crate) fn load(args: &ModelArgs) -> anyhow::Result<Pipeline> {
     let dtype = args.dtype.on(&device);
     if args.model == DEMO {
         ensure!(args.manifest.is_none(), "the demo model is built in, with its manifest");
+        ensure!(args.memory_limit.is_none(), "the demo model is too small for a memory limit");
         return Pipeline::demo(&device).context("the demo model could not be loaded");
     }
     let directory = directory(&args.model)?;
-    let options = LoadOptions { device, dtype, pins: pins(args, &directory)? };
+    let options = LoadOptions {
+        device,
+        dtype,
+        pins: pins(args, &directory)?,
+        memory_limit_bytes: args.memory_limit.map(|limit| limit.as_u64()),
+    };
     let bar = progress::load();
     let loaded = Pipeline::load_watched(&directory, options, &mut |progress| bar.show(&progress));
     bar.finish();

@@ -9,17 +9,14 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 pub(crate) struct LoadBar(ProgressBar);
 
 pub(crate) fn load() -> LoadBar {
-    let template = "{msg:>15} [{bar:30}] {bytes}/{total_bytes}  {bytes_per_sec}  {elapsed}";
+    let template = "loading [{bar:30}] {bytes}/{total_bytes}  {bytes_per_sec}  {elapsed}";
     LoadBar(bar(0, template))
 }
 
 impl LoadBar {
-    pub(crate) fn show(&self, progress: &LoadProgress<'_>) {
+    pub(crate) fn show(&self, progress: &LoadProgress) {
         self.0.set_length(progress.total_bytes);
         self.0.set_position(progress.done_bytes);
-        if self.0.message() != progress.component {
-            self.0.set_message(progress.component.to_owned());
-        }
     }
 
     pub(crate) fn finish(&self) {

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, num::NonZeroUsize, path::Path};
 
 use anyhow::{Context, bail};
 use attest::PlatformChoice;
+use bytesize::ByteSize;
 use clap::ValueEnum;
 use node::Config;
 use toml::{Table, Value};
@@ -12,13 +13,14 @@ use toml::{Table, Value};
 use crate::args::{DTypeChoice, LogFormat, ModelArgs, ServeArgs};
 
 /// Keys that the node itself does not see: they say what it is made of.
-const LAUNCH: [(&str, &str); 9] = [
+const LAUNCH: [(&str, &str); 10] = [
     ("model", "demo"),
     ("model_id", ""),
     ("device", "auto"),
     ("dtype", "auto"),
     ("max_batch", "auto"),
     ("manifest", ""),
+    ("memory_limit", ""),
     ("tee", "auto"),
     ("log_format", "text"),
     ("otlp_endpoint", ""),
@@ -135,6 +137,7 @@ impl Settings {
     /// What the node is made of.
     pub(crate) fn launch(&self) -> anyhow::Result<Launch> {
         let dtype = self.choice::<DTypeChoice>("dtype")?;
+        let memory_limit = self.memory_limit()?;
         let models = self.text("device")?.split(',').map(|device| {
             Ok(ModelArgs {
                 model: self.text("model")?.to_owned(),
@@ -143,6 +146,7 @@ impl Settings {
                 })?,
                 dtype,
                 manifest: self.given("manifest")?.map(Into::into),
+                memory_limit,
             })
         });
         Ok(Launch {
@@ -166,6 +170,12 @@ impl Settings {
                 anyhow::anyhow!("`{KEY}` ({}): `auto` or a number: {error}", self.source(KEY))
             }),
         }
+    }
+
+    fn memory_limit(&self) -> anyhow::Result<Option<ByteSize>> {
+        const KEY: &str = "memory_limit";
+        let limit = self.given(KEY)?.map(str::parse).transpose();
+        limit.map_err(|error| anyhow::anyhow!("`{KEY}` ({}): {error}", self.source(KEY)))
     }
 
     fn choice<T: ValueEnum>(&self, key: &str) -> anyhow::Result<T> {
@@ -201,6 +211,7 @@ fn flags(args: &ServeArgs) -> anyhow::Result<Vec<(String, String)>> {
         ("device", &args.device),
         ("dtype", &args.dtype),
         ("manifest", &args.manifest),
+        ("memory_limit", &args.memory_limit),
         ("tee", &args.tee),
         ("listen", &args.listen),
         ("queue_capacity", &args.queue_capacity),
@@ -307,6 +318,7 @@ mod tests {
         assert!(refused(&["--queue-capacity", "many"]).contains("`queue_capacity`"));
         assert!(refused(&["--device", "gpu"]).contains("`device` (flag)"));
         assert!(refused(&["--set", "max_batch=0"]).contains("`max_batch` (flag)"));
+        assert!(refused(&["--memory-limit", "much"]).contains("`memory_limit` (flag)"));
         assert!(refused(&["--dtype", "f8"]).contains("`dtype` (flag)"));
         assert!(refused(&["--set", "drain_secs"]).contains("KEY=VALUE"));
     }

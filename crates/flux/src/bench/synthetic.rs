@@ -1,6 +1,8 @@
 //! A model with random weights that are made on the device: what it draws is noise, but it takes as
 //! long as the real one.
 
+use std::{cell::Cell, rc::Rc};
+
 use candle_core::{DType, Device, Tensor};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -9,6 +11,7 @@ use crate::{
     Error, Pipeline, Result,
     checkpoint::{TensorSource, Weights},
     demo,
+    memory::{MemoryPlan, WeightBytes},
     model::{Configs, Model, build_autoencoder, build_clip, build_t5, build_transformer},
 };
 
@@ -18,20 +21,38 @@ impl Pipeline {
     ///
     /// # Errors
     /// Where the device has no room for it.
-    pub(super) fn synthetic(device: &Device, dtype: DType) -> Result<Self> {
+    pub(super) fn synthetic(
+        device: &Device,
+        dtype: DType,
+        memory_limit_bytes: Option<u64>,
+    ) -> Result<Self> {
         let configs = configs()?;
         let (clip_tokens, t5_tokens) = demo::tokenizers(&configs)?;
-        let weights = |component| Weights::new(component, Random { device: device.clone(), dtype });
+        let made_bytes = Rc::new(Cell::new(0));
+        let weights = |component| {
+            let source = Random { device: device.clone(), dtype, made_bytes: made_bytes.clone() };
+            Weights::new(component, source)
+        };
+        let clip = build_clip(&configs, weights("text_encoder"), device)?;
+        let t5 = build_t5(&configs, weights("text_encoder_2"), device)?;
+        let text_encoders = made_bytes.take();
+        let transformer = build_transformer(&configs, weights("transformer"))?;
+        let autoencoder = build_autoencoder(&configs, weights("vae"))?;
+        let made = WeightBytes { text_encoders, transformer_and_autoencoder: made_bytes.take() };
+        let on_gpu = !device.is_cpu();
+        let memory = MemoryPlan::new(memory_limit_bytes, made, &configs, dtype, on_gpu)?;
+        let resting = memory.text_encoders(device);
         let model = Model {
             clip_tokens,
             t5_tokens,
-            clip: build_clip(&configs, weights("text_encoder"))?,
-            t5: build_t5(&configs, weights("text_encoder_2"))?,
-            transformer: build_transformer(&configs, weights("transformer"))?,
-            autoencoder: build_autoencoder(&configs, weights("vae"))?,
+            clip: clip.resting_on(resting)?,
+            t5: t5.resting_on(resting)?,
+            transformer,
+            autoencoder,
             configs,
             device: device.clone(),
             dtype,
+            memory,
             listing: b"random weights\n".to_vec(),
         };
         Ok(Self::of(model))
@@ -39,7 +60,7 @@ impl Pipeline {
 }
 
 /// What the model is made from.
-pub(super) fn configs() -> Result<Configs> {
+pub(crate) fn configs() -> Result<Configs> {
     fn component<T: DeserializeOwned>(json: &Value, name: &str) -> Result<T> {
         serde_json::from_value(json[name].clone())
             .map_err(|source| Error::Json { path: name.into(), source })
@@ -84,10 +105,14 @@ fn schnell() -> Value {
 struct Random {
     device: Device,
     dtype: DType,
+    /// Of all that was made so far.
+    made_bytes: Rc<Cell<u64>>,
 }
 
 impl TensorSource for Random {
     fn take(&mut self, name: &str, shape: &[usize]) -> Result<Option<Tensor>> {
+        let bytes = shape.iter().product::<usize>() * self.dtype.size_in_bytes();
+        self.made_bytes.update(|made| made + bytes as u64);
         // Norms do nothing, biases little, and weights keep the size of what they are given.
         if shape.len() == 1 && name.ends_with("weight") {
             return Ok(Some(Tensor::ones(shape, self.dtype, &self.device)?));

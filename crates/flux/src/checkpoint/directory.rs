@@ -1,55 +1,19 @@
 //! A model directory, read file by file.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io::Read,
-    path::{Component, Path, PathBuf},
-    sync::mpsc,
-    thread,
-};
+use std::{collections::BTreeSet, io::Read, path::PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::{Files, Weights, safetensors};
+use super::{
+    Files, LoadProgress, Weights,
+    shards::{Index, Shard, Shards, Tensors, is_plain_name, read_all},
+};
 use crate::{Error, FileDigest, Manifest, ManifestFile, Pins, Result};
 
 /// The longest file that is read whole: T5's `tokenizer.json` has 2.4 MB, an index 0.1 MB.
 const MAX_SMALL_FILE_BYTES: u64 = 64 << 20;
-
-/// How far loading is.
-#[derive(Debug, Clone, Copy)]
-pub struct LoadProgress<'a> {
-    /// The component that is being read.
-    pub component: &'a str,
-    /// Bytes of weights that are loaded, over all components.
-    pub done_bytes: u64,
-    /// Bytes of weights in all.
-    pub total_bytes: u64,
-}
-
-/// Where weights go, and whom to tell.
-pub(crate) struct Pace<'a> {
-    device: &'a Device,
-    dtype: DType,
-    progress: &'a mut dyn FnMut(LoadProgress<'_>),
-    done_bytes: u64,
-    total_bytes: u64,
-}
-
-impl<'a> Pace<'a> {
-    /// From nothing to all of `shards`.
-    pub(crate) fn over(
-        shards: &[Shards],
-        device: &'a Device,
-        dtype: DType,
-        progress: &'a mut dyn FnMut(LoadProgress<'_>),
-    ) -> Self {
-        let total_bytes = shards.iter().map(Shards::bytes).sum();
-        Self { device, dtype, progress, done_bytes: 0, total_bytes }
-    }
-}
 
 /// A model directory, what was read from it so far, and what it is held against.
 pub(crate) struct Directory {
@@ -182,157 +146,68 @@ impl Directory {
         Shards::in_folder(component, "", BTreeSet::from([file.to_owned()]), &self.files)
     }
 
-    /// Reads all tensors of a component.
-    pub(crate) fn weights(&mut self, shards: Shards, pace: &mut Pace<'_>) -> Result<Weights> {
-        let (component, device, dtype) = (shards.component, pace.device, pace.dtype);
-        let mut tensors = Tensors::new();
-        self.read(&shards, pace, &mut |name, tensor| {
+    /// Reads all tensors of these components, each onto its device.
+    pub(crate) fn weights<const N: usize>(
+        &mut self,
+        components: [(Shards, &Device); N],
+        dtype: DType,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<[Weights; N]> {
+        let mut tensors: [Tensors; N] = std::array::from_fn(|_| Tensors::new());
+        let shards: Vec<&Shards> = components.iter().map(|(shards, _)| shards).collect();
+        self.read(&shards, progress, &mut |component, name, tensor| {
+            let (shards, device) = &components[component];
             let tensor = tensor.to_device(device)?.to_dtype(dtype)?;
-            match tensors.insert(name.clone(), tensor) {
-                Some(_) => Err(Error::DuplicateTensor { component, name }),
+            match tensors[component].insert(name.clone(), tensor) {
+                Some(_) => Err(Error::DuplicateTensor { component: shards.component, name }),
                 None => Ok(()),
             }
         })?;
-        Ok(Weights::new(component, (shards.rename)(tensors)?))
+        let mut built = Vec::with_capacity(N);
+        for ((shards, _), tensors) in components.into_iter().zip(tensors) {
+            built.push(Weights::new(shards.component, (shards.rename)(tensors)?));
+        }
+        Ok(built.try_into().unwrap_or_else(|_| unreachable!("one for each component")))
     }
 
-    /// Reads all tensors of a component and keeps none: for their digests.
-    pub(crate) fn hash(&mut self, shards: Shards, pace: &mut Pace<'_>) -> Result<()> {
-        self.read(&shards, pace, &mut |_, _| Ok(()))
+    /// Reads all tensors of these components and keeps none: for their digests.
+    pub(crate) fn hash(
+        &mut self,
+        components: &[Shards],
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<()> {
+        let components: Vec<&Shards> = components.iter().collect();
+        self.read(&components, progress, &mut |_, _, _| Ok(()))
     }
 
-    /// Shards are read and hashed side by side, each by its own thread; `sink` is called on the
-    /// calling thread, which may own the device.
+    /// `sink` is given each tensor and the number of its component, on the calling thread, which may own
+    /// a device.
     fn read(
         &mut self,
-        shards: &Shards,
-        pace: &mut Pace<'_>,
-        sink: &mut dyn FnMut(String, Tensor) -> Result<()>,
+        components: &[&Shards],
+        progress: &mut dyn FnMut(LoadProgress),
+        sink: &mut dyn FnMut(usize, String, Tensor) -> Result<()>,
     ) -> Result<()> {
-        for shard in &shards.files {
+        let files: Vec<(usize, &Shard)> = components
+            .iter()
+            .enumerate()
+            .flat_map(|(i, shards)| shards.files.iter().map(move |shard| (i, shard)))
+            .collect();
+        for (_, shard) in &files {
             self.check_length(&shard.name, shard.bytes)?;
         }
-        let digests = thread::scope(|scope| {
-            // Bounded, so that no more than a few tensors wait in host memory.
-            let (sender, receiver) = mpsc::sync_channel::<(String, Tensor)>(2);
-            let readers: Vec<_> = shards
-                .files
-                .iter()
-                .map(|shard| {
-                    let sender = sender.clone();
-                    let files = &self.files;
-                    scope.spawn(move || read_shard(files, shard, &sender))
-                })
-                .collect();
-            drop(sender);
-            // Where this loop fails, the receiver is dropped, which ends the readers.
-            while let Ok((name, tensor)) = receiver.recv() {
-                pace.done_bytes += (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
-                sink(name, tensor)?;
-                (pace.progress)(LoadProgress {
-                    component: shards.component,
-                    done_bytes: pace.done_bytes,
-                    total_bytes: pace.total_bytes,
-                });
-            }
-            readers
-                .into_iter()
-                .map(|reader| match reader.join() {
-                    Ok(digest) => digest,
-                    Err(panic) => std::panic::resume_unwind(panic),
-                })
-                .collect::<Result<Vec<_>>>()
+        let total_bytes = files.iter().map(|(_, shard)| shard.bytes).sum();
+        let mut done_bytes = 0;
+        let digests = read_all(&self.files, &files, &mut |component, name, tensor| {
+            done_bytes += (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
+            sink(component, name, tensor)?;
+            progress(LoadProgress { done_bytes, total_bytes });
+            Ok(())
         })?;
-        for (shard, digest) in shards.files.iter().zip(digests) {
+        for (file, digest) in digests {
+            let (_, shard) = files[file];
             self.record(&shard.name, shard.bytes, digest)?;
         }
         Ok(())
-    }
-}
-
-type Tensors = BTreeMap<String, Tensor>;
-
-/// The weights files of one component.
-pub(crate) struct Shards {
-    component: &'static str,
-    files: Vec<Shard>,
-    /// From the names in the files to those that the model asks for.
-    rename: fn(Tensors) -> Result<Tensors>,
-}
-
-struct Shard {
-    /// Relative to the model directory.
-    name: String,
-    bytes: u64,
-}
-
-impl Shards {
-    /// `folder` is empty or ends in a slash.
-    fn in_folder(
-        component: &'static str,
-        folder: &str,
-        names: BTreeSet<String>,
-        files: &Files,
-    ) -> Result<Self> {
-        let shards = names
-            .into_iter()
-            .map(|file| {
-                let name = format!("{folder}{file}");
-                let bytes = files
-                    .length(&name)
-                    .map_err(|source| Error::Read { path: files.path(&name), source })?;
-                Ok(Shard { name, bytes })
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self { component, files: shards, rename: Ok })
-    }
-
-    pub(crate) fn renamed(self, rename: fn(Tensors) -> Result<Tensors>) -> Self {
-        Self { rename, ..self }
-    }
-
-    /// Their length together.
-    fn bytes(&self) -> u64 {
-        self.files.iter().map(|shard| shard.bytes).sum()
-    }
-}
-
-/// `*.safetensors.index.json`.
-#[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
-}
-
-fn read_shard(
-    files: &Files,
-    shard: &Shard,
-    sender: &mpsc::SyncSender<(String, Tensor)>,
-) -> Result<FileDigest> {
-    let path = files.path(&shard.name);
-    let file =
-        files.open(&shard.name).map_err(|source| Error::Read { path: path.clone(), source })?;
-    let sha256 = safetensors::read(&path, file, shard.bytes, &mut |name, tensor| {
-        // The receiver is gone when another shard has failed; its error is the one that is told.
-        sender.send((name, tensor)).map_err(|_| Error::Cancelled)
-    })?;
-    Ok(FileDigest(sha256))
-}
-
-/// Whether a file name stays in its folder.
-fn is_plain_name(name: &str) -> bool {
-    let mut parts = Path::new(name).components();
-    matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shards_stay_in_their_folder() {
-        assert!(is_plain_name("diffusion_pytorch_model-00001-of-00003.safetensors"));
-        for name in ["../x", "/etc/passwd", "a/b", "", ".", ".."] {
-            assert!(!is_plain_name(name), "{name}");
-        }
     }
 }

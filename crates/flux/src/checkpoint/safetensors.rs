@@ -7,20 +7,17 @@
 //! Files are read, not mapped: a mapped file can change between hash and use, and the disk belongs
 //! to whoever runs the machine.
 
-use std::{collections::HashMap, io::Read, path::Path};
+use std::{collections::HashMap, io::Read, path::Path, thread};
 
 use candle_core::{DType, Device, Tensor, WithDType};
 use half::{bf16, f16};
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
+use super::digest::{BLOCK_BYTES, Digester};
 use crate::{Error, Result};
 
 /// No honest header is longer: FLUX's largest has 1 MB, the format's own bound is this.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
-
-/// What is read at a time: small enough to be hashed and decoded while it is in the cache.
-const BLOCK_BYTES: usize = 1 << 18;
 
 /// Reads a whole file of `file_bytes` bytes, giving each tensor to `sink` on the CPU, in its own
 /// dtype, and returns the SHA-256 of all bytes.
@@ -33,18 +30,19 @@ pub(super) fn read(
     file_bytes: u64,
     sink: &mut dyn FnMut(String, Tensor) -> Result<()>,
 ) -> Result<[u8; 32]> {
-    let mut source = Source { path, file: &mut file, hash: Sha256::new() };
-    let header = read_header(&mut source, file_bytes)?;
-    let mut block = vec![0; BLOCK_BYTES];
-    for entry in plan(path, header, file_bytes)? {
-        let tensor = match entry.dtype {
-            DType::F32 => source.tensor(&entry, &mut block, f32::from_le_bytes)?,
-            DType::F16 => source.tensor(&entry, &mut block, f16::from_le_bytes)?,
-            _ => source.tensor(&entry, &mut block, bf16::from_le_bytes)?,
-        };
-        sink(entry.name, tensor)?;
-    }
-    Ok(source.hash.finalize().into())
+    thread::scope(|scope| {
+        let mut source = Source { path, file: &mut file, digester: Digester::start(scope) };
+        let header = read_header(&mut source, file_bytes)?;
+        for entry in plan(path, header, file_bytes)? {
+            let tensor = match entry.dtype {
+                DType::F32 => source.tensor(&entry, f32::from_le_bytes)?,
+                DType::F16 => source.tensor(&entry, f16::from_le_bytes)?,
+                _ => source.tensor(&entry, bf16::from_le_bytes)?,
+            };
+            sink(entry.name, tensor)?;
+        }
+        Ok(source.digester.finish())
+    })
 }
 
 /// One tensor of the header.
@@ -69,7 +67,7 @@ struct Planned {
     bytes: usize,
 }
 
-fn read_header(source: &mut Source<'_>, file_bytes: u64) -> Result<Header> {
+fn read_header(source: &mut Source<'_, '_>, file_bytes: u64) -> Result<Header> {
     let path = source.path;
     if file_bytes < 8 {
         let path = path.to_owned();
@@ -134,42 +132,45 @@ fn plan(path: &Path, header: Header, file_bytes: u64) -> Result<Vec<Planned>> {
 }
 
 /// A file whose bytes are hashed as they pass.
-struct Source<'a> {
+struct Source<'a, 'scope> {
     path: &'a Path,
     file: &'a mut dyn Read,
-    hash: Sha256,
+    digester: Digester<'scope>,
 }
 
-impl Source<'_> {
+impl Source<'_, '_> {
     /// The next `bytes` bytes; the caller has checked that the file claims to have as many.
     fn take(&mut self, bytes: usize) -> Result<Vec<u8>> {
-        let mut buffer = vec![0; bytes];
-        self.file
-            .read_exact(&mut buffer)
-            .map_err(|source| Error::Read { path: self.path.to_owned(), source })?;
-        self.hash.update(&buffer);
-        Ok(buffer)
+        let mut all = Vec::with_capacity(bytes);
+        self.blocks(bytes, |block| all.extend_from_slice(block))?;
+        Ok(all)
     }
 
     /// The next tensor, block by block, so that its bytes never stand beside its elements.
     fn tensor<T: WithDType, const SIZE: usize>(
         &mut self,
         entry: &Planned,
-        block: &mut [u8],
         decode: impl Fn([u8; SIZE]) -> T,
     ) -> Result<Tensor> {
         let mut elements = Vec::with_capacity(entry.bytes / SIZE);
-        let mut left = entry.bytes;
-        while left > 0 {
-            let block = &mut block[..left.min(BLOCK_BYTES)];
-            self.file
-                .read_exact(block)
-                .map_err(|source| Error::Read { path: self.path.to_owned(), source })?;
-            self.hash.update(&*block);
+        self.blocks(entry.bytes, |block| {
             elements.extend(block.as_chunks().0.iter().map(|&bytes| decode(bytes)));
-            left -= block.len();
-        }
+        })?;
         Ok(Tensor::from_vec(elements, entry.shape.as_slice(), &Device::Cpu)?)
+    }
+
+    fn blocks(&mut self, bytes: usize, mut each: impl FnMut(&[u8])) -> Result<()> {
+        let mut left = bytes;
+        while left > 0 {
+            let length = left.min(BLOCK_BYTES);
+            let block = self
+                .digester
+                .next(length, |block| self.file.read_exact(block))
+                .map_err(|source| Error::Read { path: self.path.to_owned(), source })?;
+            each(&block);
+            left -= length;
+        }
+        Ok(())
     }
 }
 
@@ -179,6 +180,8 @@ fn parse<T: serde::de::DeserializeOwned>(path: &Path, json: &[u8]) -> Result<T> 
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest, Sha256};
+
     use super::*;
 
     fn bytes_of(header: &str, data: &[u8]) -> Vec<u8> {

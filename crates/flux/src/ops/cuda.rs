@@ -106,6 +106,9 @@ fn fused_attention(_: &Heads, _: f32) -> Result<Option<Tensor>> {
     Ok(None)
 }
 
+/// Scores that are in memory at once: 256 MiB of bf16, half of what the autoencoder has at 1024×1024.
+const MOST_SCORES: usize = 1 << 27;
+
 /// With the scores in memory. For the text encoders, whose sequences are short: cuDNN's fused
 /// attention takes no bias before its version 9.21. And for heads that no fused kernel is wide
 /// enough for: the autoencoder's single one of 512.
@@ -119,11 +122,21 @@ fn attention_in_memory(
     // (n·l, h, d) → (n, h, l, d) → (n·h, l, d)
     let [q, k, v] = [&heads.q, &heads.k, &heads.v]
         .map(|x| x.reshape(apart)?.transpose(1, 2)?.contiguous()?.flatten(0, 1));
-    let products = q?.matmul(&k?.t()?)?;
-    let weights = run(Kernel::Softmax, || kernels::cuda::softmax(&products, scale, bias))?;
-    let Some(weights) = weights else { return Ok(None) };
+    let (q, k, v) = (q?, k?.t()?, v?);
+    let queries = match bias {
+        kernels::cuda::Bias::None => (MOST_SCORES / (heads.pictures * count * length)).max(1),
+        // Its rows belong to the queries'.
+        _ => length,
+    };
+    let mut attended = Vec::new();
+    for from in (0..length).step_by(queries) {
+        let products = q.narrow(1, from, queries.min(length - from))?.contiguous()?.matmul(&k)?;
+        let weights = run(Kernel::Softmax, || kernels::cuda::softmax(&products, scale, bias))?;
+        let Some(weights) = weights else { return Ok(None) };
+        attended.push(weights.matmul(&v)?);
+    }
     // (n·h, l, d) → (n, h, l, d) → (n·l, h·d)
-    let attended = weights.matmul(&v?)?.reshape((heads.pictures, count, length, width))?;
+    let attended = Tensor::cat(&attended, 1)?.reshape((heads.pictures, count, length, width))?;
     let attended = attended.transpose(1, 2)?.reshape((heads.pictures * length, count * width))?;
     Ok(Some(attended))
 }

@@ -4,7 +4,7 @@
 
 use candle_core::{Device, Tensor};
 
-use super::split_heads;
+use super::{embeddings, split_heads};
 use crate::{
     Result,
     checkpoint::Scope,
@@ -13,8 +13,11 @@ use crate::{
     ops::{self, Activation, Mask, Scores},
 };
 
-/// Causal transformer over token and position embeddings.
+/// Causal transformer over token and position embeddings. Its weights may rest elsewhere than it
+/// computes: a layer at a time then travels there for each text.
 pub(crate) struct Clip {
+    /// Where it computes.
+    device: Device,
     /// (vocabulary, d)
     tokens: Tensor,
     /// (positions, d)
@@ -25,7 +28,8 @@ pub(crate) struct Clip {
 }
 
 impl Clip {
-    pub(crate) fn load(config: &ClipConfig, scope: &Scope<'_>) -> Result<Self> {
+    /// Computing on `device`.
+    pub(crate) fn load(config: &ClipConfig, device: &Device, scope: &Scope<'_>) -> Result<Self> {
         let width = config.hidden_size;
         // Older releases of transformers write the inner module's name before every tensor's.
         let inner;
@@ -40,6 +44,7 @@ impl Clip {
             .map(|i| Layer::load(config, &scope.at("encoder.layers").at(i)))
             .collect::<Result<_>>()?;
         Ok(Self {
+            device: device.clone(),
             tokens: embeddings
                 .at("token_embedding")
                 .tensor("weight", &[config.vocab_size, width])?,
@@ -54,18 +59,27 @@ impl Clip {
 
     /// The state of the end-of-text token, normalised: (1, d).
     pub(crate) fn pooled(&self, ids: &[u32]) -> Result<Tensor> {
-        let on_host = Tensor::new(ids, &Device::Cpu)?;
-        let indices = on_host.to_device(self.tokens.device())?;
         // (l, d)
-        let mut x =
-            (self.tokens.index_select(&indices, 0)? + self.positions.narrow(0, 0, ids.len())?)?;
-        ops::wipe(&on_host)?;
+        let tokens = embeddings(&self.tokens, ids)?;
+        let mut x = (tokens + self.positions.narrow(0, 0, ids.len())?)?.to_device(&self.device)?;
         for layer in &self.layers {
-            x = layer.forward(&x)?;
+            x = layer.on(&self.device)?.forward(&x)?;
         }
         // Only the pooled token's state is asked for. (l, d) → (1, d)
         let x = x.narrow(0, self.end_of_text(ids), 1)?.contiguous()?;
-        Ok(ops::layer_norm(&x, &self.norm)?)
+        Ok(ops::layer_norm(&x, &self.norm.on(&self.device)?)?)
+    }
+
+    /// The same with weights that rest on `device`.
+    pub(crate) fn resting_on(&self, device: &Device) -> Result<Self> {
+        Ok(Self {
+            device: self.device.clone(),
+            tokens: self.tokens.to_device(device)?,
+            positions: self.positions.to_device(device)?,
+            layers: self.layers.iter().map(|layer| layer.on(device)).collect::<Result<_>>()?,
+            norm: self.norm.on(device)?,
+            eos_token_id: self.eos_token_id,
+        })
     }
 
     /// Where the state is taken from: the first end-of-text token.
@@ -108,6 +122,19 @@ impl Layer {
             fc2: Linear::load(&mlp.at("fc2"), [width, hidden])?,
             activation: config.activation()?,
             heads: config.num_attention_heads,
+        })
+    }
+
+    fn on(&self, device: &Device) -> Result<Self> {
+        Ok(Self {
+            norm1: self.norm1.on(device)?,
+            qkv: self.qkv.on(device)?,
+            out: self.out.on(device)?,
+            norm2: self.norm2.on(device)?,
+            fc1: self.fc1.on(device)?,
+            fc2: self.fc2.on(device)?,
+            activation: self.activation,
+            heads: self.heads,
         })
     }
 

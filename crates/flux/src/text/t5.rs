@@ -5,7 +5,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::split_heads;
+use super::{embeddings, split_heads};
 use crate::{
     Result,
     checkpoint::Scope,
@@ -14,8 +14,11 @@ use crate::{
     ops::{self, Activation, Mask, Scores},
 };
 
-/// Bidirectional transformer with relative positions.
+/// Bidirectional transformer with relative positions. Its weights may rest elsewhere than it computes:
+/// a layer at a time then travels there for each text.
 pub(crate) struct T5 {
+    /// Where it computes.
+    device: Device,
     /// (vocabulary, d)
     tokens: Tensor,
     layers: Vec<Layer>,
@@ -25,8 +28,13 @@ pub(crate) struct T5 {
 }
 
 impl T5 {
-    /// For prompts of exactly `length` tokens.
-    pub(crate) fn load(config: &T5Config, length: usize, scope: &Scope<'_>) -> Result<Self> {
+    /// For prompts of exactly `length` tokens, computing on `device`.
+    pub(crate) fn load(
+        config: &T5Config,
+        length: usize,
+        device: &Device,
+        scope: &Scope<'_>,
+    ) -> Result<Self> {
         let width = config.d_model;
         let shape = [config.vocab_size, width];
         // The embedding is shared with a decoder that is not here; it goes by either name.
@@ -44,7 +52,8 @@ impl T5 {
             .map(|i| Layer::load(config, &encoder.at("block").at(i).at("layer")))
             .collect::<Result<_>>()?;
         Ok(Self {
-            bias: position_bias(config, &buckets, length)?,
+            device: device.clone(),
+            bias: position_bias(config, &buckets, length)?.to_device(device)?,
             tokens,
             layers,
             norm: RmsNorm::load(&encoder.at("final_layer_norm"), width, config.layer_norm_epsilon)?,
@@ -53,14 +62,22 @@ impl T5 {
 
     /// (l, d)
     pub(crate) fn states(&self, ids: &[u32]) -> Result<Tensor> {
-        let on_host = Tensor::new(ids, &Device::Cpu)?;
-        let indices = on_host.to_device(self.tokens.device())?;
-        let mut x = self.tokens.index_select(&indices, 0)?;
-        ops::wipe(&on_host)?;
+        let mut x = embeddings(&self.tokens, ids)?.to_device(&self.device)?;
         for layer in &self.layers {
-            x = layer.forward(&x, &self.bias)?;
+            x = layer.on(&self.device)?.forward(&x, &self.bias)?;
         }
-        Ok(ops::rms_norm(&x, &self.norm)?)
+        Ok(ops::rms_norm(&x, &self.norm.on(&self.device)?)?)
+    }
+
+    /// The same with weights that rest on `device`.
+    pub(crate) fn resting_on(&self, device: &Device) -> Result<Self> {
+        Ok(Self {
+            device: self.device.clone(),
+            tokens: self.tokens.to_device(device)?,
+            layers: self.layers.iter().map(|layer| layer.on(device)).collect::<Result<_>>()?,
+            norm: self.norm.on(device)?,
+            bias: self.bias.clone(),
+        })
     }
 }
 
@@ -103,6 +120,19 @@ impl Layer {
         })
     }
 
+    fn on(&self, device: &Device) -> Result<Self> {
+        Ok(Self {
+            norm1: self.norm1.on(device)?,
+            qkv: self.qkv.on(device)?,
+            out: self.out.on(device)?,
+            norm2: self.norm2.on(device)?,
+            feed_forward: self.feed_forward,
+            wi: self.wi.on(device)?,
+            wo: self.wo.on(device)?,
+            heads: self.heads,
+        })
+    }
+
     /// (l, d) → (l, d)
     fn forward(&self, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
         let heads =
@@ -119,7 +149,7 @@ impl Layer {
     }
 }
 
-/// (buckets, h) → (h, l, l), f32, by the distance from query to key.
+/// (buckets, h) → (h, l, l), f32, on the host, by the distance from query to key.
 fn position_bias(config: &T5Config, buckets: &Tensor, length: usize) -> Result<Tensor> {
     // (buckets, h) → (h, buckets)
     let table = buckets.to_dtype(DType::F32)?.t()?.to_vec2::<f32>()?;
@@ -129,8 +159,7 @@ fn position_bias(config: &T5Config, buckets: &Tensor, length: usize) -> Result<T
             bias.extend((0..length).map(|key| head[bucket(config, query, key)]));
         }
     }
-    let bias = Tensor::from_vec(bias, (config.num_heads, length, length), &Device::Cpu)?;
-    Ok(bias.to_device(buckets.device())?)
+    Ok(Tensor::from_vec(bias, (config.num_heads, length, length), &Device::Cpu)?)
 }
 
 /// Half the buckets for keys in front of the query, half for those behind it. Of each half, the

@@ -1,0 +1,177 @@
+//! A component's files of weights, and how all of them are read at once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Component, Path},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{self, SyncSender},
+    },
+    thread,
+};
+
+use candle_core::Tensor;
+use serde::Deserialize;
+
+use super::{Files, safetensors};
+use crate::{Error, FileDigest, Result};
+
+/// How far loading is.
+#[derive(Debug, Clone, Copy)]
+pub struct LoadProgress {
+    /// Bytes of weights that are loaded.
+    pub done_bytes: u64,
+    /// Bytes of weights in all.
+    pub total_bytes: u64,
+}
+
+/// Files that are read side by side: FLUX.1-schnell has seven.
+const READERS: usize = 16;
+
+pub(super) type Tensors = BTreeMap<String, Tensor>;
+
+/// The weights files of one component.
+pub(crate) struct Shards {
+    pub(super) component: &'static str,
+    pub(super) files: Vec<Shard>,
+    /// From the names in the files to those that the model asks for.
+    pub(super) rename: fn(Tensors) -> Result<Tensors>,
+}
+
+pub(super) struct Shard {
+    /// Relative to the model directory.
+    pub(super) name: String,
+    pub(super) bytes: u64,
+}
+
+impl Shards {
+    /// `folder` is empty or ends in a slash.
+    pub(super) fn in_folder(
+        component: &'static str,
+        folder: &str,
+        names: BTreeSet<String>,
+        files: &Files,
+    ) -> Result<Self> {
+        let shards = names
+            .into_iter()
+            .map(|file| {
+                let name = format!("{folder}{file}");
+                let bytes = files
+                    .length(&name)
+                    .map_err(|source| Error::Read { path: files.path(&name), source })?;
+                Ok(Shard { name, bytes })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { component, files: shards, rename: Ok })
+    }
+
+    pub(crate) fn renamed(self, rename: fn(Tensors) -> Result<Tensors>) -> Self {
+        Self { rename, ..self }
+    }
+
+    /// Their length together.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.files.iter().map(|shard| shard.bytes).sum()
+    }
+}
+
+/// `*.safetensors.index.json`.
+#[derive(Deserialize)]
+pub(super) struct Index {
+    pub(super) weight_map: BTreeMap<String, String>,
+}
+
+/// Reads and hashes all files, several at a time, each by threads of its own; `sink` is called on the
+/// calling thread with each tensor and the number that came with its file. Returns the place in `files`
+/// and the digest of each.
+///
+/// # Errors
+/// The first that a reader or `sink` meets; it ends the others.
+pub(super) fn read_all(
+    files: &Files,
+    shards: &[(usize, &Shard)],
+    sink: &mut dyn FnMut(usize, String, Tensor) -> Result<()>,
+) -> Result<Vec<(usize, FileDigest)>> {
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        // Bounded, so that no more than a few tensors wait in host memory.
+        let (sender, receiver) = mpsc::sync_channel(2);
+        for _ in 0..shards.len().min(READERS) {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                loop {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    let Some((component, shard)) = shards.get(place) else { return };
+                    let read = match read_shard(files, shard, *component, &sender) {
+                        Ok(digest) => Read::File { place, digest },
+                        Err(error) => Read::Failed(error),
+                    };
+                    // Nobody listens where another reader has failed: its error is the one that is told.
+                    if sender.send(read).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut digests = Vec::with_capacity(shards.len());
+        // Where this loop fails, the receiver is dropped, which ends the readers.
+        for read in receiver {
+            match read {
+                Read::Tensor { component, name, tensor } => sink(component, name, tensor)?,
+                Read::File { place, digest } => digests.push((place, digest)),
+                Read::Failed(error) => return Err(error),
+            }
+        }
+        Ok(digests)
+    })
+}
+
+/// What a reader has to tell.
+enum Read {
+    Tensor {
+        component: usize,
+        name: String,
+        tensor: Tensor,
+    },
+    /// The file in this place, to its end.
+    File {
+        place: usize,
+        digest: FileDigest,
+    },
+    Failed(Error),
+}
+
+fn read_shard(
+    files: &Files,
+    shard: &Shard,
+    component: usize,
+    sender: &SyncSender<Read>,
+) -> Result<FileDigest> {
+    let path = files.path(&shard.name);
+    let file =
+        files.open(&shard.name).map_err(|source| Error::Read { path: path.clone(), source })?;
+    let sha256 = safetensors::read(&path, file, shard.bytes, &mut |name, tensor| {
+        sender.send(Read::Tensor { component, name, tensor }).map_err(|_| Error::Cancelled)
+    })?;
+    Ok(FileDigest(sha256))
+}
+
+/// Whether a file name stays in its folder.
+pub(super) fn is_plain_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_stay_in_their_folder() {
+        assert!(is_plain_name("diffusion_pytorch_model-00001-of-00003.safetensors"));
+        for name in ["../x", "/etc/passwd", "a/b", "", ".", ".."] {
+            assert!(!is_plain_name(name), "{name}");
+        }
+    }
+}

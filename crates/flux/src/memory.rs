@@ -1,0 +1,174 @@
+//! Staying within a limit of a device's memory.
+//!
+//! Needs are estimated: of weights, from their files' lengths; of what is computed, from the largest
+//! tensors that are there at once. Two things are given up for room, in this order: text encoders rest in
+//! the host's memory, and a layer at a time travels to the GPU for each prompt; pictures that are too
+//! large to be decoded whole are decoded in tiles.
+
+use candle_core::{DType, Device};
+
+use crate::{
+    Error, Result, autoencoder::tiles, config::AutoEncoderConfig, latents::Grid, model::Configs,
+};
+
+/// Published checkpoints are stored in 16 bits.
+const STORED_BYTES: u64 = 2;
+
+/// Rows as wide as the transformer that each token has at once, about: a single block's input, what it is
+/// normalised to, queries, keys and values before and after their rotation, attention and feed-forward
+/// side by side, the result; as much again for what libraries take.
+const ROWS_OF_TOKEN: usize = 2 * (1 + 1 + 3 + 3 + 5 + 1);
+
+/// Of the latents, the pixels of a tile: 640×640 of the picture.
+const TILE_PIXELS: usize = tiles::MOST * tiles::MOST;
+
+/// Where weights rest, and which pictures are decoded in tiles.
+#[derive(Debug, Clone)]
+pub(crate) struct MemoryPlan {
+    limit_bytes: Option<u64>,
+    /// Of the weights that rest on the device.
+    weight_bytes: u64,
+    text_on_host: bool,
+}
+
+/// Bytes of weights on a device.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WeightBytes {
+    pub(crate) text_encoders: u64,
+    pub(crate) transformer_and_autoencoder: u64,
+}
+
+impl WeightBytes {
+    /// From the lengths of the files of CLIP, T5, transformer and autoencoder.
+    pub(crate) fn of_files([clip, t5, transformer, autoencoder]: [u64; 4], dtype: DType) -> Self {
+        let loaded = |stored: u64| stored / STORED_BYTES * dtype.size_in_bytes() as u64;
+        Self {
+            text_encoders: loaded(clip + t5),
+            transformer_and_autoencoder: loaded(transformer + autoencoder),
+        }
+    }
+}
+
+impl MemoryPlan {
+    /// # Errors
+    /// Where the limit is too low even so.
+    pub(crate) fn new(
+        limit_bytes: Option<u64>,
+        weights: WeightBytes,
+        configs: &Configs,
+        dtype: DType,
+        on_gpu: bool,
+    ) -> Result<Self> {
+        let WeightBytes { text_encoders, transformer_and_autoencoder } = weights;
+        let working = working_bytes(configs, dtype);
+        let limit = limit_bytes.unwrap_or(u64::MAX);
+        let fits = |weights: u64| weights.saturating_add(working) <= limit;
+        let all = text_encoders + transformer_and_autoencoder;
+        let text_on_host = on_gpu && !fits(all);
+        let weight_bytes = if text_on_host { transformer_and_autoencoder } else { all };
+        if !fits(weight_bytes) {
+            let needed_bytes = weight_bytes + working;
+            return Err(Error::MemoryLimit { limit_bytes: limit, needed_bytes });
+        }
+        Ok(Self { limit_bytes, weight_bytes, text_on_host })
+    }
+
+    /// Where the text encoders' weights rest, of a model on `device`.
+    pub(crate) fn text_encoders<'a>(&self, device: &'a Device) -> &'a Device {
+        if self.text_on_host { &Device::Cpu } else { device }
+    }
+
+    pub(crate) fn limit_bytes(&self) -> Option<u64> {
+        self.limit_bytes
+    }
+
+    pub(crate) fn text_on_host(&self) -> bool {
+        self.text_on_host
+    }
+
+    /// Whether a picture is decoded in tiles.
+    pub(crate) fn in_tiles(&self, config: &AutoEncoderConfig, grid: Grid, dtype: DType) -> bool {
+        // A token is four pixels of the latents.
+        let decoding = decoding_bytes(config, 4 * grid.tokens(), dtype);
+        self.limit_bytes.is_some_and(|limit| self.weight_bytes.saturating_add(decoding) > limit)
+    }
+}
+
+/// Beside the weights, for a picture of 1024×1024 that is decoded in tiles.
+fn working_bytes(configs: &Configs, dtype: DType) -> u64 {
+    let tokens = (1024 / 16) * (1024 / 16) + configs.text_tokens();
+    let values = tokens * configs.transformer.width() * ROWS_OF_TOKEN;
+    let drawing = (values * dtype.size_in_bytes()) as u64;
+    drawing.max(decoding_bytes(&configs.autoencoder, TILE_PIXELS, dtype))
+}
+
+/// The decoder's last block works at the picture's resolution: what comes into it, the same normalised,
+/// and what goes out are there at once; half as much again for what libraries take.
+fn decoding_bytes(config: &AutoEncoderConfig, latent_pixels: usize, dtype: DType) -> u64 {
+    let channels = |i: usize| config.block_out_channels.get(i).copied().unwrap_or_default();
+    let pixels = latent_pixels * config.downscale().pow(2);
+    let values = pixels * (2 * channels(1).max(channels(0)) + channels(0));
+    (values * dtype.size_in_bytes()) as u64 * 3 / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::Size;
+
+    use super::*;
+    use crate::bench::configs_of_schnell;
+
+    const GB: u64 = 1_000_000_000;
+    /// Of FLUX.1-schnell in bf16: CLIP and T5; transformer and autoencoder.
+    const SCHNELL: WeightBytes =
+        WeightBytes { text_encoders: 9_770_000_000, transformer_and_autoencoder: 23_970_000_000 };
+
+    fn plan(limit_bytes: Option<u64>, on_gpu: bool) -> Result<MemoryPlan> {
+        MemoryPlan::new(limit_bytes, SCHNELL, &configs_of_schnell()?, DType::BF16, on_gpu)
+    }
+
+    fn in_tiles(plan: &MemoryPlan, side: u32) -> bool {
+        let config = configs_of_schnell().unwrap().autoencoder;
+        let grid = Grid::new(Size::new(side, side).unwrap(), config.downscale(), 16);
+        plan.in_tiles(&config, grid, DType::BF16)
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_given_up() {
+        let plan = plan(None, true).unwrap();
+        assert!(!plan.text_on_host() && !in_tiles(&plan, 2048));
+    }
+
+    #[test]
+    fn what_does_not_fit_whole_is_decoded_in_tiles() {
+        let plan = plan(Some(36 * GB), true).unwrap();
+        assert!(!plan.text_on_host() && !in_tiles(&plan, 1024) && in_tiles(&plan, 2048));
+    }
+
+    #[test]
+    fn text_encoders_leave_a_gpu_first() {
+        let plan = plan(Some(28 * GB), true).unwrap();
+        assert!(plan.text_on_host() && !in_tiles(&plan, 1024) && in_tiles(&plan, 2048));
+        let tight = super::tests::plan(Some(25 * GB + GB / 2), true).unwrap();
+        assert!(tight.text_on_host() && in_tiles(&tight, 1024));
+    }
+
+    #[test]
+    fn a_limit_that_is_too_low_says_what_is_needed() {
+        // On a CPU, the text encoders have nowhere to go.
+        for (on_gpu, expected) in [(true, 24), (false, 34)] {
+            let Err(Error::MemoryLimit { limit_bytes, needed_bytes }) = plan(Some(24 * GB), on_gpu)
+            else {
+                panic!("24 GB would do")
+            };
+            assert_eq!((limit_bytes, needed_bytes / GB), (24 * GB, expected));
+        }
+    }
+
+    #[test]
+    fn a_file_is_as_long_as_its_weights_in_16_bits() {
+        let weights = |dtype| WeightBytes::of_files([1, 99, 180, 20], dtype);
+        assert_eq!(weights(DType::BF16).text_encoders, 100);
+        assert_eq!(weights(DType::F32).transformer_and_autoencoder, 400);
+    }
+}
