@@ -99,6 +99,33 @@ pub(crate) struct Stream<'a> {
     pub(crate) norm_k: &'a RmsNorm,
 }
 
+/// What a modulated normalisation makes for the layers behind it: (n·l, d).
+pub(crate) struct Normal {
+    /// As x was; or e4m3, where those layers are.
+    pub(crate) values: Tensor,
+    /// What each row of e4m3 values is multiplied by: (n·l,), f32.
+    pub(crate) row_scales: Option<Tensor>,
+}
+
+/// Rows that a layer is given, as they are or in e4m3: (l, in).
+#[derive(Clone, Copy)]
+pub(crate) struct Input<'a> {
+    pub(crate) values: &'a Tensor,
+    pub(crate) row_scales: Option<&'a Tensor>,
+}
+
+impl<'a> From<&'a Tensor> for Input<'a> {
+    fn from(values: &'a Tensor) -> Self {
+        Self { values, row_scales: None }
+    }
+}
+
+impl<'a> From<&'a Normal> for Input<'a> {
+    fn from(normal: &'a Normal) -> Self {
+        Self { values: &normal.values, row_scales: normal.row_scales.as_ref() }
+    }
+}
+
 /// Where a branch of a residual block ends: onto + gate ∘ branch.
 pub(crate) struct Gated<'a> {
     /// (n·l, d)
@@ -150,12 +177,18 @@ macro_rules! pick {
 }
 
 /// x (l, in) → (l, out)
-pub(crate) fn linear(x: &Tensor, layer: &Linear) -> Result<Tensor> {
+pub(crate) fn linear<'a>(x: impl Into<Input<'a>>, layer: &Linear) -> Result<Tensor> {
+    let x = x.into();
     pick!(linear(x, layer))
 }
 
 /// x (l, in) → activation(linear(x)) (l, out)
-pub(crate) fn linear_activated(x: &Tensor, layer: &Linear, act: Activation) -> Result<Tensor> {
+pub(crate) fn linear_activated<'a>(
+    x: impl Into<Input<'a>>,
+    layer: &Linear,
+    act: Activation,
+) -> Result<Tensor> {
+    let x = x.into();
     pick!(linear_activated(x, layer, act))
 }
 
@@ -177,6 +210,16 @@ pub(crate) fn linear_gated(x: &Tensor, layer: &Linear, gated: &Gated<'_>) -> Res
 /// x (n·l, d) → layer norm (no weights, ε = 1e-6) ∘ (1 + scale) + shift
 pub(crate) fn layer_norm_shift(x: &Tensor, by: &Shift<'_>) -> Result<Tensor> {
     pick!(layer_norm_shift(x, by))
+}
+
+/// The same for a layer, and others that are stored as it is: in e4m3 where they are.
+pub(crate) fn normal_for(layer: &Linear, x: &Tensor, by: &Shift<'_>) -> Result<Normal> {
+    if layer.row_scales.is_some()
+        && let Some(normal) = fused::layer_norm_shift_e4m3(x, by)?
+    {
+        return Ok(normal);
+    }
+    Ok(Normal { values: layer_norm_shift(x, by)?, row_scales: None })
 }
 
 /// x (l, d) → (l, d)
@@ -202,7 +245,12 @@ pub(crate) fn attention(heads: &Heads, scores: &Scores<'_>) -> Result<Tensor> {
 
 /// The two branches of a single-stream block, side by side: attention (n·l, h·d) without mask, then
 /// gelu(mlp(x)) (n·l, m): (n·l, h·d + m)
-pub(crate) fn attention_beside_mlp(heads: &Heads, x: &Tensor, mlp: &Linear) -> Result<Tensor> {
+pub(crate) fn attention_beside_mlp<'a>(
+    heads: &Heads,
+    x: impl Into<Input<'a>>,
+    mlp: &Linear,
+) -> Result<Tensor> {
+    let x = x.into();
     pick!(attention_beside_mlp(heads, x, mlp))
 }
 

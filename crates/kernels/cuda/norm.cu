@@ -4,7 +4,7 @@
 // (rows, d), d a multiple of 8 and at most 8192. x has a row stride of its own; y is contiguous. What a
 // row is scaled and moved by changes every `each` rows.
 
-#include "vector.cuh"
+#include "e4m3.cuh"
 
 // (x − mean) / √(var + ε) of this thread's eight values. Threads behind the row's end pass zeros.
 __device__ __forceinline__ Eight standardise(Eight x, bool inside, int d, float eps) {
@@ -54,30 +54,54 @@ __device__ __forceinline__ Eight affine(Eight n, const T* scale, const T* shift,
     return n;
 }
 
+// This thread's share of its block's row, scaled and moved; zeros behind the row's end.
 template <typename T>
-__device__ __forceinline__ void layer_norm(const T* x, long long stride, const T* scale,
-                                           const T* shift, T* y, int each, int d, float unit,
-                                           float eps) {
+__device__ __forceinline__ Eight normal(const T* x, long long stride, const T* scale,
+                                        const T* shift, int each, int d, float unit, float eps) {
     const int at = threadIdx.x * 8;
     const bool inside = at < d;
-    Eight values = inside ? load(x + blockIdx.x * stride + at) : Eight{};
-    values = standardise(values, inside, d, eps);
-    if (inside) {
-        const long long by = (long long)(blockIdx.x / each) * d + at;
-        store(y + (long long)blockIdx.x * d + at, affine(values, scale + by, shift + by, unit));
+    const Eight values = inside ? load(x + blockIdx.x * stride + at) : Eight{};
+    const Eight n = standardise(values, inside, d, eps);
+    const long long by = (long long)(blockIdx.x / each) * d + at;
+    return inside ? affine(n, scale + by, shift + by, unit) : Eight{};
+}
+
+template <typename T>
+__device__ __forceinline__ void layer_norm(const T* x, long long stride, const T* scale,
+                                           const T* shift, int each, int d, float unit, float eps,
+                                           T* y) {
+    const Eight values = normal(x, stride, scale, shift, each, d, unit, eps);
+    const int at = threadIdx.x * 8;
+    if (at < d) {
+        store(y + (long long)blockIdx.x * d + at, values);
     }
 }
 
 extern "C" __global__ void layer_norm_bf16(const bf16* x, long long stride, const bf16* scale,
-                                           const bf16* shift, bf16* y, int each, int d,
-                                           float unit, float eps) {
-    layer_norm(x, stride, scale, shift, y, each, d, unit, eps);
+                                           const bf16* shift, int each, int d, float unit,
+                                           float eps, bf16* y) {
+    layer_norm(x, stride, scale, shift, each, d, unit, eps, y);
 }
 
 extern "C" __global__ void layer_norm_f32(const float* x, long long stride, const float* scale,
-                                          const float* shift, float* y, int each, int d,
-                                          float unit, float eps) {
-    layer_norm(x, stride, scale, shift, y, each, d, unit, eps);
+                                          const float* shift, int each, int d, float unit,
+                                          float eps, float* y) {
+    layer_norm(x, stride, scale, shift, each, d, unit, eps, y);
+}
+
+// The same, quantised before it is ever in memory.
+extern "C" __global__ void layer_norm_e4m3(const bf16* x, long long stride, const bf16* scale,
+                                           const bf16* shift, int each, int d, float unit,
+                                           float eps, e4m3* y, float* row_scales) {
+    const Eight values = normal(x, stride, scale, shift, each, d, unit, eps);
+    const float row_scale = e4m3_scale(over_block<Max>(largest(values)));
+    const int at = threadIdx.x * 8;
+    if (at < d) {
+        store_e4m3(y + (long long)blockIdx.x * d + at, values, row_scale);
+    }
+    if (threadIdx.x == 0) {
+        row_scales[blockIdx.x] = row_scale;
+    }
 }
 
 template <typename T>

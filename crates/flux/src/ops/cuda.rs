@@ -8,7 +8,7 @@ use std::cell::Cell;
 use candle_core::{Result, Tensor};
 
 use super::{
-    Activation, Gated, Heads, Mask, Rotations, Scores, Shift, Stream, Unpacking,
+    Activation, Gated, Heads, Input, Mask, Normal, Rotations, Scores, Shift, Stream, Unpacking,
     switches::{Kernel, is_on},
 };
 use crate::{
@@ -16,12 +16,12 @@ use crate::{
     layers::{GroupNorm, LayerNorm, Linear, RmsNorm},
 };
 
-pub(crate) fn linear(x: &Tensor, layer: &Linear) -> Result<Option<Tensor>> {
+pub(crate) fn linear(x: Input<'_>, layer: &Linear) -> Result<Option<Tensor>> {
     linear_then(x, layer, kernels::cuda::Then::Nothing)
 }
 
 pub(crate) fn linear_activated(
-    x: &Tensor,
+    x: Input<'_>,
     layer: &Linear,
     act: Activation,
 ) -> Result<Option<Tensor>> {
@@ -29,12 +29,12 @@ pub(crate) fn linear_activated(
 }
 
 pub(crate) fn linear_gated_gelu(x: &Tensor, layer: &Linear) -> Result<Option<Tensor>> {
-    let Some(both) = linear(x, layer)? else { return Ok(None) };
+    let Some(both) = linear(x.into(), layer)? else { return Ok(None) };
     run(Kernel::Linear, || kernels::cuda::gated_gelu(&both))
 }
 
 pub(crate) fn linear_onto(x: &Tensor, layer: &Linear, onto: &Tensor) -> Result<Option<Tensor>> {
-    linear_then(x, layer, kernels::cuda::Then::Add(onto))
+    linear_then(x.into(), layer, kernels::cuda::Then::Add(onto))
 }
 
 pub(crate) fn linear_gated(
@@ -42,20 +42,26 @@ pub(crate) fn linear_gated(
     layer: &Linear,
     gated: &Gated<'_>,
 ) -> Result<Option<Tensor>> {
-    linear_then(x, layer, kernels::cuda::Then::Gate { gate: gated.gate, onto: gated.onto })
+    let then = kernels::cuda::Then::Gate { gate: gated.gate, onto: gated.onto };
+    linear_then(x.into(), layer, then)
 }
 
 fn linear_then(
-    x: &Tensor,
+    x: Input<'_>,
     layer: &Linear,
     then: kernels::cuda::Then<'_>,
 ) -> Result<Option<Tensor>> {
-    run(Kernel::Linear, || kernels::cuda::linear(x, &layer.into(), then))
+    run(Kernel::Linear, || kernels::cuda::linear(x.into(), &layer.into(), then))
 }
 
 pub(crate) fn layer_norm_shift(x: &Tensor, by: &Shift<'_>) -> Result<Option<Tensor>> {
-    let affine = kernels::cuda::Affine::Modulation { scale: by.scale, shift: by.shift };
-    run(Kernel::Norm, || kernels::cuda::layer_norm(x, &affine, 1e-6))
+    run(Kernel::Norm, || kernels::cuda::layer_norm(x, &by.into(), 1e-6))
+}
+
+/// The same, quantised where it is made.
+pub(crate) fn layer_norm_shift_e4m3(x: &Tensor, by: &Shift<'_>) -> Result<Option<Normal>> {
+    let made = run(Kernel::Norm, || kernels::cuda::layer_norm_e4m3(x, &by.into(), 1e-6))?;
+    Ok(made.map(|(values, scales)| Normal { values, row_scales: Some(scales) }))
 }
 
 pub(crate) fn layer_norm(x: &Tensor, norm: &LayerNorm) -> Result<Option<Tensor>> {
@@ -143,13 +149,13 @@ fn attention_in_memory(
 
 pub(crate) fn attention_beside_mlp(
     heads: &Heads,
-    x: &Tensor,
+    x: Input<'_>,
     mlp: &Linear,
 ) -> Result<Option<Tensor>> {
     #[cfg(feature = "cudnn")]
     if is_on(Kernel::Linear) {
         let side_by_side = run(Kernel::Attention, || {
-            kernels::cuda::attention_beside_mlp(&heads.into(), x, &mlp.into())
+            kernels::cuda::attention_beside_mlp(&heads.into(), x.into(), &mlp.into())
         })?;
         if side_by_side.is_some() {
             return Ok(side_by_side);
@@ -252,6 +258,18 @@ thread_local! {
 /// Why the last kernel that was not there was not, on this thread; `None` where it is turned off.
 pub(crate) fn take_refusal() -> Option<String> {
     REFUSAL.take()
+}
+
+impl<'a> From<&Shift<'a>> for kernels::cuda::Affine<'a> {
+    fn from(by: &Shift<'a>) -> Self {
+        Self::Modulation { scale: by.scale, shift: by.shift }
+    }
+}
+
+impl<'a> From<Input<'a>> for kernels::cuda::Input<'a> {
+    fn from(Input { values, row_scales }: Input<'a>) -> Self {
+        Self { values, row_scales }
+    }
 }
 
 impl<'a> From<&'a Linear> for kernels::cuda::Linear<'a> {

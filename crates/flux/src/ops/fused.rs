@@ -5,7 +5,9 @@ use candle_core::{DType, Result, Tensor};
 
 #[cfg(feature = "cuda")]
 use super::cuda;
-use super::{Activation, Gated, Heads, Rotations, Scores, Shift, Stream, Unpacking, cpu};
+use super::{
+    Activation, Gated, Heads, Input, Normal, Rotations, Scores, Shift, Stream, Unpacking, cpu,
+};
 use crate::layers::{Conv3x3, GroupNorm, LayerNorm, Linear, RmsNorm};
 
 /// Asks the tensor's device; what ends in «cudnn» has a GPU's kernel only in builds with cuDNN.
@@ -36,16 +38,16 @@ fn is_fast_on_cpu(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32
 }
 
-pub(crate) fn linear(x: &Tensor, layer: &Linear) -> Result<Option<Tensor>> {
-    ask!(x, linear(x, layer))
+pub(crate) fn linear(x: Input<'_>, layer: &Linear) -> Result<Option<Tensor>> {
+    ask!(x.values, linear(x, layer))
 }
 
 pub(crate) fn linear_activated(
-    x: &Tensor,
+    x: Input<'_>,
     layer: &Linear,
     act: Activation,
 ) -> Result<Option<Tensor>> {
-    ask!(x, linear_activated(x, layer, act))
+    ask!(x.values, linear_activated(x, layer, act))
 }
 
 pub(crate) fn linear_gated_gelu(x: &Tensor, layer: &Linear) -> Result<Option<Tensor>> {
@@ -68,6 +70,16 @@ pub(crate) fn layer_norm_shift(x: &Tensor, by: &Shift<'_>) -> Result<Option<Tens
     ask!(x, layer_norm_shift(x, by))
 }
 
+/// There is no composed form: what computes in 8 bits is a GPU.
+pub(crate) fn layer_norm_shift_e4m3(x: &Tensor, by: &Shift<'_>) -> Result<Option<Normal>> {
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return cuda::layer_norm_shift_e4m3(x, by);
+    }
+    let _ = (x, by);
+    Ok(None)
+}
+
 pub(crate) fn layer_norm(x: &Tensor, norm: &LayerNorm) -> Result<Option<Tensor>> {
     ask!(x, layer_norm(x, norm))
 }
@@ -86,10 +98,10 @@ pub(crate) fn attention(heads: &Heads, scores: &Scores<'_>) -> Result<Option<Ten
 
 pub(crate) fn attention_beside_mlp(
     heads: &Heads,
-    x: &Tensor,
+    x: Input<'_>,
     mlp: &Linear,
 ) -> Result<Option<Tensor>> {
-    ask!(x, attention_beside_mlp(heads, x, mlp))
+    ask!(x.values, attention_beside_mlp(heads, x, mlp))
 }
 
 pub(crate) fn group_norm_silu(x: &Tensor, norm: &GroupNorm) -> Result<Option<Tensor>> {

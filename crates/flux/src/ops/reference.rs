@@ -6,32 +6,33 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 
 use super::{
-    Activation, Gated, Heads, Mask, Rotations, Scores, Shift, Stream, Unpacking, pictures_of,
-    rows_each,
+    Activation, Gated, Heads, Input, Mask, Rotations, Scores, Shift, Stream, Unpacking,
+    pictures_of, rows_each,
 };
 use crate::layers::{Conv3x3, GroupNorm, LayerNorm, Linear, RmsNorm};
 
-pub(crate) fn linear(x: &Tensor, layer: &Linear) -> Result<Tensor> {
+pub(crate) fn linear(x: Input<'_>, layer: &Linear) -> Result<Tensor> {
+    let x = plain(x)?;
     let y = x.matmul(&plain_weight(layer, x.dtype())?.t()?)?;
     layer.bias.as_ref().map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))
 }
 
-pub(crate) fn linear_activated(x: &Tensor, layer: &Linear, act: Activation) -> Result<Tensor> {
+pub(crate) fn linear_activated(x: Input<'_>, layer: &Linear, act: Activation) -> Result<Tensor> {
     activate(&linear(x, layer)?, act)
 }
 
 pub(crate) fn linear_gated_gelu(x: &Tensor, layer: &Linear) -> Result<Tensor> {
     // (l, 2m) → 2 × (l, m)
-    let halves = linear(x, layer)?.chunk(2, 1)?;
+    let halves = linear(x.into(), layer)?.chunk(2, 1)?;
     activate(&halves[0], Activation::GeluTanh)? * &halves[1]
 }
 
 pub(crate) fn linear_onto(x: &Tensor, layer: &Linear, onto: &Tensor) -> Result<Tensor> {
-    onto + linear(x, layer)?
+    onto + linear(x.into(), layer)?
 }
 
 pub(crate) fn linear_gated(x: &Tensor, layer: &Linear, gated: &Gated<'_>) -> Result<Tensor> {
-    let y = by_picture(&linear(x, layer)?, gated.gate)?;
+    let y = by_picture(&linear(x.into(), layer)?, gated.gate)?;
     gated.onto + y.broadcast_mul(&gated.gate.unsqueeze(1)?)?.reshape(gated.onto.shape())?
 }
 
@@ -99,7 +100,7 @@ pub(crate) fn attention(heads: &Heads, scores: &Scores<'_>) -> Result<Tensor> {
     weights.matmul(&v?)?.transpose(1, 2)?.reshape((heads.pictures * length, count * width))
 }
 
-pub(crate) fn attention_beside_mlp(heads: &Heads, x: &Tensor, mlp: &Linear) -> Result<Tensor> {
+pub(crate) fn attention_beside_mlp(heads: &Heads, x: Input<'_>, mlp: &Linear) -> Result<Tensor> {
     let attended = attention(heads, &Scores::scaled(heads.q.dim(2)?))?;
     Tensor::cat(&[attended, linear_activated(x, mlp, Activation::GeluTanh)?], 1)
 }
@@ -149,6 +150,17 @@ pub(crate) fn upsample_conv3x3(x: &Tensor, conv: &Conv3x3) -> Result<Tensor> {
 
 pub(crate) fn unpack(tokens: &Tensor, how: &Unpacking) -> Result<Tensor> {
     ((how.grid.unpack(tokens)? / how.scaling)? + how.shift)?.to_dtype(how.dtype)
+}
+
+/// Rows as they were before they were stored in e4m3, as far as that is known: (l, in).
+pub(crate) fn plain(x: Input<'_>) -> Result<Tensor> {
+    match x.row_scales {
+        None => Ok(x.values.clone()),
+        Some(scales) => {
+            let values = x.values.to_dtype(DType::F32)?;
+            values.broadcast_mul(&scales.unsqueeze(1)?)?.to_dtype(DType::BF16)
+        }
+    }
 }
 
 /// A layer's weight as it was before it was stored in e4m3, as far as that is known: (out, in).

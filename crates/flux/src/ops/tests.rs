@@ -38,7 +38,7 @@ fn linear_layers() {
         let onto = random(4, &[pictures * length, outputs]);
         let gate = random(5, &[pictures, outputs]);
         for layer in [layer(outputs, inputs), unbiased(outputs, inputs)] {
-            assert_close(cpu::linear(&x, &layer), reference::linear(&x, &layer));
+            assert_close(cpu::linear((&x).into(), &layer), reference::linear((&x).into(), &layer));
             for act in [
                 Activation::GeluTanh,
                 Activation::GeluErf,
@@ -47,8 +47,8 @@ fn linear_layers() {
                 Activation::Silu,
             ] {
                 assert_close(
-                    cpu::linear_activated(&x, &layer, act),
-                    reference::linear_activated(&x, &layer, act),
+                    cpu::linear_activated((&x).into(), &layer, act),
+                    reference::linear_activated((&x).into(), &layer, act),
                 );
             }
             assert_close(
@@ -73,9 +73,10 @@ fn linear_layers() {
 fn a_row_does_not_depend_on_those_beside_it() {
     for (inputs, outputs) in [(8, 3), (700, 130), (1300, 64)] {
         let (x, layer) = (random(3, &[150, inputs]), layer(outputs, inputs));
-        let all = cpu::linear(&x, &layer).unwrap().to_vec2::<f32>().unwrap();
+        let all = cpu::linear((&x).into(), &layer).unwrap().to_vec2::<f32>().unwrap();
         for (first, count) in [(0, 1), (149, 1), (7, 2), (40, 31), (41, 32), (3, 49), (0, 97)] {
-            let some = cpu::linear(&x.narrow(0, first, count).unwrap(), &layer).unwrap();
+            let rows = x.narrow(0, first, count).unwrap();
+            let some = cpu::linear((&rows).into(), &layer).unwrap();
             assert!(some.to_vec2::<f32>().unwrap() == all[first..first + count], "{first} {count}");
         }
     }
@@ -148,8 +149,8 @@ fn attentions() {
         let x = random(5, &[pictures * length, 24]);
         let mlp = layer(56, 24);
         assert_close(
-            cpu::attention_beside_mlp(&heads, &x, &mlp),
-            reference::attention_beside_mlp(&heads, &x, &mlp),
+            cpu::attention_beside_mlp(&heads, (&x).into(), &mlp),
+            reference::attention_beside_mlp(&heads, (&x).into(), &mlp),
         );
     }
 }

@@ -233,7 +233,10 @@ macro_rules! image {
 
 /// Compiled files of `cuda/`, and the kernels in each.
 const KERNELS: &[(&[u8], &[&str])] = &[
-    (image!("norm"), &["layer_norm_bf16", "layer_norm_f32", "rms_norm_bf16", "rms_norm_f32"]),
+    (
+        image!("norm"),
+        &["layer_norm_bf16", "layer_norm_f32", "layer_norm_e4m3", "rms_norm_bf16", "rms_norm_f32"],
+    ),
     (image!("heads"), &["join_heads_bf16", "join_heads_f32"]),
     (
         image!("pointwise"),

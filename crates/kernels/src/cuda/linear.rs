@@ -29,6 +29,27 @@ pub struct Linear<'a> {
     pub row_scales: Option<&'a Tensor>,
 }
 
+/// Rows that a layer is given: (l, in), apart or not.
+#[derive(Clone, Copy)]
+pub struct Input<'a> {
+    /// bf16 or f32; or e4m3.
+    pub values: &'a Tensor,
+    /// What each row of e4m3 values is multiplied by: (l,), f32. They then stand for bf16.
+    pub row_scales: Option<&'a Tensor>,
+}
+
+impl Input<'_> {
+    fn dtype(&self) -> DType {
+        if self.row_scales.is_some() { DType::BF16 } else { self.values.dtype() }
+    }
+}
+
+impl<'a> From<&'a Tensor> for Input<'a> {
+    fn from(values: &'a Tensor) -> Self {
+        Self { values, row_scales: None }
+    }
+}
+
 /// Activations, as the kernels number them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
@@ -63,29 +84,23 @@ pub enum Then<'a> {
     },
 }
 
-/// x (l, in), rows apart or not → (l, out).
+/// x (l, in) → (l, out).
 ///
 /// Bias, GELU in its tanh form and addition are cublasLt's epilogue. A weight in e4m3 has x quantised
-/// row by row, and the product accumulated in Hopper's fast mode.
+/// row by row where it is not, and the product accumulated in Hopper's fast mode.
 ///
 /// # Errors
-/// `Unsupported` where in or out are no multiples of 8 (16 for e4m3), or for other dtypes.
-pub fn linear(x: &Tensor, layer: &Linear<'_>, then: Then<'_>) -> Result<Tensor> {
-    let context = context::of(device(NAME, x)?)?;
-    let shape = [x.dims2()?.0, layer.weight.dims2()?.0];
+/// `Unsupported` where in or out are no multiples of 8 (16 for e4m3), for other dtypes, and for rows in
+/// e4m3 of a layer that is not.
+pub fn linear(x: Input<'_>, layer: &Linear<'_>, then: Then<'_>) -> Result<Tensor> {
+    let context = context::of(device(NAME, x.values)?)?;
+    let (shape, dtype) = ([x.values.dims2()?.0, layer.weight.dims2()?.0], x.dtype());
     // SAFETY: the product below writes every value.
-    let y = unsafe { Output::new(&context.device, (shape[0], shape[1]), x.dtype()) }?;
+    let y = unsafe { Output::new(&context.device, (shape[0], shape[1]), dtype) }?;
     let place = Place { address: y.address, stride: shape[1] };
     product(&context, x, layer, then, place)?;
-    let suffix = Operand::new(NAME, x)?.suffix()?;
-    let filled = Filled {
-        address: y.address,
-        shape,
-        stride: shape[1],
-        dtype: x.dtype(),
-        suffix,
-        context: &context,
-    };
+    let address = y.address;
+    let filled = Filled { address, shape, stride: shape[1], dtype, context: &context };
     match then {
         // `product` saw to GELU in its tanh form.
         Then::Activate(activation) if activation != Activation::GeluTanh => {
@@ -109,43 +124,49 @@ pub(crate) struct Place {
 /// and addition.
 pub(crate) fn product(
     context: &Context,
-    x: &Tensor,
+    x: Input<'_>,
     layer: &Linear<'_>,
     then: Then<'_>,
     place: Place,
 ) -> Result<()> {
     let (outputs, inputs) = layer.weight.dims2()?;
     let dtype = x.dtype();
-    check_shape((NAME, "x"), &x.dims()[1..], &[inputs])?;
+    let (length, width) = x.values.dims2()?;
+    check_shape((NAME, "x"), &[width], &[inputs])?;
     let weight = Operand::contiguous(NAME, layer.weight)?;
-    let quantised = match layer.row_scales {
-        Some(scales) => {
-            let scales = Operand::companion((NAME, "scales"), scales, DType::F32, &[outputs])?;
-            weight.require(weight.dtype == DType::F8E4M3, "scales of weights that are not e4m3")?;
-            Some((scales, quantise::quantise_rows(x)?))
-        }
-        None => {
-            weight.require(weight.dtype == dtype, "x and weight of different dtypes")?;
-            None
-        }
+    let weight_scales = layer
+        .row_scales
+        .map(|scales| Operand::companion((NAME, "scales"), scales, DType::F32, &[outputs]))
+        .transpose()?;
+    let expected = if weight_scales.is_some() { DType::F8E4M3 } else { dtype };
+    weight.require(weight.dtype == expected, "x and weight of different dtypes")?;
+    // Where only the layer is in e4m3, its input follows.
+    let made = match (&weight_scales, x.row_scales) {
+        (Some(_), None) => Some(quantise::quantise_rows(x.values)?),
+        _ => None,
     };
+    let (values, row_scales) = match &made {
+        Some((values, scales)) => (values, Some(scales)),
+        None => (x.values, x.row_scales),
+    };
+    let row_scales = row_scales
+        .map(|scales| Operand::companion((NAME, "row scales"), scales, DType::F32, &[length]))
+        .transpose()?;
     let bias = layer
         .bias
         .map(|bias| Operand::companion((NAME, "bias"), bias, dtype, &[outputs]))
         .transpose()?;
     let onto = match then {
         Then::Add(onto) => {
-            Some(Operand::companion((NAME, "onto"), onto, dtype, &[x.dims()[0], outputs])?)
+            Some(Operand::companion((NAME, "onto"), onto, dtype, &[length, outputs])?)
         }
         _ => None,
     };
-    let multiplicand = quantised.as_ref().map_or(x, |(_, (values, _))| values);
-    let (input, rows) = Operand::rows(NAME, multiplicand)?;
-    let scales = match &quantised {
-        Some((of_weight, (_, of_rows))) => {
-            Some([of_weight.address, Operand::contiguous(NAME, of_rows)?.address])
-        }
-        None => None,
+    let (input, rows) = Operand::rows(NAME, values)?;
+    let scales = match (&weight_scales, &row_scales) {
+        (Some(of_weight), Some(of_rows)) => Some([of_weight.address, of_rows.address]),
+        (None, None) => None,
+        _ => return Err(Error::Unsupported { kernel: NAME, what: "e4m3 on one side" }),
     };
     let matrices = Matrices {
         weight: weight.address,
@@ -192,7 +213,6 @@ pub(crate) fn product(
         shape: [problem.rows, outputs],
         stride: place.stride,
         dtype,
-        suffix: Operand::new(NAME, x)?.suffix()?,
         context,
     }
     .activate(Activation::GeluTanh)

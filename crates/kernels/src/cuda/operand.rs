@@ -92,11 +92,16 @@ impl<'a> Operand<'a> {
 
     /// The name that kernels of this dtype end in.
     pub(crate) fn suffix(&self) -> Result<&'static str> {
-        match self.dtype {
-            DType::BF16 => Ok("bf16"),
-            DType::F32 => Ok("f32"),
-            _ => Err(Error::Unsupported { kernel: self.kernel, what: "this dtype" }),
-        }
+        suffix(self.kernel, self.dtype)
+    }
+}
+
+/// The name that a kernel's forms for a dtype end in.
+pub(crate) fn suffix(kernel: &'static str, dtype: DType) -> Result<&'static str> {
+    match dtype {
+        DType::BF16 => Ok("bf16"),
+        DType::F32 => Ok("f32"),
+        _ => Err(Error::Unsupported { kernel, what: "this dtype" }),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::cuda::{
     Error, Result,
     context::{self, Context, PushKernelArg},
     linear::Activation,
-    operand::{Operand, Output, VECTOR, device},
+    operand::{Operand, Output, VECTOR, device, suffix},
 };
 
 /// Vectors that kernels count in 32 bits.
@@ -42,7 +42,6 @@ pub(crate) struct Filled<'a> {
     /// From row to row, in values.
     pub(crate) stride: usize,
     pub(crate) dtype: candle_core::DType,
-    pub(crate) suffix: &'static str,
     pub(crate) context: &'a Context,
 }
 
@@ -59,7 +58,7 @@ impl Filled<'_> {
         gate.require(whole, "rows of a part of a picture")?;
         let each = vectors / pictures as u32;
         let onto = Operand::companion((NAME, "onto"), onto, self.dtype, &self.shape)?;
-        let mut call = self.context.call("gate_onto", self.suffix)?;
+        let mut call = self.context.call("gate_onto", suffix(NAME, self.dtype)?)?;
         call.arg(&self.address).arg(&gate.address).arg(&onto.address);
         call.arg(&vectors).arg(&each).arg(&columns);
         // SAFETY: the kernel's arguments in its order; y and onto have `vectors` vectors in rows of
@@ -71,7 +70,7 @@ impl Filled<'_> {
     /// y ← onto + y; onto has as many values as y, both contiguous.
     pub(crate) fn add_onto(&self, onto: &Operand<'_>) -> Result<()> {
         let (vectors, _) = self.vectors("add")?;
-        let mut call = self.context.call("add_onto", self.suffix)?;
+        let mut call = self.context.call("add_onto", suffix("add", self.dtype)?)?;
         call.arg(&self.address).arg(&onto.address).arg(&vectors);
         // SAFETY: the kernel's arguments in its order; the caller checked onto's shape and dtype
         // against y's. y is not given out yet, so nothing else reads it.
@@ -83,7 +82,7 @@ impl Filled<'_> {
     pub(crate) fn activate(&self, activation: Activation) -> Result<()> {
         let (vectors, columns) = self.vectors("activation")?;
         let (stride, kind) = ((self.stride / VECTOR) as u32, activation as i32);
-        let mut call = self.context.call("activate", self.suffix)?;
+        let mut call = self.context.call("activate", suffix("activation", self.dtype)?)?;
         call.arg(&self.address).arg(&vectors).arg(&columns).arg(&stride).arg(&kind);
         // SAFETY: the kernel's arguments in its order; y has `vectors` vectors in rows of `columns`,
         // `stride` apart, and is not given out yet.

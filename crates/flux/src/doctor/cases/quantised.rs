@@ -6,7 +6,7 @@ use super::{F32, Widths, layer, one};
 use crate::{
     Result,
     doctor::{Case, Examination},
-    ops::{self, fused, reference},
+    ops::{self, Shift, fused, reference},
 };
 
 /// Of a layer in e4m3 against the layer as it was: three bits behind the leading one, in both factors.
@@ -20,6 +20,32 @@ pub(super) fn layers(examination: &mut Examination, widths: &Widths, rows: usize
     for (inputs, outputs) in [(width, 3 * width), (width, 4 * width), (5 * width, width)] {
         layer_of(examination, [rows, inputs, outputs])?;
     }
+    norm(examination, [rows, width])
+}
+
+/// A normalisation that quantises what it makes: against what it would make otherwise.
+fn norm(examination: &mut Examination, [rows, width]: [usize; 2]) -> Result<()> {
+    let inputs = [
+        examination.random(DType::BF16, &[rows, width])?,
+        examination.random(DType::BF16, &[1, width])?,
+        examination.random(DType::BF16, &[1, width])?,
+    ];
+    fn by(x: &[Tensor]) -> Shift<'_> {
+        Shift { shift: &x[1], scale: &x[2] }
+    }
+    examination.compare(
+        Case {
+            kernel: "layer norm e4m3",
+            name: format!("({rows}, {width})"),
+            tolerance: E4M3,
+            inputs: &inputs,
+        },
+        |x| {
+            let made = fused::layer_norm_shift_e4m3(&x[0], &by(x))?;
+            one(made.map(|normal| reference::plain((&normal).into())).transpose()?)
+        },
+        |x| Ok(vec![reference::layer_norm_shift(&x[0], &by(x))?]),
+    );
     Ok(())
 }
 
@@ -34,17 +60,17 @@ fn layer_of(examination: &mut Examination, [rows, inputs, outputs]: [usize; 3]) 
     let kernel = |x: &[Tensor]| {
         let mut layer = layer(&x[1..]);
         ops::cuda::quantise(&mut layer)?;
-        one(fused::linear(&x[0], &layer)?)
+        one(fused::linear((&x[0]).into(), &layer)?)
     };
     let name = format!("({rows}, {inputs}) → {outputs}");
     let case = |kernel, tolerance| Case { kernel, name: name.clone(), tolerance, inputs: &tensors };
     examination.compare(case("linear e4m3", E4M3), kernel, |x| {
-        Ok(vec![reference::linear(&x[0], &layer(&x[1..]))?])
+        Ok(vec![reference::linear((&x[0]).into(), &layer(&x[1..]))?])
     });
     examination.compare(case("linear e4m3, product", FAST_SUMS), kernel, |x| {
         let mut layer = layer(&x[1..]);
         layer.weight = stored(&layer.weight)?;
-        Ok(vec![reference::linear(&stored(&x[0])?, &layer)?])
+        Ok(vec![reference::linear((&stored(&x[0])?).into(), &layer)?])
     });
     examination.compare(
         Case {

@@ -192,10 +192,12 @@ fn beside(
     };
     examination.compare(
         case,
-        |x| one(fused::attention_beside_mlp(&views(x, pictures)?, &x[3], &layer(&x[4..]))?),
+        |x| {
+            one(fused::attention_beside_mlp(&views(x, pictures)?, (&x[3]).into(), &layer(&x[4..]))?)
+        },
         |x| {
             let heads = views(x, pictures)?;
-            Ok(vec![reference::attention_beside_mlp(&heads, &x[3], &layer(&x[4..]))?])
+            Ok(vec![reference::attention_beside_mlp(&heads, (&x[3]).into(), &layer(&x[4..]))?])
         },
     );
     Ok(())
@@ -256,9 +258,13 @@ pub(super) fn linear(examination: &mut Examination, dtype: DType, product: Produ
         |x| {
             let layer = layer(&x[1..3]);
             one(match then {
-                After::Nothing => fused::linear(&x[0], &layer),
-                After::Gelu => fused::linear_activated(&x[0], &layer, Activation::GeluTanh),
-                After::QuickGelu => fused::linear_activated(&x[0], &layer, Activation::QuickGelu),
+                After::Nothing => fused::linear((&x[0]).into(), &layer),
+                After::Gelu => {
+                    fused::linear_activated((&x[0]).into(), &layer, Activation::GeluTanh)
+                }
+                After::QuickGelu => {
+                    fused::linear_activated((&x[0]).into(), &layer, Activation::QuickGelu)
+                }
                 After::Add => fused::linear_onto(&x[0], &layer, &x[4]),
                 After::Gate { .. } => {
                     fused::linear_gated(&x[0], &layer, &Gated { gate: &x[3], onto: &x[4] })
@@ -268,10 +274,12 @@ pub(super) fn linear(examination: &mut Examination, dtype: DType, product: Produ
         |x| {
             let layer = layer(&x[1..3]);
             Ok(vec![match then {
-                After::Nothing => reference::linear(&x[0], &layer),
-                After::Gelu => reference::linear_activated(&x[0], &layer, Activation::GeluTanh),
+                After::Nothing => reference::linear((&x[0]).into(), &layer),
+                After::Gelu => {
+                    reference::linear_activated((&x[0]).into(), &layer, Activation::GeluTanh)
+                }
                 After::QuickGelu => {
-                    reference::linear_activated(&x[0], &layer, Activation::QuickGelu)
+                    reference::linear_activated((&x[0]).into(), &layer, Activation::QuickGelu)
                 }
                 After::Add => reference::linear_onto(&x[0], &layer, &x[4]),
                 After::Gate { .. } => {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     layers::Linear,
-    ops::{Heads, Mask, Scores},
+    ops::{Heads, Input, Mask, Scores},
 };
 
 /// Queries of a block.
@@ -30,7 +30,7 @@ pub(crate) fn attention(heads: &Heads, scores: &Scores<'_>) -> Result<Tensor> {
     Tensor::from_vec(out, (rows, count * width), heads.q.device())
 }
 
-pub(crate) fn attention_beside_mlp(heads: &Heads, x: &Tensor, mlp: &Linear) -> Result<Tensor> {
+pub(crate) fn attention_beside_mlp(heads: &Heads, x: Input<'_>, mlp: &Linear) -> Result<Tensor> {
     let (rows, count, width) = heads.q.dims3()?;
     let (attended, hidden) = (count * width, mlp.outputs());
     let row = attended + hidden;
@@ -38,9 +38,9 @@ pub(crate) fn attention_beside_mlp(heads: &Heads, x: &Tensor, mlp: &Linear) -> R
     let bias = Bias::of(mlp);
     let bias = bias.slice()?;
     let beside = Rows { out: &mut out, step: row, start: attended };
-    multiply(x, mlp, beside, |_, hidden| activate::<GeluTanh>(hidden, bias))?;
+    multiply(x.values, mlp, beside, |_, hidden| activate::<GeluTanh>(hidden, bias))?;
     attend(heads, &Scores::scaled(width), &mut out, row)?;
-    Tensor::from_vec(out, (rows, row), x.device())
+    Tensor::from_vec(out, (rows, row), x.values.device())
 }
 
 /// Writes softmax(q·kᵀ · scale + mask) · v into the first h·d elements of each of `out`'s rows.

@@ -10,29 +10,30 @@ use super::{
 };
 use crate::{
     layers::Linear,
-    ops::{Activation, Gated, rows_each},
+    ops::{Activation, Gated, Input, rows_each},
 };
 
 /// Rows that one task finishes, at least: a few hundred KB of work.
 pub(super) const MIN_ROWS: usize = 16;
 
-pub(crate) fn linear(x: &Tensor, layer: &Linear) -> Result<Tensor> {
-    activated::<Identity>(x, layer)
+pub(crate) fn linear(x: Input<'_>, layer: &Linear) -> Result<Tensor> {
+    activated::<Identity>(x.values, layer)
 }
 
-pub(crate) fn linear_activated(x: &Tensor, layer: &Linear, act: Activation) -> Result<Tensor> {
+pub(crate) fn linear_activated(x: Input<'_>, layer: &Linear, act: Activation) -> Result<Tensor> {
+    let Input { values, .. } = x;
     match act {
-        Activation::GeluTanh => activated::<GeluTanh>(x, layer),
-        Activation::QuickGelu => activated::<QuickGelu>(x, layer),
-        Activation::Silu => activated::<Silu>(x, layer),
-        Activation::Relu => activated::<Relu>(x, layer),
+        Activation::GeluTanh => activated::<GeluTanh>(values, layer),
+        Activation::QuickGelu => activated::<QuickGelu>(values, layer),
+        Activation::Silu => activated::<Silu>(values, layer),
+        Activation::Relu => activated::<Relu>(values, layer),
         // Not in FLUX.1, so not worth a kernel.
         Activation::GeluErf => linear(x, layer)?.gelu_erf(),
     }
 }
 
 pub(crate) fn linear_gated_gelu(x: &Tensor, layer: &Linear) -> Result<Tensor> {
-    let product = linear(x, layer)?;
+    let product = linear(x.into(), layer)?;
     let (length, width) = product.dims2()?;
     let half = width / 2;
     let product = Elements::of(&product);

@@ -17,7 +17,7 @@ use super::{
     planned,
 };
 use crate::cuda::{
-    Activation, Linear, Result, Then,
+    Activation, Input, Linear, Result, Then,
     context::{self, Context, lock},
     linear::{Place, product},
     operand::{Operand, Output, check_shape, device},
@@ -60,17 +60,17 @@ pub fn attention(heads: &Heads<'_>, scale: f32) -> Result<Tensor> {
 ///
 /// # Errors
 /// As [`attention`] and [`crate::cuda::linear`].
-pub fn attention_beside_mlp(heads: &Heads<'_>, x: &Tensor, mlp: &Linear<'_>) -> Result<Tensor> {
-    let context = context::of(device(NAME, x)?)?;
+pub fn attention_beside_mlp(heads: &Heads<'_>, x: Input<'_>, mlp: &Linear<'_>) -> Result<Tensor> {
+    let (context, dtype) = (context::of(device(NAME, heads.q)?)?, heads.q.dtype());
     let (rows, count, width) = heads.q.dims3()?;
-    check_shape((NAME, "x"), &x.dims()[..1], &[rows])?;
+    check_shape((NAME, "x"), &x.values.dims()[..1], &[rows])?;
     let (joined, hidden) = (count * width, mlp.weight.dims2()?.0);
     let stride = joined + hidden;
     // SAFETY: attention writes the first columns of every row, the product the others.
-    let y = unsafe { Output::new(&context.device, (rows, stride), x.dtype()) }?;
+    let y = unsafe { Output::new(&context.device, (rows, stride), dtype) }?;
     let scale = (width as f32).sqrt().recip();
     attend(&context, heads, scale, Place { address: y.address, stride })?;
-    let address = y.address + (joined * x.dtype().size_in_bytes()) as u64;
+    let address = y.address + (joined * dtype.size_in_bytes()) as u64;
     let then = Then::Activate(Activation::GeluTanh);
     product(&context, x, mlp, then, Place { address, stride })?;
     Ok(y.into_tensor())

@@ -62,7 +62,6 @@ pub fn conv3x3_onto(x: &Tensor, conv: &Conv3x3<'_>, onto: &Tensor) -> Result<Ten
         shape: [height * width, outputs],
         stride: outputs,
         dtype: x.dtype(),
-        suffix: onto.suffix()?,
         context: &context,
     }
     .add_onto(&onto)?;
