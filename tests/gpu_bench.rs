@@ -57,6 +57,7 @@ fn results_say_what_was_measured_and_what_failed() {
     assert!(result["tiers"]["fp8"]["seconds_per_image"].is_null());
     assert!(result["peers"].as_object().unwrap().is_empty());
     assert_eq!(result["batches"]["512x512 by 3"]["seconds_per_image"], 0.5);
+    assert_eq!(result["memory_limits"]["28GB"]["peak_bytes"], 1);
     assert_eq!(result["ratios"]["256x256 by 8/256x256 by 1"], 1.0);
 }
 

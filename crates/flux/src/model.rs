@@ -104,15 +104,24 @@ impl Model {
         let resting = memory.text_encoders(&device);
         let components =
             [(clip, resting), (t5, resting), (transformer, &device), (autoencoder, &device)];
-        let [clip, t5, transformer, autoencoder] =
-            directory.weights(components, dtype, progress)?;
+        let (mut clip, mut t5, mut transformer, mut autoencoder) = (None, None, None, None);
+        directory.weights(components, dtype, progress, &mut |component, weights| {
+            match component {
+                0 => clip = Some(build_clip(&configs, weights, &device)?),
+                1 => t5 = Some(build_t5(&configs, weights, &device)?),
+                2 => transformer = Some(build_transformer(&configs, weights)?),
+                _ => autoencoder = Some(build_autoencoder(&configs, weights)?),
+            }
+            Ok(())
+        })?;
+        const BUILT: &str = "each component is built, or there is an error";
         Ok(Self {
             clip_tokens,
             t5_tokens,
-            clip: build_clip(&configs, clip, &device)?,
-            t5: build_t5(&configs, t5, &device)?,
-            transformer: build_transformer(&configs, transformer)?,
-            autoencoder: build_autoencoder(&configs, autoencoder)?,
+            clip: clip.expect(BUILT),
+            t5: t5.expect(BUILT),
+            transformer: transformer.expect(BUILT),
+            autoencoder: autoencoder.expect(BUILT),
             configs,
             listing: directory.finish()?.listing()?.into_bytes(),
             device,

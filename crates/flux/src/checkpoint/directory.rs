@@ -1,6 +1,6 @@
 //! A model directory, read file by file.
 
-use std::{collections::BTreeSet, io::Read, path::PathBuf};
+use std::{collections::BTreeSet, io::Read, mem, path::PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use serde::de::DeserializeOwned;
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Files, LoadProgress, Weights,
-    shards::{Index, Shard, Shards, Tensors, is_plain_name, read_all},
+    shards::{Index, Shards, Sink, Tensors, is_plain_name, read_all},
 };
 use crate::{Error, FileDigest, Manifest, ManifestFile, Pins, Result};
 
@@ -146,68 +146,98 @@ impl Directory {
         Shards::in_folder(component, "", BTreeSet::from([file.to_owned()]), &self.files)
     }
 
-    /// Reads all tensors of these components, each onto its device.
-    pub(crate) fn weights<const N: usize>(
+    /// Reads all tensors of these components, each onto its device, and has each component built, by its
+    /// number, as soon as the last of its tensors is there.
+    pub(crate) fn weights(
         &mut self,
-        components: [(Shards, &Device); N],
+        components: [(Shards, &Device); 4],
         dtype: DType,
         progress: &mut dyn FnMut(LoadProgress),
-    ) -> Result<[Weights; N]> {
-        let mut tensors: [Tensors; N] = std::array::from_fn(|_| Tensors::new());
-        let shards: Vec<&Shards> = components.iter().map(|(shards, _)| shards).collect();
-        self.read(&shards, progress, &mut |component, name, tensor| {
-            let (shards, device) = &components[component];
-            let tensor = tensor.to_device(device)?.to_dtype(dtype)?;
-            match tensors[component].insert(name.clone(), tensor) {
-                Some(_) => Err(Error::DuplicateTensor { component: shards.component, name }),
-                None => Ok(()),
-            }
-        })?;
-        let mut built = Vec::with_capacity(N);
-        for ((shards, _), tensors) in components.into_iter().zip(tensors) {
-            built.push(Weights::new(shards.component, (shards.rename)(tensors)?));
-        }
-        Ok(built.try_into().unwrap_or_else(|_| unreachable!("one for each component")))
+        build: &mut dyn FnMut(usize, Weights) -> Result<()>,
+    ) -> Result<()> {
+        let shards = components.each_ref().map(|(shards, _)| shards);
+        let tensors = Default::default();
+        let bytes = Bytes::of(&shards, progress);
+        self.read(&shards, &mut Building { components: &components, dtype, tensors, build, bytes })
     }
 
     /// Reads all tensors of these components and keeps none: for their digests.
     pub(crate) fn hash(
         &mut self,
-        components: &[Shards],
+        components: &[Shards; 4],
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<()> {
-        let components: Vec<&Shards> = components.iter().collect();
-        self.read(&components, progress, &mut |_, _, _| Ok(()))
+        let shards = components.each_ref();
+        let bytes = Bytes::of(&shards, progress);
+        self.read(&shards, &mut Hashing { bytes })
     }
 
-    /// `sink` is given each tensor and the number of its component, on the calling thread, which may own
-    /// a device.
-    fn read(
-        &mut self,
-        components: &[&Shards],
-        progress: &mut dyn FnMut(LoadProgress),
-        sink: &mut dyn FnMut(usize, String, Tensor) -> Result<()>,
-    ) -> Result<()> {
-        let files: Vec<(usize, &Shard)> = components
-            .iter()
-            .enumerate()
-            .flat_map(|(i, shards)| shards.files.iter().map(move |shard| (i, shard)))
-            .collect();
-        for (_, shard) in &files {
+    fn read(&mut self, components: &[&Shards], sink: &mut dyn Sink) -> Result<()> {
+        for shard in components.iter().flat_map(|shards| &shards.files) {
             self.check_length(&shard.name, shard.bytes)?;
         }
-        let total_bytes = files.iter().map(|(_, shard)| shard.bytes).sum();
-        let mut done_bytes = 0;
-        let digests = read_all(&self.files, &files, &mut |component, name, tensor| {
-            done_bytes += (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
-            sink(component, name, tensor)?;
-            progress(LoadProgress { done_bytes, total_bytes });
-            Ok(())
-        })?;
-        for (file, digest) in digests {
-            let (_, shard) = files[file];
+        for (shard, digest) in read_all(&self.files, components, sink)? {
             self.record(&shard.name, shard.bytes, digest)?;
         }
+        Ok(())
+    }
+}
+
+/// How many have come.
+struct Bytes<'a> {
+    done: u64,
+    total: u64,
+    progress: &'a mut dyn FnMut(LoadProgress),
+}
+
+impl<'a> Bytes<'a> {
+    fn of(components: &[&Shards], progress: &'a mut dyn FnMut(LoadProgress)) -> Self {
+        Self { done: 0, total: components.iter().map(|shards| shards.bytes()).sum(), progress }
+    }
+
+    fn add(&mut self, tensor: &Tensor) {
+        self.done += (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
+        (self.progress)(LoadProgress { done_bytes: self.done, total_bytes: self.total });
+    }
+}
+
+struct Building<'a> {
+    components: &'a [(Shards, &'a Device); 4],
+    dtype: DType,
+    tensors: [Tensors; 4],
+    build: &'a mut dyn FnMut(usize, Weights) -> Result<()>,
+    bytes: Bytes<'a>,
+}
+
+impl Sink for Building<'_> {
+    fn tensor(&mut self, component: usize, name: String, tensor: Tensor) -> Result<()> {
+        let (shards, device) = &self.components[component];
+        self.bytes.add(&tensor);
+        let tensor = tensor.to_device(device)?.to_dtype(self.dtype)?;
+        match self.tensors[component].insert(name.clone(), tensor) {
+            Some(_) => Err(Error::DuplicateTensor { component: shards.component, name }),
+            None => Ok(()),
+        }
+    }
+
+    fn end(&mut self, component: usize) -> Result<()> {
+        let (shards, _) = &self.components[component];
+        let tensors = (shards.rename)(mem::take(&mut self.tensors[component]))?;
+        (self.build)(component, Weights::new(shards.component, tensors))
+    }
+}
+
+struct Hashing<'a> {
+    bytes: Bytes<'a>,
+}
+
+impl Sink for Hashing<'_> {
+    fn tensor(&mut self, _: usize, _: String, tensor: Tensor) -> Result<()> {
+        self.bytes.add(&tensor);
+        Ok(())
+    }
+
+    fn end(&mut self, _: usize) -> Result<()> {
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroUsize,
     path::{Component, Path},
     sync::{
         atomic::{AtomicUsize, Ordering},
@@ -25,7 +26,7 @@ pub struct LoadProgress {
     pub total_bytes: u64,
 }
 
-/// Files that are read side by side: FLUX.1-schnell has seven.
+/// Files that are read side by side, where there are as many cores: FLUX.1-schnell has seven.
 const READERS: usize = 16;
 
 pub(super) type Tensors = BTreeMap<String, Tensor>;
@@ -81,23 +82,39 @@ pub(super) struct Index {
     pub(super) weight_map: BTreeMap<String, String>,
 }
 
-/// Reads and hashes all files, several at a time, each by threads of its own; `sink` is called on the
-/// calling thread with each tensor and the number that came with its file. Returns the place in `files`
-/// and the digest of each.
+/// Whom the tensors of several components are for; called on the thread that asked for them, which may own
+/// a device.
+pub(super) trait Sink {
+    /// A tensor of the component of this number.
+    fn tensor(&mut self, component: usize, name: String, tensor: Tensor) -> Result<()>;
+
+    /// There are no more of this component.
+    fn end(&mut self, component: usize) -> Result<()>;
+}
+
+/// Reads and hashes all files of these components, several at a time, each by threads of its own. Returns
+/// each file's digest.
 ///
 /// # Errors
 /// The first that a reader or `sink` meets; it ends the others.
-pub(super) fn read_all(
+pub(super) fn read_all<'a>(
     files: &Files,
-    shards: &[(usize, &Shard)],
-    sink: &mut dyn FnMut(usize, String, Tensor) -> Result<()>,
-) -> Result<Vec<(usize, FileDigest)>> {
+    components: &[&'a Shards],
+    sink: &mut dyn Sink,
+) -> Result<Vec<(&'a Shard, FileDigest)>> {
+    let shards: Vec<(usize, &Shard)> = components
+        .iter()
+        .enumerate()
+        .flat_map(|(i, component)| component.files.iter().map(move |shard| (i, shard)))
+        .collect();
+    let mut left: Vec<usize> = components.iter().map(|component| component.files.len()).collect();
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
         // Bounded, so that no more than a few tensors wait in host memory.
         let (sender, receiver) = mpsc::sync_channel(2);
-        for _ in 0..shards.len().min(READERS) {
-            let (sender, next) = (sender.clone(), &next);
+        for _ in 0..shards.len().min(READERS).min(cores) {
+            let (sender, next, shards) = (sender.clone(), &next, &shards);
             scope.spawn(move || {
                 loop {
                     let place = next.fetch_add(1, Ordering::Relaxed);
@@ -118,8 +135,15 @@ pub(super) fn read_all(
         // Where this loop fails, the receiver is dropped, which ends the readers.
         for read in receiver {
             match read {
-                Read::Tensor { component, name, tensor } => sink(component, name, tensor)?,
-                Read::File { place, digest } => digests.push((place, digest)),
+                Read::Tensor { component, name, tensor } => sink.tensor(component, name, tensor)?,
+                Read::File { place, digest } => {
+                    let (component, shard) = shards[place];
+                    digests.push((shard, digest));
+                    left[component] -= 1;
+                    if left[component] == 0 {
+                        sink.end(component)?;
+                    }
+                }
                 Read::Failed(error) => return Err(error),
             }
         }
