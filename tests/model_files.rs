@@ -177,7 +177,7 @@ fn pin(directory: &TempDir) -> Manifest {
 fn load(directory: &Path, pins: Pins) -> Result<Pipeline, Error> {
     Pipeline::load(
         directory,
-        LoadOptions { device: Device::Cpu, dtype: DType::F32, pins, memory_limit_bytes: None },
+        LoadOptions { device: Device::Cpu, dtype: DType::F32, pins, memory_limit: None },
     )
 }
 

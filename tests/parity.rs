@@ -174,7 +174,7 @@ fn load(directory: &std::path::Path) -> Pipeline {
             device: Device::Cpu,
             dtype: DType::F32,
             pins: Pins::None,
-            memory_limit_bytes: None,
+            memory_limit: None,
         },
     )
     .unwrap()

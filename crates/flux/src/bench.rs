@@ -15,7 +15,9 @@ use std::{
 use candle_core::{DType, Device, Tensor};
 use protocol::{Count, Prompt, Seed, Size, Steps};
 
-use crate::{Error, GUIDANCE, Job, Picture, Pipeline, Result, clock::Moment, pipeline::Settings};
+use crate::{
+    Error, GUIDANCE, Job, MemoryLimit, Picture, Pipeline, Result, clock::Moment, pipeline::Settings,
+};
 use work::Work;
 
 /// What model is measured.
@@ -61,7 +63,7 @@ pub struct Protocol {
     /// How many pictures are drawn together.
     pub batch: Count,
     /// How much of the device's memory may be taken; see [`crate::LoadOptions`].
-    pub memory_limit_bytes: Option<u64>,
+    pub memory_limit: Option<MemoryLimit>,
     /// Batches of them that are not counted: the first one finds the fastest algorithms.
     pub warmups: usize,
     /// Batches that are.
@@ -116,8 +118,8 @@ pub fn measure(
 ) -> Result<Measured, Error> {
     let dtype = protocol.tier.dtype();
     let pipeline = match protocol.preset {
-        Preset::Schnell => Pipeline::synthetic(device, dtype, protocol.memory_limit_bytes)?,
-        Preset::Small => Pipeline::demo_as(device, dtype, protocol.memory_limit_bytes)?,
+        Preset::Schnell => Pipeline::synthetic(device, dtype, protocol.memory_limit)?,
+        Preset::Small => Pipeline::demo_as(device, dtype, protocol.memory_limit)?,
     };
     let mut pipeline = match protocol.tier {
         Tier::F32 | Tier::Bf16 => pipeline,
@@ -267,7 +269,7 @@ mod tests {
             size: Size::new(64, 48).unwrap(),
             steps: Steps::new(2).unwrap(),
             batch: Count::new(2).unwrap(),
-            memory_limit_bytes: None,
+            memory_limit: None,
             warmups: 0,
             runs: 1,
         };

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device};
 
 use crate::{
-    Error, LoadOptions, Manifest, Pins, Pipeline, Result,
+    Error, LoadOptions, Manifest, MemoryLimit, Pins, Pipeline, Result,
     checkpoint::{Directory, Files},
     model::{self, Configs, Model},
     text::{ClipTokenizer, T5Tokenizer},
@@ -52,11 +52,11 @@ impl Pipeline {
     pub(crate) fn demo_as(
         device: &Device,
         dtype: DType,
-        memory_limit_bytes: Option<u64>,
+        memory_limit: Option<MemoryLimit>,
     ) -> Result<Self> {
         let manifest = Manifest::parse(MANIFEST).expect("a test reads it");
         let pins = Pins::Exactly(manifest);
-        let options = LoadOptions { device: device.clone(), dtype, pins, memory_limit_bytes };
+        let options = LoadOptions { device: device.clone(), dtype, pins, memory_limit };
         Ok(Self::of(Model::load(FILES, options, &mut |_| {})?))
     }
 }

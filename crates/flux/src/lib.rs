@@ -39,6 +39,7 @@ pub use checkpoint::LoadProgress;
 pub use error::Error;
 pub use job::{GUIDANCE, Generated, Job, Picture, Preview, Progress, PromptTokens, Timings, Watch};
 pub use manifest::{FileDigest, Manifest, ManifestError, ManifestFile, NotADigest, Pins};
+pub use memory::MemoryLimit;
 pub use model::LoadOptions;
 pub use pipeline::Pipeline;
 pub use stages::{StageInputs, Stages};

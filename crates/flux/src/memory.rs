@@ -17,15 +17,24 @@ const STORED_BYTES: u64 = 2;
 /// Rows as wide as the transformer that each token has at once, about: a single block's input, what it is
 /// normalised to, queries, keys and values before and after their rotation, attention and feed-forward
 /// side by side, the result; as much again for what libraries take.
-const ROWS_OF_TOKEN: usize = 2 * (1 + 1 + 3 + 3 + 5 + 1);
+const ROWS_OF_TOKEN: u64 = 2 * (1 + 1 + 3 + 3 + 5 + 1);
 
 /// Of the latents, the pixels of a tile: 640×640 of the picture.
 const TILE_PIXELS: usize = tiles::MOST * tiles::MOST;
 
+/// How much of a device's memory may be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryLimit {
+    /// By weights and everything that is computed.
+    pub bytes: u64,
+    /// Of all pictures that are drawn at once, at most.
+    pub pixels: u64,
+}
+
 /// Where weights rest, and which pictures are decoded in tiles.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryPlan {
-    limit_bytes: Option<u64>,
+    limit: Option<MemoryLimit>,
     /// Of the weights that rest on the device.
     weight_bytes: u64,
     text_on_host: bool,
@@ -53,24 +62,26 @@ impl MemoryPlan {
     /// # Errors
     /// Where the limit is too low even so.
     pub(crate) fn new(
-        limit_bytes: Option<u64>,
+        limit: Option<MemoryLimit>,
         weights: WeightBytes,
         configs: &Configs,
         dtype: DType,
         on_gpu: bool,
     ) -> Result<Self> {
         let WeightBytes { text_encoders, transformer_and_autoencoder } = weights;
-        let working = working_bytes(configs, dtype);
-        let limit = limit_bytes.unwrap_or(u64::MAX);
-        let fits = |weights: u64| weights.saturating_add(working) <= limit;
         let all = text_encoders + transformer_and_autoencoder;
+        let Some(MemoryLimit { bytes, pixels }) = limit else {
+            return Ok(Self { limit, weight_bytes: all, text_on_host: false });
+        };
+        let working = working_bytes(configs, dtype, pixels);
+        let fits = |weights: u64| weights.saturating_add(working) <= bytes;
         let text_on_host = on_gpu && !fits(all);
         let weight_bytes = if text_on_host { transformer_and_autoencoder } else { all };
         if !fits(weight_bytes) {
-            let needed_bytes = weight_bytes + working;
-            return Err(Error::MemoryLimit { limit_bytes: limit, needed_bytes });
+            let needed_bytes = weight_bytes.saturating_add(working);
+            return Err(Error::MemoryLimit { limit_bytes: bytes, needed_bytes });
         }
-        Ok(Self { limit_bytes, weight_bytes, text_on_host })
+        Ok(Self { limit, weight_bytes, text_on_host })
     }
 
     /// Where the text encoders' weights rest, of a model on `device`.
@@ -79,7 +90,7 @@ impl MemoryPlan {
     }
 
     pub(crate) fn limit_bytes(&self) -> Option<u64> {
-        self.limit_bytes
+        self.limit.map(|limit| limit.bytes)
     }
 
     pub(crate) fn text_on_host(&self) -> bool {
@@ -90,15 +101,16 @@ impl MemoryPlan {
     pub(crate) fn in_tiles(&self, config: &AutoEncoderConfig, grid: Grid, dtype: DType) -> bool {
         // A token is four pixels of the latents.
         let decoding = decoding_bytes(config, 4 * grid.tokens(), dtype);
-        self.limit_bytes.is_some_and(|limit| self.weight_bytes.saturating_add(decoding) > limit)
+        self.limit_bytes().is_some_and(|limit| self.weight_bytes.saturating_add(decoding) > limit)
     }
 }
 
-/// Beside the weights, for a picture of 1024×1024 that is decoded in tiles.
-fn working_bytes(configs: &Configs, dtype: DType) -> u64 {
-    let tokens = (1024 / 16) * (1024 / 16) + configs.text_tokens();
-    let values = tokens * configs.transformer.width() * ROWS_OF_TOKEN;
-    let drawing = (values * dtype.size_in_bytes()) as u64;
+/// Beside the weights, for so many pixels of pictures that are decoded in tiles.
+fn working_bytes(configs: &Configs, dtype: DType, pixels: u64) -> u64 {
+    let token_side = 2 * configs.autoencoder.downscale() as u64;
+    let tokens = pixels / token_side.pow(2) + configs.text_tokens() as u64;
+    let row_bytes = (configs.transformer.width() * dtype.size_in_bytes()) as u64;
+    let drawing = tokens.saturating_mul(ROWS_OF_TOKEN * row_bytes);
     drawing.max(decoding_bytes(&configs.autoencoder, TILE_PIXELS, dtype))
 }
 
@@ -123,8 +135,9 @@ mod tests {
     const SCHNELL: WeightBytes =
         WeightBytes { text_encoders: 9_770_000_000, transformer_and_autoencoder: 23_970_000_000 };
 
-    fn plan(limit_bytes: Option<u64>, on_gpu: bool) -> Result<MemoryPlan> {
-        MemoryPlan::new(limit_bytes, SCHNELL, &configs_of_schnell()?, DType::BF16, on_gpu)
+    fn plan(bytes: Option<u64>, on_gpu: bool) -> Result<MemoryPlan> {
+        let limit = bytes.map(|bytes| MemoryLimit { bytes, pixels: 1 << 20 });
+        MemoryPlan::new(limit, SCHNELL, &configs_of_schnell()?, DType::BF16, on_gpu)
     }
 
     fn in_tiles(plan: &MemoryPlan, side: u32) -> bool {
@@ -163,6 +176,21 @@ mod tests {
             };
             assert_eq!((limit_bytes, needed_bytes / GB), (24 * GB, expected));
         }
+    }
+
+    #[test]
+    fn larger_pictures_need_more() {
+        let needs = |pixels| {
+            let limit = Some(MemoryLimit { bytes: 1, pixels });
+            let configs = configs_of_schnell().unwrap();
+            match MemoryPlan::new(limit, SCHNELL, &configs, DType::BF16, true) {
+                Err(Error::MemoryLimit { needed_bytes, .. }) => needed_bytes,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(needs(4 << 20) > needs(1 << 20) + GB);
+        assert_eq!(needs(1 << 16), needs(1 << 8));
+        assert!(needs(u64::MAX) > 1 << 63);
     }
 
     #[test]

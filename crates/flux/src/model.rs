@@ -11,7 +11,7 @@ use crate::{
     autoencoder::AutoEncoder,
     checkpoint::{Directory, Files, Layout, Part, Shards, Weights},
     config::{AutoEncoderConfig, ClipConfig, SchedulerConfig, T5Config, TransformerConfig},
-    memory::{MemoryPlan, WeightBytes},
+    memory::{MemoryLimit, MemoryPlan, WeightBytes},
     text::{Clip, ClipTokenizer, T5, T5Tokenizer},
     transformer::Transformer,
 };
@@ -25,10 +25,10 @@ pub struct LoadOptions {
     pub dtype: DType,
     /// Which bytes it must be made of.
     pub pins: Pins,
-    /// How much of the device's memory it may take. To stay within, the text encoders may rest in the
+    /// How much of the device's memory it may take; `None`: as much as there is. To stay within, the text encoders may rest in the
     /// host's memory and travel to a GPU for each prompt, and large pictures be decoded in tiles, which
     /// changes them a little.
-    pub memory_limit_bytes: Option<u64>,
+    pub memory_limit: Option<MemoryLimit>,
 }
 
 /// A model, ready to compute.
@@ -94,12 +94,12 @@ impl Model {
         options: LoadOptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self> {
-        let LoadOptions { device, dtype, pins, memory_limit_bytes } = options;
+        let LoadOptions { device, dtype, pins, memory_limit } = options;
         let mut directory = Directory::new(files, pins);
         let Sources { configs, clip_tokens, t5_tokens, shards } = Sources::read(&mut directory)?;
         let weights = WeightBytes::of_files(shards.each_ref().map(Shards::bytes), dtype);
         let on_gpu = !device.is_cpu();
-        let memory = MemoryPlan::new(memory_limit_bytes, weights, &configs, dtype, on_gpu)?;
+        let memory = MemoryPlan::new(memory_limit, weights, &configs, dtype, on_gpu)?;
         let [clip, t5, transformer, autoencoder] = shards;
         let resting = memory.text_encoders(&device);
         let components =

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 use candle_core::Device;
+use flux::MemoryLimit;
 use flux::bench::{Measured, Protocol, Stage, Tier, measure, median};
 use protocol::{Count, Steps};
 use serde_json::{Map, Value, json};
@@ -19,7 +20,10 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         size: args.size,
         steps: Steps::new(args.steps).context("--steps")?,
         batch: Count::new(args.batch).context("--batch")?,
-        memory_limit_bytes: args.memory_limit.map(|limit| limit.as_u64()),
+        memory_limit: args.memory_limit.map(|limit| MemoryLimit {
+            bytes: limit.as_u64(),
+            pixels: args.size.pixels() * args.batch.unsigned_abs(),
+        }),
         warmups: args.warmups,
         runs: args.runs.max(1),
     };

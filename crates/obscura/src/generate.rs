@@ -7,7 +7,7 @@ use attest::Policy;
 use client::{ApiKey, Client};
 use flux::{Job, Progress};
 use indicatif::ProgressBar;
-use protocol::{Count, CreateImageRequest, ImageEvent, ProgressEvent, Prompt, Seed, Steps};
+use protocol::{Count, CreateImageRequest, ImageEvent, ProgressEvent, Prompt, Seed, Size, Steps};
 use serde_json::json;
 
 use crate::{
@@ -16,6 +16,9 @@ use crate::{
     output::Output,
     progress, serve, verify,
 };
+
+/// Of a picture whose size nobody said: 1024×1024.
+const COMMON_PIXELS: u64 = 1 << 20;
 
 pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let output = Output::new(&args.output)?;
@@ -37,7 +40,8 @@ fn here(args: &GenerateArgs, output: &Output) -> anyhow::Result<()> {
         eprintln!("note: the model is {}", model::DEMO_NOTICE);
     }
     let loading = Instant::now();
-    let pipeline = model::load(&args.model)?;
+    let pixels = args.size.map_or(COMMON_PIXELS, Size::pixels);
+    let pipeline = model::load(&args.model, pixels)?;
     let load_seconds = loading.elapsed().as_secs_f64();
 
     let size = args.size.unwrap_or(pipeline.native_size());

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use flux::{LoadOptions, Pins, Pipeline};
+use flux::{LoadOptions, MemoryLimit, Pins, Pipeline};
 use node::Offering;
 
 use crate::{
@@ -21,8 +21,9 @@ pub(crate) const DEMO_ID: &str = "obscura/demo";
 pub(crate) const DEMO_NOTICE: &str =
     "a FLUX in miniature: it draws shapes, their colours and places, and knows no other words";
 
-/// Loads what `--model`, `--device`, `--dtype` and `--manifest` name.
-pub(crate) fn load(args: &ModelArgs) -> anyhow::Result<Pipeline> {
+/// Loads what `--model`, `--device`, `--dtype` and `--manifest` name, for drawing so many pixels at once
+/// within `--memory-limit`.
+pub(crate) fn load(args: &ModelArgs, pixels: u64) -> anyhow::Result<Pipeline> {
     let device = args.device.open()?;
     let dtype = args.dtype.on(&device);
     if args.model == DEMO {
@@ -35,7 +36,7 @@ pub(crate) fn load(args: &ModelArgs) -> anyhow::Result<Pipeline> {
         device,
         dtype,
         pins: pins(args, &directory)?,
-        memory_limit_bytes: args.memory_limit.map(|limit| limit.as_u64()),
+        memory_limit: args.memory_limit.map(|limit| MemoryLimit { bytes: limit.as_u64(), pixels }),
     };
     let bar = progress::load();
     let loaded = Pipeline::load_watched(&directory, options, &mut |progress| bar.show(&progress));

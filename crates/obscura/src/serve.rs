@@ -1,6 +1,6 @@
 //! `obscura serve`.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Instant};
+use std::{net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc, time::Instant};
 
 use anyhow::Context;
 use attest::{Platform, evidence::Sources};
@@ -69,7 +69,10 @@ fn load(launch: &Launch, sources: Sources, node: &Arc<Node>) -> anyhow::Result<(
         tracing::info!("the model is {}", model::DEMO_NOTICE);
     }
     let started = Instant::now();
-    let mut pipelines: Vec<_> = launch.models.iter().map(model::load).collect::<Result<_, _>>()?;
+    let together = launch.max_batch.map_or(1, NonZeroUsize::get) as u64;
+    let pixels = node.config().max_pixels.saturating_mul(together);
+    let load = |model| model::load(model, pixels);
+    let mut pipelines: Vec<_> = launch.models.iter().map(load).collect::<Result<_, _>>()?;
     if let Some(pictures) = launch.max_batch {
         pipelines.iter_mut().for_each(|pipeline| pipeline.set_max_batch(pictures));
     }

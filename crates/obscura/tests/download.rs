@@ -36,8 +36,7 @@ async fn a_download_is_a_pinned_model_that_loads() {
     assert!(said.contains(&format!("manifest digest {hex}")), "{said}");
 
     let (device, dtype) = (Device::Cpu, DType::F32);
-    let options =
-        LoadOptions { device, dtype, pins: Pins::Exactly(pinned), memory_limit_bytes: None };
+    let options = LoadOptions { device, dtype, pins: Pins::Exactly(pinned), memory_limit: None };
     assert_eq!(Pipeline::load(&bench.model(), options).unwrap().digest(), digest);
 
     assert_eq!(hub.sent_bytes(), bench.total_bytes());

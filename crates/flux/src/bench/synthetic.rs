@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
-    Error, Pipeline, Result,
+    Error, MemoryLimit, Pipeline, Result,
     checkpoint::{TensorSource, Weights},
     demo,
     memory::{MemoryPlan, WeightBytes},
@@ -24,7 +24,7 @@ impl Pipeline {
     pub(super) fn synthetic(
         device: &Device,
         dtype: DType,
-        memory_limit_bytes: Option<u64>,
+        memory_limit: Option<MemoryLimit>,
     ) -> Result<Self> {
         let configs = configs()?;
         let (clip_tokens, t5_tokens) = demo::tokenizers(&configs)?;
@@ -40,7 +40,7 @@ impl Pipeline {
         let autoencoder = build_autoencoder(&configs, weights("vae"))?;
         let made = WeightBytes { text_encoders, transformer_and_autoencoder: made_bytes.take() };
         let on_gpu = !device.is_cpu();
-        let memory = MemoryPlan::new(memory_limit_bytes, made, &configs, dtype, on_gpu)?;
+        let memory = MemoryPlan::new(memory_limit, made, &configs, dtype, on_gpu)?;
         let resting = memory.text_encoders(device);
         let model = Model {
             clip_tokens,
