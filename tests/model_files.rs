@@ -153,6 +153,9 @@ fn an_index_stays_in_its_folder_and_its_shards_are_there() {
     assert!(matches!(write("../../secret"), Error::StrayShard { .. }));
     let error = write("diffusion_pytorch_model-00001-of-00002.safetensors");
     assert!(matches!(&error, Error::Read { path, .. } if names(path, "00001-of-00002")), "{error}");
+    fs::write(&index, r#"{"weight_map": {}}"#).unwrap();
+    let error = load(directory.path(), Pins::None).err().unwrap();
+    assert!(matches!(error, Error::MissingTensor { component: "transformer", .. }), "{error}");
 }
 
 #[test]

@@ -131,6 +131,9 @@ pub(super) fn read_all<'a>(
             });
         }
         drop(sender);
+        for component in (0..left.len()).filter(|&component| left[component] == 0) {
+            sink.end(component)?;
+        }
         let mut digests = Vec::with_capacity(shards.len());
         // Where this loop fails, the receiver is dropped, which ends the readers.
         for read in receiver {
