@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 
+import diffusers
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
@@ -35,6 +36,8 @@ MAX_RATIO, MAX_MORE = 1.25, 0.5
 def main():
     options = parse()
     torch.manual_seed(0)
+    # The reference's convolutions are to be in f32, and not in what torch takes for it.
+    torch.backends.cudnn.allow_tf32 = False
     # Tools that print their progress would be read as our answer.
     with tempfile.TemporaryDirectory() as temp, contextlib.redirect_stdout(sys.stderr):
         folder = pathlib.Path(temp, "model")
@@ -96,9 +99,16 @@ def build(tiny, device):
 
 def draw(folder, dtype, options):
     """diffusers' picture (h, w, 3), 0 to 255."""
-    pipe = FluxPipeline.from_pretrained(folder, dtype=dtype).to(options.device)
+    # Before diffusers 0.40, what was called `dtype` by transformers had another name there.
+    since = tuple(int(part) for part in diffusers.__version__.split(".")[:2])
+    name = "dtype" if since >= (0, 40) else "torch_dtype"
+    pipe = FluxPipeline.from_pretrained(folder, **{name: dtype}).to(options.device)
     pipe.set_progress_bar_config(disable=True)
     width, height = (int(side) for side in options.size.split("x"))
+    # Drawn in f32 whatever the dtype: torch's generator may give 16-bit dtypes fewer random bits.
+    shape = (1, 16, height // 8, width // 8)
+    latents = torch.randn(shape, generator=torch.Generator().manual_seed(SEED))
+    latents = FluxPipeline._pack_latents(latents, *shape).to(options.device, dtype)
     picture = pipe(
         PROMPT,
         width=width,
@@ -106,7 +116,7 @@ def draw(folder, dtype, options):
         num_inference_steps=options.steps,
         guidance_scale=0.0,
         max_sequence_length=256,
-        generator=torch.Generator().manual_seed(SEED),
+        latents=latents,
     ).images[0]
     return np.array(picture).astype(np.float64)
 

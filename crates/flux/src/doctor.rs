@@ -5,7 +5,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 
 use crate::{Error, Result};
 
@@ -173,7 +173,8 @@ fn take_refusal() -> Option<String> {
     None
 }
 
-/// √Σx²
+/// √Σx². Rows first: a GPU has one block add up a whole tensor.
 fn norm(x: &Tensor) -> Result<f64> {
-    Ok(f64::from(x.sqr()?.sum_all()?.to_scalar::<f32>()?).sqrt())
+    let rows = x.sqr()?.sum(D::Minus1)?;
+    Ok(f64::from(rows.sum_all()?.to_scalar::<f32>()?).sqrt())
 }

@@ -7,6 +7,7 @@
 //! kept for the next.
 
 use protocol::Seed;
+use rayon::prelude::*;
 
 /// Returns `count` normally distributed values, f32.
 ///
@@ -19,13 +20,13 @@ pub(crate) fn normal(seed: Seed, count: usize) -> Vec<f32> {
 }
 
 const BLOCK: usize = 16;
+/// Blocks that one task makes, at least: a tenth of a millisecond of work.
+const MIN_BLOCKS: usize = 256;
 
 /// Box–Muller over blocks of 16: the first eight uniforms are the radii, the last eight the angles.
 fn blockwise(words: &mut Mt19937, count: usize) -> Vec<f32> {
     let mut values: Vec<f32> = (0..count).map(|_| uniform_f32(words)).collect();
-    for block in values.as_chunks_mut::<BLOCK>().0 {
-        box_muller(block);
-    }
+    values.as_chunks_mut::<BLOCK>().0.par_iter_mut().with_min_len(MIN_BLOCKS).for_each(box_muller);
     if !count.is_multiple_of(BLOCK) {
         // The last sixteen values are drawn again, over the end of the last whole block.
         if let Some(tail) = values.last_chunk_mut::<BLOCK>() {

@@ -36,7 +36,7 @@ pub use {
     operand::Poison,
     picture::{Unpacking, doubled, to_bytes, unpack},
     pointwise::gated_gelu,
-    quantise::quantise_rows,
+    quantise::{dequantise_rows, quantise_rows},
     timing::{Mark, mark},
     wipe::wipe,
 };

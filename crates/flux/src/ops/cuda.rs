@@ -116,7 +116,7 @@ fn fused_attention(_: &Heads, _: f32) -> Result<Option<Tensor>> {
 const MOST_SCORES: usize = 1 << 27;
 
 /// With the scores in memory. For the text encoders, whose sequences are short: cuDNN's fused
-/// attention takes no bias before its version 9.21. And for heads that no fused kernel is wide
+/// attention takes no bias before its version 9.21. And for heads that no fast kernel is wide
 /// enough for: the autoencoder's single one of 512.
 fn attention_in_memory(
     heads: &Heads,

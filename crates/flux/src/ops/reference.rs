@@ -156,10 +156,7 @@ pub(crate) fn unpack(tokens: &Tensor, how: &Unpacking) -> Result<Tensor> {
 pub(crate) fn plain(x: Input<'_>) -> Result<Tensor> {
     match x.row_scales {
         None => Ok(x.values.clone()),
-        Some(scales) => {
-            let values = x.values.to_dtype(DType::F32)?;
-            values.broadcast_mul(&scales.unsqueeze(1)?)?.to_dtype(DType::BF16)
-        }
+        Some(scales) => dequantised(x.values, scales)?.to_dtype(DType::BF16),
     }
 }
 
@@ -167,11 +164,17 @@ pub(crate) fn plain(x: Input<'_>) -> Result<Tensor> {
 fn plain_weight(layer: &Linear, dtype: DType) -> Result<Tensor> {
     match &layer.row_scales {
         None => Ok(layer.weight.clone()),
-        Some(scales) => {
-            let values = layer.weight.to_dtype(DType::F32)?;
-            values.broadcast_mul(&scales.unsqueeze(1)?)?.to_dtype(dtype)
-        }
+        Some(scales) => dequantised(&layer.weight, scales)?.to_dtype(dtype),
     }
+}
+
+/// e4m3 (l, d) and a scale for each row → f32
+pub(crate) fn dequantised(values: &Tensor, scales: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if values.device().is_cuda() {
+        return Ok(kernels::cuda::dequantise_rows(values, scales)?);
+    }
+    values.to_dtype(DType::F32)?.broadcast_mul(&scales.unsqueeze(1)?)
 }
 
 /// x (n·l, d) → (n, l, d), as many pictures as `of` has rows.

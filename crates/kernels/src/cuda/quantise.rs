@@ -1,10 +1,10 @@
-//! bf16 → e4m3 with a scale for each row.
+//! bf16 → e4m3 with a scale for each row, and back.
 
 use candle_core::{DType, Tensor};
 
 use crate::cuda::{
     Result,
-    context::{self, PushKernelArg, grid},
+    context::{self, PushKernelArg, THREADS, grid},
     operand::{Operand, Output, VECTOR, device},
 };
 
@@ -37,4 +37,27 @@ pub fn quantise_rows(x: &Tensor) -> Result<(Tensor, Tensor)> {
     // which is enough for d values.
     unsafe { call.launch(grid(rows.rows as u32, threads)) }?;
     Ok((values.into_tensor(), scales.into_tensor()))
+}
+
+/// values (l, d), e4m3, and scales (l,), f32 → value · scale: (l, d), f32. candle 0.11 has no conversion
+/// from e4m3 on a GPU: it asks for a kernel by another name than the one there is.
+///
+/// # Errors
+/// `Unsupported` for other dtypes.
+pub fn dequantise_rows(values: &Tensor, scales: &Tensor) -> Result<Tensor> {
+    const NAME: &str = "dequantise";
+    let (rows, columns) = values.dims2()?;
+    let operand = Operand::contiguous(NAME, values)?;
+    operand.require(operand.dtype == DType::F8E4M3, "this dtype")?;
+    let scales = Operand::companion((NAME, "scales"), scales, DType::F32, &[rows])?;
+    let context = context::of(device(NAME, values)?)?;
+    // SAFETY: the kernel below writes every value.
+    let y = unsafe { Output::new(&context.device, (rows, columns), DType::F32) }?;
+    let d = columns as i32;
+    let mut call = context.call_named(NAME, "dequantise_rows")?;
+    call.arg(&operand.address).arg(&scales.address).arg(&y.address).arg(&d);
+    // SAFETY: the kernel's arguments in its order; a block for each row of d values, read and written
+    // one by one.
+    unsafe { call.launch(grid(rows as u32, THREADS)) }?;
+    Ok(y.into_tensor())
 }

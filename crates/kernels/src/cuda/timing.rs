@@ -54,13 +54,13 @@ pub(crate) fn fastest<C>(
 ) -> Result<Option<(usize, f64)>> {
     /// Timed together, so that the gaps between launches count little.
     const RUNS: u32 = 4;
+    // The first run loads code and tells whether there will be others.
+    let runnable: Vec<_> =
+        candidates.iter().enumerate().filter(|(_, candidate)| run(candidate).is_ok()).collect();
+    stream.synchronize()?;
     let mut best: Option<(usize, f64)> = None;
-    for (index, candidate) in candidates.iter().enumerate() {
-        // The first run loads code and tells whether there will be others.
-        if run(candidate).is_err() {
-            continue;
-        }
-        stream.synchronize()?;
+    // Twice, since the card's clock may still rise while the first ones run.
+    for &(index, candidate) in runnable.iter().chain(&runnable) {
         let start = record(stream)?;
         for _ in 0..RUNS {
             run(candidate)?;

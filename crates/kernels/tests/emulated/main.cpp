@@ -28,6 +28,7 @@ int main() {
     all<float>();
     all<bf16>();
     quantisation();
+    every_e4m3();
     quantised_norms();
     std::printf("%d wrong\n", failures);
     return failures != 0;

@@ -232,6 +232,10 @@ inline void quantisation() {
         compare("quantisation", rows * d, 3.5e-2,
                 [&](size_t i) { return from_e4m3(y[i]) * scales[i / d]; },
                 [&](size_t i) { return (*x)[i / d * stride + i % d]; });
+        Array<float> back(rows * d);
+        launch(rows, 256, 0, [&] { dequantise_rows(y, scales.at, back.at, d); });
+        compare("dequantisation", rows * d, 1e-6, [&](size_t i) { return back[i]; },
+                [&](size_t i) { return from_e4m3(y[i]) * scales[i / d]; });
     }
 }
 
@@ -262,4 +266,18 @@ inline void quantised_norms() {
                 [&](size_t i) { return from_e4m3(y[i]) * row_scales[i / d]; },
                 [&](size_t i) { return exact[i]; });
     }
+}
+
+// Every value that there is, the smallest ones and both zeros included.
+inline void every_e4m3() {
+    Array<float> memory(64), back(256), scales(1);
+    auto* y = reinterpret_cast<e4m3*>(memory.at);
+    for (int bits = 0; bits < 256; bits++) {
+        // 0x7f and 0xff are no numbers, and are never stored.
+        y[bits] = e4m3((bits & 0x7f) == 0x7f ? 0 : bits);
+    }
+    scales.at[0] = 1.0f;
+    launch(1, 256, 0, [&] { dequantise_rows(y, scales.at, back.at, 256); });
+    compare("every e4m3", 256, 1e-9, [&](size_t i) { return back[i]; },
+            [&](size_t i) { return from_e4m3(y[i]); });
 }

@@ -25,6 +25,9 @@ use crate::cuda::{
 
 const NAME: &str = "attention";
 
+/// Of the heads that a kernel made for Hopper takes.
+const WIDEST: usize = 256;
+
 /// Engines that are tried for a shape.
 const CANDIDATES: usize = 8;
 
@@ -92,6 +95,8 @@ fn attend(context: &Context, heads: &Heads<'_>, scale: f32, place: Place) -> Res
             && operand.strides()[..2].iter().all(|stride| stride.is_multiple_of(8));
         operand.require(aligned && width.is_multiple_of(8), "unaligned heads")?;
     }
+    // Wider heads have but a general kernel, by its plans the slower way for the autoencoder's one of 512.
+    q.require(width <= WIDEST, "heads this wide")?;
     let strides =
         |operand: &Operand<'_>| [operand.strides()[0] as i64, operand.strides()[1] as i64];
     let shape = Shape {

@@ -125,7 +125,14 @@ impl Products<'_> {
                 &raw mut count,
             )
         };
-        if asked == sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED {
+        // Which of these it says of what it has no kernel for is not promised.
+        use sys::cublasStatus_t::{
+            CUBLAS_STATUS_ARCH_MISMATCH, CUBLAS_STATUS_INVALID_VALUE, CUBLAS_STATUS_NOT_SUPPORTED,
+        };
+        if matches!(
+            asked,
+            CUBLAS_STATUS_NOT_SUPPORTED | CUBLAS_STATUS_INVALID_VALUE | CUBLAS_STATUS_ARCH_MISMATCH
+        ) {
             return Ok(Vec::new());
         }
         asked.result()?;
