@@ -65,18 +65,18 @@ impl Verdict {
     }
 }
 
-/// Compares every kernel with its reference.
+/// Compares every kernel with its reference; on a GPU, those of the tier in 8 bits where they are asked for.
 ///
 /// # Errors
 /// Where the device itself fails; what fails in a comparison is its verdict.
-pub fn examine(device: &Device, depth: Depth) -> Result<Vec<Finding>, Error> {
+pub fn examine(device: &Device, depth: Depth, in_8_bits: bool) -> Result<Vec<Finding>, Error> {
     // A CPU's generator seeds itself, and says so by refusing a seed.
     if !device.is_cpu() {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         device.set_seed(clock.as_nanos() as u64)?;
     }
     let mut examination = Examination { device: device.clone(), findings: Vec::new() };
-    cases::all(&mut examination, depth)?;
+    cases::all(&mut examination, depth, in_8_bits)?;
     Ok(examination.findings)
 }
 

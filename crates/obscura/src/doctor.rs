@@ -8,7 +8,7 @@ use flux::doctor::{Depth, Finding, Verdict, examine};
 use serde_json::{Value, json};
 
 use crate::{
-    args::DoctorArgs,
+    args::{DTypeChoice, DoctorArgs},
     device::{self, DeviceChoice},
     machine::{Item, Machine},
     store,
@@ -23,7 +23,7 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
     let device = args.gpu.map_or(args.device, DeviceChoice::Cuda).open()?;
     let depth = if args.short { Depth::Short } else { Depth::Full };
     let name = device::name(&device)?;
-    let findings = examine(&device, depth).with_context(|| format!("{name} failed"))?;
+    let findings = examine(&device, depth, true).with_context(|| format!("{name} failed"))?;
     let passed = findings.iter().all(|finding| finding.verdict.is_safe());
     let slow = findings.iter().filter(|finding| is_slow(finding)).count();
     if args.json {
@@ -64,11 +64,12 @@ fn this_machine() -> anyhow::Result<Machine> {
 
 /// The short form, before a node becomes ready: an error where a GPU's kernel computes something else
 /// than its reference. A CPU's kernels are the same everywhere, and tested where they are built.
-pub(crate) fn refuse_wrong_kernels(device: &Device) -> anyhow::Result<()> {
+pub(crate) fn refuse_wrong_kernels(device: &Device, dtype: DTypeChoice) -> anyhow::Result<()> {
     if device.is_cpu() {
         return Ok(());
     }
-    let findings = examine(device, Depth::Short).context("the GPU failed")?;
+    let findings =
+        examine(device, Depth::Short, dtype == DTypeChoice::Fp8).context("the GPU failed")?;
     for finding in &findings {
         if !finding.verdict.is_safe() {
             bail!(

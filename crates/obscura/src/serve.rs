@@ -77,7 +77,7 @@ fn load(launch: &Launch, sources: Sources, node: &Arc<Node>) -> anyhow::Result<(
         pipelines.iter_mut().for_each(|pipeline| pipeline.set_max_batch(pictures));
     }
     for pipeline in pipelines.iter().filter(|pipeline| !pipeline.device().is_cpu()) {
-        doctor::refuse_wrong_kernels(pipeline.device())?;
+        doctor::refuse_wrong_kernels(pipeline.device(), first.dtype)?;
         // Finds and pins the fastest algorithms, which the first request would wait for otherwise.
         pipeline.warm_up(pipeline.native_size()).context("the first picture failed")?;
         pipeline.check_memory().context("the first picture took too much")?;

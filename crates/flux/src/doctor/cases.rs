@@ -55,7 +55,7 @@ const SMALL: Widths = Widths {
 };
 
 /// All of them. Grids are rows and columns of tokens: of 16×16 pixels each.
-pub(super) fn all(examination: &mut Examination, depth: Depth) -> Result<()> {
+pub(super) fn all(examination: &mut Examination, depth: Depth, in_8_bits: bool) -> Result<()> {
     if examination.device.is_cpu() {
         let grids: &[[usize; 2]] = match depth {
             Depth::Short => &[[5, 7]],
@@ -69,9 +69,13 @@ pub(super) fn all(examination: &mut Examination, depth: Depth) -> Result<()> {
         Depth::Full => &[[17, 33], [16, 16], [64, 64], [64, 128]],
     };
     model(examination, &FLUX, grids)?;
+    #[cfg(not(feature = "cuda"))]
+    let _ = in_8_bits;
     #[cfg(feature = "cuda")]
-    for grid in grids {
-        quantised::layers(examination, &FLUX, FLUX.text_tokens + grid[0] * grid[1])?;
+    if in_8_bits {
+        for grid in grids {
+            quantised::layers(examination, &FLUX, FLUX.text_tokens + grid[0] * grid[1])?;
+        }
     }
     transformer::tokens(examination, &SMALL, 35)?;
     encoders::all(examination, &SMALL)?;
