@@ -12,7 +12,9 @@ mod modulation;
 mod rotary;
 mod rows;
 
-use candle_core::Tensor;
+use std::{cell::RefCell, sync::Arc};
+
+use candle_core::{Device, Tensor};
 
 use crate::{
     Result,
@@ -39,7 +41,12 @@ pub(crate) struct Transformer {
     norm_out: Linear,
     picture_out: Linear,
     axes: [usize; 3],
+    /// Of the pictures before: a copy to a GPU would wait for what it computes.
+    latest_rotations: RefCell<Option<(Places, Arc<Rotations>)>>,
 }
+
+/// Text tokens, and the picture's: what rotation angles depend on.
+type Places = (usize, Grid);
 
 /// What n pictures are made from.
 pub(crate) struct Conditions<'a> {
@@ -58,7 +65,7 @@ pub(crate) struct Conditions<'a> {
 pub(crate) struct Prepared {
     /// (n·l, d)
     text: Tensor,
-    rotations: Rotations,
+    rotations: Arc<Rotations>,
     /// Of the picture's stream and the text's: 6 parts each.
     double: Vec<[Modulation; 2]>,
     /// 3 parts each.
@@ -88,6 +95,7 @@ impl Transformer {
             norm_out: Linear::load(&scope.at("norm_out.linear"), [2 * width, width])?,
             picture_out: Linear::load(&scope.at("proj_out"), [config.in_channels, width])?,
             axes: config.axes_dims_rope,
+            latest_rotations: RefCell::default(),
         })
     }
 
@@ -114,7 +122,7 @@ impl Transformer {
         let text_tokens = conditions.states.dim(0)? / pictures;
         Ok(Prepared {
             text: ops::linear(conditions.states, &self.text_in)?,
-            rotations: rotary::rotations(self.axes, text_tokens, conditions.grid, device)?,
+            rotations: self.rotations((text_tokens, conditions.grid), device)?,
             double: self
                 .double
                 .iter()
@@ -127,6 +135,19 @@ impl Transformer {
                 .collect::<Result<_>>()?,
             out: modulation(&self.norm_out, 2)?,
         })
+    }
+
+    fn rotations(&self, places: Places, device: &Device) -> Result<Arc<Rotations>> {
+        let mut latest = self.latest_rotations.borrow_mut();
+        if let Some((of, rotations)) = &*latest
+            && *of == places
+        {
+            return Ok(rotations.clone());
+        }
+        let (text_tokens, grid) = places;
+        let made = Arc::new(rotary::rotations(self.axes, text_tokens, grid, device)?);
+        *latest = Some((places, made.clone()));
+        Ok(made)
     }
 
     /// latents (n·tokens, in_channels) → their velocity at this step (n·tokens, in_channels).
