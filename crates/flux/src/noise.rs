@@ -20,7 +20,7 @@ pub(crate) fn normal(seed: Seed, count: usize) -> Vec<f32> {
 }
 
 const BLOCK: usize = 16;
-/// Blocks that one task makes, at least: a tenth of a millisecond of work.
+/// Blocks that one task makes, at least, so that it is worth handing over.
 const MIN_BLOCKS: usize = 256;
 
 /// Box–Muller over blocks of 16: the first eight uniforms are the radii, the last eight the angles.

@@ -1,4 +1,4 @@
-//! SHA-256 beside reading and decoding, in a thread of its own: it takes as long as both together.
+//! SHA-256 beside reading and decoding, in a thread of its own: it takes longer than both together.
 
 use std::{
     io,

@@ -25,7 +25,7 @@ use crate::cuda::{
 
 const NAME: &str = "attention";
 
-/// Of the heads that a kernel made for Hopper takes.
+/// Of the heads that cuDNN's kernels for Hopper take.
 const WIDEST: usize = 256;
 
 /// Engines that are tried for a shape.
@@ -95,7 +95,8 @@ fn attend(context: &Context, heads: &Heads<'_>, scale: f32, place: Place) -> Res
             && operand.strides()[..2].iter().all(|stride| stride.is_multiple_of(8));
         operand.require(aligned && width.is_multiple_of(8), "unaligned heads")?;
     }
-    // Wider heads have but a general kernel, by its plans the slower way for the autoencoder's one of 512.
+    // For wider ones, as the autoencoder's of 512, it has its general kernel alone. Which is faster, that
+    // or scores in memory, is not measured.
     q.require(width <= WIDEST, "heads this wide")?;
     let strides =
         |operand: &Operand<'_>| [operand.strides()[0] as i64, operand.strides()[1] as i64];
