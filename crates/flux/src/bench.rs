@@ -41,7 +41,9 @@ pub enum Tier {
 }
 
 impl Tier {
-    fn dtype(self) -> DType {
+    /// Of the weights that it does not have in 8 bits, and of everything between the layers.
+    #[must_use]
+    pub fn dtype(self) -> DType {
         match self {
             Self::F32 => DType::F32,
             Self::Bf16 | Self::Fp8 => DType::BF16,

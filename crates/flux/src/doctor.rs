@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use candle_core::{D, DType, Device, Tensor};
 
-use crate::{Error, Result};
+use crate::{Error, Result, bench::Tier};
 
 mod cases;
 
@@ -65,18 +65,18 @@ impl Verdict {
     }
 }
 
-/// Compares every kernel with its reference; on a GPU, those of the tier in 8 bits where they are asked for.
+/// Compares every kernel that a tier uses with its reference: that in 8 bits uses all of them.
 ///
 /// # Errors
 /// Where the device itself fails; what fails in a comparison is its verdict.
-pub fn examine(device: &Device, depth: Depth, in_8_bits: bool) -> Result<Vec<Finding>, Error> {
+pub fn examine(device: &Device, depth: Depth, tier: Tier) -> Result<Vec<Finding>, Error> {
     // A CPU's generator seeds itself, and says so by refusing a seed.
     if !device.is_cpu() {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         device.set_seed(clock.as_nanos() as u64)?;
     }
     let mut examination = Examination { device: device.clone(), findings: Vec::new() };
-    cases::all(&mut examination, depth, in_8_bits)?;
+    cases::all(&mut examination, depth, tier)?;
     Ok(examination.findings)
 }
 

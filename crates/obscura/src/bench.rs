@@ -1,22 +1,18 @@
 //! `obscura bench`: how long a picture takes a device, from prompt to PNG.
 
 use anyhow::{Context, bail};
-use candle_core::Device;
 use flux::MemoryLimit;
-use flux::bench::{Measured, Protocol, Stage, Tier, measure, median};
+use flux::bench::{Measured, Protocol, Stage, measure, median};
 use protocol::{Count, Steps};
 use serde_json::{Map, Value, json};
 
-use crate::{
-    args::{BenchArgs, DTypeChoice},
-    device,
-};
+use crate::{args::BenchArgs, device};
 
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let device = args.device.open()?;
     let protocol = Protocol {
         preset: args.preset.into(),
-        tier: tier(args.dtype, &device),
+        tier: args.dtype.tier(&device),
         size: args.size,
         steps: Steps::new(args.steps).context("--steps")?,
         batch: Count::new(args.batch).context("--batch")?,
@@ -43,15 +39,6 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         report.print_table();
     }
     Ok(())
-}
-
-fn tier(dtype: DTypeChoice, device: &Device) -> Tier {
-    match dtype {
-        DTypeChoice::F32 => Tier::F32,
-        DTypeChoice::Auto if device.is_cpu() => Tier::F32,
-        DTypeChoice::Auto | DTypeChoice::Bf16 => Tier::Bf16,
-        DTypeChoice::Fp8 => Tier::Fp8,
-    }
 }
 
 /// What was measured, in the middle and at the ends.

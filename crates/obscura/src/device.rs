@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use candle_core::{DType, Device};
+use flux::bench::Tier;
 
 use crate::args::DTypeChoice;
 
@@ -74,11 +75,15 @@ fn first_gpu() -> Option<Device> {
 
 impl DTypeChoice {
     pub(crate) fn on(self, device: &Device) -> DType {
+        self.tier(device).dtype()
+    }
+
+    pub(crate) fn tier(self, device: &Device) -> Tier {
         match self {
-            Self::F32 => DType::F32,
-            Self::Bf16 | Self::Fp8 => DType::BF16,
-            Self::Auto if device.is_cpu() => DType::F32,
-            Self::Auto => DType::BF16,
+            Self::F32 => Tier::F32,
+            Self::Auto if device.is_cpu() => Tier::F32,
+            Self::Auto | Self::Bf16 => Tier::Bf16,
+            Self::Fp8 => Tier::Fp8,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::{env, path::PathBuf};
 
 use anyhow::{Context, bail};
 use candle_core::Device;
+use flux::bench::Tier;
 use flux::doctor::{Depth, Finding, Verdict, examine};
 use serde_json::{Value, json};
 
@@ -23,7 +24,7 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
     let device = args.gpu.map_or(args.device, DeviceChoice::Cuda).open()?;
     let depth = if args.short { Depth::Short } else { Depth::Full };
     let name = device::name(&device)?;
-    let findings = examine(&device, depth, true).with_context(|| format!("{name} failed"))?;
+    let findings = examine(&device, depth, Tier::Fp8).with_context(|| format!("{name} failed"))?;
     let passed = findings.iter().all(|finding| finding.verdict.is_safe());
     let slow = findings.iter().filter(|finding| is_slow(finding)).count();
     if args.json {
@@ -68,8 +69,7 @@ pub(crate) fn refuse_wrong_kernels(device: &Device, dtype: DTypeChoice) -> anyho
     if device.is_cpu() {
         return Ok(());
     }
-    let findings =
-        examine(device, Depth::Short, dtype == DTypeChoice::Fp8).context("the GPU failed")?;
+    let findings = examine(device, Depth::Short, dtype.tier(device)).context("the GPU failed")?;
     for finding in &findings {
         if !finding.verdict.is_safe() {
             bail!(

@@ -10,7 +10,7 @@ mod transformer;
 use candle_core::{DType, Tensor};
 
 use super::{Depth, Examination};
-use crate::{Result, layers::Linear};
+use crate::{Result, bench::Tier, layers::Linear};
 
 /// Tolerances of ‖kernel − reference‖ / ‖reference‖.
 const F32: f64 = 1e-5;
@@ -55,7 +55,7 @@ const SMALL: Widths = Widths {
 };
 
 /// All of them. Grids are rows and columns of tokens: of 16×16 pixels each.
-pub(super) fn all(examination: &mut Examination, depth: Depth, in_8_bits: bool) -> Result<()> {
+pub(super) fn all(examination: &mut Examination, depth: Depth, tier: Tier) -> Result<()> {
     if examination.device.is_cpu() {
         let grids: &[[usize; 2]] = match depth {
             Depth::Short => &[[5, 7]],
@@ -70,9 +70,9 @@ pub(super) fn all(examination: &mut Examination, depth: Depth, in_8_bits: bool) 
     };
     model(examination, &FLUX, grids)?;
     #[cfg(not(feature = "cuda"))]
-    let _ = in_8_bits;
+    let _ = tier;
     #[cfg(feature = "cuda")]
-    if in_8_bits {
+    if tier == Tier::Fp8 {
         for grid in grids {
             quantised::layers(examination, &FLUX, FLUX.text_tokens + grid[0] * grid[1])?;
         }
