@@ -19,6 +19,8 @@ use crate::{
 pub(crate) struct AutoEncoder {
     scaling_factor: f64,
     shift_factor: f64,
+    /// How many times smaller than the picture the latents are, each way.
+    downscale: usize,
     post_quant: Option<Linear>,
     conv_in: Conv3x3,
     middle: Middle,
@@ -48,6 +50,7 @@ impl AutoEncoder {
         Ok(Self {
             scaling_factor: config.scaling_factor,
             shift_factor: config.shift_factor,
+            downscale: config.downscale(),
             post_quant,
             conv_in: Conv3x3::load(&scope.at("conv_in"), [deepest, channels])?,
             middle: Middle::load(config, &scope.at("mid_block"), deepest)?,
@@ -68,7 +71,7 @@ impl AutoEncoder {
         };
         let pixels = ops::unpack(latents, &how)?;
         if in_tiles {
-            return tiles::decode(&pixels, self.downscale(), |tile| self.decode_pixels(tile));
+            return tiles::decode(&pixels, self.downscale, |tile| self.decode_pixels(tile));
         }
         self.decode_pixels(&pixels)
     }
@@ -86,11 +89,6 @@ impl AutoEncoder {
         }
         let x = ops::group_norm_silu(&x, &self.norm_out)?;
         Ok(ops::conv3x3(&x, &self.conv_out)?)
-    }
-
-    /// How many times smaller than the picture the latents are, each way.
-    fn downscale(&self) -> usize {
-        1 << self.up.iter().filter(|block| block.upsample.is_some()).count()
     }
 }
 

@@ -9,7 +9,7 @@ mod safetensors;
 mod shards;
 mod weights;
 
-pub(crate) use directory::Directory;
+pub(crate) use directory::{Component, Directory};
 pub(crate) use files::Files;
 pub(crate) use layout::{Layout, Part};
 pub use shards::LoadProgress;

@@ -189,7 +189,7 @@ pub enum Error {
     MemoryLimit {
         /// What is allowed.
         limit_bytes: u64,
-        /// What is needed, with all that saves memory.
+        /// What is needed, by estimate, with all that saves memory; or what a picture has taken.
         needed_bytes: u64,
     },
     /// A tensor operation failed.

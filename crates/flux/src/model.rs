@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     Error, LoadProgress, Manifest, Pins, Result,
     autoencoder::AutoEncoder,
-    checkpoint::{Directory, Files, Layout, Part, Shards, Weights},
+    checkpoint::{Component, Directory, Files, Layout, Part, Shards, Weights},
     config::{AutoEncoderConfig, ClipConfig, SchedulerConfig, T5Config, TransformerConfig},
     memory::{MemoryLimit, MemoryPlan, WeightBytes},
     text::{Clip, ClipTokenizer, T5, T5Tokenizer},
@@ -25,9 +25,9 @@ pub struct LoadOptions {
     pub dtype: DType,
     /// Which bytes it must be made of.
     pub pins: Pins,
-    /// How much of the device's memory it may take; `None`: as much as there is. To stay within, the text encoders may rest in the
-    /// host's memory and travel to a GPU for each prompt, and large pictures be decoded in tiles, which
-    /// changes them a little.
+    /// How much of the device's memory it may take; `None`: as much as there is. To stay within, the
+    /// text encoders may rest in the host's memory and travel to a GPU for each prompt, and large
+    /// pictures be decoded in tiles, which changes them a little.
     pub memory_limit: Option<MemoryLimit>,
 }
 
@@ -100,20 +100,24 @@ impl Model {
         let weights = WeightBytes::of_files(shards.each_ref().map(Shards::bytes), dtype);
         let on_gpu = !device.is_cpu();
         let memory = MemoryPlan::new(memory_limit, weights, &configs, dtype, on_gpu)?;
-        let [clip, t5, transformer, autoencoder] = shards;
         let resting = memory.text_encoders(&device);
-        let components =
-            [(clip, resting), (t5, resting), (transformer, &device), (autoencoder, &device)];
         let (mut clip, mut t5, mut transformer, mut autoencoder) = (None, None, None, None);
-        directory.weights(components, dtype, progress, &mut |component, weights| {
-            match component {
-                0 => clip = Some(build_clip(&configs, weights, &device)?),
-                1 => t5 = Some(build_t5(&configs, weights, &device)?),
-                2 => transformer = Some(build_transformer(&configs, weights)?),
-                _ => autoencoder = Some(build_autoencoder(&configs, weights)?),
-            }
-            Ok(())
-        })?;
+        // Each is built while the others are still being read.
+        let mut build_clip =
+            |weights| build_clip(&configs, weights, &device).map(|it| clip = Some(it));
+        let mut build_t5 = |weights| build_t5(&configs, weights, &device).map(|it| t5 = Some(it));
+        let mut build_transformer =
+            |weights| build_transformer(&configs, weights).map(|it| transformer = Some(it));
+        let mut build_autoencoder =
+            |weights| build_autoencoder(&configs, weights).map(|it| autoencoder = Some(it));
+        let [of_clip, of_t5, of_transformer, of_autoencoder] = &shards;
+        let mut components = [
+            Component { shards: of_clip, device: resting, build: &mut build_clip },
+            Component { shards: of_t5, device: resting, build: &mut build_t5 },
+            Component { shards: of_transformer, device: &device, build: &mut build_transformer },
+            Component { shards: of_autoencoder, device: &device, build: &mut build_autoencoder },
+        ];
+        directory.weights(&mut components, dtype, progress)?;
         const BUILT: &str = "each component is built, or there is an error";
         Ok(Self {
             clip_tokens,

@@ -100,7 +100,7 @@ pub(crate) struct Stream<'a> {
 }
 
 /// What a modulated normalisation makes for the layers behind it: (n·l, d).
-pub(crate) struct Normal {
+pub(crate) struct Normalised {
     /// As x was; or e4m3, where those layers are.
     pub(crate) values: Tensor,
     /// What each row of e4m3 values is multiplied by: (n·l,), f32.
@@ -120,8 +120,8 @@ impl<'a> From<&'a Tensor> for Input<'a> {
     }
 }
 
-impl<'a> From<&'a Normal> for Input<'a> {
-    fn from(normal: &'a Normal) -> Self {
+impl<'a> From<&'a Normalised> for Input<'a> {
+    fn from(normal: &'a Normalised) -> Self {
         Self { values: &normal.values, row_scales: normal.row_scales.as_ref() }
     }
 }
@@ -213,13 +213,17 @@ pub(crate) fn layer_norm_shift(x: &Tensor, by: &Shift<'_>) -> Result<Tensor> {
 }
 
 /// The same for a layer, and others that are stored as it is: in e4m3 where they are.
-pub(crate) fn normal_for(layer: &Linear, x: &Tensor, by: &Shift<'_>) -> Result<Normal> {
+pub(crate) fn layer_norm_shift_for(
+    layer: &Linear,
+    x: &Tensor,
+    by: &Shift<'_>,
+) -> Result<Normalised> {
     if layer.row_scales.is_some()
         && let Some(normal) = fused::layer_norm_shift_e4m3(x, by)?
     {
         return Ok(normal);
     }
-    Ok(Normal { values: layer_norm_shift(x, by)?, row_scales: None })
+    Ok(Normalised { values: layer_norm_shift(x, by)?, row_scales: None })
 }
 
 /// x (l, d) → (l, d)

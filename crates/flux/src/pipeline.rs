@@ -111,20 +111,6 @@ impl Pipeline {
         None
     }
 
-    /// Holds what tensors have taken at most against the limit that the model was loaded with. What the
-    /// limit allows was decided by estimates; this is the truth, where the device tells it.
-    ///
-    /// # Errors
-    /// Where more was taken.
-    pub fn check_memory(&self) -> Result<(), Error> {
-        match (self.model.memory.limit_bytes(), self.peak_memory_bytes()) {
-            (Some(limit_bytes), Some(needed_bytes)) if needed_bytes > limit_bytes => {
-                Err(Error::MemoryLimit { limit_bytes, needed_bytes })
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// How long a prompt is.
     ///
     /// # Errors
@@ -261,10 +247,11 @@ impl Pipeline {
     }
 
     /// Draws a picture of this size and forgets it: on a GPU, the first one of each size finds the fastest
-    /// algorithms for its shapes, and pins them.
+    /// algorithms for its shapes, and pins them. What it takes there is held against the limit that the
+    /// model was loaded with, which was planned for by estimates.
     ///
     /// # Errors
-    /// As [`Pipeline::generate`].
+    /// [`Error::MemoryLimit`] where it takes more than the limit allows; otherwise as [`Pipeline::generate`].
     pub fn warm_up(&self, size: Size) -> Result<(), Error> {
         /// schnell's; what modulates the blocks has a row a step.
         const STEPS: i64 = 4;
@@ -277,7 +264,19 @@ impl Pipeline {
             count: Count::new(1).expect("one is a count"),
             guidance: GUIDANCE,
         };
-        self.generate(&job, &mut |_| ControlFlow::Continue(())).map(drop)
+        let limit_bytes = self.model.memory.limit_bytes();
+        #[cfg(feature = "cuda")]
+        if limit_bytes.is_some() && self.device().is_cuda() {
+            // What was compared and loaded before is no picture.
+            kernels::cuda::MemoryUse::forget_peak(self.device())?;
+        }
+        self.generate(&job, &mut |_| ControlFlow::Continue(()))?;
+        match (limit_bytes, self.peak_memory_bytes()) {
+            (Some(limit_bytes), Some(needed_bytes)) if needed_bytes > limit_bytes => {
+                Err(Error::MemoryLimit { limit_bytes, needed_bytes })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The same model with the transformer's blocks in 8 bits (e4m3), on a GPU that multiplies those:

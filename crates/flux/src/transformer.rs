@@ -41,7 +41,7 @@ pub(crate) struct Transformer {
     norm_out: Linear,
     picture_out: Linear,
     axes: [usize; 3],
-    /// Of the pictures before: a copy to a GPU would wait for what it computes.
+    /// Of the pictures before: a copy to a GPU may wait for what it computes.
     latest_rotations: RefCell<Option<(Places, Arc<Rotations>)>>,
 }
 

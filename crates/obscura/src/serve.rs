@@ -80,7 +80,6 @@ fn load(launch: &Launch, sources: Sources, node: &Arc<Node>) -> anyhow::Result<(
         doctor::refuse_wrong_kernels(pipeline.device(), first.dtype)?;
         // Finds and pins the fastest algorithms, which the first request would wait for otherwise.
         pipeline.warm_up(pipeline.native_size()).context("the first picture failed")?;
-        pipeline.check_memory().context("the first picture took too much")?;
     }
     let service = Service::start(model::offering(pipelines, id.clone())?, sources, node.config())?;
     tracing::info!(

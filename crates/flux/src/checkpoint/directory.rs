@@ -146,19 +146,18 @@ impl Directory {
         Shards::in_folder(component, "", BTreeSet::from([file.to_owned()]), &self.files)
     }
 
-    /// Reads all tensors of these components, each onto its device, and has each component built, by its
-    /// number, as soon as the last of its tensors is there.
+    /// Reads all tensors of these components, and has each built as soon as the last of its tensors is
+    /// there.
     pub(crate) fn weights(
         &mut self,
-        components: [(Shards, &Device); 4],
+        components: &mut [Component<'_>],
         dtype: DType,
         progress: &mut dyn FnMut(LoadProgress),
-        build: &mut dyn FnMut(usize, Weights) -> Result<()>,
     ) -> Result<()> {
-        let shards = components.each_ref().map(|(shards, _)| shards);
-        let tensors = Default::default();
+        let shards: Vec<&Shards> = components.iter().map(|component| component.shards).collect();
+        let tensors = vec![Tensors::new(); components.len()];
         let bytes = Bytes::of(&shards, progress);
-        self.read(&shards, &mut Building { components: &components, dtype, tensors, build, bytes })
+        self.read(&shards, &mut Building { components, dtype, tensors, bytes })
     }
 
     /// Reads all tensors of these components and keeps none: for their digests.
@@ -183,6 +182,15 @@ impl Directory {
     }
 }
 
+/// A component that is to be read and built.
+pub(crate) struct Component<'a> {
+    pub(crate) shards: &'a Shards,
+    /// Where its weights rest.
+    pub(crate) device: &'a Device,
+    /// Called once.
+    pub(crate) build: &'a mut dyn FnMut(Weights) -> Result<()>,
+}
+
 /// How many have come.
 struct Bytes<'a> {
     done: u64,
@@ -201,17 +209,17 @@ impl<'a> Bytes<'a> {
     }
 }
 
-struct Building<'a> {
-    components: &'a [(Shards, &'a Device); 4],
+struct Building<'a, 'c> {
+    components: &'a mut [Component<'c>],
     dtype: DType,
-    tensors: [Tensors; 4],
-    build: &'a mut dyn FnMut(usize, Weights) -> Result<()>,
+    /// Of each component, those that have come.
+    tensors: Vec<Tensors>,
     bytes: Bytes<'a>,
 }
 
-impl Sink for Building<'_> {
+impl Sink for Building<'_, '_> {
     fn tensor(&mut self, component: usize, name: String, tensor: Tensor) -> Result<()> {
-        let (shards, device) = &self.components[component];
+        let Component { shards, device, .. } = &self.components[component];
         self.bytes.add(&tensor);
         let tensor = tensor.to_device(device)?.to_dtype(self.dtype)?;
         match self.tensors[component].insert(name.clone(), tensor) {
@@ -221,9 +229,9 @@ impl Sink for Building<'_> {
     }
 
     fn end(&mut self, component: usize) -> Result<()> {
-        let (shards, _) = &self.components[component];
+        let Component { shards, build, .. } = &mut self.components[component];
         let tensors = (shards.rename)(mem::take(&mut self.tensors[component]))?;
-        (self.build)(component, Weights::new(shards.component, tensors))
+        build(Weights::new(shards.component, tensors))
     }
 }
 

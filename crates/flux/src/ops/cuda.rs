@@ -8,7 +8,7 @@ use std::cell::Cell;
 use candle_core::{Result, Tensor};
 
 use super::{
-    Activation, Gated, Heads, Input, Mask, Normal, Rotations, Scores, Shift, Stream, Unpacking,
+    Activation, Gated, Heads, Input, Mask, Normalised, Rotations, Scores, Shift, Stream, Unpacking,
     switches::{Kernel, is_on},
 };
 use crate::{
@@ -59,9 +59,9 @@ pub(crate) fn layer_norm_shift(x: &Tensor, by: &Shift<'_>) -> Result<Option<Tens
 }
 
 /// The same, quantised where it is made.
-pub(crate) fn layer_norm_shift_e4m3(x: &Tensor, by: &Shift<'_>) -> Result<Option<Normal>> {
+pub(crate) fn layer_norm_shift_e4m3(x: &Tensor, by: &Shift<'_>) -> Result<Option<Normalised>> {
     let made = run(Kernel::Norm, || kernels::cuda::layer_norm_e4m3(x, &by.into(), 1e-6))?;
-    Ok(made.map(|(values, scales)| Normal { values, row_scales: Some(scales) }))
+    Ok(made.map(|(values, scales)| Normalised { values, row_scales: Some(scales) }))
 }
 
 pub(crate) fn layer_norm(x: &Tensor, norm: &LayerNorm) -> Result<Option<Tensor>> {

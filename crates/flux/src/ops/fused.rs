@@ -6,7 +6,7 @@ use candle_core::{DType, Result, Tensor};
 #[cfg(feature = "cuda")]
 use super::cuda;
 use super::{
-    Activation, Gated, Heads, Input, Normal, Rotations, Scores, Shift, Stream, Unpacking, cpu,
+    Activation, Gated, Heads, Input, Normalised, Rotations, Scores, Shift, Stream, Unpacking, cpu,
 };
 use crate::layers::{Conv3x3, GroupNorm, LayerNorm, Linear, RmsNorm};
 
@@ -71,7 +71,7 @@ pub(crate) fn layer_norm_shift(x: &Tensor, by: &Shift<'_>) -> Result<Option<Tens
 }
 
 /// There is no composed form: what computes in 8 bits is a GPU.
-pub(crate) fn layer_norm_shift_e4m3(x: &Tensor, by: &Shift<'_>) -> Result<Option<Normal>> {
+pub(crate) fn layer_norm_shift_e4m3(x: &Tensor, by: &Shift<'_>) -> Result<Option<Normalised>> {
     #[cfg(feature = "cuda")]
     if x.device().is_cuda() {
         return cuda::layer_norm_shift_e4m3(x, by);

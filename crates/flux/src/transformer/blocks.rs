@@ -112,7 +112,8 @@ impl SingleBlock {
         rotations: &Rotations,
     ) -> Result<Tensor> {
         let [shift, scale, gate] = [0, 1, 2].map(|i| modulation.part(step, i));
-        let normal = ops::normal_for(&self.qkv, x, &Shift { shift: &shift?, scale: &scale? })?;
+        let normal =
+            ops::layer_norm_shift_for(&self.qkv, x, &Shift { shift: &shift?, scale: &scale? })?;
         let qkv = ops::linear(&normal, &self.qkv)?;
         let stream = Stream { qkv: &qkv, norm_q: &self.norm_q, norm_k: &self.norm_k };
         let heads = ops::join_heads(&[stream], rotations)?;
@@ -180,7 +181,8 @@ impl StreamWeights {
     /// x (n·l, d) → (n·l, 3·d)
     fn qkv(&self, x: &Tensor, modulation: &Modulation, step: usize) -> Result<Tensor> {
         let (shift, scale) = (modulation.part(step, 0)?, modulation.part(step, 1)?);
-        let normal = ops::normal_for(&self.qkv, x, &Shift { shift: &shift, scale: &scale })?;
+        let normal =
+            ops::layer_norm_shift_for(&self.qkv, x, &Shift { shift: &shift, scale: &scale })?;
         Ok(ops::linear(&normal, &self.qkv)?)
     }
 
@@ -199,7 +201,8 @@ impl StreamWeights {
         let gate = modulation.part(step, 2)?;
         let x = ops::linear_gated(attended, &self.out, &Gated { onto: x, gate: &gate })?;
         let (shift, scale) = (modulation.part(step, 3)?, modulation.part(step, 4)?);
-        let normal = ops::normal_for(&self.fc1, &x, &Shift { shift: &shift, scale: &scale })?;
+        let normal =
+            ops::layer_norm_shift_for(&self.fc1, &x, &Shift { shift: &shift, scale: &scale })?;
         let hidden = ops::linear_activated(&normal, &self.fc1, Activation::GeluTanh)?;
         let gate = modulation.part(step, 5)?;
         Ok(ops::linear_gated(&hidden, &self.fc2, &Gated { onto: &x, gate: &gate })?)
