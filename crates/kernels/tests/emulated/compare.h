@@ -14,6 +14,12 @@
 
 using bf16 = __nv_bfloat16;
 
+// `kernel()` in each thread of each block.
+inline void launch(unsigned blocks, unsigned threads, size_t shared_bytes,
+                   const std::function<void()>& kernel) {
+    emulated::launch({{blocks, 1, 1}, {threads, 1, 1}, shared_bytes}, kernel);
+}
+
 inline std::mt19937 generator(std::random_device{}());
 inline int failures = 0;
 

@@ -2,8 +2,6 @@
 
 #pragma once
 
-using emulated::launch;
-
 inline unsigned in_warps(unsigned threads) { return (threads + 31) / 32 * 32; }
 
 template <typename T>

@@ -88,6 +88,9 @@ fn attend(context: &Context, heads: &Heads<'_>, scale: f32, place: Place) -> Res
     let whole = pictures > 0 && rows.is_multiple_of(pictures) && keys.is_multiple_of(pictures);
     let [q, k, v] = [Operand::new(NAME, q)?, Operand::new(NAME, k)?, Operand::new(NAME, v)?];
     q.require(whole, "tokens of a part of a picture")?;
+    // For wider ones, as the autoencoder's of 512, it has its general kernel alone. Which is faster, that
+    // or scores in memory, is not measured.
+    q.require(width <= WIDEST, "heads this wide")?;
     for operand in [&q, &k, &v] {
         operand.require(operand.dtype == DType::BF16, "this dtype")?;
         let aligned = operand.address.is_multiple_of(16)
@@ -95,9 +98,6 @@ fn attend(context: &Context, heads: &Heads<'_>, scale: f32, place: Place) -> Res
             && operand.strides()[..2].iter().all(|stride| stride.is_multiple_of(8));
         operand.require(aligned && width.is_multiple_of(8), "unaligned heads")?;
     }
-    // For wider ones, as the autoencoder's of 512, it has its general kernel alone. Which is faster, that
-    // or scores in memory, is not measured.
-    q.require(width <= WIDEST, "heads this wide")?;
     let strides =
         |operand: &Operand<'_>| [operand.strides()[0] as i64, operand.strides()[1] as i64];
     let shape = Shape {

@@ -1,0 +1,115 @@
+//! A build with CUDA on a GPU in software: that its pictures are a CPU's, and what it asks the driver for.
+//! Not how fast it is. Needs `OBSCURA_GPU_PROGRAM`, that build, and `EMULATED_GPU`, as
+//! `tools/emulated-gpu` prints it.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::{
+    env, fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+/// The GPU build with the emulated libraries.
+fn obscura() -> Command {
+    let named = |name: &str| env::var_os(name).unwrap_or_else(|| panic!("{name} is not set"));
+    let mut command = Command::new(named("OBSCURA_GPU_PROGRAM"));
+    command.env("LD_LIBRARY_PATH", named("EMULATED_GPU"));
+    command
+}
+
+fn done(output: Output) -> Vec<u8> {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// The demo model's picture, drawn as the words say; its RGB bytes.
+fn draw(directory: &Path, words: &[&str]) -> Vec<u8> {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo");
+    let picture = directory.join("picture.png");
+    let mut command = obscura();
+    command.args(["generate", "a red circle above a blue square", "--seed", "7"]);
+    command.arg("--model").arg(model).arg("--output").arg(&picture).args(words);
+    done(command.output().unwrap());
+    image::open(picture).unwrap().to_rgb8().into_raw()
+}
+
+/// Peak signal-to-noise ratio in dB.
+fn likeness(a: &[u8], b: &[u8]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let squares: f64 = a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
+    10.0 * (255.0 * 255.0 * a.len() as f64 / squares).log10()
+}
+
+#[test]
+#[ignore = "needs a build with CUDA, and tools/emulated-gpu"]
+fn a_gpus_pictures_are_a_cpus() {
+    let here = tempfile::tempdir().unwrap();
+    let expected = draw(here.path(), &["--device", "cpu", "--dtype", "f32"]);
+    // In bf16 and in 8 bits a model draws nearly the same.
+    for (dtype, least) in [("f32", 80.0), ("bf16", 45.0), ("fp8", 36.0)] {
+        let found = draw(here.path(), &["--device", "cuda:0", "--dtype", dtype]);
+        let likeness = likeness(&expected, &found);
+        assert!(likeness > least, "{dtype}: {likeness:.1} dB");
+    }
+}
+
+/// The text encoders' weights then rest in the host's memory.
+#[test]
+#[ignore = "needs a build with CUDA, and tools/emulated-gpu"]
+fn a_memory_limit_changes_no_pixel() {
+    let here = tempfile::tempdir().unwrap();
+    let words = ["--device", "cuda:0", "--dtype", "bf16"];
+    let free = draw(here.path(), &words);
+    let limited = draw(here.path(), &[&words[..], &["--memory-limit", "80.4MB"]].concat());
+    assert!(free == limited);
+}
+
+/// `obscura bench` of FLUX.1-schnell's shapes where nothing is computed.
+fn watch(directory: &Path, words: &[&str]) -> (Value, Vec<String>) {
+    let trace = directory.join("trace");
+    let mut command = obscura();
+    command.env("EMULATED_GPU_IDLE", "1").env("EMULATED_GPU_TRACE", &trace);
+    command.args(["bench", "--device", "cuda:0", "--runs", "1", "--warmups", "1", "--json"]);
+    let found = serde_json::from_slice(&done(command.args(words).output().unwrap())).unwrap();
+    let lines = fs::read_to_string(trace).unwrap();
+    (found, lines.lines().map(str::to_owned).collect())
+}
+
+#[test]
+#[ignore = "needs a build with CUDA, and tools/emulated-gpu"]
+fn while_it_denoises_the_host_neither_waits_nor_copies() {
+    let here = tempfile::tempdir().unwrap();
+    for dtype in ["bf16", "fp8"] {
+        let (_, calls) = watch(here.path(), &["--dtype", dtype]);
+        // The last picture's: from the noise, the last thing that is copied up, to the latents.
+        let end = calls.iter().rposition(|call| call.starts_with("launch unpack")).unwrap();
+        let start = calls[..end].iter().rposition(|call| call.starts_with("upload")).unwrap();
+        let steps = &calls[start + 1..end];
+        let count = |what: &str| steps.iter().filter(|call| call.starts_with(what)).count();
+        for waits in ["synchronise", "download", "fill", "copy", "wait"] {
+            assert_eq!(count(waits), 0, "{dtype}: {waits}");
+        }
+        // Four steps of 19 + 38 blocks, each of them one attention; no reference's.
+        assert_eq!(count("graph"), 4 * (19 + 38));
+        assert_eq!(count("launch softmax"), 0);
+        let products = 4 * (19 * 8 + 38 * 3 + 2);
+        assert!(count("linear").abs_diff(products) <= 4, "{} of {products}", count("linear"));
+    }
+}
+
+#[test]
+#[ignore = "needs a build with CUDA, and tools/emulated-gpu"]
+fn memory_limits_are_kept() {
+    let here = tempfile::tempdir().unwrap();
+    let peak = |words: &[&str]| watch(here.path(), words).0["peak_bytes"].as_f64().unwrap() / 1e9;
+    let free = peak(&[]);
+    assert!(33.6 < free && free < 36.0, "{free}");
+    for (limit, size) in
+        [(36.0, "1024x1024"), (26.0, "1024x1024"), (25.0, "1024x1024"), (28.0, "2048x1024")]
+    {
+        let limited = peak(&["--memory-limit", &format!("{limit}GB"), "--size", size]);
+        assert!(limited < limit, "{size}: {limited} of {limit} GB");
+    }
+}
