@@ -41,19 +41,24 @@ const MANIFEST: &str =
 
 impl Pipeline {
     /// A FLUX in miniature that knows shapes, colours and where they stand, in f32; 256×256 is its
-    /// own size. It is loaded as every other model is, and its manifest is insisted on.
+    /// own size.
     ///
     /// # Errors
-    /// Where the device has no room for it.
+    /// As [`Pipeline::demo_as`].
     pub fn demo(device: &Device) -> Result<Self, Error> {
         Self::demo_as(device, DType::F32, None)
     }
 
-    pub(crate) fn demo_as(
+    /// The same in another dtype or within a limit. It is loaded as every other model is, and its
+    /// manifest is insisted on.
+    ///
+    /// # Errors
+    /// Where the device has no room for it.
+    pub fn demo_as(
         device: &Device,
         dtype: DType,
         memory_limit: Option<MemoryLimit>,
-    ) -> Result<Self> {
+    ) -> Result<Self, Error> {
         let manifest = Manifest::parse(MANIFEST).expect("a test reads it");
         let pins = Pins::Exactly(manifest);
         let options = LoadOptions { device: device.clone(), dtype, pins, memory_limit };

@@ -65,18 +65,18 @@ impl Verdict {
     }
 }
 
-/// Compares every kernel that a tier uses with its reference: that in 8 bits uses all of them.
+/// Compares every kernel that one of the tiers uses with its reference.
 ///
 /// # Errors
 /// Where the device itself fails; what fails in a comparison is its verdict.
-pub fn examine(device: &Device, depth: Depth, tier: Tier) -> Result<Vec<Finding>, Error> {
+pub fn examine(device: &Device, depth: Depth, tiers: &[Tier]) -> Result<Vec<Finding>, Error> {
     // A CPU's generator seeds itself, and says so by refusing a seed.
     if !device.is_cpu() {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         device.set_seed(clock.as_nanos() as u64)?;
     }
     let mut examination = Examination { device: device.clone(), findings: Vec::new() };
-    cases::all(&mut examination, depth, tier)?;
+    cases::all(&mut examination, depth, tiers)?;
     Ok(examination.findings)
 }
 

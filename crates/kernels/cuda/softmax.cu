@@ -1,5 +1,7 @@
 // Softmax over rows of attention scores x (heads, queries, keys).
 //
+// x and y may be the same.
+//
 // `softmax`: one warp a row of at most 1024 keys, each score read once: softmax(x · scale + bias),
 // where the bias has x's shape or is not there, and where a causal row ends at its own index.
 // `softmax_long`: one block a row of any length: softmax(x · scale).

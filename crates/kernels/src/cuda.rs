@@ -9,7 +9,7 @@
 //! A row is a token or a pixel; (rows, d) tensors may be views with a row stride of their own where
 //! it is said so.
 
-mod attention_scores;
+mod attention_in_memory;
 mod context;
 #[cfg(feature = "cudnn")]
 mod cudnn;
@@ -26,7 +26,7 @@ mod timing;
 mod wipe;
 
 pub use {
-    attention_scores::{Bias, softmax},
+    attention_in_memory::{Bias, Heads, attention_in_memory},
     context::{Card, MemoryUse, card, memory_use, open},
     error::Error,
     group_norm::{GroupNorm, group_norm},
@@ -42,6 +42,6 @@ pub use {
 };
 
 #[cfg(feature = "cudnn")]
-pub use cudnn::{Conv3x3, Heads, attention, attention_beside_mlp, conv3x3, conv3x3_onto};
+pub use cudnn::{Conv3x3, attention, attention_beside_mlp, conv3x3, conv3x3_onto};
 
 type Result<T, E = Error> = std::result::Result<T, E>;

@@ -24,7 +24,8 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
     let device = args.gpu.map_or(args.device, DeviceChoice::Cuda).open()?;
     let depth = if args.short { Depth::Short } else { Depth::Full };
     let name = device::name(&device)?;
-    let findings = examine(&device, depth, Tier::Fp8).with_context(|| format!("{name} failed"))?;
+    let findings = examine(&device, depth, &[Tier::Fp8, Tier::F32])
+        .with_context(|| format!("{name} failed"))?;
     let passed = findings.iter().all(|finding| finding.verdict.is_safe());
     let slow = findings.iter().filter(|finding| is_slow(finding)).count();
     if args.json {
@@ -69,7 +70,8 @@ pub(crate) fn refuse_wrong_kernels(device: &Device, dtype: DTypeChoice) -> anyho
     if device.is_cpu() {
         return Ok(());
     }
-    let findings = examine(device, Depth::Short, dtype.tier(device)).context("the GPU failed")?;
+    let findings =
+        examine(device, Depth::Short, &[dtype.tier(device)]).context("the GPU failed")?;
     for finding in &findings {
         if !finding.verdict.is_safe() {
             bail!(

@@ -26,22 +26,21 @@ pub(crate) const DEMO_NOTICE: &str =
 pub(crate) fn load(args: &ModelArgs, pixels: u64) -> anyhow::Result<Pipeline> {
     let device = args.device.open()?;
     let dtype = args.dtype.on(&device);
-    if args.model == DEMO {
+    let memory_limit = args.memory_limit.map(|limit| MemoryLimit { bytes: limit.as_u64(), pixels });
+    let loaded = if args.model == DEMO {
         ensure!(args.manifest.is_none(), "the demo model is built in, with its manifest");
-        ensure!(args.memory_limit.is_none(), "the demo model is too small for a memory limit");
-        return Pipeline::demo(&device).context("the demo model could not be loaded");
-    }
-    let directory = directory(&args.model)?;
-    let options = LoadOptions {
-        device,
-        dtype,
-        pins: pins(args, &directory)?,
-        memory_limit: args.memory_limit.map(|limit| MemoryLimit { bytes: limit.as_u64(), pixels }),
+        Pipeline::demo_as(&device, dtype, memory_limit)
+            .context("the demo model could not be loaded")?
+    } else {
+        let directory = directory(&args.model)?;
+        let pins = pins(args, &directory)?;
+        let options = LoadOptions { device, dtype, pins, memory_limit };
+        let bar = progress::load();
+        let mut watch = |progress| bar.show(&progress);
+        let loaded = Pipeline::load_watched(&directory, options, &mut watch);
+        bar.finish();
+        loaded.with_context(|| format!("{} could not be loaded", directory.display()))?
     };
-    let bar = progress::load();
-    let loaded = Pipeline::load_watched(&directory, options, &mut |progress| bar.show(&progress));
-    bar.finish();
-    let loaded = loaded.with_context(|| format!("{} could not be loaded", directory.display()))?;
     match args.dtype {
         DTypeChoice::Fp8 => loaded.into_fp8().context("the model could not be stored in 8 bits"),
         DTypeChoice::Auto | DTypeChoice::F32 | DTypeChoice::Bf16 => Ok(loaded),

@@ -43,7 +43,7 @@ const FLUX: Widths = Widths {
     groups: 32,
 };
 
-/// About the demo model's, which computes in f32 everywhere.
+/// About the demo model's, in f32.
 const SMALL: Widths = Widths {
     dtype: DType::F32,
     text_tokens: 77,
@@ -55,7 +55,7 @@ const SMALL: Widths = Widths {
 };
 
 /// All of them. Grids are rows and columns of tokens: of 16×16 pixels each.
-pub(super) fn all(examination: &mut Examination, depth: Depth, tier: Tier) -> Result<()> {
+pub(super) fn all(examination: &mut Examination, depth: Depth, tiers: &[Tier]) -> Result<()> {
     if examination.device.is_cpu() {
         let grids: &[[usize; 2]] = match depth {
             Depth::Short => &[[5, 7]],
@@ -68,18 +68,21 @@ pub(super) fn all(examination: &mut Examination, depth: Depth, tier: Tier) -> Re
         Depth::Short => &[[17, 33]],
         Depth::Full => &[[17, 33], [16, 16], [64, 64], [64, 128]],
     };
-    model(examination, &FLUX, grids)?;
-    #[cfg(not(feature = "cuda"))]
-    let _ = tier;
+    if tiers.iter().any(|tier| *tier != Tier::F32) {
+        model(examination, &FLUX, grids)?;
+    }
     #[cfg(feature = "cuda")]
-    if tier == Tier::Fp8 {
+    if tiers.contains(&Tier::Fp8) {
         for grid in grids {
             quantised::layers(examination, &FLUX, FLUX.text_tokens + grid[0] * grid[1])?;
         }
     }
-    transformer::tokens(examination, &SMALL, 35)?;
-    encoders::all(examination, &SMALL)?;
-    autoencoder::without_convolutions(examination, &SMALL, [5, 7])
+    if tiers.contains(&Tier::F32) {
+        transformer::tokens(examination, &SMALL, 35)?;
+        encoders::all(examination, &SMALL)?;
+        autoencoder::without_convolutions(examination, &SMALL, [5, 7])?;
+    }
+    Ok(())
 }
 
 fn model(examination: &mut Examination, widths: &Widths, grids: &[[usize; 2]]) -> Result<()> {

@@ -104,16 +104,17 @@ pub(crate) fn attention(heads: &Heads, scores: &Scores<'_>) -> Result<Option<Ten
 /// Scores that are never in memory: cuDNN's, in bf16.
 #[cfg(feature = "cudnn")]
 fn fused_attention(heads: &Heads, scale: f32) -> Result<Option<Tensor>> {
-    run(Kernel::Attention, || kernels::cuda::attention(&heads.into(), scale))
+    let heads = kernels::cuda::Heads::from(heads);
+    if !heads.suit_fused_attention() {
+        return Ok(None);
+    }
+    run(Kernel::Attention, || kernels::cuda::attention(&heads, scale))
 }
 
 #[cfg(not(feature = "cudnn"))]
 fn fused_attention(_: &Heads, _: f32) -> Result<Option<Tensor>> {
     Ok(None)
 }
-
-/// Scores that are in memory at once: 256 MiB of bf16, half of what the autoencoder has at 1024×1024.
-const MOST_SCORES: usize = 1 << 27;
 
 /// With the scores in memory. For the text encoders, whose sequences are short: cuDNN's fused
 /// attention takes no bias before its version 9.21. And for heads that no fast kernel is wide
@@ -123,28 +124,7 @@ fn attention_in_memory(
     scale: f32,
     bias: kernels::cuda::Bias<'_>,
 ) -> Result<Option<Tensor>> {
-    let [length, count, width] = heads.shape()?;
-    let apart = (heads.pictures, length, count, width);
-    // (n·l, h, d) → (n, h, l, d) → (n·h, l, d)
-    let [q, k, v] = [&heads.q, &heads.k, &heads.v]
-        .map(|x| x.reshape(apart)?.transpose(1, 2)?.contiguous()?.flatten(0, 1));
-    let (q, k, v) = (q?, k?.t()?, v?);
-    let queries = match bias {
-        kernels::cuda::Bias::None => (MOST_SCORES / (heads.pictures * count * length)).max(1),
-        // Its rows belong to the queries'.
-        _ => length,
-    };
-    let mut attended = Vec::new();
-    for from in (0..length).step_by(queries) {
-        let products = q.narrow(1, from, queries.min(length - from))?.contiguous()?.matmul(&k)?;
-        let weights = run(Kernel::Softmax, || kernels::cuda::softmax(&products, scale, bias))?;
-        let Some(weights) = weights else { return Ok(None) };
-        attended.push(weights.matmul(&v)?);
-    }
-    // (n·h, l, d) → (n, h, l, d) → (n·l, h·d)
-    let attended = Tensor::cat(&attended, 1)?.reshape((heads.pictures, count, length, width))?;
-    let attended = attended.transpose(1, 2)?.reshape((heads.pictures * length, count * width))?;
-    Ok(Some(attended))
+    run(Kernel::Softmax, || kernels::cuda::attention_in_memory(&heads.into(), scale, bias))
 }
 
 pub(crate) fn attention_beside_mlp(
@@ -153,9 +133,11 @@ pub(crate) fn attention_beside_mlp(
     mlp: &Linear,
 ) -> Result<Option<Tensor>> {
     #[cfg(feature = "cudnn")]
-    if is_on(Kernel::Linear) {
+    let fused = kernels::cuda::Heads::from(heads);
+    #[cfg(feature = "cudnn")]
+    if is_on(Kernel::Linear) && fused.suit_fused_attention() {
         let side_by_side = run(Kernel::Attention, || {
-            kernels::cuda::attention_beside_mlp(&heads.into(), x.into(), &mlp.into())
+            kernels::cuda::attention_beside_mlp(&fused, x.into(), &mlp.into())
         })?;
         if side_by_side.is_some() {
             return Ok(side_by_side);
@@ -288,7 +270,6 @@ impl<'a> From<&'a GroupNorm> for kernels::cuda::GroupNorm<'a> {
     }
 }
 
-#[cfg(feature = "cudnn")]
 impl<'a> From<&'a Heads> for kernels::cuda::Heads<'a> {
     fn from(heads: &'a Heads) -> Self {
         Self { q: &heads.q, k: &heads.k, v: &heads.v, pictures: heads.pictures }

@@ -18,7 +18,7 @@ use conv::Problem;
 use descriptor::{Bound, Target, check};
 use graph::Plan;
 
-pub use attention::{Heads, attention, attention_beside_mlp};
+pub use attention::{attention, attention_beside_mlp};
 pub use conv::{Conv3x3, conv3x3, conv3x3_onto};
 
 /// cuDNN's handle in one stream, its workspace, and the plan pinned for each shape.

@@ -2,7 +2,7 @@
 
 use candle_core::{
     DType,
-    cuda_backend::cudarc::{cublaslt::result::CublasError, driver::DriverError},
+    cuda_backend::cudarc::{cublas, cublaslt, driver::DriverError},
 };
 use thiserror::Error;
 
@@ -62,7 +62,10 @@ pub enum Error {
     Driver(#[from] DriverError),
     /// cublasLt refused a call.
     #[error("cublasLt")]
-    Blas(#[from] CublasError),
+    CublasLt(#[from] cublaslt::result::CublasError),
+    /// cuBLAS refused a call.
+    #[error("cuBLAS")]
+    Cublas(#[from] cublas::result::CublasError),
     /// cuDNN refused a call.
     #[cfg(feature = "cudnn")]
     #[error("cuDNN, {call}: {status:?}: {message}")]

@@ -80,7 +80,6 @@ impl<'a> Operand<'a> {
     }
 
     /// Strides in values.
-    #[cfg(feature = "cudnn")]
     pub(crate) fn strides(&self) -> &[usize] {
         self.layout.stride()
     }

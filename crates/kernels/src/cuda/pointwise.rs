@@ -68,6 +68,7 @@ impl Filled<'_> {
     }
 
     /// y ← onto + y; onto has as many values as y, both contiguous.
+    #[cfg(feature = "cudnn")]
     pub(crate) fn add_onto(&self, onto: &Operand<'_>) -> Result<()> {
         let (vectors, _) = self.vectors("add")?;
         let mut call = self.context.call("add_onto", suffix("add", self.dtype)?)?;

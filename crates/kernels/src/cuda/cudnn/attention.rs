@@ -17,7 +17,7 @@ use super::{
     planned,
 };
 use crate::cuda::{
-    Activation, Input, Linear, Result, Then,
+    Activation, Heads, Input, Linear, Result, Then,
     context::{self, Context, lock},
     linear::{Place, product},
     operand::{Operand, Output, check_shape, device},
@@ -25,26 +25,22 @@ use crate::cuda::{
 
 const NAME: &str = "attention";
 
-/// Of the heads that cuDNN's kernels for Hopper take.
+/// Of the heads that cuDNN's kernels for Hopper take. For wider ones, as the autoencoder's of 512, it has
+/// its general kernel alone; which is faster, that or scores in memory, is not measured.
 const WIDEST: usize = 256;
 
 /// Engines that are tried for a shape.
 const CANDIDATES: usize = 8;
 
-/// Queries, keys and values of n attentions.
-#[derive(Clone, Copy)]
-pub struct Heads<'a> {
-    /// (n·l, h, d), bf16, any strides whose last is 1.
-    pub q: &'a Tensor,
-    /// (n·m, h, d), as q.
-    pub k: &'a Tensor,
-    /// (n·m, h, d), as q.
-    pub v: &'a Tensor,
-    /// n: how many follow each other. Each attends to its own tokens alone.
-    pub pictures: usize,
+impl Heads<'_> {
+    /// Whether they are such as [`attention`] is for.
+    #[must_use]
+    pub fn suit_fused_attention(&self) -> bool {
+        self.q.dtype() == DType::BF16 && self.q.dims().last().is_some_and(|&width| width <= WIDEST)
+    }
 }
 
-/// Heads → (n·l, h·d).
+/// Heads in bf16 → (n·l, h·d).
 ///
 /// # Errors
 /// `Unsupported` for other dtypes, unaligned heads, and shapes that no engine takes.
@@ -88,8 +84,6 @@ fn attend(context: &Context, heads: &Heads<'_>, scale: f32, place: Place) -> Res
     let whole = pictures > 0 && rows.is_multiple_of(pictures) && keys.is_multiple_of(pictures);
     let [q, k, v] = [Operand::new(NAME, q)?, Operand::new(NAME, k)?, Operand::new(NAME, v)?];
     q.require(whole, "tokens of a part of a picture")?;
-    // For wider ones, as the autoencoder's of 512, it has its general kernel alone. Which is faster, that
-    // or scores in memory, is not measured.
     q.require(width <= WIDEST, "heads this wide")?;
     for operand in [&q, &k, &v] {
         operand.require(operand.dtype == DType::BF16, "this dtype")?;
