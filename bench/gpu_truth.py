@@ -2,6 +2,8 @@
 
     python bench/gpu_truth.py target/release/obscura [--size 512x512 --steps 4 --tiers bf16 fp8]
     python bench/gpu_truth.py target/release/obscura --tiny     # a small model on the CPU, in f32
+    python bench/gpu_truth.py target/release/obscura --size 256x256 --steps 2 \
+        --reference-on cpu --libraries $EMULATED_GPU            # without a card: tools/emulated-gpu
 
 The model has FLUX.1-schnell's width, two double-stream and four single-stream blocks, text encoders of
 two layers, and random weights. It is written in diffusers' layout, and both sides load it from there.
@@ -13,6 +15,7 @@ what fp8 loses is only told.
 import argparse
 import contextlib
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -41,7 +44,7 @@ def main():
     # Tools that print their progress would be read as our answer.
     with tempfile.TemporaryDirectory() as temp, contextlib.redirect_stdout(sys.stderr):
         folder = pathlib.Path(temp, "model")
-        build(options.tiny, options.device).save_pretrained(folder)
+        build(options.tiny, options.reference_on).save_pretrained(folder)
         reference = draw(folder, torch.float32, options)
         print(f"the reference's pixels spread by {reference.std():.1f}")
         errors = {f"obscura_{tier}": apart(ours(folder, tier, options), reference) for tier in options.tiers}
@@ -61,8 +64,11 @@ def parse():
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--tiers", nargs="+", default=["bf16", "fp8"])
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--reference-on", metavar="DEVICE", help="diffusers' device, where it is not ours")
+    parser.add_argument("--libraries", metavar="DIR", help="our CUDA libraries, where they are not torch's")
     options = parser.parse_args()
     options.device = "cpu" if options.tiny else "cuda:0"
+    options.reference_on = options.reference_on or options.device
     if options.tiny:
         options.tiers, options.size = ["f32"], "64x96"
     return options
@@ -102,13 +108,13 @@ def draw(folder, dtype, options):
     # Before diffusers 0.40, what was called `dtype` by transformers had another name there.
     since = tuple(int(part) for part in diffusers.__version__.split(".")[:2])
     name = "dtype" if since >= (0, 40) else "torch_dtype"
-    pipe = FluxPipeline.from_pretrained(folder, **{name: dtype}).to(options.device)
+    pipe = FluxPipeline.from_pretrained(folder, **{name: dtype}).to(options.reference_on)
     pipe.set_progress_bar_config(disable=True)
     width, height = (int(side) for side in options.size.split("x"))
     # Drawn in f32 whatever the dtype: torch's generator may give 16-bit dtypes fewer random bits.
     shape = (1, 16, height // 8, width // 8)
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(SEED))
-    latents = FluxPipeline._pack_latents(latents, *shape).to(options.device, dtype)
+    latents = FluxPipeline._pack_latents(latents, *shape).to(options.reference_on, dtype)
     picture = pipe(
         PROMPT,
         width=width,
@@ -127,7 +133,8 @@ def ours(folder, tier, options):
     words = [options.binary.resolve(), "generate", PROMPT, "--model", folder, "--output", output]
     words += ["--size", options.size, "--steps", options.steps, "--seed", SEED]
     words += ["--device", options.device, "--dtype", tier]
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
+    environment = {**os.environ, **({"LD_LIBRARY_PATH": options.libraries} if options.libraries else {})}
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, env=environment)
     print(done.stdout + done.stderr[-2000:])
     return np.array(Image.open(output).convert("RGB")).astype(np.float64) if output.exists() else None
 

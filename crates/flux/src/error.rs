@@ -192,15 +192,29 @@ pub enum Error {
         /// What is needed, by estimate, with all that saves memory; or what a picture has taken.
         needed_bytes: u64,
     },
+    /// The device has no room left for what was asked.
+    #[error("the device's memory is full; with a memory limit a model takes less of it")]
+    OutOfMemory(#[source] candle_core::Error),
     /// A tensor operation failed.
     #[error("tensor operation failed")]
-    Tensor(#[from] candle_core::Error),
+    Tensor(#[source] candle_core::Error),
     /// Jobs were to be drawn together that [`crate::Job::goes_with`] tells apart.
     #[error("jobs that differ in size, steps or guidance cannot be drawn together")]
     MixedBatch,
     /// The watcher asked to stop.
     #[error("cancelled")]
     Cancelled,
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        // What the driver says comes through candle as text alone.
+        if error.to_string().contains("CUDA_ERROR_OUT_OF_MEMORY") {
+            Self::OutOfMemory(error)
+        } else {
+            Self::Tensor(error)
+        }
+    }
 }
 
 /// This crate's result.

@@ -56,7 +56,14 @@ struct Memory {
     uint64_t used = 0, peak = 0;
 } memory;
 
-constexpr uint64_t TOTAL_BYTES = 150754820096;
+// An H200's, where EMULATED_GPU_BYTES does not say otherwise.
+uint64_t total_bytes() {
+    static const uint64_t bytes = [] {
+        const char* said = std::getenv("EMULATED_GPU_BYTES");
+        return said == nullptr ? 150754820096 : std::strtoull(said, nullptr, 10);
+    }();
+    return bytes;
+}
 
 bool holds(CUdeviceptr address, size_t bytes) {
     const std::lock_guard lock(memory.mutex);
@@ -81,7 +88,7 @@ CUresult allocate(CUdeviceptr* place, size_t bytes) {
         std::memset(address, 0xff, bytes);
     }
     const std::lock_guard lock(memory.mutex);
-    if (memory.used + bytes > TOTAL_BYTES) {
+    if (memory.used + bytes > total_bytes()) {
         std::free(address);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
@@ -154,7 +161,7 @@ CUresult cuDeviceGetName(char* name, int length, CUdevice) {
 }
 
 CUresult cuDeviceTotalMem_v2(size_t* bytes, CUdevice) {
-    *bytes = TOTAL_BYTES;
+    *bytes = total_bytes();
     return CUDA_SUCCESS;
 }
 

@@ -113,3 +113,18 @@ fn memory_limits_are_kept() {
         assert!(limited < limit, "{size}: {limited} of {limit} GB");
     }
 }
+
+#[test]
+#[ignore = "needs a build with CUDA, and tools/emulated-gpu"]
+fn a_card_that_is_too_small_is_called_so() {
+    // Too small for the weights; for what is computed with them.
+    for bytes in ["8000000", "90000000"] {
+        let mut command = obscura();
+        command.env("EMULATED_GPU_BYTES", bytes).env_remove("RUST_BACKTRACE");
+        command.args(["generate", "a red circle", "--device", "cuda:0", "--output", "none.png"]);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success());
+        assert!(said.contains("memory is full") && said.contains("OUT_OF_MEMORY"), "{said}");
+    }
+}

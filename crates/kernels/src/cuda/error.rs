@@ -58,13 +58,13 @@ pub enum Error {
         kernel: &'static str,
     },
     /// The driver refused a call.
-    #[error("CUDA driver")]
+    #[error(transparent)]
     Driver(#[from] DriverError),
     /// cublasLt refused a call.
-    #[error("cublasLt")]
+    #[error(transparent)]
     CublasLt(#[from] cublaslt::result::CublasError),
     /// cuBLAS refused a call.
-    #[error("cuBLAS")]
+    #[error(transparent)]
     Cublas(#[from] cublas::result::CublasError),
     /// cuDNN refused a call.
     #[cfg(feature = "cudnn")]
