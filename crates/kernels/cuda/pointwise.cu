@@ -64,9 +64,10 @@ __device__ __forceinline__ float gelu_tanh(float x) {
     return x / (1.0f + expf(-inner));
 }
 
-// The kinds, as the caller numbers them.
+// The kinds, as the caller numbers them; below 0, x itself.
 __device__ __forceinline__ float activated(float x, int kind) {
     switch (kind) {
+        case -1: return x;
         case 0: return gelu_tanh(x);
         case 1: return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
         case 2: return x / (1.0f + expf(-1.702f * x));
@@ -75,29 +76,31 @@ __device__ __forceinline__ float activated(float x, int kind) {
     }
 }
 
-// y ← activation(y) in place; rows of `columns` vectors, `stride` vectors apart.
+// y ← activation(y + bias) in place; rows of `columns` vectors, `stride` vectors apart. The bias is a row,
+// or not there.
 template <typename T>
-__device__ __forceinline__ void activate(T* y, unsigned vectors, unsigned columns,
+__device__ __forceinline__ void activate(T* y, const T* bias, unsigned vectors, unsigned columns,
                                          unsigned stride, int kind) {
     FOR_EACH_VECTOR(i, vectors) {
         T* at = AT(y, (size_t)(i / columns) * stride + i % columns);
         Eight value = load(at);
+        const Eight by = bias == nullptr ? Eight{} : load(AT(bias, i % columns));
 #pragma unroll
         for (int j = 0; j < 8; j++) {
-            value.at[j] = activated(value.at[j], kind);
+            value.at[j] = activated(value.at[j] + by.at[j], kind);
         }
         store(at, value);
     }
 }
 
-extern "C" __global__ void activate_bf16(bf16* y, unsigned vectors, unsigned columns,
-                                         unsigned stride, int kind) {
-    activate(y, vectors, columns, stride, kind);
+extern "C" __global__ void activate_bf16(bf16* y, const bf16* bias, unsigned vectors,
+                                         unsigned columns, unsigned stride, int kind) {
+    activate(y, bias, vectors, columns, stride, kind);
 }
 
-extern "C" __global__ void activate_f32(float* y, unsigned vectors, unsigned columns,
-                                        unsigned stride, int kind) {
-    activate(y, vectors, columns, stride, kind);
+extern "C" __global__ void activate_f32(float* y, const float* bias, unsigned vectors,
+                                        unsigned columns, unsigned stride, int kind) {
+    activate(y, bias, vectors, columns, stride, kind);
 }
 
 // x (rows, 2, columns · 8) → gelu(first half) ∘ second half: (rows, columns · 8).

@@ -6,7 +6,7 @@
 #include <cublasLt.h>
 #include <cublas_v2.h>
 
-#include <optional>
+#include <cstdlib>
 
 using namespace emulated;
 
@@ -156,6 +156,11 @@ cublasStatus_t check(const Operation& op, const Layout& a, const Layout& b, cons
     if (!fits) {
         return CUBLAS_STATUS_INVALID_VALUE;
     }
+    // An older cublasLt, perhaps.
+    static const bool is_bare = std::getenv("EMULATED_GPU_BARE") != nullptr;
+    if (is_bare && op.epilogue != CUBLASLT_EPILOGUE_DEFAULT) {
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    }
     if (a.type != CUDA_R_8F_E4M3) {
         const bool same = a.type == b.type && a.type == c.type && a.type == d.type;
         return same ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
@@ -277,7 +282,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t raw, const 
         return CUBLAS_STATUS_INVALID_VALUE;
     }
     char work[256];
-    std::snprintf(work, sizeof work, "linear %p %p %p %p %p %ld %ld %ld", a, b, c, d, op.bias, m, n, k);
+    std::snprintf(work, sizeof work, "linear %p %p %p %p %p %d %ld %ld %ld", a, b, c, d, op.bias,
+                  op.epilogue, m, n, k);
     if (idle() || is_repeated(work)) {
         return CUBLAS_STATUS_SUCCESS;
     }

@@ -26,9 +26,12 @@ fn done(output: Output) -> Vec<u8> {
 
 /// The demo model's picture, drawn as the words say; its RGB bytes.
 fn draw(directory: &Path, words: &[&str]) -> Vec<u8> {
+    draw_with(obscura(), directory, words)
+}
+
+fn draw_with(mut command: Command, directory: &Path, words: &[&str]) -> Vec<u8> {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo");
     let picture = directory.join("picture.png");
-    let mut command = obscura();
     command.args(["generate", "a red circle above a blue square", "--seed", "7"]);
     command.arg("--model").arg(model).arg("--output").arg(&picture).args(words);
     done(command.output().unwrap());
@@ -52,6 +55,26 @@ fn a_gpus_pictures_are_a_cpus() {
         let found = draw(here.path(), &["--device", "cuda:0", "--dtype", dtype]);
         let likeness = likeness(&expected, &found);
         assert!(likeness > least, "{dtype}: {likeness:.1} dB");
+    }
+}
+
+/// What a library's product leaves out, bias or activation, a kernel of ours does behind it.
+#[test]
+#[ignore = "needs a build with CUDA, and tools/emulated-gpu"]
+fn products_without_epilogues_are_completed() {
+    let here = tempfile::tempdir().unwrap();
+    for dtype in ["bf16", "fp8"] {
+        let words = ["--device", "cuda:0", "--dtype", dtype];
+        let whole = draw(here.path(), &words);
+        let (mut command, trace) = (obscura(), here.path().join("trace"));
+        command.env("EMULATED_GPU_BARE", "1").env("EMULATED_GPU_TRACE", &trace);
+        let likeness = likeness(&whole, &draw_with(command, here.path(), &words));
+        assert!(likeness > 45.0, "{dtype}: {likeness:.1} dB");
+        let calls = fs::read_to_string(trace).unwrap();
+        let count = |what: &str| calls.lines().filter(|call| call.starts_with(what)).count();
+        // Each block's layers at each step, and not their reference.
+        assert!(count("launch activate") > 100, "{dtype}: {}", count("launch activate"));
+        assert_eq!(count("launch dequantise"), 0);
     }
 }
 

@@ -104,7 +104,7 @@ pub fn linear(x: Input<'_>, layer: &Linear<'_>, then: Then<'_>) -> Result<Tensor
     match then {
         // `product` saw to GELU in its tanh form.
         Then::Activate(activation) if activation != Activation::GeluTanh => {
-            filled.activate(activation)?;
+            filled.activate(None, Some(activation))?;
         }
         Then::Gate { gate, onto } => filled.gate_onto(gate, onto)?,
         Then::Nothing | Then::Activate(_) | Then::Add(_) => {}
@@ -191,31 +191,38 @@ pub(crate) fn product(
         alignments: matrices.alignments(),
     };
     problem.check()?;
+    // Whether cublasLt has an algorithm for it; then the product is in the stream.
     let multiply = |problem: &Problem| {
+        let matrices = Matrices { bias: matrices.bias.filter(|_| problem.biased), ..matrices };
         // SAFETY: the operands' shapes and dtypes were checked above to be the problem's; their
         // storages are locked until the product is in the stream. `place` has room for the rows, as
         // its maker says.
-        unsafe { lock(&context.multiplier).multiply(problem, &matrices) }
-    };
-    let is_activated = match multiply(&problem) {
-        // Not every kind of product has every epilogue.
-        Err(error) if error.is_unsupported() && problem.epilogue == Epilogue::Gelu => {
-            multiply(&Problem { epilogue: Epilogue::Plain, ..problem })?;
-            false
+        match unsafe { lock(&context.multiplier).multiply(problem, &matrices) } {
+            Err(error) if error.is_unsupported() => Ok(false),
+            done => done.map(|()| true),
         }
-        done => done.map(|()| problem.epilogue == Epilogue::Gelu)?,
     };
-    if !gelu || is_activated {
+    // Not every kind of product has every epilogue: what one leaves out is done behind it.
+    let plain = Problem { epilogue: Epilogue::Plain, ..problem };
+    let bare = Problem { biased: false, ..plain };
+    let ran = if multiply(&problem)? {
+        problem
+    } else if multiply(&plain)? {
+        plain
+    } else if multiply(&bare)? {
+        bare
+    } else {
+        let what = "this product: cublasLt has no algorithm";
+        return Err(Error::Unsupported { kernel: NAME, what });
+    };
+    let bias = bias.as_ref().filter(|_| !ran.biased);
+    let activation = (gelu && ran.epilogue == Epilogue::Plain).then_some(Activation::GeluTanh);
+    if bias.is_none() && activation.is_none() {
         return Ok(());
     }
-    Filled {
-        address: place.address,
-        shape: [problem.rows, outputs],
-        stride: place.stride,
-        dtype,
-        context,
-    }
-    .activate(Activation::GeluTanh)
+    let (address, stride) = (place.address, place.stride);
+    Filled { address, shape: [problem.rows, outputs], stride, dtype, context }
+        .activate(bias, activation)
 }
 
 impl TryFrom<DType> for plan::Element {

@@ -79,14 +79,19 @@ impl Filled<'_> {
         Ok(())
     }
 
-    /// y ← activation(y), rows apart or not.
-    pub(crate) fn activate(&self, activation: Activation) -> Result<()> {
+    /// y ← activation(y + bias), rows apart or not; bias (columns,).
+    pub(crate) fn activate(
+        &self,
+        bias: Option<&Operand<'_>>,
+        activation: Option<Activation>,
+    ) -> Result<()> {
         let (vectors, columns) = self.vectors("activation")?;
-        let (stride, kind) = ((self.stride / VECTOR) as u32, activation as i32);
+        let kind = activation.map_or(-1, |activation| activation as i32);
+        let (bias, stride) = (bias.map_or(0, |bias| bias.address), (self.stride / VECTOR) as u32);
         let mut call = self.context.call("activate", suffix("activation", self.dtype)?)?;
-        call.arg(&self.address).arg(&vectors).arg(&columns).arg(&stride).arg(&kind);
+        call.arg(&self.address).arg(&bias).arg(&vectors).arg(&columns).arg(&stride).arg(&kind);
         // SAFETY: the kernel's arguments in its order; y has `vectors` vectors in rows of `columns`,
-        // `stride` apart, and is not given out yet.
+        // `stride` apart, and is not given out yet; the bias is null or, as the caller checked, a row.
         unsafe { call.launch(self.context.strided(vectors as usize)) }?;
         Ok(())
     }

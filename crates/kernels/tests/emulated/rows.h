@@ -142,16 +142,24 @@ void pointwise() {
         [](double x) { return std::max(x, 0.0); },
         [](double x) { return x / (1 + std::exp(-x)); },
     };
-    for (int kind = 0; kind < 5; kind++) {
-        const auto activated = before();
-        // All columns but the last vector's.
-        launch(3, 64, 0,
-               [&] { activate(activated->at, rows * (columns - 1), columns - 1, columns, kind); });
-        compare("activation", all, TOLERANCE<T>, [&](size_t i) { return (*activated)[i]; },
-                [&](size_t i) {
-                    const bool inside = i % width < width - 8;
-                    return inside ? activations[kind]((*y)[i]) : (*y)[i];
-                });
+    const auto bias = Array<T>::random(width);
+    for (int kind = -1; kind < 5; kind++) {
+        for (const bool biased : {false, true}) {
+            const auto activated = before();
+            const T* const by = biased ? bias->at : nullptr;
+            // All columns but the last vector's.
+            launch(3, 64, 0, [&] {
+                activate(activated->at, by, rows * (columns - 1), columns - 1, columns, kind);
+            });
+            compare("activation", all, TOLERANCE<T>, [&](size_t i) { return (*activated)[i]; },
+                    [&](size_t i) {
+                        if (i % width >= width - 8) {
+                            return (*y)[i];
+                        }
+                        const double x = (*y)[i] + (biased ? (*bias)[i % width] : 0);
+                        return kind < 0 ? x : activations[kind](x);
+                    });
+        }
     }
 
     const auto both = Array<T>::random(2 * all);
