@@ -74,10 +74,11 @@ pub(crate) fn refuse_wrong_kernels(device: &Device, dtype: DTypeChoice) -> anyho
         examine(device, Depth::Short, &[dtype.tier(device)]).context("the GPU failed")?;
     for finding in &findings {
         if !finding.verdict.is_safe() {
+            // Without what lines up columns.
+            let line = to_line(finding).split_whitespace().collect::<Vec<_>>().join(" ");
             bail!(
-                "a GPU kernel disagrees with its reference: {}; `obscura doctor` tells more, \
-                 OBSCURA_REFERENCE=NAME turns a kernel off",
-                to_line(finding)
+                "a GPU kernel disagrees with its reference: {line}; `obscura doctor` tells more, \
+                 OBSCURA_REFERENCE=NAME turns a kernel off"
             );
         }
         if is_slow(finding) {

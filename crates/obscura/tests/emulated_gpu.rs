@@ -151,3 +151,15 @@ fn a_card_that_is_too_small_is_called_so() {
         assert!(said.contains("memory is full") && said.contains("OUT_OF_MEMORY"), "{said}");
     }
 }
+
+#[test]
+#[ignore = "needs a build with CUDA, and tools/emulated-gpu"]
+fn a_card_that_computes_wrongly_does_not_serve() {
+    let mut command = obscura();
+    command.env("EMULATED_GPU_IDLE", "1").args(["serve", "--model", "demo", "--device", "cuda:0"]);
+    command.args(["--tee", "simulated", "--listen", "127.0.0.1:0"]);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(said.contains("disagrees with its reference: layer norm"), "{said}");
+}
