@@ -48,7 +48,9 @@ std::vector<float> product(int64_t m, int64_t n, int64_t k, const Matrix& a, con
 extern "C" {
 
 cublasStatus_t cublasCreate_v2(cublasHandle_t* handle) {
-    *handle = reinterpret_cast<cublasHandle_t>(handle);
+    // Nothing is kept in it, but it must not be null.
+    static int something;
+    *handle = reinterpret_cast<cublasHandle_t>(&something);
     return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasDestroy_v2(cublasHandle_t) { return CUBLAS_STATUS_SUCCESS; }
@@ -70,7 +72,7 @@ cublasStatus_t cublasGemmStridedBatchedEx(
     if (compute == CUBLAS_COMPUTE_16F || *static_cast<const float*>(beta) != 0) {
         return CUBLAS_STATUS_NOT_SUPPORTED;
     }
-    is_repeated("");
+    forget_last_work();
     const float factor = *static_cast<const float*>(alpha);
     for (int index = 0; index < batch && !idle(); index++) {
         const Matrix left{behind(a, type_a, index * next_a), type_a, stride_a,
@@ -282,8 +284,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t raw, const 
         return CUBLAS_STATUS_INVALID_VALUE;
     }
     char work[256];
-    std::snprintf(work, sizeof work, "linear %p %p %p %p %p %d %ld %ld %ld", a, b, c, d, op.bias,
-                  op.epilogue, m, n, k);
+    std::snprintf(work, sizeof work, "linear %p %p %p %p %p %p %p %d %ld %ld %ld", a, b, c, d,
+                  op.bias, op.scale_a, op.scale_b, op.epilogue, m, n, k);
     if (idle() || is_repeated(work)) {
         return CUBLAS_STATUS_SUCCESS;
     }

@@ -15,7 +15,7 @@ struct curandGenerator_st {
 template <typename T>
 static curandStatus_t fill(curandGenerator_t generator, T* values, size_t count, T mean, T spread) {
     trace("normal %zu\n", count);
-    is_repeated("");
+    forget_last_work();
     // As cuRAND's pseudorandom generators have it.
     if (count % 2 != 0) {
         return CURAND_STATUS_LENGTH_NOT_MULTIPLE;

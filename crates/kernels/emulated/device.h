@@ -76,7 +76,6 @@ inline unsigned thread_index() {
     type* name = reinterpret_cast<type*>(emulated::dynamic_shared())
 
 inline void __syncthreads() { emulated::wait_for_block(); }
-inline void __syncwarp(unsigned = ~0u) { emulated::wait_for_warp(); }
 
 template <typename T>
 T __shfl_xor_sync(unsigned, T value, int distance, int = 32) {

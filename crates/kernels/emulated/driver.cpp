@@ -3,7 +3,6 @@
 #include "driver.h"
 
 #include <cuda.h>
-#include <malloc.h>
 
 #include <chrono>
 #include <cstdio>
@@ -14,39 +13,6 @@
 #include "device.h"
 
 namespace emulated {
-
-bool idle() {
-    static const bool is_idle = std::getenv("EMULATED_GPU_IDLE") != nullptr;
-    return is_idle;
-}
-
-void trace(const char* format, ...) {
-    static FILE* const file = [] {
-        const char* path = std::getenv("EMULATED_GPU_TRACE");
-        return path == nullptr ? nullptr : std::fopen(path, "w");
-    }();
-    if (file != nullptr) {
-        std::va_list values;
-        va_start(values, format);
-        std::vfprintf(file, format, values);
-        va_end(values);
-        std::fflush(file);
-    }
-}
-
-bool is_repeated(const std::string& work) {
-    static std::mutex mutex;
-    static std::string last;
-    const std::lock_guard lock(mutex);
-    const bool same = !work.empty() && work == last;
-    last = work;
-    return same;
-}
-
-std::map<std::string, Call>& kernels() {
-    static std::map<std::string, Call> known;
-    return known;
-}
 
 namespace {
 
@@ -97,7 +63,7 @@ CUresult allocate(CUdeviceptr* place, size_t bytes) {
     *place = reinterpret_cast<CUdeviceptr>(address);
     memory.blocks[*place] = bytes;
     trace("allocate %zu\n", bytes);
-    is_repeated("");
+    forget_last_work();
     return CUDA_SUCCESS;
 }
 
@@ -290,7 +256,7 @@ CUresult cuMemPoolSetAttribute(CUmemoryPool, CUmemPool_attribute attribute, void
 
 CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void* from, size_t bytes, CUstream) {
     trace("upload %zu\n", bytes);
-    is_repeated("");
+    forget_last_work();
     if (!holds(to, bytes)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
@@ -317,7 +283,7 @@ CUresult cuMemcpyDtoHAsync_v2(void* to, CUdeviceptr from, size_t bytes, CUstream
 
 CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream) {
     trace("copy %zu\n", bytes);
-    is_repeated("");
+    forget_last_work();
     if (!holds(to, bytes) || !holds(from, bytes)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
@@ -333,7 +299,7 @@ CUresult cuMemcpyPeerAsync(CUdeviceptr, CUcontext, CUdeviceptr, CUcontext, size_
 
 CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes, CUstream) {
     trace("fill %zu\n", bytes);
-    is_repeated("");
+    forget_last_work();
     if (!holds(to, bytes)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
@@ -393,7 +359,7 @@ CUresult cuLaunchKernel(CUfunction function, unsigned blocks_x, unsigned blocks_
         std::fprintf(stderr, "emulated GPU: %s is not compiled in\n", called.name.c_str());
         return CUDA_ERROR_NOT_SUPPORTED;
     }
-    is_repeated("");
+    forget_last_work();
     if (!idle()) {
         launch({{blocks_x, blocks_y, blocks_z}, {threads_x, threads_y, threads_z}, shared_bytes},
                [&] { called.call(arguments); });

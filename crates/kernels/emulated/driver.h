@@ -18,6 +18,9 @@ bool idle();
 // Whether this is what was done last, so that its result is there already: who measures repeats himself.
 bool is_repeated(const std::string& work);
 
+// Something else is done, which may change what the last work was done with.
+void forget_last_work();
+
 // A kernel with its arguments where a launch has them.
 using Call = void (*)(void** arguments);
 

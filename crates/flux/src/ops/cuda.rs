@@ -105,7 +105,7 @@ pub(crate) fn attention(heads: &Heads, scores: &Scores<'_>) -> Result<Option<Ten
 #[cfg(feature = "cudnn")]
 fn fused_attention(heads: &Heads, scale: f32) -> Result<Option<Tensor>> {
     let heads = kernels::cuda::Heads::from(heads);
-    if !heads.suit_fused_attention() {
+    if !heads.support_fused_attention() {
         return Ok(None);
     }
     run(Kernel::Attention, || kernels::cuda::attention(&heads, scale))
@@ -135,7 +135,7 @@ pub(crate) fn attention_beside_mlp(
     #[cfg(feature = "cudnn")]
     let fused = kernels::cuda::Heads::from(heads);
     #[cfg(feature = "cudnn")]
-    if is_on(Kernel::Linear) && fused.suit_fused_attention() {
+    if is_on(Kernel::Linear) && fused.support_fused_attention() {
         let side_by_side = run(Kernel::Attention, || {
             kernels::cuda::attention_beside_mlp(&fused, x.into(), &mlp.into())
         })?;

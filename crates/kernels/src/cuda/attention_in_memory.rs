@@ -51,7 +51,8 @@ pub enum Bias<'a> {
 /// Heads → (n·l, h·d), bf16 or f32; softmax in f32, scores and weights stored as the heads are.
 ///
 /// # Errors
-/// `Unsupported` for other dtypes, and where a biased or causal row has more than 1024 scores.
+/// `Unsupported` for other dtypes, tokens that overlap, and where a biased or causal row has more than
+/// 1024 scores.
 pub fn attention_in_memory(heads: &Heads<'_>, scale: f32, bias: Bias<'_>) -> Result<Tensor> {
     let &Heads { q, k, v, pictures } = heads;
     let context = context::of(device(NAME, q)?)?;
@@ -64,13 +65,15 @@ pub fn attention_in_memory(heads: &Heads<'_>, scale: f32, bias: Bias<'_>) -> Res
     for operand in [&q, &k, &v] {
         operand.require(operand.dtype == q.dtype, "heads of different dtypes")?;
         operand.require(operand.strides()[2] == 1, "values apart")?;
+        operand.require(operand.strides()[0] >= width, "tokens that overlap")?;
     }
     let (queries, keys, joined) = (rows / pictures, keys / pictures, count * width);
+    q.require(queries > 0 && keys > 0 && joined > 0, "nothing")?;
     q.require((count * queries).max(keys) <= i32::MAX as usize / 32, "this many scores")?;
     let (dtype, bytes) = (q.dtype, q.dtype.size_in_bytes());
     // A bias belongs to all queries of a picture.
     let most = match bias {
-        Bias::None => (MOST_SCORES / (count * keys).max(1)).clamp(1, queries.max(1)),
+        Bias::None => (MOST_SCORES / (count * keys)).clamp(1, queries),
         Bias::Causal | Bias::Tensor(_) => queries,
     };
     // SAFETY: the products below write each picture's queries, which are all the rows there are.

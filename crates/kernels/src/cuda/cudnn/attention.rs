@@ -35,7 +35,7 @@ const CANDIDATES: usize = 8;
 impl Heads<'_> {
     /// Whether they are such as [`attention`] is for.
     #[must_use]
-    pub fn suit_fused_attention(&self) -> bool {
+    pub fn support_fused_attention(&self) -> bool {
         self.q.dtype() == DType::BF16 && self.q.dims().last().is_some_and(|&width| width <= WIDEST)
     }
 }
