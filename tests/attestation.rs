@@ -20,7 +20,7 @@ use client::{ApiKey, Client, ClientError, fresh_nonce};
 use node::{Config, Node, Service};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tests::{Exchange, MODEL, OneColour, TestNode, demo_policy, http, offering};
+use tests::{Exchange, MODEL, OneColour, TestNode, demo_policy, http, loaded_model};
 use tokio::net::TcpListener;
 
 /// Longer than a client may take to say no.
@@ -50,9 +50,9 @@ async fn a_report_has_what_a_verifier_needs() {
 
 #[tokio::test]
 async fn production_refuses_the_demo_and_sends_it_nothing() {
-    let painter = OneColour::instant();
-    let drawn = painter.finished.clone();
-    let node = TestNode::start(painter).await;
+    let generator = OneColour::instant();
+    let drawn = generator.finished.clone();
+    let node = TestNode::start(generator).await;
     let client = Client::new(&node.url, ApiKey::none()).unwrap();
     let refused = client.attest(&Policy::production()).await.unwrap_err();
     let ClientError::Untrusted { appraisal } = &refused else { panic!("{refused}") };
@@ -209,7 +209,7 @@ async fn a_node_without_evidence_does_not_serve() {
     }
     let node = Node::new(Config::default()).unwrap();
     let sources = Sources { tee: Box::new(NoRegister), ..Sources::simulated() };
-    assert!(Service::start(offering(OneColour::instant()), sources, node.config()).is_err());
+    assert!(Service::start(loaded_model(OneColour::instant()), sources, node.config()).is_err());
 }
 
 /// A server that answers evidence, and cheats.

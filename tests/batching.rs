@@ -6,11 +6,12 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use engine::Generator;
 use flux::{Generated, Job, Watch};
-use node::{Config, Offering, Painter};
+use node::{Config, LoadedModel};
 use protocol::{Seed, Size};
 use serde_json::{Value, json};
-use tests::{MODEL, OneColour, PANIC_PROMPT, TestNode, http, offering};
+use tests::{MODEL, OneColour, PANIC_PROMPT, TestNode, http, loaded_model};
 use tokio::task::JoinHandle;
 
 /// Draws up to four pictures together. Waits for a word before each batch, and keeps what it was asked.
@@ -44,28 +45,29 @@ impl Four {
     }
 }
 
-impl Painter for Four {
-    fn paint(&mut self, job: &Job<'_>, watch: &mut dyn Watch) -> Result<Generated, flux::Error> {
+impl Generator for Four {
+    fn generate(&mut self, job: &Job<'_>, watch: &mut dyn Watch) -> Result<Generated, flux::Error> {
         self.hold(vec![job.prompt.expose().to_owned()]);
-        self.one.paint(job, watch)
+        self.one.generate(job, watch)
     }
 
     fn batch_size(&self, _: Size) -> usize {
         4
     }
 
-    fn paint_batch(
+    fn generate_batch(
         &mut self,
         jobs: &mut [(&Job<'_>, &mut dyn Watch)],
     ) -> Result<Vec<Result<Generated, flux::Error>>, flux::Error> {
         self.hold(jobs.iter().map(|(job, _)| job.prompt.expose().to_owned()).collect());
-        Ok(jobs.iter_mut().map(|(job, watch)| self.one.paint(job, &mut **watch)).collect())
+        Ok(jobs.iter_mut().map(|(job, watch)| self.one.generate(job, &mut **watch)).collect())
     }
 }
 
-async fn node(painter: Four) -> TestNode {
-    let offering = Offering { painters: vec![Box::new(painter)], ..offering(OneColour::instant()) };
-    TestNode::offering(offering, Config { allow_plaintext: true, ..Config::default() }).await
+async fn node(generator: Four) -> TestNode {
+    let loaded =
+        LoadedModel { generators: vec![Box::new(generator)], ..loaded_model(OneColour::instant()) };
+    TestNode::loaded(loaded, Config { allow_plaintext: true, ..Config::default() }).await
 }
 
 /// Sends a request, and returns once it waits or runs behind `before` others.
@@ -110,8 +112,8 @@ async fn assert_drawn(answer: JoinHandle<(u16, Value)>, prompt: &str, pictures: 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_of_one_size_are_drawn_together() {
-    let (painter, held) = Four::new();
-    let node = node(painter).await;
+    let (generator, held) = Four::new();
+    let node = node(generator).await;
     let first = ask(&node, "first", json!({}), 0).await;
     held.begun.recv().unwrap();
     // While it is drawn, others come: of its size and steps, of another size, of other steps, and one
@@ -145,8 +147,8 @@ async fn requests_of_one_size_are_drawn_together() {
 /// A panic, or a client that is gone, costs none of those beside it anything.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_befalls_one_befalls_no_other() {
-    let (painter, held) = Four::new();
-    let node = node(painter).await;
+    let (generator, held) = Four::new();
+    let node = node(generator).await;
     let first = ask(&node, "first", json!({}), 0).await;
     held.begun.recv().unwrap();
     let a = ask(&node, "a", json!({}), 1).await;

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use candle_core::Device;
 use client::{ApiKey, Client, picture_file};
 use flux::{Job, Pipeline};
-use node::{Config, Offering};
+use node::{Config, LoadedModel};
 use protocol::{Count, CreateImageRequest, Prompt, Seed, Size, Steps};
 use tests::{
     TestNode,
@@ -53,13 +53,13 @@ fn it_draws_what_captions_say() {
 #[tokio::test(flavor = "multi_thread")]
 async fn eight_clients_get_the_pictures_that_they_asked_for() {
     let pipeline = Pipeline::demo(&Device::Cpu).unwrap();
-    let offering = Offering {
+    let loaded = LoadedModel {
         model: "demo".to_owned(),
         native_size: pipeline.native_size(),
         manifest: pipeline.listing().to_vec(),
-        painters: vec![Box::new(pipeline)],
+        generators: vec![Box::new(pipeline)],
     };
-    let node = TestNode::offering(offering, Config::default()).await;
+    let node = TestNode::loaded(loaded, Config::default()).await;
     let held_out = Scene::held_out();
     let scenes = CLIENTS.map(|index| held_out[index].clone());
     let asking = CLIENTS.iter().zip(&scenes).map(|(seed, scene)| {

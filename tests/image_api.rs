@@ -3,12 +3,13 @@
 
 use std::time::{Duration, Instant};
 
+use engine::Generator;
 use flux::{Generated, Job, Picture, PromptTokens, Timings, Watch};
-use node::{Config, Offering, Painter};
+use node::{Config, LoadedModel};
 use protocol::CreateImageResponse;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::{MODEL, OneColour, TestNode, error_of, http, offering};
+use tests::{MODEL, OneColour, TestNode, error_of, http, loaded_model};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -306,8 +307,8 @@ async fn a_probe_finds_a_place_among_silent_connections() {
 /// A picture that no compression makes small.
 struct Grain;
 
-impl Painter for Grain {
-    fn paint(&mut self, job: &Job<'_>, _: &mut dyn Watch) -> Result<Generated, flux::Error> {
+impl Generator for Grain {
+    fn generate(&mut self, job: &Job<'_>, _: &mut dyn Watch) -> Result<Generated, flux::Error> {
         let mut state = 1_u32;
         let mut grain = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -326,8 +327,9 @@ impl Painter for Grain {
 #[tokio::test(flavor = "multi_thread")]
 async fn making_way_cuts_no_answer() {
     let config = Config { allow_plaintext: true, max_connections: 2, ..Config::default() };
-    let offering = Offering { painters: vec![Box::new(Grain)], ..offering(OneColour::instant()) };
-    let node = TestNode::offering(offering, config).await;
+    let loaded =
+        LoadedModel { generators: vec![Box::new(Grain)], ..loaded_model(OneColour::instant()) };
+    let node = TestNode::loaded(loaded, config).await;
     let address = node.url.strip_prefix("http://").unwrap();
     let body = json!({"model": MODEL, "prompt": "grain", "size": "2048x1024"}).to_string();
     let length = body.len();

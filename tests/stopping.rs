@@ -9,9 +9,9 @@ use tests::{Exchange, OneColour, TestNode};
 #[tokio::test(flavor = "multi_thread")]
 async fn what_runs_is_finished_and_what_waits_is_refused() {
     let (begun, has_begun) = mpsc::channel();
-    let painter =
+    let generator =
         OneColour { begun: Some(begun), ..OneColour::with_step(Duration::from_millis(150)) };
-    let node = TestNode::with_config(painter, Config::default()).await;
+    let node = TestNode::with_config(generator, Config::default()).await;
     let running = tokio::spawn(Exchange::of(&node.url, json!({"prompt": "x"})).await.send());
     has_begun.recv().unwrap();
     let waiting = tokio::spawn(Exchange::of(&node.url, json!({"prompt": "x"})).await.send());
@@ -27,9 +27,10 @@ async fn what_runs_is_finished_and_what_waits_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_picture_that_takes_too_long_does_not_hold_the_node() {
     let (begun, has_begun) = mpsc::channel();
-    let painter = OneColour { begun: Some(begun), ..OneColour::with_step(Duration::from_secs(5)) };
+    let generator =
+        OneColour { begun: Some(begun), ..OneColour::with_step(Duration::from_secs(5)) };
     let config = Config { drain_secs: 1, ..Config::default() };
-    let node = TestNode::with_config(painter, config).await;
+    let node = TestNode::with_config(generator, config).await;
     let running =
         tokio::spawn(Exchange::of(&node.url, json!({"prompt": "x"})).await.request().send());
     has_begun.recv().unwrap();

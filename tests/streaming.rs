@@ -104,12 +104,12 @@ async fn the_route_in_clear_text_speaks_openais_events() {
 async fn a_client_that_hangs_up_stops_its_stream() {
     let (begun, has_begun) = mpsc::channel();
     let finished = Arc::new(AtomicUsize::new(0));
-    let painter = OneColour {
+    let generator = OneColour {
         begun: Some(begun),
         finished: finished.clone(),
         step: Duration::from_millis(100),
     };
-    let node = TestNode::start(painter).await;
+    let node = TestNode::start(generator).await;
     let client = Client::new(&node.url, ApiKey::none()).unwrap();
     let key = client.lock(MODEL).await.unwrap();
     let slow = CreateImageRequest { steps: Some(50), progress: Some(true), ..request("x") };

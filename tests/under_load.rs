@@ -45,8 +45,8 @@ async fn sixty_four_at_once_against_a_queue_of_eight() {
 async fn a_refused_request_is_not_used_up() {
     let config = Config { queue_capacity: 0, ..Config::default() };
     let (begun, has_begun) = mpsc::channel();
-    let painter = OneColour { begun: Some(begun), ..OneColour::with_step(10 * STEP) };
-    let node = TestNode::with_config(painter, config).await;
+    let generator = OneColour { begun: Some(begun), ..OneColour::with_step(10 * STEP) };
+    let node = TestNode::with_config(generator, config).await;
     let running = tokio::spawn(Exchange::of(&node.url, json!({"prompt": "x"})).await.send());
     has_begun.recv().unwrap();
     let second = Exchange::of(&node.url, json!({"prompt": "x"})).await;
@@ -60,8 +60,8 @@ async fn clients_that_hang_up_free_their_places() {
     let config = Config { queue_capacity: 2, ..Config::default() };
     let (begun, has_begun) = mpsc::channel();
     let finished = Arc::new(AtomicUsize::new(0));
-    let painter = OneColour { begun: Some(begun), finished: finished.clone(), step: 10 * STEP };
-    let node = TestNode::with_config(painter, config).await;
+    let generator = OneColour { begun: Some(begun), finished: finished.clone(), step: 10 * STEP };
+    let node = TestNode::with_config(generator, config).await;
 
     // One during generation, two while they wait.
     let mut gone = Vec::new();
@@ -95,8 +95,8 @@ async fn clients_that_hang_up_free_their_places() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_engines_share_one_queue() {
     let (begun, has_begun) = mpsc::channel();
-    let painter = || OneColour { begun: Some(begun.clone()), ..OneColour::with_step(10 * STEP) };
-    let node = TestNode::with_engines(vec![painter(), painter()], Config::default()).await;
+    let generator = || OneColour { begun: Some(begun.clone()), ..OneColour::with_step(10 * STEP) };
+    let node = TestNode::with_engines(vec![generator(), generator()], Config::default()).await;
     let mut sent = Vec::new();
     for seed in 0..6 {
         let exchange = Exchange::of(&node.url, json!({"prompt": "x", "seed": seed})).await;

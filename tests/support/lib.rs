@@ -19,8 +19,9 @@ use std::{
 pub use exchange::{Exchange, Sent, error_of, http};
 
 use attest::evidence::Sources;
+use engine::Generator;
 use flux::{Generated, Job, Picture, Preview, Progress, PromptTokens, Timings, Watch};
-use node::{Config, Node, Offering, Painter, Service};
+use node::{Config, LoadedModel, Node, Service};
 use protocol::Size;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
@@ -71,8 +72,8 @@ fn plain(job: &Job<'_>, colour: [u8; 3]) -> Picture {
     Picture { size: job.size, rgb: rgb.into() }
 }
 
-impl Painter for OneColour {
-    fn paint(&mut self, job: &Job<'_>, watch: &mut dyn Watch) -> Result<Generated, flux::Error> {
+impl Generator for OneColour {
+    fn generate(&mut self, job: &Job<'_>, watch: &mut dyn Watch) -> Result<Generated, flux::Error> {
         assert_ne!(job.prompt.expose(), PANIC_PROMPT, "a panic with the prompt in its message");
         if let Some(begun) = &self.begun {
             let _ = begun.send(());
@@ -119,35 +120,35 @@ impl TestNode {
     ///
     /// # Panics
     /// Where it cannot start.
-    pub async fn start(painter: OneColour) -> Self {
-        Self::with_config(painter, Config { allow_plaintext: true, ..Config::default() }).await
+    pub async fn start(generator: OneColour) -> Self {
+        Self::with_config(generator, Config { allow_plaintext: true, ..Config::default() }).await
     }
 
     /// A node of this configuration.
     ///
     /// # Panics
     /// Where it cannot start.
-    pub async fn with_config(painter: OneColour, config: Config) -> Self {
-        Self::with_engines(vec![painter], config).await
+    pub async fn with_config(generator: OneColour, config: Config) -> Self {
+        Self::with_engines(vec![generator], config).await
     }
 
-    /// A node of this configuration, with an engine a painter.
+    /// A node of this configuration, with an engine a generator.
     ///
     /// # Panics
     /// Where it cannot start.
-    pub async fn with_engines(painters: Vec<OneColour>, config: Config) -> Self {
-        let painters = painters.into_iter().map(|painter| Box::new(painter) as _).collect();
-        Self::offering(Offering { painters, ..offering(OneColour::instant()) }, config).await
+    pub async fn with_engines(generators: Vec<OneColour>, config: Config) -> Self {
+        let generators = generators.into_iter().map(|generator| Box::new(generator) as _).collect();
+        Self::loaded(LoadedModel { generators, ..loaded_model(OneColour::instant()) }, config).await
     }
 
     /// A node that offers this.
     ///
     /// # Panics
     /// Where it cannot start.
-    pub async fn offering(offering: Offering, config: Config) -> Self {
+    pub async fn loaded(loaded: LoadedModel, config: Config) -> Self {
         let mut this = Self::loading(config).await;
         let service =
-            Service::start(offering, Sources::simulated(), this.node.config()).expect("it starts");
+            Service::start(loaded, Sources::simulated(), this.node.config()).expect("it starts");
         this.key_id = service.key_id().to_string();
         this.node.start(service);
         this
@@ -185,11 +186,11 @@ pub fn demo_policy() -> attest::Policy {
 
 /// The test's model, as a node offers it.
 #[must_use]
-pub fn offering(painter: OneColour) -> Offering {
-    Offering {
+pub fn loaded_model(generator: OneColour) -> LoadedModel {
+    LoadedModel {
         model: MODEL.to_owned(),
         native_size: Size::new(64, 64).expect("multiples of 16"),
         manifest: b"one colour\n".to_vec(),
-        painters: vec![Box::new(painter)],
+        generators: vec![Box::new(generator)],
     }
 }

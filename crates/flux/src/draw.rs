@@ -53,14 +53,14 @@ impl Pipeline {
     /// alone; a GPU's libraries may choose other algorithms for more rows, which shows in last bits.
     ///
     /// # Errors
-    /// [`Error::MixedBatch`] where jobs differ in what [`Job::goes_with`] compares; otherwise where a
+    /// [`Error::MixedBatch`] where jobs differ in what [`Job::is_batchable_with`] compares; otherwise where a
     /// tensor operation fails that all had a part in.
     pub fn generate_batch(
         &self,
         jobs: &mut [(&Job<'_>, &mut dyn Watch)],
     ) -> Result<Vec<Result<Generated, Error>>, Error> {
         let Some(((first, _), others)) = jobs.split_first() else { return Ok(Vec::new()) };
-        if !others.iter().all(|(job, _)| job.goes_with(first)) {
+        if !others.iter().all(|(job, _)| job.is_batchable_with(first)) {
             return Err(Error::MixedBatch);
         }
         let settings = Settings { size: first.size, steps: first.steps, guidance: first.guidance };

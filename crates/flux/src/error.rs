@@ -198,7 +198,7 @@ pub enum Error {
     /// A tensor operation failed.
     #[error("tensor operation failed")]
     Tensor(#[source] candle_core::Error),
-    /// Jobs were to be drawn together that [`crate::Job::goes_with`] tells apart.
+    /// Jobs were to be drawn together that [`crate::Job::is_batchable_with`] tells apart.
     #[error("jobs that differ in size, steps or guidance cannot be drawn together")]
     MixedBatch,
     /// The watcher asked to stop.

@@ -29,7 +29,7 @@ pub struct Job<'a> {
 impl Job<'_> {
     /// Whether both can be drawn together: pictures of one size, in as many steps, with as much guidance.
     #[must_use]
-    pub fn goes_with(&self, other: &Job<'_>) -> bool {
+    pub fn is_batchable_with(&self, other: &Job<'_>) -> bool {
         (self.size, self.steps, self.guidance) == (other.size, other.steps, other.guidance)
     }
 }

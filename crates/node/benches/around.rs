@@ -8,9 +8,8 @@
 mod bench;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use flux::Picture;
-use node::{Format, encode};
-use protocol::Size;
+use engine::{Picture, encode};
+use protocol::{Format, Size};
 
 fn around(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

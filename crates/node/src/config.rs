@@ -3,12 +3,13 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use attest::evidence;
+use engine::QueueLimits;
 use protocol::{Limits, Prompt, Size};
 use seal::TrustedSigner;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{auth::ApiKeyDigest, engine::QueueLimits, gallery::Gallery};
+use crate::{auth::ApiKeyDigest, image_store::ImageStore};
 
 /// The most that `max_prompt_chars` may say: what a body has room for.
 const MAX_PROMPT_CHARS: usize = 32_000;
@@ -161,8 +162,8 @@ impl Config {
         }
     }
 
-    pub(crate) fn gallery(&self) -> Gallery {
-        Gallery::new(self.url_memory_bytes, Duration::from_secs(self.url_lifetime_secs))
+    pub(crate) fn image_store(&self) -> ImageStore {
+        ImageStore::new(self.url_memory_bytes, Duration::from_secs(self.url_lifetime_secs))
     }
 
     pub(crate) fn quote_limits(&self) -> evidence::Limits {

@@ -7,16 +7,14 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
+use engine::{Busy, GenerateError};
 use protocol::{
     ConfidentialComputeResponse, ConfidentialErrorResponse, ErrorBody, ErrorKind, ErrorObject,
     InvalidParameter,
 };
 use seal::{KeyId, OpenError, SealError};
 
-use crate::{
-    engine::{Busy, Failed},
-    routes::MAX_BODY_BYTES,
-};
+use crate::routes::MAX_BODY_BYTES;
 
 /// The one text for everything from base64 to the body's JSON: which of them failed is nobody's
 /// business.
@@ -257,12 +255,13 @@ impl From<Busy> for ApiError {
     }
 }
 
-impl From<Failed> for ApiError {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Generation => Self::Internal,
-            Failed::Draining => Self::Draining,
-            Failed::Deadline => Self::Deadline,
+impl From<GenerateError> for ApiError {
+    fn from(error: GenerateError) -> Self {
+        match error {
+            GenerateError::Draining => Self::Draining,
+            GenerateError::Deadline => Self::Deadline,
+            // Whatever else there will ever be: the cause is in the log.
+            _ => Self::Internal,
         }
     }
 }

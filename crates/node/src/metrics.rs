@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use engine::{Failure, JobSummary, Observer};
 use prometheus_client::{
     encoding::{
         EncodeLabelSet,
@@ -50,17 +51,6 @@ impl Stage {
     }
 }
 
-/// Why a job has no pictures.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Lost {
-    /// Its client hung up.
-    Cancelled,
-    /// The model failed.
-    Failed,
-    /// The model panicked.
-    Panicked,
-}
-
 /// What a service counts.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -69,7 +59,7 @@ pub(crate) struct Metrics {
     pictures: Counter,
     pixels: Counter,
     steps: Counter,
-    lost: Family<LostLabel, Counter>,
+    failed: Family<FailureLabel, Counter>,
     unopened: Counter,
     queue_depth: Gauge,
     queue_seconds: Gauge<f64, AtomicU64>,
@@ -88,7 +78,7 @@ struct StageLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LostLabel {
+struct FailureLabel {
     reason: &'static str,
 }
 
@@ -110,7 +100,7 @@ impl Metrics {
             pictures: Counter::default(),
             pixels: Counter::default(),
             steps: Counter::default(),
-            lost: Family::default(),
+            failed: Family::default(),
             unopened: Counter::default(),
             queue_depth: Gauge::default(),
             queue_seconds: Gauge::default(),
@@ -142,7 +132,7 @@ impl Metrics {
         registry.register("pictures", "Pictures made", self.pictures.clone());
         registry.register("pixels", "Pixels made", self.pixels.clone());
         registry.register("steps", "Sampler steps done", self.steps.clone());
-        registry.register("jobs_lost", "Jobs that ended without pictures", self.lost.clone());
+        registry.register("jobs_lost", "Jobs that ended without pictures", self.failed.clone());
         registry.register("unopened", "Envelopes that did not open", self.unopened.clone());
         registry.register("queue_depth", "Requests that wait or run", self.queue_depth.clone());
         let help = "Time until what waits and runs is done, by the pace of late";
@@ -168,28 +158,6 @@ impl Metrics {
         done
     }
 
-    pub(crate) fn batch(&self) {
-        self.batches.inc();
-    }
-
-    pub(crate) fn drawn(&self, pictures: usize, pixels: u64) {
-        self.pictures.inc_by(pictures as u64);
-        self.pixels.inc_by(pixels);
-    }
-
-    pub(crate) fn stepped(&self, steps: usize) {
-        self.steps.inc_by(steps as u64);
-    }
-
-    pub(crate) fn lost(&self, why: Lost) {
-        let reason = match why {
-            Lost::Cancelled => "cancelled",
-            Lost::Failed => "failed",
-            Lost::Panicked => "panicked",
-        };
-        self.lost.get_or_create(&LostLabel { reason }).inc();
-    }
-
     pub(crate) fn unopened(&self) {
         self.unopened.inc();
     }
@@ -199,13 +167,40 @@ impl Metrics {
         self.attested_at.set(now_secs as i64);
     }
 
-    pub(crate) fn memory(&self, engine: usize, bytes: u64) {
-        self.gpu_memory.get_or_create(&EngineLabel { engine }).set(bytes as i64);
-    }
-
     pub(crate) fn set_queue(&self, depth: usize, secs: f64) {
         self.queue_depth.set(depth as i64);
         self.queue_seconds.set(secs);
+    }
+}
+
+impl Observer for Metrics {
+    fn batch_started(&self) {
+        self.batches.inc();
+    }
+
+    fn steps_done(&self, steps: usize) {
+        self.steps.inc_by(steps as u64);
+    }
+
+    fn job_done(&self, job: &JobSummary<'_>) {
+        self.took(Stage::TextEncode, job.timings.encode);
+        self.took(Stage::Denoise, job.timings.denoise);
+        self.took(Stage::Decode, job.timings.decode);
+        self.pictures.inc_by(job.images as u64);
+        self.pixels.inc_by(job.pixels);
+    }
+
+    fn job_failed(&self, why: Failure) {
+        let reason = match why {
+            Failure::Cancelled => "cancelled",
+            Failure::Failed => "failed",
+            Failure::Panicked => "panicked",
+        };
+        self.failed.get_or_create(&FailureLabel { reason }).inc();
+    }
+
+    fn peak_memory(&self, engine: usize, bytes: u64) {
+        self.gpu_memory.get_or_create(&EngineLabel { engine }).set(bytes as i64);
     }
 }
 

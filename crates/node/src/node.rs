@@ -10,6 +10,7 @@ use attest::{
     binding::Nonce,
     evidence::{Attester, EvidenceError, Sources, Subject},
 };
+use engine::{Engine, Generator};
 use protocol::{Offer, Seed, Size};
 use seal::{KeyId, Keyring};
 use sha2::{Digest, Sha256};
@@ -18,9 +19,8 @@ use thiserror::Error;
 use crate::{
     auth::Credentials,
     config::{Config, ConfigError, check_native},
-    engine::{Engine, Painter},
     error::ApiError,
-    gallery::Gallery,
+    image_store::ImageStore,
     keys::{KeyError, Keys},
     metrics::{Facts, Metrics, Traffic},
 };
@@ -29,7 +29,7 @@ use crate::{
 pub struct Node {
     config: Config,
     credentials: Credentials,
-    gallery: Gallery,
+    image_store: ImageStore,
     traffic: Traffic,
     made: Instant,
     phase: RwLock<Phase>,
@@ -54,7 +54,7 @@ impl Node {
             proxies: config.trusted_proxies.clone(),
         };
         Ok(Arc::new(Self {
-            gallery: config.gallery(),
+            image_store: config.image_store(),
             traffic: Traffic::new(),
             made: Instant::now(),
             config,
@@ -97,8 +97,8 @@ impl Node {
         &self.credentials
     }
 
-    pub(crate) fn gallery(&self) -> &Gallery {
-        &self.gallery
+    pub(crate) fn image_store(&self) -> &ImageStore {
+        &self.image_store
     }
 
     pub(crate) fn traffic(&self) -> &Traffic {
@@ -115,7 +115,7 @@ impl Node {
 }
 
 /// A loaded model, as the node offers it.
-pub struct Offering {
+pub struct LoadedModel {
     /// The name that requests use.
     pub model: String,
     /// The size of a picture whose request names none.
@@ -123,7 +123,7 @@ pub struct Offering {
     /// What was loaded, a line a file. Evidence shows it, and every receipt binds its SHA-256.
     pub manifest: Vec<u8>,
     /// The model itself, once for each device it is on.
-    pub painters: Vec<Box<dyn Painter>>,
+    pub generators: Vec<Box<dyn Generator>>,
 }
 
 /// What serves: a model behind its queue, and the keys that open requests.
@@ -134,7 +134,7 @@ pub struct Service {
     keys: Keys,
     attester: Attester,
     metrics: Arc<Metrics>,
-    places: Vec<String>,
+    devices: Vec<String>,
     ready_since_secs: u64,
 }
 
@@ -145,27 +145,27 @@ impl Service {
     /// Where the model cannot be measured, the system has no randomness or no thread, or the bounds
     /// exclude the model's own size.
     pub fn start(
-        offering: Offering,
+        loaded: LoadedModel,
         sources: Sources,
         config: &Config,
     ) -> Result<Self, StartError> {
         let limits = config.limits();
-        check_native(limits, offering.native_size)?;
-        let Offering { model, native_size, manifest, painters } = offering;
-        let first = painters.first().ok_or(StartError::NoEngine)?;
+        check_native(limits, loaded.native_size)?;
+        let LoadedModel { model, native_size, manifest, generators } = loaded;
+        let first = generators.first().ok_or(StartError::NoEngine)?;
         let offer = Offer { model, native_size, guidance: first.guidance(), limits };
         let digest = Sha256::digest(&manifest).into();
         let attester = Attester::start(sources, manifest, config.quote_limits())?;
         let metrics = Arc::new(Metrics::new(&Facts {
             model: &offer.model,
             tee: attester.platform().to_string(),
-            engines: painters.len(),
+            engines: generators.len(),
         }));
         Ok(Self {
-            places: painters.iter().map(|painter| painter.place()).collect(),
+            devices: generators.iter().map(|generator| generator.device_name()).collect(),
             manifest: digest,
             attester,
-            engine: Engine::start(painters, config.queue_limits(), &metrics)
+            engine: Engine::start(generators, config.queue_limits(), metrics.clone())
                 .map_err(StartError::Thread)?,
             keys: Keys::new(config)?,
             metrics,
@@ -226,8 +226,8 @@ impl Service {
     }
 
     /// Where the engines compute, one entry each.
-    pub(crate) fn places(&self) -> &[String] {
-        &self.places
+    pub(crate) fn devices(&self) -> &[String] {
+        &self.devices
     }
 
     pub(crate) fn ready_since_secs(&self) -> u64 {

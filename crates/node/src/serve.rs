@@ -85,7 +85,7 @@ pub async fn serve(listener: TcpListener, node: Arc<Node>, shutdown: impl Future
 }
 
 fn keep_house(node: &Node) {
-    node.gallery().forget_old(std::time::Instant::now());
+    node.image_store().forget_old(std::time::Instant::now());
     if let Ok(service) = node.service()
         && let Err(error) = service.rotate_keys_if_due()
     {

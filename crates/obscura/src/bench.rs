@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use flux::MemoryLimit;
 use flux::bench::{Measured, Protocol, Stage, measure, median};
-use protocol::{Count, Steps};
+use protocol::{Count, Format, Steps};
 use serde_json::{Map, Value, json};
 
 use crate::{args::BenchArgs, device};
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let mut bytes = 0;
     let measured = measure(&device, &protocol, &mut |picture| {
         // A failing encoder would make the picture look faster than it is.
-        bytes = node::encode(picture, node::Format::Png).map_or(0, |file| file.len());
+        bytes = engine::encode(picture, Format::Png).map_or(0, |file| file.len());
     })?;
     if bytes == 0 {
         bail!("the picture could not be encoded");

@@ -27,7 +27,7 @@ pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
         let loading = Instant::now();
         let pipeline = tokio::task::spawn_blocking(|| Pipeline::demo(&Device::Cpu)).await??;
         let native_size = pipeline.native_size();
-        let offering = model::offering(vec![pipeline], model::DEMO_ID.to_owned())?;
+        let offering = model::loaded_model(vec![pipeline], model::DEMO_ID.to_owned())?;
         let sources = evidence::sources(platform, node.config())?;
         let service = Service::start(offering, sources, node.config())?;
         println!("Obscura demo: a private picture, on this machine alone\n");

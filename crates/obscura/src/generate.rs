@@ -62,7 +62,7 @@ fn here(args: &GenerateArgs, output: &Output) -> anyhow::Result<()> {
 
     let encoding = Instant::now();
     for (index, picture) in generated.pictures.iter().enumerate() {
-        let path = output.write(index, &node::encode(picture, output.format())?)?;
+        let path = output.write(index, &engine::encode(picture, output.format())?)?;
         println!("{}  {}  seed {}", path.display(), picture.size, seed.offset(index).get());
     }
     if let Some(TimingsForm::Json) = args.timings {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use flux::{LoadOptions, MemoryLimit, Pins, Pipeline};
-use node::Offering;
+use node::LoadedModel;
 
 use crate::{
     args::{DTypeChoice, ModelArgs},
@@ -95,17 +95,17 @@ pub(crate) fn id(args: &ModelArgs, given: Option<&str>) -> anyhow::Result<String
 }
 
 /// A model, loaded once for each device, under its name.
-pub(crate) fn offering(pipelines: Vec<Pipeline>, id: String) -> anyhow::Result<Offering> {
+pub(crate) fn loaded_model(pipelines: Vec<Pipeline>, id: String) -> anyhow::Result<LoadedModel> {
     let first = pipelines.first().context("a model on one device at least")?;
     let digest = first.digest();
     ensure!(
         pipelines.iter().all(|pipeline| pipeline.digest() == digest),
         "the model's files changed while it was loaded for one device after the other"
     );
-    Ok(Offering {
+    Ok(LoadedModel {
         model: id,
         native_size: first.native_size(),
         manifest: first.listing().to_vec(),
-        painters: pipelines.into_iter().map(|pipeline| Box::new(pipeline) as _).collect(),
+        generators: pipelines.into_iter().map(|pipeline| Box::new(pipeline) as _).collect(),
     })
 }

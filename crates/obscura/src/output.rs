@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
-use node::Format;
+use protocol::Format;
 
 /// The files that `count` pictures go to, and their format, known before anything is drawn.
 pub(crate) struct Output {

@@ -81,7 +81,8 @@ fn load(launch: &Launch, sources: Sources, node: &Arc<Node>) -> anyhow::Result<(
         // Finds and pins the fastest algorithms, which the first request would wait for otherwise.
         pipeline.warm_up(pipeline.native_size()).context("the first picture failed")?;
     }
-    let service = Service::start(model::offering(pipelines, id.clone())?, sources, node.config())?;
+    let service =
+        Service::start(model::loaded_model(pipelines, id.clone())?, sources, node.config())?;
     tracing::info!(
         model = id,
         manifest = service.manifest_hex(),

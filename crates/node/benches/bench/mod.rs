@@ -12,9 +12,9 @@ use axum::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use candle_core::Device;
-use flux::{Generated, Job, Picture, Pipeline, PromptTokens, Timings, Watch};
+use engine::{Generated, Generator, Job, Picture, Pipeline, PromptTokens, Timings, Watch};
 use mimalloc::MiMalloc;
-use node::{Config, Node, Offering, Painter, Service};
+use node::{Config, LoadedModel, Node, Service};
 use protocol::{ConfidentialComputeRequest, NodeLockResponse, Size};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -51,24 +51,24 @@ fn node(size: Size, rgb: Vec<u8>) -> Arc<Node> {
     started(size, Box::new(Stand(rgb)))
 }
 
-fn started(native_size: Size, painter: Box<dyn Painter>) -> Arc<Node> {
-    let offering = Offering {
+fn started(native_size: Size, generator: Box<dyn Generator>) -> Arc<Node> {
+    let loaded = LoadedModel {
         model: MODEL.to_owned(),
         native_size,
         manifest: Vec::new(),
-        painters: vec![painter],
+        generators: vec![generator],
     };
     let node: Arc<Node> =
         Node::new(Config { replay_capacity: 1 << 24, ..Config::default() }).unwrap();
-    node.start(Service::start(offering, Sources::simulated(), node.config()).unwrap());
+    node.start(Service::start(loaded, Sources::simulated(), node.config()).unwrap());
     node
 }
 
 /// Hands out one picture that was made before.
 struct Stand(Vec<u8>);
 
-impl Painter for Stand {
-    fn paint(&mut self, job: &Job<'_>, _: &mut dyn Watch) -> Result<Generated, flux::Error> {
+impl Generator for Stand {
+    fn generate(&mut self, job: &Job<'_>, _: &mut dyn Watch) -> Result<Generated, engine::Error> {
         Ok(Generated {
             pictures: vec![Picture { size: job.size, rgb: self.0.clone().into() }],
             prompt_tokens: PromptTokens { t5: 5, truncated: false },

@@ -18,7 +18,7 @@ use super::{
     Body,
     openapi::EventMessage,
     respond::{self, Reader},
-    stream::{self, Part, Wrap},
+    stream::{self, EventEncoder, Part},
 };
 use crate::{
     error::ApiError,
@@ -64,7 +64,7 @@ pub(super) async fn generate(
     }
 
     // A place first: a request that finds none stays unopened, and can be sent again.
-    let place = service.engine().reserve()?;
+    let permit = service.engine().reserve()?;
     let opened = service
         .metrics()
         .timed(Stage::Open, || service.keyring().open(&parts(&envelope), Instant::now()));
@@ -82,12 +82,12 @@ pub(super) async fn generate(
     if let Delivery::Stream { progress, .. } = request.delivery {
         let parts = Some(responder.into_stream()?);
         let sealed = Sealed { service: service.clone(), parts, sequence_number: 0 };
-        return Ok(stream::respond(service, place, request, progress, sealed));
+        return Ok(stream::respond(service, permit, request, progress, sealed));
     }
-    let painted = place.generate(request).await?;
+    let output = permit.generate(request).await?;
     let envelope = off_thread(move || {
-        let usage = respond::usage(&painted);
-        let body = respond::body(&painted, &Reader::Sealed, service.metrics())?;
+        let usage = respond::usage(&output);
+        let body = respond::body(&output, &Reader::Sealed, service.metrics())?;
         let sealed = service.metrics().timed(Stage::Seal, || {
             responder.seal(body.to_json_with(seal::padded_capacity), service.manifest())
         })?;
@@ -105,8 +105,8 @@ struct Sealed {
     sequence_number: u64,
 }
 
-impl Wrap for Sealed {
-    fn wrap(&mut self, event: ImageEvent, part: Part) -> Result<Vec<u8>, ApiError> {
+impl EventEncoder for Sealed {
+    fn encode(&mut self, event: ImageEvent, part: Part) -> Result<Vec<u8>, ApiError> {
         let manifest = *self.service.manifest();
         let last = matches!(part, Part::Last(_));
         let body = Sequenced { sequence_number: self.sequence_number, last, event }

@@ -22,11 +22,11 @@ use super::{
     Body,
     openapi::EventMessage,
     respond::{self, Links, Reader},
-    stream::{self, Part, Wrap},
+    stream::{self, EventEncoder, Part},
 };
 use crate::{
     error::ApiError,
-    gallery::Hung,
+    image_store::StoredImage,
     node::{Node, off_thread},
 };
 
@@ -58,15 +58,15 @@ pub(super) async fn generate(
         .and_then(|body| ImageRequest::parse(body, service.offer(), || service.draw_seed()))
         .map_err(ApiError::Invalid)?;
     drop(body);
-    let place = service.engine().reserve()?;
+    let permit = service.engine().reserve()?;
     if let Delivery::Stream { progress, .. } = request.delivery {
-        return Ok(stream::respond(service, place, request, progress, Clear));
+        return Ok(stream::respond(service, permit, request, progress, Clear));
     }
-    let painted = place.generate(request).await?;
+    let output = permit.generate(request).await?;
     let prefix = prefix(&node, &headers);
     let answer = off_thread(move || {
-        let reader = Reader::Clear(Links { gallery: node.gallery(), prefix });
-        respond::body(&painted, &reader, service.metrics())
+        let reader = Reader::Clear(Links { store: node.image_store(), prefix });
+        respond::body(&output, &reader, service.metrics())
     });
     Ok(Json(answer.await??).into_response())
 }
@@ -86,16 +86,16 @@ pub(super) async fn file(
     State(node): State<Arc<Node>>,
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
-    let hung = node.gallery().find(&name, Instant::now()).ok_or(ApiError::NotFound)?;
+    let image = node.image_store().find(&name, Instant::now()).ok_or(ApiError::NotFound)?;
     let headers: [(HeaderName, HeaderValue); 3] = [
-        (CONTENT_TYPE, HeaderValue::from_static(hung.format.media_type())),
+        (CONTENT_TYPE, HeaderValue::from_static(image.format.media_type())),
         (CACHE_CONTROL, HeaderValue::from_static("private, no-store")),
         (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     ];
-    Ok((headers, AnswerBody::from(Bytes::from_owner(Shared(hung)))).into_response())
+    Ok((headers, AnswerBody::from(Bytes::from_owner(Shared(image)))).into_response())
 }
 
-struct Shared(Arc<Hung>);
+struct Shared(Arc<StoredImage>);
 
 impl AsRef<[u8]> for Shared {
     fn as_ref(&self) -> &[u8] {
@@ -120,8 +120,8 @@ fn prefix(node: &Node, headers: &HeaderMap) -> String {
 /// Events as they are.
 struct Clear;
 
-impl Wrap for Clear {
-    fn wrap(&mut self, event: ImageEvent, _: Part) -> Result<Vec<u8>, ApiError> {
+impl EventEncoder for Clear {
+    fn encode(&mut self, event: ImageEvent, _: Part) -> Result<Vec<u8>, ApiError> {
         let mut json = event.to_json();
         // On its way into an answer in clear text; what is left behind is empty.
         Ok(std::mem::take(&mut *json))

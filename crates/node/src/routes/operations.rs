@@ -98,7 +98,7 @@ pub(super) async fn info(State(node): State<Arc<Node>>) -> Answer<Info> {
         commit: option_env!("OBSCURA_COMMIT"),
         model: service.offer().model.clone(),
         model_manifest_sha256: service.manifest_hex(),
-        engines: service.places().to_vec(),
+        engines: service.devices().to_vec(),
         tee: service.platform().to_string(),
         key_id: service.key_id().to_string(),
         plaintext: config.allow_plaintext,

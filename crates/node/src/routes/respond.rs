@@ -2,17 +2,15 @@
 
 use std::{sync::Arc, time::Instant};
 
-use flux::Picture;
+use engine::{Output, Picture, encode};
 use protocol::{
     CreateImageResponse, Format, ImageData, ImageRequest, ImageUsage, PictureText, ResponseFormat,
     SecretBytes, Usage,
 };
 
 use crate::{
-    encode::encode,
-    engine::Painted,
     error::ApiError,
-    gallery::{Gallery, Hung},
+    image_store::{ImageStore, StoredImage},
     metrics::{Metrics, Stage},
     node::unix_now,
 };
@@ -30,33 +28,33 @@ pub(super) enum Reader<'a> {
     Clear(Links<'a>),
 }
 
-/// Where pictures are hung, and what their URLs begin with.
+/// Where images are stored, and what their URLs begin with.
 pub(super) struct Links<'a> {
-    pub(super) gallery: &'a Gallery,
+    pub(super) store: &'a ImageStore,
     pub(super) prefix: String,
 }
 
 /// What the request is billed by.
-pub(super) fn usage(painted: &Painted) -> Usage {
-    let (read, made) = tokens(painted);
+pub(super) fn usage(output: &Output) -> Usage {
+    let (read, made) = tokens(output);
     Usage::new(read, made)
 }
 
 /// Tokens of the prompt; latent patches of all pictures.
-pub(super) fn tokens(painted: &Painted) -> (u32, u32) {
+pub(super) fn tokens(output: &Output) -> (u32, u32) {
     let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-    (count(painted.generated.prompt_tokens.t5 as u64), count(painted.request.latent_patches()))
+    (count(output.generated.prompt_tokens.t5 as u64), count(output.request.latent_patches()))
 }
 
 /// The answer, pictures encoded.
 pub(super) fn body(
-    painted: &Painted,
+    output: &Output,
     reader: &Reader<'_>,
     metrics: &Metrics,
 ) -> Result<CreateImageResponse, ApiError> {
-    let request = &painted.request;
-    let (read, made) = tokens(painted);
-    let data = painted.generated.pictures.iter().map(|picture| {
+    let request = &output.request;
+    let (read, made) = tokens(output);
+    let data = output.generated.pictures.iter().map(|picture| {
         let file = file(picture, request.format, metrics)?;
         entry(request, file, reader)
     });
@@ -69,13 +67,13 @@ pub(super) fn body(
         output_format: Some(request.format.name().to_owned()),
         background: Some(BACKGROUND.to_owned()),
         usage: Some(ImageUsage::new(read, made)),
-        warnings: warnings(painted),
+        warnings: warnings(output),
     })
 }
 
 /// What the client should know.
-pub(super) fn warnings(painted: &Painted) -> Vec<String> {
-    match painted.generated.prompt_tokens.truncated {
+pub(super) fn warnings(output: &Output) -> Vec<String> {
+    match output.generated.prompt_tokens.truncated {
         true => vec![TRUNCATED.to_owned()],
         false => Vec::new(),
     }
@@ -106,7 +104,7 @@ fn entry(
     let format = request.format;
     let revised_prompt = request.revised_prompt();
     let (url, b64_json) = match (request.response_format, reader) {
-        (ResponseFormat::Url, Reader::Clear(links)) => (links.hang(file, format)?, None),
+        (ResponseFormat::Url, Reader::Clear(links)) => (links.insert(file, format)?, None),
         (ResponseFormat::Url | ResponseFormat::Unsaid, Reader::Sealed) => {
             (data_url(format, Arc::new(file)), None)
         }
@@ -120,11 +118,12 @@ fn entry(
 }
 
 impl Links<'_> {
-    fn hang(&self, file: SecretBytes, format: Format) -> Result<PictureText, ApiError> {
-        let name = self.gallery.hang(Hung { file, format }, Instant::now()).map_err(|error| {
-            tracing::error!(%error, "a picture has no URL");
-            ApiError::Internal
-        })?;
+    fn insert(&self, file: SecretBytes, format: Format) -> Result<PictureText, ApiError> {
+        let name =
+            self.store.insert(StoredImage { file, format }, Instant::now()).map_err(|error| {
+                tracing::error!(%error, "a picture has no URL");
+                ApiError::Internal
+            })?;
         Ok(format!("{}/v1/images/files/{name}", self.prefix).into())
     }
 }

@@ -6,7 +6,7 @@ use axum::response::{
     IntoResponse, Response,
     sse::{Event, KeepAlive, Sse},
 };
-use flux::Picture;
+use engine::{Output, Permit, Picture, Update};
 use futures_util::stream;
 use protocol::{
     CompletedEvent, ErrorEvent, Format, ImageEvent, ImageRequest, ImageUsage, PartialImageEvent,
@@ -16,7 +16,6 @@ use tokio::sync::mpsc;
 
 use super::respond;
 use crate::{
-    engine::{Painted, Place, Update},
     error::ApiError,
     metrics::Metrics,
     node::{Service, off_thread, unix_now},
@@ -28,12 +27,12 @@ const EVENTS_WAITING: usize = 2;
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// How a route writes its events.
-pub(super) trait Wrap: Send + 'static {
+pub(super) trait EventEncoder: Send + 'static {
     /// An event as the `data` of one message.
     ///
     /// # Errors
     /// Where it cannot be sealed, or comes after the last one.
-    fn wrap(&mut self, event: ImageEvent, part: Part) -> Result<Vec<u8>, ApiError>;
+    fn encode(&mut self, event: ImageEvent, part: Part) -> Result<Vec<u8>, ApiError>;
 
     /// Whether an event's name stands outside of it too, as OpenAI's do.
     fn names_events(&self) -> bool;
@@ -52,15 +51,15 @@ pub(super) enum Part {
 /// hangs up takes its request out of the queue, or stops it between two steps.
 pub(super) fn respond(
     service: Arc<Service>,
-    place: Place,
+    permit: Permit,
     request: ImageRequest,
     progress: bool,
-    wrap: impl Wrap,
+    encoder: impl EventEncoder,
 ) -> Response {
     let (events, inbox) = mpsc::channel(EVENTS_WAITING);
     let style = Style::of(&request);
-    let stream = Stream { service, wrap: Some(wrap), events, style };
-    tokio::spawn(stream.run(place, request, progress));
+    let stream = Stream { service, encoder: Some(encoder), events, style };
+    tokio::spawn(stream.run(permit, request, progress));
     let events = stream::unfold(inbox, |mut inbox| async move {
         let event: Event = inbox.recv().await?;
         Some((Ok::<_, Infallible>(event), inbox))
@@ -91,53 +90,53 @@ impl Style {
 struct Stream<W> {
     service: Arc<Service>,
     /// Away while it works beside the threads that answer.
-    wrap: Option<W>,
+    encoder: Option<W>,
     events: mpsc::Sender<Event>,
     style: Style,
 }
 
 /// Nobody is there any more, or nothing is left to be said.
-struct Gone;
+struct Disconnected;
 
-impl<W: Wrap> Stream<W> {
-    async fn run(mut self, place: Place, request: ImageRequest, progress: bool) {
+impl<W: EventEncoder> Stream<W> {
+    async fn run(mut self, permit: Permit, request: ImageRequest, progress: bool) {
         // Nobody is left to be told.
-        let _ = self.drive(place, request, progress).await;
+        let _ = self.drive(permit, request, progress).await;
     }
 
     async fn drive(
         &mut self,
-        place: Place,
+        permit: Permit,
         request: ImageRequest,
         progress: bool,
-    ) -> Result<(), Gone> {
+    ) -> Result<(), Disconnected> {
         let steps = request.steps.get() * request.count.get();
         if progress {
             self.step(0, steps).await?;
         }
         let (sender, mut updates) = mpsc::unbounded_channel();
-        let generating = place.generate_watched(request, sender);
+        let generating = permit.generate_watched(request, sender);
         tokio::pin!(generating);
         let events = self.events.clone();
-        let painted = loop {
+        let output = loop {
             tokio::select! {
                 biased;
-                () = events.closed() => return Err(Gone),
+                () = events.closed() => return Err(Disconnected),
                 Some(update) = updates.recv() => self.update(update, progress).await?,
-                painted = &mut generating => break painted,
+                output = &mut generating => break output,
             }
         };
         // The engine may have been quicker than this task: it tells everything before it answers.
         while let Ok(update) = updates.try_recv() {
             self.update(update, progress).await?;
         }
-        match painted {
-            Ok(painted) => self.complete(painted).await,
+        match output {
+            Ok(output) => self.complete(output).await,
             Err(failed) => self.fail(failed.into()).await,
         }
     }
 
-    async fn update(&mut self, update: Update, progress: bool) -> Result<(), Gone> {
+    async fn update(&mut self, update: Update, progress: bool) -> Result<(), Disconnected> {
         match update {
             Update::Step { done, total } if progress => self.step(done, total).await,
             Update::Step { .. } => Ok(()),
@@ -147,8 +146,8 @@ impl<W: Wrap> Stream<W> {
         }
     }
 
-    async fn step(&mut self, done: usize, total: usize) -> Result<(), Gone> {
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    async fn step(&mut self, done: usize, total: usize) -> Result<(), Disconnected> {
+        let count = |n: usize| u32::try_from(n).unencoder_or(u32::MAX);
         let event = ProgressEvent { step: count(done), steps: count(total) };
         self.send(Part::Middle, move |_| Ok(ImageEvent::Progress(event))).await
     }
@@ -158,7 +157,7 @@ impl<W: Wrap> Stream<W> {
         index: usize,
         ordinal: usize,
         picture: Picture,
-    ) -> Result<(), Gone> {
+    ) -> Result<(), Disconnected> {
         let style = self.style.clone();
         self.send(Part::Middle, move |metrics| {
             Ok(ImageEvent::PartialImage(PartialImageEvent {
@@ -175,32 +174,32 @@ impl<W: Wrap> Stream<W> {
         .await
     }
 
-    async fn complete(&mut self, painted: Painted) -> Result<(), Gone> {
-        let painted = Arc::new(painted);
-        let count = painted.generated.pictures.len();
-        let billed = respond::usage(&painted);
+    async fn complete(&mut self, output: Output) -> Result<(), Disconnected> {
+        let output = Arc::new(output);
+        let count = output.generated.pictures.len();
+        let billed = respond::usage(&output);
         for index in 0..count {
             let part = match index + 1 == count {
                 true => Part::Last(Some(billed)),
                 false => Part::Middle,
             };
-            let painted = painted.clone();
-            self.send(part, move |metrics| completed(&painted, index, metrics)).await?;
+            let output = output.clone();
+            self.send(part, move |metrics| completed(&output, index, metrics)).await?;
         }
         Ok(())
     }
 
-    async fn fail(&mut self, error: ApiError) -> Result<(), Gone> {
+    async fn fail(&mut self, error: ApiError) -> Result<(), Disconnected> {
         self.send(Part::Last(None), move |_| Ok(failure(error))).await
     }
 
-    /// Makes an event, wraps it, and waits for room to send it.
+    /// Makes an event, encoders it, and waits for room to send it.
     async fn send(
         &mut self,
         part: Part,
         make: impl FnOnce(&Metrics) -> Result<ImageEvent, ApiError> + Send + 'static,
-    ) -> Result<(), Gone> {
-        let Some(mut wrap) = self.wrap.take() else { return Err(Gone) };
+    ) -> Result<(), Disconnected> {
+        let Some(mut encoder) = self.encoder.take() else { return Err(Disconnected) };
         let service = self.service.clone();
         let made = off_thread(move || {
             // A picture that cannot be encoded ends the stream, and its client is told.
@@ -208,17 +207,17 @@ impl<W: Wrap> Stream<W> {
                 Ok(event) => (event, part),
                 Err(error) => (failure(error), Part::Last(None)),
             };
-            let name = wrap.names_events().then(|| event.kind());
-            let data = wrap.wrap(event, part)?;
+            let name = encoder.names_events().then(|| event.kind());
+            let data = encoder.encode(event, part)?;
             let text = String::from_utf8(data).map_err(|_| ApiError::Internal)?;
             let event = name.map_or_else(Event::default, |name| Event::default().event(name));
-            Ok::<_, ApiError>((wrap, event.data(text), matches!(part, Part::Last(None))))
+            Ok::<_, ApiError>((encoder, event.data(text), matches!(part, Part::Last(None))))
         });
         // What cannot be sealed is a cut, which its client notices.
-        let Ok(Ok((wrap, event, failed))) = made.await else { return Err(Gone) };
-        self.wrap = Some(wrap);
-        self.events.send(event).await.map_err(|_| Gone)?;
-        if failed { Err(Gone) } else { Ok(()) }
+        let Ok(Ok((encoder, event, failed))) = made.await else { return Err(Disconnected) };
+        self.encoder = Some(encoder);
+        self.events.send(event).await.map_err(|_| Disconnected)?;
+        if failed { Err(Disconnected) } else { Ok(()) }
     }
 }
 
@@ -226,10 +225,10 @@ fn failure(error: ApiError) -> ImageEvent {
     ImageEvent::Error(ErrorEvent { error: error.into_object() })
 }
 
-fn completed(painted: &Painted, index: usize, metrics: &Metrics) -> Result<ImageEvent, ApiError> {
-    let request = &painted.request;
-    let picture = &painted.generated.pictures[index];
-    let (read, made) = respond::tokens(painted);
+fn completed(output: &Output, index: usize, metrics: &Metrics) -> Result<ImageEvent, ApiError> {
+    let request = &output.request;
+    let picture = &output.generated.pictures[index];
+    let (read, made) = respond::tokens(output);
     let read = if index == 0 { read } else { 0 };
     let style = Style::of(request);
     Ok(ImageEvent::Completed(CompletedEvent {
@@ -243,7 +242,7 @@ fn completed(painted: &Painted, index: usize, metrics: &Metrics) -> Result<Image
         usage: ImageUsage::new(read, made / request.count.get() as u32),
         seed: Some(request.seed.offset(index).get()),
         revised_prompt: request.revised_prompt(),
-        warnings: respond::warnings(painted),
+        warnings: respond::warnings(output),
     }))
 }
 

@@ -5,9 +5,9 @@ use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::engine::Ticket;
+use crate::engine::QueueEntry;
 
-/// Its bound is the number of permits that the engine gives out: who has a ticket here has one.
+/// Its bound is the number of permits that the engine gives out: who has a entry here has one.
 #[derive(Default)]
 pub(crate) struct Queue {
     state: Mutex<State>,
@@ -16,14 +16,14 @@ pub(crate) struct Queue {
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<Ticket>,
+    waiting: VecDeque<QueueEntry>,
     closed: bool,
 }
 
 impl Queue {
-    /// Puts a ticket behind all others.
-    pub(crate) fn push(&self, ticket: Ticket) {
-        self.lock().waiting.push_back(ticket);
+    /// Puts a entry behind all others.
+    pub(crate) fn push(&self, entry: QueueEntry) {
+        self.lock().waiting.push_back(entry);
         self.changed.notify_one();
     }
 
@@ -33,11 +33,11 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits for work: the ticket that has waited longest, and those that go with it, wherever they stand,
+    /// Waits for work: the entry that has waited longest, and those that go with it, wherever they stand,
     /// while all together ask for no more pictures than `together` says for the first. Who is passed over
     /// waits for several instead of one, and has fewer before it. `None` where the queue is closed and
     /// empty.
-    pub(crate) fn take(&self, together: impl Fn(&Ticket) -> usize) -> Option<Vec<Ticket>> {
+    pub(crate) fn take(&self, together: impl Fn(&QueueEntry) -> usize) -> Option<Vec<QueueEntry>> {
         let mut state = self.lock();
         let first = loop {
             match state.waiting.pop_front() {
@@ -55,7 +55,7 @@ impl Queue {
             && let Some(next) = state.waiting.get(at)
         {
             let count = next.request.count.get();
-            if count > room || !next.goes_with(&taken[0]) {
+            if count > room || !next.is_batchable_with(&taken[0]) {
                 at += 1;
                 continue;
             }

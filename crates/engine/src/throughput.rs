@@ -11,7 +11,7 @@ const WEIGHT: f64 = 0.3;
 const RETRY_AFTER_SECS: std::ops::RangeInclusive<f64> = 1.0..=120.0;
 
 /// Work is counted in pixels × steps.
-pub(crate) struct Pace {
+pub(crate) struct ThroughputEstimator {
     engines: f64,
     state: Mutex<State>,
 }
@@ -23,7 +23,7 @@ struct State {
     secs_per_work: Option<f64>,
 }
 
-impl Pace {
+impl ThroughputEstimator {
     /// Of so many engines that share one queue.
     pub(crate) fn new(engines: usize) -> Self {
         Self { engines: engines.max(1) as f64, state: Mutex::default() }
@@ -34,7 +34,7 @@ impl Pace {
         let mut state = self.lock();
         state.queued_work += work;
         state.jobs += 1;
-        Queued { pace: self, work }
+        Queued { throughput: self, work }
     }
 
     /// Takes in how long a job took.
@@ -71,13 +71,13 @@ impl Pace {
 
 /// A job that waits or runs.
 pub(crate) struct Queued<'a> {
-    pace: &'a Pace,
+    throughput: &'a ThroughputEstimator,
     work: u64,
 }
 
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
-        let mut state = self.pace.lock();
+        let mut state = self.throughput.lock();
         state.queued_work -= self.work;
         state.jobs -= 1;
     }
@@ -89,18 +89,18 @@ mod tests {
 
     #[test]
     fn predicts_from_what_it_saw() {
-        let pace = Pace::new(1);
-        assert_eq!(pace.predicted_wait_secs(), 1);
-        pace.learn(100, Duration::from_secs(10));
-        let first = pace.enter(200);
-        let second = pace.enter(400);
-        assert_eq!((pace.predicted_wait_secs(), pace.queue_secs()), (30, 60.0));
+        let throughput = ThroughputEstimator::new(1);
+        assert_eq!(throughput.predicted_wait_secs(), 1);
+        throughput.learn(100, Duration::from_secs(10));
+        let first = throughput.enter(200);
+        let second = throughput.enter(400);
+        assert_eq!((throughput.predicted_wait_secs(), throughput.queue_secs()), (30, 60.0));
         drop(second);
-        assert_eq!(pace.predicted_wait_secs(), 20);
+        assert_eq!(throughput.predicted_wait_secs(), 20);
         drop(first);
-        assert_eq!((pace.jobs(), pace.predicted_wait_secs()), (0, 1));
+        assert_eq!((throughput.jobs(), throughput.predicted_wait_secs()), (0, 1));
 
-        let pair = Pace::new(2);
+        let pair = ThroughputEstimator::new(2);
         pair.learn(100, Duration::from_secs(10));
         let _both = (pair.enter(200), pair.enter(200));
         assert_eq!((pair.predicted_wait_secs(), pair.queue_secs()), (10, 20.0));

@@ -15,21 +15,22 @@ use flux::{Generated, Job, Watch};
 use tracing::Span;
 
 use crate::{
-    engine::{Failed, Painted, Painter, Ticket, job, work},
-    metrics::{Lost, Metrics, Stage},
-    pace::Pace,
+    engine::{GenerateError, Output, QueueEntry, job, work},
+    generator::Generator,
+    observer::{Failure, JobSummary, Observer},
+    progress::ProgressObserver,
     queue::Queue,
-    watcher::Watcher,
+    throughput::ThroughputEstimator,
 };
 
 /// What an engine's thread owns.
 pub(crate) struct Worker {
-    pub(crate) painter: Box<dyn Painter>,
+    pub(crate) generator: Box<dyn Generator>,
     /// Where all engines take their work from.
     pub(crate) queue: Arc<Queue>,
-    pub(crate) pace: Arc<Pace>,
+    pub(crate) throughput: Arc<ThroughputEstimator>,
     pub(crate) draining: Arc<AtomicBool>,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) observer: Arc<dyn Observer>,
     /// From 0.
     pub(crate) number: usize,
 }
@@ -59,70 +60,70 @@ impl Worker {
 
     fn run(mut self) {
         self.tell_memory();
-        while let Some(mut tickets) = self.next() {
-            tickets.retain(|ticket| {
-                let gone = ticket.reply.is_closed();
+        while let Some(mut entries) = self.next() {
+            entries.retain(|entry| {
+                let gone = entry.reply.is_closed();
                 if gone {
-                    self.metrics.lost(Lost::Cancelled);
+                    self.observer.job_failed(Failure::Cancelled);
                 }
                 !gone
             });
             let answers = if self.draining.load(Ordering::Acquire) {
-                tickets.iter().map(|_| Err(Failed::Draining)).collect()
+                entries.iter().map(|_| Err(GenerateError::Draining)).collect()
             } else {
-                self.paint(&tickets)
+                self.generate(&entries)
             };
             self.tell_memory();
-            for (ticket, answer) in tickets.into_iter().zip(answers) {
-                let Ticket { request, reply, updates, .. } = ticket;
+            for (entry, answer) in entries.into_iter().zip(answers) {
+                let QueueEntry { request, reply, updates, .. } = entry;
                 // First the updates end, then comes the answer.
                 drop(updates);
                 // The client may have gone while its picture was made; nobody else is owed it.
-                drop(reply.send(answer.map(|generated| Painted { request, generated })));
+                drop(reply.send(answer.map(|generated| Output { request, generated })));
             }
         }
     }
 
     fn tell_memory(&self) {
-        if let Some(bytes) = self.painter.peak_memory_bytes() {
-            self.metrics.memory(self.number, bytes);
+        if let Some(bytes) = self.generator.peak_memory_bytes() {
+            self.observer.peak_memory(self.number, bytes);
         }
     }
 
-    fn next(&self) -> Option<Vec<Ticket>> {
-        self.queue.take(|first| self.painter.batch_size(first.request.size))
+    fn next(&self) -> Option<Vec<QueueEntry>> {
+        self.queue.take(|first| self.generator.batch_size(first.request.size))
     }
 
-    /// An answer for each ticket, in their order.
-    fn paint(&mut self, tickets: &[Ticket]) -> Vec<Result<Generated, Failed>> {
-        let jobs: Vec<Job<'_>> = tickets.iter().map(|ticket| job(&ticket.request)).collect();
+    /// An answer for each entry, in their order.
+    fn generate(&mut self, entries: &[QueueEntry]) -> Vec<Result<Generated, GenerateError>> {
+        let jobs: Vec<Job<'_>> = entries.iter().map(|entry| job(&entry.request)).collect();
         // What is said of a picture on this thread belongs to the request that asked for it.
-        let spans: Vec<Span> = tickets.iter().map(|ticket| span(ticket, jobs.len())).collect();
-        let metrics = self.metrics.clone();
-        let mut watchers: Vec<Watcher<'_>> =
-            tickets.iter().map(|ticket| Watcher::new(ticket, &metrics)).collect();
-        let outcomes = match self.paint_batch(&jobs, &mut watchers, &spans) {
+        let spans: Vec<Span> = entries.iter().map(|entry| span(entry, jobs.len())).collect();
+        let observer = self.observer.clone();
+        let mut watchers: Vec<ProgressObserver<'_>> =
+            entries.iter().map(|entry| ProgressObserver::new(entry, &*observer)).collect();
+        let outcomes = match self.generate_batch(&jobs, &mut watchers, &spans) {
             Some(outcomes) => outcomes,
             // One of them may be the reason: what is wrong with it must cost none of the others.
             None => jobs
                 .iter()
                 .zip(&mut watchers)
                 .zip(&spans)
-                .map(|((job, watcher), span)| self.paint_alone(job, watcher, span))
+                .map(|((job, watcher), span)| self.generate_alone(job, watcher, span))
                 .collect(),
         };
         outcomes
             .into_iter()
-            .zip(tickets.iter().zip(&spans))
-            .map(|(outcome, (ticket, span))| span.in_scope(|| self.judge(outcome, ticket)))
+            .zip(entries.iter().zip(&spans))
+            .map(|(outcome, (entry, span))| span.in_scope(|| self.judge(outcome, entry)))
             .collect()
     }
 
     /// `None` where there is only one, or something went wrong for all of them at once.
-    fn paint_batch(
+    fn generate_batch(
         &mut self,
         jobs: &[Job<'_>],
-        watchers: &mut [Watcher<'_>],
+        watchers: &mut [ProgressObserver<'_>],
         spans: &[Span],
     ) -> Option<Vec<Outcome>> {
         let (first, 2..) = (spans.first()?, jobs.len()) else { return None };
@@ -133,12 +134,12 @@ impl Worker {
             .map(|(job, watcher)| (job, watcher as &mut dyn Watch))
             .collect();
         let started = Instant::now();
-        self.metrics.batch();
-        let painted = catch_unwind(AssertUnwindSafe(|| self.painter.paint_batch(&mut all)));
-        match painted {
+        self.observer.batch_started();
+        let generated = catch_unwind(AssertUnwindSafe(|| self.generator.generate_batch(&mut all)));
+        match generated {
             Ok(Ok(outcomes)) if outcomes.len() == jobs.len() => {
                 if outcomes.iter().all(Result::is_ok) {
-                    self.pace.learn(jobs.iter().map(work).sum(), started.elapsed());
+                    self.throughput.learn(jobs.iter().map(work).sum(), started.elapsed());
                 }
                 Some(outcomes.into_iter().map(Outcome::from).collect())
             }
@@ -153,16 +154,21 @@ impl Worker {
         }
     }
 
-    fn paint_alone(&mut self, job: &Job<'_>, watcher: &mut Watcher<'_>, span: &Span) -> Outcome {
+    fn generate_alone(
+        &mut self,
+        job: &Job<'_>,
+        watcher: &mut ProgressObserver<'_>,
+        span: &Span,
+    ) -> Outcome {
         let _entered = span.enter();
         let started = Instant::now();
-        self.metrics.batch();
+        self.observer.batch_started();
         // A panic must cost one request, not the node. The model holds no state between jobs that
         // a panic could leave half made.
-        match catch_unwind(AssertUnwindSafe(|| self.painter.paint(job, watcher))) {
+        match catch_unwind(AssertUnwindSafe(|| self.generator.generate(job, watcher))) {
             Ok(result) => {
                 if result.is_ok() {
-                    self.pace.learn(work(job), started.elapsed());
+                    self.throughput.learn(work(job), started.elapsed());
                 }
                 result.into()
             }
@@ -170,40 +176,41 @@ impl Worker {
         }
     }
 
-    fn judge(&self, outcome: Outcome, ticket: &Ticket) -> Result<Generated, Failed> {
+    fn judge(&self, outcome: Outcome, entry: &QueueEntry) -> Result<Generated, GenerateError> {
         match outcome {
             Outcome::Made(generated) => {
-                self.metrics.took(Stage::TextEncode, generated.timings.encode);
-                self.metrics.took(Stage::Denoise, generated.timings.denoise);
-                self.metrics.took(Stage::Decode, generated.timings.decode);
-                self.metrics.drawn(generated.pictures.len(), ticket.request.pixels());
+                self.observer.job_done(&JobSummary {
+                    images: generated.pictures.len(),
+                    pixels: entry.request.pixels(),
+                    timings: &generated.timings,
+                });
                 Ok(generated)
             }
             Outcome::Failed(flux::Error::Cancelled) => {
-                self.metrics.lost(Lost::Cancelled);
-                Err(Failed::Generation)
+                self.observer.job_failed(Failure::Cancelled);
+                Err(GenerateError::Generation)
             }
             Outcome::Failed(error) => {
                 tracing::error!(%error, "generation failed");
-                self.metrics.lost(Lost::Failed);
-                Err(Failed::Generation)
+                self.observer.job_failed(Failure::Failed);
+                Err(GenerateError::Generation)
             }
             Outcome::Panicked => {
                 tracing::error!("generation panicked");
-                self.metrics.lost(Lost::Panicked);
-                Err(Failed::Generation)
+                self.observer.job_failed(Failure::Panicked);
+                Err(GenerateError::Generation)
             }
         }
     }
 }
 
-fn span(ticket: &Ticket, batch: usize) -> Span {
+fn span(entry: &QueueEntry, batch: usize) -> Span {
     tracing::info_span!(
-        parent: &ticket.span,
+        parent: &entry.span,
         "draw",
-        size = %ticket.request.size,
-        steps = ticket.request.steps.get(),
-        n = ticket.request.count.get(),
+        size = %entry.request.size,
+        steps = entry.request.steps.get(),
+        n = entry.request.count.get(),
         batch
     )
 }

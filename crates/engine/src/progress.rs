@@ -6,15 +6,15 @@ use flux::{Preview, Progress, Watch};
 use protocol::{Delivery, ImageRequest};
 
 use crate::{
-    engine::{Ticket, Update},
-    metrics::Metrics,
+    engine::{QueueEntry, Update},
+    observer::Observer,
 };
 
 /// Stops a job whose client is gone, and tells a stream's client how far it is; everything once, also
 /// where a job is begun again.
-pub(crate) struct Watcher<'a> {
-    ticket: &'a Ticket,
-    metrics: &'a Metrics,
+pub(crate) struct ProgressObserver<'a> {
+    entry: &'a QueueEntry,
+    observer: &'a dyn Observer,
     /// Steps after which a picture on the way is made.
     previewed: Vec<usize>,
     /// Steps that are done, over all pictures, at most.
@@ -23,25 +23,25 @@ pub(crate) struct Watcher<'a> {
     shown: Vec<(usize, usize)>,
 }
 
-impl<'a> Watcher<'a> {
-    pub(crate) fn new(ticket: &'a Ticket, metrics: &'a Metrics) -> Self {
-        let previewed = preview_steps(&ticket.request);
-        Self { ticket, metrics, previewed, done: 0, shown: Vec::new() }
+impl<'a> ProgressObserver<'a> {
+    pub(crate) fn new(entry: &'a QueueEntry, observer: &'a dyn Observer) -> Self {
+        let previewed = preview_steps(&entry.request);
+        Self { entry, observer, previewed, done: 0, shown: Vec::new() }
     }
 
     fn is_gone(&self) -> bool {
-        self.ticket.reply.is_closed()
+        self.entry.reply.is_closed()
     }
 }
 
-impl Watch for Watcher<'_> {
+impl Watch for ProgressObserver<'_> {
     fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
         if let Progress::Step { done, total } = progress
             && done > self.done
         {
-            self.metrics.stepped(done - self.done);
+            self.observer.steps_done(done - self.done);
             self.done = done;
-            if let Some(updates) = &self.ticket.updates {
+            if let Some(updates) = &self.entry.updates {
                 // Whether anybody listens is seen below.
                 let _ = updates.send(Update::Step { done, total });
             }
@@ -53,7 +53,7 @@ impl Watch for Watcher<'_> {
     }
 
     fn preview(&mut self, preview: &Preview<'_>) -> Result<(), flux::Error> {
-        let Some(updates) = &self.ticket.updates else { return Ok(()) };
+        let Some(updates) = &self.entry.updates else { return Ok(()) };
         let Some(ordinal) = self.previewed.iter().position(|step| *step == preview.step) else {
             return Ok(());
         };

@@ -1,0 +1,46 @@
+//! What an engine tells those who count: numbers alone, never a word of a prompt.
+
+use flux::Timings;
+
+/// Who counts what the engines do. Called on the engines' threads: must not block.
+pub trait Observer: Send + Sync + 'static {
+    /// A batch begins, of one job or of several.
+    fn batch_started(&self) {}
+
+    /// So many more sampler steps are done.
+    fn steps_done(&self, _steps: usize) {}
+
+    /// A job has its images.
+    fn job_done(&self, _job: &JobSummary<'_>) {}
+
+    /// A job ends without images.
+    fn job_failed(&self, _why: Failure) {}
+
+    /// The most that tensors have taken of a GPU's memory.
+    fn peak_memory(&self, _engine: usize, _bytes: u64) {}
+}
+
+/// Counts nothing.
+impl Observer for () {}
+
+/// What is told of a job that has its images.
+#[derive(Debug, Clone, Copy)]
+pub struct JobSummary<'a> {
+    /// Images made.
+    pub images: usize,
+    /// Pixels of all of them.
+    pub pixels: u64,
+    /// How long each stage took.
+    pub timings: &'a Timings,
+}
+
+/// Why a job has no images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// Its client hung up.
+    Cancelled,
+    /// The model failed.
+    Failed,
+    /// The model panicked.
+    Panicked,
+}
