@@ -84,16 +84,10 @@ async fn ask(
         let answer = http().post(url).json(&body).send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())
     });
-    while queue_depth(node).await <= before as u64 {
+    while node.queue_depth().await <= before {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     answer
-}
-
-/// Requests that wait or run.
-async fn queue_depth(node: &TestNode) -> u64 {
-    let ready = http().get(format!("{}/readyz", node.url)).send().await.unwrap();
-    ready.json::<Value>().await.unwrap()["queue_depth"].as_u64().unwrap()
 }
 
 /// The colour of each picture is what the prompt's own would be.
@@ -158,7 +152,7 @@ async fn what_befalls_one_befalls_no_other() {
     gone.abort();
     assert!(gone.await.unwrap_err().is_cancelled());
     // Until the node has noticed.
-    while queue_depth(&node).await > 4 {
+    while node.queue_depth().await > 4 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     for _ in 0..8 {

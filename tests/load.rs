@@ -67,18 +67,7 @@ async fn two_thousand_requests_with_hang_ups() {
 
     // Those who are gone hold no place.
     let empty = async {
-        loop {
-            let ready: serde_json::Value = http()
-                .get(format!("{}/readyz", node.url))
-                .send()
-                .await
-                .unwrap()
-                .json()
-                .await
-                .unwrap();
-            if ready["queue_depth"] == 0 {
-                break;
-            }
+        while node.queue_depth().await > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

@@ -1,4 +1,6 @@
-//! The way a private picture takes, and who may ask for one.
+//! The way a private picture takes, who may ask for one, and what others see of it.
+
+mod visible;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use client::{ApiKey, Client, ClientError};
@@ -31,8 +33,10 @@ async fn our_client_gets_its_own_pictures() {
         assert!(data.revised_prompt.is_none() && data.b64_json.is_none());
     }
     let usage = answer.usage.unwrap();
-    assert_eq!((usage.prompt_tokens, usage.completion_tokens), (9, 3 * 8 * 4));
-    assert_eq!(usage.total_tokens, 9 + 3 * 8 * 4);
+    assert_eq!((usage.prompt_tokens, usage.completion_tokens), (256, 3 * 8 * 4));
+    assert_eq!(usage.total_tokens, 256 + 3 * 8 * 4);
+    // The client alone is told how long its prompt was.
+    assert_eq!(response.usage.unwrap().input_tokens, 9);
 }
 
 #[tokio::test]

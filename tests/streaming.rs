@@ -66,7 +66,7 @@ async fn our_client_sees_every_step_and_picture() {
     let fox = |seed| OneColour::colour(seed, "a red fox");
     assert_eq!(pictures, [(0, Some(40), fox(40), 9 + 16), (1, Some(41), fox(41), 16)]);
     let end = events.end().unwrap();
-    assert_eq!(end.usage.unwrap().total_tokens, 9 + 32);
+    assert_eq!(end.usage.unwrap().total_tokens, 256 + 32);
     assert!(end.verified.attested.is_some());
 }
 

@@ -97,7 +97,11 @@ impl Generator for OneColour {
         self.finished.fetch_add(1, Ordering::SeqCst);
         Ok(Generated {
             pictures: pictures.collect(),
-            prompt_tokens: PromptTokens { t5: job.prompt.expose().len(), truncated: false },
+            prompt_tokens: PromptTokens {
+                t5: job.prompt.expose().len(),
+                computed: 256,
+                truncated: false,
+            },
             timings: Timings::default(),
         })
     }
@@ -167,6 +171,23 @@ impl TestNode {
             let _ = stopped.await;
         }));
         Self { url, node, key_id: String::new(), stop: Some(stop), serving }
+    }
+
+    /// A number out of the node's metrics.
+    ///
+    /// # Panics
+    /// Where it has none of this name, with these labels.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let answer = http().get(format!("{}/metrics", self.url)).send().await.expect("an answer");
+        let text = answer.text().await.expect("a text");
+        let mut values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = values.next().unwrap_or_else(|| panic!("{name} in {text}"));
+        value.parse().expect("a number")
+    }
+
+    /// Requests that wait or run.
+    pub async fn queue_depth(&self) -> usize {
+        self.metric("obscura_queue_depth").await as usize
     }
 
     /// Asks the node to stop; resolves when it has.

@@ -1,23 +1,28 @@
 //! The engines, one thread a device, and the bounded queue in front of them.
 
 use std::{
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
-use flux::{Generated, Job, Picture};
+use flux::{Generated, Job};
 use protocol::ImageRequest;
 use thiserror::Error;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
-    time::{self, Instant},
-};
+use tokio::{sync::oneshot, task::JoinHandle, time};
 
 use crate::{
-    generator::Generator, observer::Observer, queue::Queue, throughput::ThroughputEstimator,
+    admission::{Admission, Busy, Place},
+    client::ClientId,
+    generator::Generator,
+    observer::Observer,
+    queue::Queue,
+    updates::UpdateSender,
+    work::Work,
     worker::Worker,
 };
 
@@ -28,6 +33,15 @@ pub struct QueueLimits {
     pub capacity: usize,
     /// How long one request may take, its waiting included.
     pub deadline: Duration,
+    /// The share of all places, those of running requests included, that one client may hold: from
+    /// 0 (one place) to 1 (all of them).
+    pub share: f64,
+}
+
+impl QueueLimits {
+    pub(crate) fn places_of_client(&self, places: usize) -> usize {
+        ((self.share * places as f64).ceil() as usize).clamp(1, places.max(1))
+    }
 }
 
 /// The handle to the engines' threads, which take their work from one queue: an engine that is idle
@@ -38,12 +52,8 @@ pub struct Engine {
 
 struct Shared {
     queue: Arc<Queue>,
-    /// One permit for each place in the queue, and one for each job that runs. A permit lives in the
-    /// future of its request, so a client that hangs up frees its place at once.
-    permits: Arc<Semaphore>,
-    throughput: Arc<ThroughputEstimator>,
+    admission: Arc<Admission>,
     draining: Arc<AtomicBool>,
-    deadline: Duration,
 }
 
 impl Drop for Shared {
@@ -63,42 +73,30 @@ impl Engine {
         observer: Arc<dyn Observer>,
     ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::default());
-        let engines = generators.len();
-        let throughput = Arc::new(ThroughputEstimator::new(engines));
+        let admission = Arc::new(Admission::new(limits, generators.len()));
         let draining = Arc::new(AtomicBool::new(false));
         for (number, generator) in generators.into_iter().enumerate() {
             Worker {
                 generator,
                 queue: queue.clone(),
-                throughput: throughput.clone(),
+                admission: admission.clone(),
                 draining: draining.clone(),
                 observer: observer.clone(),
                 number,
             }
             .spawn()?;
         }
-        let permits = Arc::new(Semaphore::new(limits.capacity + engines));
-        let deadline = limits.deadline;
-        let shared = Arc::new(Shared { queue, permits, throughput, draining, deadline });
-        Ok(Self { shared })
+        Ok(Self { shared: Arc::new(Shared { queue, admission, draining }) })
     }
 
-    /// Reserves a place in the queue. Done before a request is opened, so that a request that is sent
-    /// away has not been used up and can be sent again.
+    /// Reserves a place in the queue. Done before a request is opened, so that a request that is
+    /// sent away has not been used up and can be sent again.
     ///
     /// # Errors
-    /// Where every place is taken, or what waits already would not be done within the deadline.
-    pub fn reserve(&self) -> Result<Permit, Busy> {
-        let Shared { permits, throughput, deadline, .. } = &*self.shared;
-        let wait = throughput.queue_secs();
-        if wait > deadline.as_secs_f64() {
-            let excess = wait - deadline.as_secs_f64();
-            return Err(Busy::TooSlow { retry_after_secs: (excess.ceil() as u64).clamp(1, 120) });
-        }
-        match permits.clone().try_acquire_owned() {
-            Ok(permit) => Ok(Permit { shared: self.shared.clone(), _permit: permit }),
-            Err(_) => Err(Busy::QueueFull { retry_after_secs: throughput.predicted_wait_secs() }),
-        }
+    /// See [`Busy`].
+    pub fn reserve(&self, client: ClientId) -> Result<Permit, Busy> {
+        let place = self.shared.admission.reserve(client)?;
+        Ok(Permit { shared: self.shared.clone(), place })
     }
 
     /// Refuses what waits from now on; what runs is finished.
@@ -109,58 +107,89 @@ impl Engine {
     /// Requests that wait or run.
     #[must_use]
     pub fn depth(&self) -> usize {
-        self.shared.throughput.jobs()
+        self.shared.admission.jobs()
     }
 
-    /// Seconds until all of them are done, by the pace of late.
+    /// Seconds until all of them are done, by how long the latest runs took.
     #[must_use]
     pub fn queue_secs(&self) -> f64 {
-        self.shared.throughput.queue_secs()
+        self.shared.admission.queue_secs()
     }
 }
 
 /// A place in the queue, given back when dropped.
 pub struct Permit {
     shared: Arc<Shared>,
-    _permit: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl Permit {
-    /// Waits for the images. Dropping the future takes the request out of the queue, or stops it
-    /// between two steps.
+    /// Begins to make the images.
     ///
-    /// # Errors
-    /// See [`GenerateError`].
-    pub async fn generate(self, request: ImageRequest) -> Result<Output, GenerateError> {
-        self.run(request, None).await
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn generate(self, request: ImageRequest) -> Generation {
+        self.run(request, None)
     }
 
     /// The same, and `updates` is told of each step and each image on the way.
     ///
-    /// # Errors
-    /// See [`GenerateError`].
-    pub async fn generate_watched(
-        self,
-        request: ImageRequest,
-        updates: mpsc::UnboundedSender<Update>,
-    ) -> Result<Output, GenerateError> {
-        self.run(request, Some(updates)).await
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn generate_watched(self, request: ImageRequest, updates: UpdateSender) -> Generation {
+        self.run(request, Some(updates))
     }
 
-    async fn run(
-        self,
-        request: ImageRequest,
-        updates: Option<mpsc::UnboundedSender<Update>>,
-    ) -> Result<Output, GenerateError> {
-        let _queued = self.shared.throughput.enter(work(&job(&request)));
-        let deadline = Instant::now() + self.shared.deadline;
-        let (reply, answer) = oneshot::channel();
-        let entry = QueueEntry { request, reply, updates, span: tracing::Span::current() };
-        self.shared.queue.push(entry);
-        match time::timeout_at(deadline, answer).await {
-            Ok(answer) => answer.map_err(|_| GenerateError::Generation)?,
-            Err(_) => Err(GenerateError::Deadline),
-        }
+    /// In a task of its own: the place and the deadline end on time whether or not whoever waits
+    /// for the images looks.
+    fn run(self, request: ImageRequest, updates: Option<UpdateSender>) -> Generation {
+        let span = tracing::Span::current();
+        Generation(tokio::spawn(async move {
+            let Self { shared, place } = self;
+            let work = Work::of(&request);
+            place.fill(work);
+            let (reply, answer) = oneshot::channel();
+            let client = place.client();
+            let entry = QueueEntry { id: 0, client, work, request, reply, updates, span };
+            let _waiting = Waiting { id: shared.queue.push(entry), queue: &shared.queue };
+            match time::timeout(place.deadline(), answer).await {
+                Ok(answer) => answer.map_err(|_| GenerateError::Generation)?,
+                Err(_) => Err(GenerateError::Deadline),
+            }
+        }))
+    }
+}
+
+/// Takes an entry out of the queue that nobody waits for any more.
+struct Waiting<'a> {
+    queue: &'a Queue,
+    id: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.queue.remove(self.id);
+    }
+}
+
+/// The images to come. Dropping it takes the request out of the queue, or stops it between two
+/// steps.
+pub struct Generation(JoinHandle<Result<Output, GenerateError>>);
+
+impl Future for Generation {
+    type Output = Result<Output, GenerateError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let joined = Pin::new(&mut self.0).poll(context);
+        joined.map(|result| result.unwrap_or(Err(GenerateError::Generation)))
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -170,44 +199,6 @@ pub struct Output {
     pub request: ImageRequest,
     /// What was made.
     pub generated: Generated,
-}
-
-/// What a stream is told. At most one a step, and three pictures on the way for each picture, of
-/// which the request's pixels are bounded: so its channel needs no bound of its own.
-pub enum Update {
-    /// A step is done.
-    Step {
-        /// Steps done, over all images.
-        done: usize,
-        /// Steps of all images.
-        total: usize,
-    },
-    /// An image on the way.
-    Preview {
-        /// Which picture it is on the way to, from 0.
-        index: usize,
-        /// How many were made on the way to it before.
-        ordinal: usize,
-        /// What the model makes of the noise so far, decoded.
-        picture: Picture,
-    },
-}
-
-/// Why a request is not taken on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum Busy {
-    /// Every place is taken.
-    #[error("the queue is full")]
-    QueueFull {
-        /// When a place should be free, by the pace of late.
-        retry_after_secs: u64,
-    },
-    /// What waits already would take longer than any request may.
-    #[error("the queue is longer than the deadline")]
-    TooSlow {
-        /// When it should be short enough.
-        retry_after_secs: u64,
-    },
 }
 
 /// Why there are no images.
@@ -227,9 +218,13 @@ pub enum GenerateError {
 
 /// A request on its way to an engine.
 pub(crate) struct QueueEntry {
+    /// The queue's number for it.
+    pub(crate) id: u64,
+    pub(crate) client: ClientId,
+    pub(crate) work: Work,
     pub(crate) request: ImageRequest,
     pub(crate) reply: oneshot::Sender<Result<Output, GenerateError>>,
-    pub(crate) updates: Option<mpsc::UnboundedSender<Update>>,
+    pub(crate) updates: Option<UpdateSender>,
     /// The request's.
     pub(crate) span: tracing::Span,
 }
@@ -241,7 +236,7 @@ impl QueueEntry {
     }
 }
 
-/// What an engine is asked for.
+/// What a generator is asked for.
 pub(crate) fn job(request: &ImageRequest) -> Job<'_> {
     Job {
         prompt: &request.prompt,
@@ -251,9 +246,4 @@ pub(crate) fn job(request: &ImageRequest) -> Job<'_> {
         count: request.count,
         guidance: request.guidance.map_or(flux::GUIDANCE, |scale| scale.get()),
     }
-}
-
-/// Pixels × steps: what the time of a job grows with.
-pub(crate) fn work(job: &Job<'_>) -> u64 {
-    job.size.pixels() * job.count.get() as u64 * job.steps.get() as u64
 }

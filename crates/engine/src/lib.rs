@@ -7,20 +7,30 @@
 //! ```
 //! [`Generator`] is the model; [`Observer`] is told what to count.
 
+mod admission;
+mod client;
 mod encode;
 mod engine;
+mod fair;
 mod generator;
 mod observer;
 mod progress;
 mod queue;
+#[cfg(test)]
+mod tests;
 mod throughput;
+mod updates;
+mod work;
 mod worker;
 
-pub use encode::{EncodeError, encode};
-pub use engine::{Busy, Engine, GenerateError, Output, Permit, QueueLimits, Update};
+pub use admission::Busy;
+pub use client::ClientId;
+pub use encode::{EncodeError, encode, padded_bytes};
+pub use engine::{Engine, GenerateError, Generation, Output, Permit, QueueLimits};
 // What the interface of this crate is written in.
 pub use flux::{
     Error, Generated, Job, Picture, Pipeline, Preview, Progress, PromptTokens, Timings, Watch,
 };
 pub use generator::Generator;
 pub use observer::{Failure, JobSummary, Observer};
+pub use updates::{PartialImage, Update, UpdateSender, Updates, updates};

@@ -1,13 +1,14 @@
-//! What waits for an engine: first come, first served, but for what goes with what is taken.
+//! What waits for an engine: clients in turns, and with each entry those that can be batched with
+//! it.
 
 use std::{
-    collections::VecDeque,
+    iter,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::engine::QueueEntry;
+use crate::{engine::QueueEntry, fair::FairQueue};
 
-/// Its bound is the number of permits that the engine gives out: who has a entry here has one.
+/// It holds no more entries than there are places: every entry belongs to one, and leaves with it.
 #[derive(Default)]
 pub(crate) struct Queue {
     state: Mutex<State>,
@@ -16,15 +17,28 @@ pub(crate) struct Queue {
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<QueueEntry>,
+    waiting: FairQueue<QueueEntry>,
+    next_id: u64,
     closed: bool,
 }
 
 impl Queue {
-    /// Puts a entry behind all others.
-    pub(crate) fn push(&self, entry: QueueEntry) {
-        self.lock().waiting.push_back(entry);
+    /// Puts an entry behind its client's others, and gives its number.
+    pub(crate) fn push(&self, mut entry: QueueEntry) -> u64 {
+        let mut state = self.lock();
+        let id = state.next_id;
+        state.next_id += 1;
+        entry.id = id;
+        state.waiting.push(entry.client, entry);
+        drop(state);
         self.changed.notify_one();
+        id
+    }
+
+    /// Forgets an entry, where it still waits.
+    pub(crate) fn remove(&self, id: u64) {
+        let removed = self.lock().waiting.take_where(|entry| entry.id == id);
+        drop(removed);
     }
 
     /// From now on, whoever finds nothing waiting is told that nothing will come.
@@ -33,14 +47,17 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits for work: the entry that has waited longest, and those that go with it, wherever they stand,
-    /// while all together ask for no more pictures than `together` says for the first. Who is passed over
-    /// waits for several instead of one, and has fewer before it. `None` where the queue is closed and
-    /// empty.
-    pub(crate) fn take(&self, together: impl Fn(&QueueEntry) -> usize) -> Option<Vec<QueueEntry>> {
+    /// Waits for work: the entry whose turn it is, and those that can be batched with it, wherever
+    /// they stand, while all together ask for no more images than `batch_size` says for the first.
+    /// An entry that is passed over waits for several instead of one, and has fewer before it.
+    /// `None` where the queue is closed and empty.
+    pub(crate) fn take(
+        &self,
+        batch_size: impl Fn(&QueueEntry) -> usize,
+    ) -> Option<Vec<QueueEntry>> {
         let mut state = self.lock();
         let first = loop {
-            match state.waiting.pop_front() {
+            match state.waiting.pop() {
                 Some(first) => break first,
                 None if state.closed => return None,
                 None => {
@@ -48,21 +65,16 @@ impl Queue {
                 }
             }
         };
-        let mut room = together(&first).saturating_sub(first.request.count.get());
-        let mut taken = vec![first];
-        let mut at = 0;
-        while room > 0
-            && let Some(next) = state.waiting.get(at)
-        {
+        let mut room = batch_size(&first).saturating_sub(first.request.count.get());
+        let others = state.waiting.take_where(|next| {
             let count = next.request.count.get();
-            if count > room || !next.is_batchable_with(&taken[0]) {
-                at += 1;
-                continue;
+            let taken = count <= room && next.is_batchable_with(&first);
+            if taken {
+                room -= count;
             }
-            room -= count;
-            taken.extend(state.waiting.remove(at));
-        }
-        Some(taken)
+            taken
+        });
+        Some(iter::once(first).chain(others).collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

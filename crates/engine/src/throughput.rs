@@ -1,108 +1,189 @@
-//! How fast the engine has been of late, and so how long the queue is in seconds.
+//! How long a run of the engine takes, learned from the runs before.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::collections::{BTreeMap, VecDeque};
 
-/// The share of a new measurement in the running mean.
-const WEIGHT: f64 = 0.3;
-/// Bounds of what a client is told to wait.
-const RETRY_AFTER_SECS: std::ops::RangeInclusive<f64> = 1.0..=120.0;
+use crate::work::Work;
 
-/// Work is counted in pixels × steps.
+/// Runs that are remembered of each class.
+const RUNS_OF_CLASS: usize = 15;
+/// Runs after which a class is believed: of three, one outlier is never the median.
+const RUNS_BELIEVED: usize = 3;
+
+/// Predicts seconds from [`Work`], as `fixed + slope · work`.
+///
+/// Runs are sorted into classes by the power of two of their work, and each class remembers its
+/// latest. The line is drawn through the medians of the classes (Theil and Sen: the median of the
+/// slopes between all pairs), so it hears each class once, however many runs it had; the median of
+/// a class's own runs then says how far above or below the line that class is. So runs of one
+/// class cannot move the prediction of another that has runs of its own, and a single run that took
+/// oddly long moves nothing.
+///
+/// For work beyond every class that was seen, no more is predicted than the line says: an estimate
+/// errs towards taking a request on.
+#[derive(Default)]
 pub(crate) struct ThroughputEstimator {
-    engines: f64,
-    state: Mutex<State>,
+    classes: BTreeMap<u32, VecDeque<Run>>,
+    /// Absent until something was learned.
+    line: Option<Line>,
 }
 
-#[derive(Default)]
-struct State {
-    queued_work: u64,
-    jobs: usize,
-    secs_per_work: Option<f64>,
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    work: f64,
+    secs: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    fixed_secs: f64,
+    secs_per_work: f64,
 }
 
 impl ThroughputEstimator {
-    /// Of so many engines that share one queue.
-    pub(crate) fn new(engines: usize) -> Self {
-        Self { engines: engines.max(1) as f64, state: Mutex::default() }
+    /// Takes in how long a run took that ended well: of one job, or of a batch, whose work is the
+    /// sum of its jobs'.
+    pub(crate) fn learn(&mut self, work: Work, secs: f64) {
+        let runs = self.classes.entry(class(work)).or_default();
+        if runs.len() == RUNS_OF_CLASS {
+            runs.pop_front();
+        }
+        runs.push_back(Run { work: work.units(), secs });
+        self.line = Some(self.fit());
     }
 
-    /// Counts a job in, for as long as the guard lives.
-    pub(crate) fn enter(&self, work: u64) -> Queued<'_> {
-        let mut state = self.lock();
-        state.queued_work += work;
-        state.jobs += 1;
-        Queued { throughput: self, work }
+    /// Seconds that a run of this work takes; 0 where nothing is known.
+    pub(crate) fn predict(&self, work: Work) -> f64 {
+        let Some(line) = self.line else { return 0.0 };
+        let own = self.classes.get(&class(work)).filter(|runs| self.believes(runs));
+        let level =
+            own.map_or(1.0, |runs| median(runs.iter().map(|run| run.secs / line.at(run.work))));
+        level * line.at(work.units())
     }
 
-    /// Takes in how long a job took.
-    pub(crate) fn learn(&self, work: u64, took: Duration) {
-        let measured = took.as_secs_f64() / work.max(1) as f64;
-        let mut state = self.lock();
-        state.secs_per_work =
-            Some(state.secs_per_work.map_or(measured, |mean| mean + WEIGHT * (measured - mean)));
+    fn fit(&self) -> Line {
+        let points: Vec<Run> = self
+            .classes
+            .values()
+            .filter(|runs| self.believes(runs))
+            .map(|runs| Run {
+                work: median(runs.iter().map(|run| run.work)),
+                secs: median(runs.iter().map(|run| run.secs)),
+            })
+            .collect();
+        let pairs = points.iter().enumerate().flat_map(|(i, one)| {
+            points[i + 1..]
+                .iter()
+                .map(move |other| (other.secs - one.secs) / (other.work - one.work))
+        });
+        let secs_per_work = median(pairs).max(0.0);
+        let fixed = median(points.iter().map(|run| run.secs - secs_per_work * run.work));
+        Line { fixed_secs: fixed.max(0.0), secs_per_work }
     }
 
-    /// Seconds until one place should be free: the queue's length by the mean job.
-    pub(crate) fn predicted_wait_secs(&self) -> u64 {
-        let state = self.lock();
-        let per_job = state.queued_work as f64 / state.jobs.max(1) as f64;
-        let secs = per_job * state.secs_per_work.unwrap_or(0.0) / self.engines;
-        secs.ceil().clamp(*RETRY_AFTER_SECS.start(), *RETRY_AFTER_SECS.end()) as u64
-    }
-
-    /// Seconds until everything that waits or runs is done.
-    pub(crate) fn queue_secs(&self) -> f64 {
-        let state = self.lock();
-        state.queued_work as f64 * state.secs_per_work.unwrap_or(0.0) / self.engines
-    }
-
-    pub(crate) fn jobs(&self) -> usize {
-        self.lock().jobs
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Numbers stay numbers whatever panicked beside them.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// While no class has enough runs, whatever there is must do.
+    fn believes(&self, runs: &VecDeque<Run>) -> bool {
+        runs.len() >= RUNS_BELIEVED || self.classes.values().all(|runs| runs.len() < RUNS_BELIEVED)
     }
 }
 
-/// A job that waits or runs.
-pub(crate) struct Queued<'a> {
-    throughput: &'a ThroughputEstimator,
-    work: u64,
+impl Line {
+    /// Never zero, as levels are relative to it.
+    fn at(self, work: f64) -> f64 {
+        (self.fixed_secs + self.secs_per_work * work).max(1e-9)
+    }
 }
 
-impl Drop for Queued<'_> {
-    fn drop(&mut self) {
-        let mut state = self.throughput.lock();
-        state.queued_work -= self.work;
-        state.jobs -= 1;
-    }
+fn class(work: Work) -> u32 {
+    (work.units() as u64).ilog2()
+}
+
+/// The lower one of two in the middle; 0 of none.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn predicts_from_what_it_saw() {
-        let throughput = ThroughputEstimator::new(1);
-        assert_eq!(throughput.predicted_wait_secs(), 1);
-        throughput.learn(100, Duration::from_secs(10));
-        let first = throughput.enter(200);
-        let second = throughput.enter(400);
-        assert_eq!((throughput.predicted_wait_secs(), throughput.queue_secs()), (30, 60.0));
-        drop(second);
-        assert_eq!(throughput.predicted_wait_secs(), 20);
-        drop(first);
-        assert_eq!((throughput.jobs(), throughput.predicted_wait_secs()), (0, 1));
+    const SMALL: u64 = 1_028;
+    const LARGE: u64 = 21_504;
 
-        let pair = ThroughputEstimator::new(2);
-        pair.learn(100, Duration::from_secs(10));
-        let _both = (pair.enter(200), pair.enter(200));
-        assert_eq!((pair.predicted_wait_secs(), pair.queue_secs()), (10, 20.0));
+    fn learned(runs: &[(u64, f64)]) -> ThroughputEstimator {
+        let mut estimator = ThroughputEstimator::default();
+        for (work, secs) in runs {
+            estimator.learn((*work).into(), *secs);
+        }
+        estimator
+    }
+
+    fn assert_near(found: f64, expected: f64) {
+        assert!((found - expected).abs() <= 0.05 * expected, "{found}, not {expected}");
+    }
+
+    #[test]
+    fn a_fixed_cost_and_a_slope_are_found() {
+        let secs = |work: u64| 0.5 + 1e-4 * work as f64;
+        let runs: Vec<_> =
+            [SMALL, 4_000, LARGE].iter().flat_map(|work| [(*work, secs(*work)); 3]).collect();
+        let estimator = learned(&runs);
+        for work in [SMALL, 2_500, LARGE, 4 * LARGE] {
+            assert_near(estimator.predict(work.into()), secs(work));
+        }
+    }
+
+    #[test]
+    fn nothing_is_predicted_from_nothing() {
+        assert_eq!(learned(&[]).predict(LARGE.into()), 0.0);
+    }
+
+    #[test]
+    fn small_jobs_do_not_move_large_ones() {
+        let mut estimator = learned(&[(LARGE, 3.6); 5]);
+        for _ in 0..1000 {
+            // Far more than in proportion.
+            estimator.learn(SMALL.into(), 3.0);
+        }
+        assert_near(estimator.predict(LARGE.into()), 3.6);
+        assert_near(estimator.predict(SMALL.into()), 3.0);
+    }
+
+    #[test]
+    fn small_jobs_alone_predict_no_more_of_a_large_one_than_they_took() {
+        let estimator = learned(&[(SMALL, 0.3); 20]);
+        assert_near(estimator.predict(LARGE.into()), 0.3);
+    }
+
+    #[test]
+    fn an_outlier_does_nothing() {
+        let mut estimator = learned(&[(LARGE, 3.6); 4]);
+        estimator.learn(SMALL.into(), 300.0);
+        estimator.learn(LARGE.into(), 300.0);
+        assert_near(estimator.predict(LARGE.into()), 3.6);
+        assert!(estimator.predict(SMALL.into()) <= 3.7);
+    }
+
+    #[test]
+    fn a_batch_is_one_run() {
+        // Four together take twice the time of one.
+        let batch = Work::sum([Work::from(LARGE); 4]);
+        let mut estimator = learned(&[(LARGE, 1.0); 3]);
+        for _ in 0..3 {
+            estimator.learn(batch, 2.0);
+        }
+        assert_near(estimator.predict(LARGE.into()), 1.0);
+        assert_near(estimator.predict(batch), 2.0);
+    }
+
+    #[test]
+    fn a_change_of_speed_is_learned_and_memory_is_bounded() {
+        let mut estimator = learned(&[(LARGE, 3.6); 100]);
+        for _ in 0..RUNS_OF_CLASS {
+            estimator.learn(LARGE.into(), 1.2);
+        }
+        assert_near(estimator.predict(LARGE.into()), 1.2);
+        assert_eq!(estimator.classes.values().map(VecDeque::len).sum::<usize>(), RUNS_OF_CLASS);
     }
 }

@@ -1,5 +1,5 @@
-//! An engine's thread: it owns one model, and takes one request after the other, or several that go
-//! together.
+//! An engine's thread: it owns one model, and takes one request after the other, or a batch of
+//! them.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -15,12 +15,13 @@ use flux::{Generated, Job, Watch};
 use tracing::Span;
 
 use crate::{
-    engine::{GenerateError, Output, QueueEntry, job, work},
+    admission::Admission,
+    engine::{GenerateError, Output, QueueEntry, job},
     generator::Generator,
     observer::{Failure, JobSummary, Observer},
     progress::ProgressObserver,
     queue::Queue,
-    throughput::ThroughputEstimator,
+    work::Work,
 };
 
 /// What an engine's thread owns.
@@ -28,7 +29,7 @@ pub(crate) struct Worker {
     pub(crate) generator: Box<dyn Generator>,
     /// Where all engines take their work from.
     pub(crate) queue: Arc<Queue>,
-    pub(crate) throughput: Arc<ThroughputEstimator>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) draining: Arc<AtomicBool>,
     pub(crate) observer: Arc<dyn Observer>,
     /// From 0.
@@ -102,14 +103,17 @@ impl Worker {
         let observer = self.observer.clone();
         let mut watchers: Vec<ProgressObserver<'_>> =
             entries.iter().map(|entry| ProgressObserver::new(entry, &*observer)).collect();
-        let outcomes = match self.generate_batch(&jobs, &mut watchers, &spans) {
+        let work: Vec<Work> = entries.iter().map(|entry| entry.work).collect();
+        let outcomes = match self.generate_batch(&jobs, &work, &mut watchers, &spans) {
             Some(outcomes) => outcomes,
             // One of them may be the reason: what is wrong with it must cost none of the others.
             None => jobs
                 .iter()
                 .zip(&mut watchers)
-                .zip(&spans)
-                .map(|((job, watcher), span)| self.generate_alone(job, watcher, span))
+                .zip(work.iter().zip(&spans))
+                .map(|((job, watcher), (work, span))| {
+                    span.in_scope(|| self.generate_alone(job, *work, watcher))
+                })
                 .collect(),
         };
         outcomes
@@ -123,6 +127,7 @@ impl Worker {
     fn generate_batch(
         &mut self,
         jobs: &[Job<'_>],
+        work: &[Work],
         watchers: &mut [ProgressObserver<'_>],
         spans: &[Span],
     ) -> Option<Vec<Outcome>> {
@@ -139,7 +144,7 @@ impl Worker {
         match generated {
             Ok(Ok(outcomes)) if outcomes.len() == jobs.len() => {
                 if outcomes.iter().all(Result::is_ok) {
-                    self.throughput.learn(jobs.iter().map(work).sum(), started.elapsed());
+                    self.admission.learn(Work::sum(work.iter().copied()), started.elapsed());
                 }
                 Some(outcomes.into_iter().map(Outcome::from).collect())
             }
@@ -157,10 +162,9 @@ impl Worker {
     fn generate_alone(
         &mut self,
         job: &Job<'_>,
+        work: Work,
         watcher: &mut ProgressObserver<'_>,
-        span: &Span,
     ) -> Outcome {
-        let _entered = span.enter();
         let started = Instant::now();
         self.observer.batch_started();
         // A panic must cost one request, not the node. The model holds no state between jobs that
@@ -168,7 +172,7 @@ impl Worker {
         match catch_unwind(AssertUnwindSafe(|| self.generator.generate(job, watcher))) {
             Ok(result) => {
                 if result.is_ok() {
-                    self.throughput.learn(work(job), started.elapsed());
+                    self.admission.learn(work, started.elapsed());
                 }
                 result.into()
             }

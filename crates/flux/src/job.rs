@@ -126,6 +126,8 @@ impl std::fmt::Debug for Picture {
 pub struct PromptTokens {
     /// T5's tokens that are used, the end token included, padding not.
     pub t5: usize,
+    /// T5's tokens that are computed: the encoder's length, padding included.
+    pub computed: usize,
     /// Whether the prompt had more than the model takes.
     pub truncated: bool,
 }

@@ -117,7 +117,11 @@ impl Pipeline {
     /// Where the tokenizer fails on it.
     pub fn prompt_tokens(&self, prompt: &Prompt) -> Result<PromptTokens, Error> {
         let tokens = self.model.t5_tokens.encode(prompt.expose())?;
-        Ok(PromptTokens { t5: tokens.used, truncated: tokens.truncated })
+        Ok(PromptTokens {
+            t5: tokens.used,
+            computed: tokens.ids.len(),
+            truncated: tokens.truncated,
+        })
     }
 
     /// Whether the model was trained with a guidance scale.
@@ -184,7 +188,11 @@ impl Pipeline {
         Ok(Encoded {
             pooled: Rc::new(Wiped(model.clip.pooled(&clip_tokens.ids)?)),
             states: Rc::new(Wiped(model.t5.states(&t5_tokens.ids)?)),
-            tokens: PromptTokens { t5: t5_tokens.used, truncated: t5_tokens.truncated },
+            tokens: PromptTokens {
+                t5: t5_tokens.used,
+                computed: t5_tokens.ids.len(),
+                truncated: t5_tokens.truncated,
+            },
         })
     }
 

@@ -16,6 +16,10 @@ impl ApiKeyDigest {
     pub fn of(key: &str) -> Self {
         Self(Sha256::digest(key.as_bytes()).into())
     }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 impl<'de> Deserialize<'de> for ApiKeyDigest {
@@ -48,19 +52,18 @@ impl Credentials {
         if self.keys.is_empty() && self.proxies.is_empty() {
             return true;
         }
-        let Some(key) = headers
-            .get(AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("Bearer "))
-        else {
-            return false;
-        };
+        self.accepted_key(headers).is_some()
+    }
+
+    /// The digest of the bearer key, where it is one of ours.
+    pub(crate) fn accepted_key(&self, headers: &HeaderMap) -> Option<ApiKeyDigest> {
+        let key = headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
         let digest = ApiKeyDigest::of(key);
         // Every digest is compared, so that the time tells neither which one matched nor how far.
         let known = self.keys.iter().fold(Choice::from(0), |known, accepted| {
             known | accepted.0.as_slice().ct_eq(digest.0.as_slice())
         });
-        known.into()
+        bool::from(known).then_some(digest)
     }
 
     /// Whether a trusted proxy signed the hash of this request's body (`X-Signature`).

@@ -1,6 +1,6 @@
 //! What an operator decides.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use attest::evidence;
 use engine::QueueLimits;
@@ -9,7 +9,7 @@ use seal::TrustedSigner;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{auth::ApiKeyDigest, image_store::ImageStore};
+use crate::{auth::ApiKeyDigest, delivery::Deliveries, image_store::ImageStore};
 
 /// The most that `max_prompt_chars` may say: what a body has room for.
 const MAX_PROMPT_CHARS: usize = 32_000;
@@ -31,8 +31,16 @@ pub struct Config {
     pub trusted_proxies: Vec<TrustedSigner>,
     /// Requests that may wait while every engine has one.
     pub queue_capacity: usize,
+    /// The share of the queue, running requests included, that one client may hold where clients
+    /// can be told apart: where there are several keys, or proxies. From 0 (one place) to 1.
+    pub queue_share: f64,
     /// Seconds that one request may take, its waiting included.
     pub deadline_secs: u64,
+    /// Seconds that an answer may take to be read, from when all of it is there.
+    pub delivery_timeout_secs: u64,
+    /// Bytes of answers that wait to be read. Where they are more, those make way whose readers
+    /// have taken nothing for longest.
+    pub answer_memory_bytes: usize,
     /// Characters of a prompt.
     pub max_prompt_chars: usize,
     /// What URLs of pictures begin with, where a client reaches the node by another name than it
@@ -83,7 +91,10 @@ impl Default for Config {
             api_keys_sha256: Vec::new(),
             trusted_proxies: Vec::new(),
             queue_capacity: 32,
+            queue_share: 0.5,
             deadline_secs: 600,
+            delivery_timeout_secs: 300,
+            answer_memory_bytes: 1024 * 1024 * 1024,
             max_prompt_chars: Prompt::MAX_CHARS,
             public_url: None,
             url_lifetime_secs: 600,
@@ -144,6 +155,9 @@ impl Config {
         if !(1..=MAX_PROMPT_CHARS).contains(&self.max_prompt_chars) {
             return Err(ConfigError::PromptChars);
         }
+        if !(0.0..=1.0).contains(&self.queue_share) {
+            return Err(ConfigError::QueueShare);
+        }
         Ok(())
     }
 
@@ -156,14 +170,26 @@ impl Config {
     }
 
     pub(crate) fn queue_limits(&self) -> QueueLimits {
+        // With one key, or none, there is nobody to share with.
+        let one_client = self.api_keys_sha256.len() <= 1 && self.trusted_proxies.is_empty();
         QueueLimits {
             capacity: self.queue_capacity,
             deadline: Duration::from_secs(self.deadline_secs),
+            share: if one_client { 1.0 } else { self.queue_share },
         }
     }
 
     pub(crate) fn image_store(&self) -> ImageStore {
         ImageStore::new(self.url_memory_bytes, Duration::from_secs(self.url_lifetime_secs))
+    }
+
+    pub(crate) fn deliveries(&self) -> Arc<Deliveries> {
+        let timeout = Duration::from_secs(self.delivery_timeout_secs);
+        Deliveries::new(timeout, self.answer_memory_bytes)
+    }
+
+    pub(crate) fn delivery_timeout(&self) -> Duration {
+        Duration::from_secs(self.delivery_timeout_secs)
     }
 
     pub(crate) fn quote_limits(&self) -> evidence::Limits {
@@ -226,6 +252,9 @@ pub enum ConfigError {
     /// Prompts of no length, or longer than a body.
     #[error("`max_prompt_chars` must be from 1 to {MAX_PROMPT_CHARS}")]
     PromptChars,
+    /// More than all of the queue, or less than nothing.
+    #[error("`queue_share` must be from 0 to 1")]
+    QueueShare,
     /// The bounds exclude the model's own size.
     #[error("`max_pixels` or `max_total_pixels` is less than the model's native size, {native}")]
     NativeSize {

@@ -50,6 +50,10 @@ pub(crate) enum ApiError {
     QueueFull {
         retry_after_secs: u64,
     },
+    /// The client holds all places that it may hold; others still find some.
+    QueueShareFull {
+        retry_after_secs: u64,
+    },
     /// What waits already takes longer than a request may.
     QueueSlow {
         retry_after_secs: u64,
@@ -108,7 +112,7 @@ impl IntoResponse for ApiError {
         match retry {
             Retry::Unsaid => {}
             Retry::After { secs } => {
-                headers.insert(RETRY_AFTER, HeaderValue::from(secs));
+                headers.insert(RETRY_AFTER, HeaderValue::from(coarse(secs)));
             }
             Retry::No => {
                 headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
@@ -116,6 +120,12 @@ impl IntoResponse for ApiError {
         }
         response
     }
+}
+
+/// The next of few steps: exact seconds would tell what others asked for.
+fn coarse(secs: u64) -> u64 {
+    const STEPS_SECS: [u64; 5] = [1, 5, 20, 60, 120];
+    STEPS_SECS.into_iter().find(|step| secs <= *step).unwrap_or(120)
 }
 
 impl ApiError {
@@ -192,6 +202,13 @@ impl ApiError {
                 answer(429, RateLimitError, Some("queue_full"), "the queue is full")
                     .after(retry_after_secs)
             }
+            Self::QueueShareFull { retry_after_secs } => answer(
+                429,
+                RateLimitError,
+                Some("queue_share_full"),
+                "as many requests of this client wait or run as one client may have",
+            )
+            .after(retry_after_secs),
             Self::QueueSlow { retry_after_secs } => answer(
                 429,
                 RateLimitError,
@@ -250,7 +267,10 @@ impl From<Busy> for ApiError {
     fn from(busy: Busy) -> Self {
         match busy {
             Busy::QueueFull { retry_after_secs } => Self::QueueFull { retry_after_secs },
+            Busy::ShareFull { retry_after_secs } => Self::QueueShareFull { retry_after_secs },
             Busy::TooSlow { retry_after_secs } => Self::QueueSlow { retry_after_secs },
+            // Whatever else there will ever be: the node has no room.
+            _ => Self::QueueFull { retry_after_secs: 20 },
         }
     }
 }
@@ -316,5 +336,18 @@ impl Answer {
 
     fn no_retry(self) -> Self {
         Self { retry: Retry::No, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_one_of_few() {
+        assert_eq!(
+            [0, 1, 2, 19, 21, 61, 121, u64::MAX].map(coarse),
+            [1, 1, 5, 20, 60, 120, 120, 120]
+        );
     }
 }

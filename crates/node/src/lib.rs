@@ -4,11 +4,14 @@
 //! routes::confidential  body bound → envelope → seal::open → ImageRequest → engine::Engine
 //! routes::respond       pixels → file → CreateImageResponse → responder.seal
 //! routes::stream        the same as events, while the engine draws
+//! delivery              answers on their way, within bounds of time and memory
 //! ```
 //! [`Node`] is what the routes share, [`app`] is the router, [`serve`] runs it on a listener.
 
 mod auth;
+mod client_id;
 mod config;
+mod delivery;
 mod error;
 mod image_store;
 mod keys;

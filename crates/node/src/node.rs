@@ -19,6 +19,7 @@ use thiserror::Error;
 use crate::{
     auth::Credentials,
     config::{Config, ConfigError, check_native},
+    delivery::Deliveries,
     error::ApiError,
     image_store::ImageStore,
     keys::{KeyError, Keys},
@@ -30,6 +31,7 @@ pub struct Node {
     config: Config,
     credentials: Credentials,
     image_store: ImageStore,
+    deliveries: Arc<Deliveries>,
     traffic: Traffic,
     made: Instant,
     phase: RwLock<Phase>,
@@ -55,6 +57,7 @@ impl Node {
         };
         Ok(Arc::new(Self {
             image_store: config.image_store(),
+            deliveries: config.deliveries(),
             traffic: Traffic::new(),
             made: Instant::now(),
             config,
@@ -99,6 +102,10 @@ impl Node {
 
     pub(crate) fn image_store(&self) -> &ImageStore {
         &self.image_store
+    }
+
+    pub(crate) fn deliveries(&self) -> &Arc<Deliveries> {
+        &self.deliveries
     }
 
     pub(crate) fn traffic(&self) -> &Traffic {

@@ -2,16 +2,16 @@
 
 mod places;
 
-use std::{
-    pin::{Pin, pin},
-    sync::Arc,
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, extract::Request};
+use axum::{
+    Router,
+    body::Body,
+    extract::{ConnectInfo, Request},
+};
 use http_body_util::BodyExt;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto,
     service::TowerToHyperService,
 };
@@ -24,7 +24,12 @@ use tokio_io_timeout::TimeoutStream;
 use tower::{ServiceExt, service_fn};
 
 use self::places::{Places, Seat};
-use crate::{config::Config, node::Node, routes::app};
+use crate::{
+    config::Config,
+    delivery::{FlushTimeout, StreamExecutor, Transport},
+    node::Node,
+    routes::app,
+};
 
 /// How often the keys' age is looked at, and the pictures that wait to be fetched.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -63,7 +68,7 @@ pub async fn serve(listener: TcpListener, node: Arc<Node>, shutdown: impl Future
                     let serving = connections.clone().serve(socket, place.seat(), stopping.clone());
                     let connected = node.traffic().connected();
                     tokio::spawn(async move {
-                        serving.await;
+                        Transport::carry(serving).await;
                         drop(connected);
                     });
                 }
@@ -85,7 +90,9 @@ pub async fn serve(listener: TcpListener, node: Arc<Node>, shutdown: impl Future
 }
 
 fn keep_house(node: &Node) {
-    node.image_store().forget_old(std::time::Instant::now());
+    let now = std::time::Instant::now();
+    node.image_store().forget_old(now);
+    node.deliveries().end_overdue(now);
     if let Ok(service) = node.service()
         && let Err(error) = service.rotate_keys_if_due()
     {
@@ -97,15 +104,16 @@ fn keep_house(node: &Node) {
 #[derive(Clone)]
 struct Connections {
     router: Router,
-    http: auto::Builder<TokioExecutor>,
+    http: auto::Builder<StreamExecutor>,
     header_timeout: Duration,
     write_timeout: Duration,
+    delivery_timeout: Duration,
 }
 
 impl Connections {
     fn new(node: &Arc<Node>) -> Self {
         let config: &Config = node.config();
-        let mut http = auto::Builder::new(TokioExecutor::new());
+        let mut http = auto::Builder::new(StreamExecutor);
         http.http1().timer(TokioTimer::new()).header_read_timeout(config.header_timeout());
         http.http2()
             .timer(TokioTimer::new())
@@ -118,6 +126,7 @@ impl Connections {
             http,
             header_timeout: config.header_timeout(),
             write_timeout: config.write_timeout(),
+            delivery_timeout: config.delivery_timeout(),
         }
     }
 
@@ -132,11 +141,15 @@ impl Connections {
             () = seat.dismissed() => return,
             _ = stop.changed() => return,
         }
+        let peer = socket.peer_addr().ok().map(ConnectInfo);
         let mut socket = TimeoutStream::new(socket);
         socket.set_write_timeout(Some(self.write_timeout));
-        let socket: Pin<Box<_>> = Box::pin(socket);
+        let socket = FlushTimeout::new(Box::pin(socket), self.delivery_timeout);
         let (router, asking) = (self.router, seat.clone());
-        let service = TowerToHyperService::new(service_fn(move |request: Request<_>| {
+        let service = TowerToHyperService::new(service_fn(move |mut request: Request<_>| {
+            if let Some(peer) = peer {
+                request.extensions_mut().insert(peer);
+            }
             let running = asking.request();
             let answer = router.clone().oneshot(request);
             async move {

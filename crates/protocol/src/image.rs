@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use crate::{ImageUsage, InvalidParameter, PictureText, SecretString, json::to_wiped_json};
+use crate::{
+    ImageUsage, InvalidParameter, PictureText, SecretString,
+    json::{to_filled_json, to_wiped_json},
+};
 
 /// What a client asks for, before any rule is checked. Holds the prompt: no `Debug`, no `Clone`,
 /// wiped when dropped. Unknown fields are accepted, as OpenAI does.
@@ -192,14 +195,19 @@ impl CreateImageResponse {
         serde_json::from_slice(body)
     }
 
-    /// Writes what is to be sealed, into a buffer of `capacity(length)` bytes, for a length that it does
-    /// not exceed, so that sealing can pad and encrypt it where it lies.
+    /// Writes what is to be sealed, followed by spaces up to `filled_bytes`, into a buffer of
+    /// `capacity(length)` bytes, for a length that it does not exceed, so that sealing can pad and
+    /// encrypt it where it lies.
     #[must_use]
-    pub fn to_json_with(&self, capacity: impl Fn(usize) -> usize) -> Zeroizing<Vec<u8>> {
+    pub fn to_json_with(
+        &self,
+        filled_bytes: usize,
+        capacity: impl Fn(usize) -> usize,
+    ) -> Zeroizing<Vec<u8>> {
         let pictures =
             self.data.iter().flat_map(|entry| [Some(&entry.url), entry.b64_json.as_ref()]);
         let bytes = pictures.flatten().map(PictureText::written_bytes).sum();
-        to_wiped_json(self, bytes, capacity)
+        to_filled_json(self, bytes, filled_bytes, capacity)
     }
 }
 

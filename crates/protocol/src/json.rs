@@ -32,6 +32,22 @@ pub(crate) fn to_wiped_json<T: Serialize>(
     })
 }
 
+/// The same, followed by spaces up to `filled_bytes`: JSON's readers skip them (RFC 8259 §2), and a
+/// ciphertext's length tells nothing but `filled_bytes`.
+pub(crate) fn to_filled_json<T: Serialize>(
+    value: &T,
+    bulk_bytes: usize,
+    filled_bytes: usize,
+    capacity: impl Fn(usize) -> usize,
+) -> Zeroizing<Vec<u8>> {
+    let mut body = to_wiped_json(value, bulk_bytes, |length| capacity(length.max(filled_bytes)));
+    if body.len() < filled_bytes {
+        // Within the capacity, so that it does not move.
+        body.resize(filled_bytes, b' ');
+    }
+    body
+}
+
 /// Takes so many bytes and no more.
 struct Bounded<'a> {
     bytes: &'a mut Vec<u8>,
@@ -69,6 +85,14 @@ impl Write for Length {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spaces_fill_a_body_where_it_lies() {
+        let json = to_filled_json(&"secret", 0, 10_000, |length| length + 16);
+        assert_eq!((json.len(), json.capacity()), (10_000, 10_016));
+        assert_eq!(serde_json::from_slice::<String>(&json).unwrap(), "secret");
+        assert_eq!(to_filled_json(&"secret", 0, 3, |length| length).len(), 8);
+    }
 
     #[test]
     fn a_buffer_has_the_capacity_it_was_made_with() {

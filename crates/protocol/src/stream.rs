@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use crate::{ErrorObject, ImageUsage, PictureText, SecretString, json::to_wiped_json};
+use crate::{ErrorObject, ImageUsage, PictureText, SecretString, json::to_filled_json};
 
 /// One event. Holds pictures: no `Debug`, no `Clone`.
 pub enum ImageEvent {
@@ -105,22 +105,31 @@ impl ImageEvent {
     /// The event as JSON, for the route in clear text.
     #[must_use]
     pub fn to_json(&self) -> Zeroizing<Vec<u8>> {
-        self.write(Order { sequence_number: None, last: None }, |length| length)
+        self.write(Order { sequence_number: None, last: None }, 0, |length| length)
     }
 
-    fn write(&self, order: Order, capacity: impl Fn(usize) -> usize) -> Zeroizing<Vec<u8>> {
+    fn write(
+        &self,
+        order: Order,
+        filled_bytes: usize,
+        capacity: impl Fn(usize) -> usize,
+    ) -> Zeroizing<Vec<u8>> {
         let kind = self.kind();
         match self {
-            Self::Progress(event) => to_wiped_json(&Tagged { kind, order, event }, 0, capacity),
+            Self::Progress(event) => {
+                to_filled_json(&Tagged { kind, order, event }, 0, filled_bytes, capacity)
+            }
             Self::PartialImage(event) => {
                 let picture = event.b64_json.written_bytes();
-                to_wiped_json(&Tagged { kind, order, event }, picture, capacity)
+                to_filled_json(&Tagged { kind, order, event }, picture, filled_bytes, capacity)
             }
             Self::Completed(event) => {
                 let picture = event.b64_json.written_bytes();
-                to_wiped_json(&Tagged { kind, order, event }, picture, capacity)
+                to_filled_json(&Tagged { kind, order, event }, picture, filled_bytes, capacity)
             }
-            Self::Error(event) => to_wiped_json(&Tagged { kind, order, event }, 0, capacity),
+            Self::Error(event) => {
+                to_filled_json(&Tagged { kind, order, event }, 0, filled_bytes, capacity)
+            }
         }
     }
 
@@ -148,11 +157,16 @@ pub struct Sequenced {
 }
 
 impl Sequenced {
-    /// Writes what is to be sealed, into a buffer of `capacity(length)` bytes.
+    /// Writes what is to be sealed, followed by spaces up to `filled_bytes`, into a buffer of
+    /// `capacity(length)` bytes.
     #[must_use]
-    pub fn to_json_with(&self, capacity: impl Fn(usize) -> usize) -> Zeroizing<Vec<u8>> {
+    pub fn to_json_with(
+        &self,
+        filled_bytes: usize,
+        capacity: impl Fn(usize) -> usize,
+    ) -> Zeroizing<Vec<u8>> {
         let order = Order { sequence_number: Some(self.sequence_number), last: Some(self.last) };
-        self.event.write(order, capacity)
+        self.event.write(order, filled_bytes, capacity)
     }
 
     /// Reads what was opened.
@@ -214,7 +228,7 @@ mod tests {
             *event.to_json(),
             *br#"{"type":"image_generation.progress","step":3,"steps":4}"#
         );
-        let sealed = Sequenced { sequence_number: 7, last: true, event }.to_json_with(|l| l);
+        let sealed = Sequenced { sequence_number: 7, last: true, event }.to_json_with(0, |l| l);
         let back = Sequenced::from_json(&sealed).unwrap();
         assert_eq!((back.sequence_number, back.last), (7, true));
         let ImageEvent::Progress(event) = back.event else { panic!("another event") };

@@ -6,7 +6,8 @@ use utoipa::ToSchema;
 /// Tokens read and made. Travels in clear text beside the ciphertext, for the proxy's billing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Usage {
-    /// Tokens of the prompt as T5 reads it, without padding.
+    /// Text tokens that were computed: the encoder's length, whatever the prompt's. How long the
+    /// prompt was is told inside of the ciphertext alone ([`ImageUsage`]).
     pub prompt_tokens: u32,
     /// Latent patches made: n × (width/16) × (height/16).
     pub completion_tokens: u32,

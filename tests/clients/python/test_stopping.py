@@ -19,7 +19,7 @@ def test_sigterm_in_the_middle():
 
         drawing = threading.Thread(target=draw)
         drawing.start()
-        while httpx.get(f"{url}/readyz").json()["queue_depth"] == 0:
+        while "obscura_queue_depth 0" in httpx.get(f"{url}/metrics").text:
             time.sleep(0.01)
         time.sleep(0.1)
         process.send_signal(signal.SIGTERM)

@@ -71,7 +71,7 @@ impl Generator for Stand {
     fn generate(&mut self, job: &Job<'_>, _: &mut dyn Watch) -> Result<Generated, engine::Error> {
         Ok(Generated {
             pictures: vec![Picture { size: job.size, rgb: self.0.clone().into() }],
-            prompt_tokens: PromptTokens { t5: 5, truncated: false },
+            prompt_tokens: PromptTokens { t5: 5, computed: 256, truncated: false },
             timings: Timings::default(),
         })
     }

@@ -15,12 +15,14 @@ use seal::{OpenError, Plaintext, RequestParts, Responder, SealedResponse, Stream
 use zeroize::Zeroizing;
 
 use super::{
-    Body,
+    Body, lengths,
     openapi::EventMessage,
     respond::{self, Reader},
-    stream::{self, EventEncoder, Part},
+    stream::{EventEncoder, Part, Stream},
 };
 use crate::{
+    client_id::Client,
+    delivery::Outbox,
     error::ApiError,
     metrics::Stage,
     node::{Node, Service, off_thread},
@@ -44,6 +46,7 @@ use crate::{
 )]
 pub(super) async fn generate(
     State(node): State<Arc<Node>>,
+    Client(client): Client,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -64,7 +67,7 @@ pub(super) async fn generate(
     }
 
     // A place first: a request that finds none stays unopened, and can be sent again.
-    let permit = service.engine().reserve()?;
+    let permit = service.engine().reserve(client)?;
     let opened = service
         .metrics()
         .timed(Stage::Open, || service.keyring().open(&parts(&envelope), Instant::now()));
@@ -79,17 +82,21 @@ pub(super) async fn generate(
     };
     drop(plaintext);
 
-    if let Delivery::Stream { progress, .. } = request.delivery {
+    if let Delivery::Stream { .. } = request.delivery {
         let parts = Some(responder.into_stream()?);
         let sealed = Sealed { service: service.clone(), parts, sequence_number: 0 };
-        return Ok(stream::respond(service, permit, request, progress, sealed));
+        let (outbox, response) = Outbox::open(node.deliveries());
+        Stream::new(service, outbox, sealed, &request).spawn(permit, request);
+        return Ok(response);
     }
     let output = permit.generate(request).await?;
     let envelope = off_thread(move || {
         let usage = respond::usage(&output);
-        let body = respond::body(&output, &Reader::Sealed, service.metrics())?;
+        let (body, file_bytes) = respond::body(&output, &Reader::Sealed, service.metrics())?;
+        let filled = lengths::answer(&service, &output.request, file_bytes);
         let sealed = service.metrics().timed(Stage::Seal, || {
-            responder.seal(body.to_json_with(seal::padded_capacity), service.manifest())
+            let body = body.to_json_with(filled, seal::padded_capacity);
+            responder.seal(body, service.manifest())
         })?;
         Ok::<_, ApiError>(envelope_of(sealed, Some(usage)).to_json())
     })
@@ -106,11 +113,16 @@ struct Sealed {
 }
 
 impl EventEncoder for Sealed {
-    fn encode(&mut self, event: ImageEvent, part: Part) -> Result<Vec<u8>, ApiError> {
+    fn encode(
+        &mut self,
+        event: ImageEvent,
+        part: Part,
+        filled_bytes: usize,
+    ) -> Result<Vec<u8>, ApiError> {
         let manifest = *self.service.manifest();
         let last = matches!(part, Part::Last(_));
         let body = Sequenced { sequence_number: self.sequence_number, last, event }
-            .to_json_with(seal::padded_capacity);
+            .to_json_with(filled_bytes, seal::padded_capacity);
         self.sequence_number += 1;
         let mut parts = self.parts.take().ok_or(ApiError::Internal)?;
         let service = self.service.clone();

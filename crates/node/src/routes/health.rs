@@ -31,12 +31,7 @@ pub(super) async fn live() -> (StatusCode, &'static str) {
     ))]
 pub(super) async fn ready(State(node): State<Arc<Node>>) -> Result<Json<Ready>, ApiError> {
     let service = node.service()?;
-    Ok(Json(Ready {
-        status: "ready",
-        model: service.offer().model.clone(),
-        queue_depth: service.engine().depth(),
-        queue_seconds: service.engine().queue_secs(),
-    }))
+    Ok(Json(Ready { status: "ready", model: service.offer().model.clone() }))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -51,8 +46,4 @@ pub(super) struct Ready {
     status: &'static str,
     /// The model's name in requests.
     model: String,
-    /// Requests that wait or run.
-    queue_depth: usize,
-    /// Seconds until all of them are done, by the pace of late.
-    queue_seconds: f64,
 }

@@ -22,9 +22,11 @@ use super::{
     Body,
     openapi::EventMessage,
     respond::{self, Links, Reader},
-    stream::{self, EventEncoder, Part},
+    stream::{EventEncoder, Part, Stream},
 };
 use crate::{
+    client_id::Client,
+    delivery::Outbox,
     error::ApiError,
     image_store::StoredImage,
     node::{Node, off_thread},
@@ -46,6 +48,7 @@ use crate::{
 )]
 pub(super) async fn generate(
     State(node): State<Arc<Node>>,
+    Client(client): Client,
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
@@ -58,15 +61,17 @@ pub(super) async fn generate(
         .and_then(|body| ImageRequest::parse(body, service.offer(), || service.draw_seed()))
         .map_err(ApiError::Invalid)?;
     drop(body);
-    let permit = service.engine().reserve()?;
-    if let Delivery::Stream { progress, .. } = request.delivery {
-        return Ok(stream::respond(service, permit, request, progress, Clear));
+    let permit = service.engine().reserve(client)?;
+    if let Delivery::Stream { .. } = request.delivery {
+        let (outbox, response) = Outbox::open(node.deliveries());
+        Stream::new(service, outbox, Clear, &request).spawn(permit, request);
+        return Ok(response);
     }
     let output = permit.generate(request).await?;
     let prefix = prefix(&node, &headers);
     let answer = off_thread(move || {
         let reader = Reader::Clear(Links { store: node.image_store(), prefix });
-        respond::body(&output, &reader, service.metrics())
+        respond::body(&output, &reader, service.metrics()).map(|(body, _)| body)
     });
     Ok(Json(answer.await??).into_response())
 }
@@ -121,7 +126,7 @@ fn prefix(node: &Node, headers: &HeaderMap) -> String {
 struct Clear;
 
 impl EventEncoder for Clear {
-    fn encode(&mut self, event: ImageEvent, _: Part) -> Result<Vec<u8>, ApiError> {
+    fn encode(&mut self, event: ImageEvent, _: Part, _: usize) -> Result<Vec<u8>, ApiError> {
         let mut json = event.to_json();
         // On its way into an answer in clear text; what is left behind is empty.
         Ok(std::mem::take(&mut *json))

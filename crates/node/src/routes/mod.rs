@@ -4,6 +4,7 @@ mod attestation;
 mod confidential;
 mod health;
 mod images;
+mod lengths;
 mod lock;
 mod models;
 mod openapi;
@@ -25,7 +26,7 @@ use axum::{
 use serde::de::DeserializeOwned;
 use tokio::time;
 
-use crate::{error::ApiError, node::Node, trace};
+use crate::{delivery, error::ApiError, node::Node, trace};
 
 /// The largest body of a request. A prompt of 1000 characters takes at most 4 kB, 12 kB escaped;
 /// the rest is room for a client's padding.
@@ -57,6 +58,7 @@ pub fn app(node: Arc<Node>) -> Router {
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn_with_state(node.clone(), trace::request))
+        .layer(middleware::from_fn_with_state(node.clone(), delivery::track))
         .with_state(node)
 }
 

@@ -34,31 +34,37 @@ pub(super) struct Links<'a> {
     pub(super) prefix: String,
 }
 
-/// What the request is billed by.
+/// What the request is billed by, in clear text: the text tokens that were computed, which are as
+/// many for every prompt.
 pub(super) fn usage(output: &Output) -> Usage {
-    let (read, made) = tokens(output);
-    Usage::new(read, made)
+    let (_, made) = tokens(output);
+    Usage::new(count(output.generated.prompt_tokens.computed as u64), made)
 }
 
-/// Tokens of the prompt; latent patches of all pictures.
+/// Tokens of the prompt; latent patches of all images. For the client alone.
 pub(super) fn tokens(output: &Output) -> (u32, u32) {
-    let count = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
     (count(output.generated.prompt_tokens.t5 as u64), count(output.request.latent_patches()))
 }
 
-/// The answer, pictures encoded.
+fn count(n: u64) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// The answer, images encoded, and how long their files are in all.
 pub(super) fn body(
     output: &Output,
     reader: &Reader<'_>,
     metrics: &Metrics,
-) -> Result<CreateImageResponse, ApiError> {
+) -> Result<(CreateImageResponse, usize), ApiError> {
     let request = &output.request;
     let (read, made) = tokens(output);
+    let mut file_bytes = 0;
     let data = output.generated.pictures.iter().map(|picture| {
         let file = file(picture, request.format, metrics)?;
+        file_bytes += file.len();
         entry(request, file, reader)
     });
-    Ok(CreateImageResponse {
+    let response = CreateImageResponse {
         created: unix_now(),
         data: data.collect::<Result<_, ApiError>>()?,
         seed: Some(request.seed.get()),
@@ -68,7 +74,8 @@ pub(super) fn body(
         background: Some(BACKGROUND.to_owned()),
         usage: Some(ImageUsage::new(read, made)),
         warnings: warnings(output),
-    })
+    };
+    Ok((response, file_bytes))
 }
 
 /// What the client should know.

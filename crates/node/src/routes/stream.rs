@@ -1,38 +1,39 @@
 //! An answer as events, while the engine draws.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use axum::response::{
-    IntoResponse, Response,
-    sse::{Event, KeepAlive, Sse},
-};
-use engine::{Output, Permit, Picture, Update};
-use futures_util::stream;
+use engine::{Output, PartialImage, Permit, Picture, Update, Updates};
 use protocol::{
-    CompletedEvent, ErrorEvent, Format, ImageEvent, ImageRequest, ImageUsage, PartialImageEvent,
-    PictureText, ProgressEvent, Usage,
+    CompletedEvent, Delivery, ErrorEvent, Format, ImageEvent, ImageRequest, ImageUsage,
+    PartialImageEvent, PictureText, ProgressEvent, Size, Usage,
 };
-use tokio::sync::mpsc;
+use tracing::Instrument;
 
-use super::respond;
+use super::{lengths, respond};
 use crate::{
+    delivery::{Message, Outbox},
     error::ApiError,
-    metrics::Metrics,
     node::{Service, off_thread, unix_now},
 };
 
-/// Events that wait for a slow client; the engine never waits for it.
-const EVENTS_WAITING: usize = 2;
-/// What a proxy takes for a sign of life.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Where so many events are unread, previews are left out: before they are numbered and sealed, so
+/// that the stream stays whole.
+const UNREAD_BEFORE_PREVIEWS: usize = 8;
+/// Where so many are, steps too.
+const UNREAD_BEFORE_STEPS: usize = 64;
 
 /// How a route writes its events.
 pub(super) trait EventEncoder: Send + 'static {
-    /// An event as the `data` of one message.
+    /// An event as the `data` of one message; where it is sealed, filled up to so many bytes.
     ///
     /// # Errors
     /// Where it cannot be sealed, or comes after the last one.
-    fn encode(&mut self, event: ImageEvent, part: Part) -> Result<Vec<u8>, ApiError>;
+    fn encode(
+        &mut self,
+        event: ImageEvent,
+        part: Part,
+        filled_bytes: usize,
+    ) -> Result<Vec<u8>, ApiError>;
 
     /// Whether an event's name stands outside of it too, as OpenAI's do.
     fn names_events(&self) -> bool;
@@ -47,129 +48,121 @@ pub(super) enum Part {
     Last(Option<Usage>),
 }
 
-/// Answers with a stream that ends with the request's pictures, or with an error. A client that
-/// hangs up takes its request out of the queue, or stops it between two steps.
-pub(super) fn respond(
-    service: Arc<Service>,
-    permit: Permit,
-    request: ImageRequest,
-    progress: bool,
-    encoder: impl EventEncoder,
-) -> Response {
-    let (events, inbox) = mpsc::channel(EVENTS_WAITING);
-    let style = Style::of(&request);
-    let stream = Stream { service, encoder: Some(encoder), events, style };
-    tokio::spawn(stream.run(permit, request, progress));
-    let events = stream::unfold(inbox, |mut inbox| async move {
-        let event: Event = inbox.recv().await?;
-        Some((Ok::<_, Infallible>(event), inbox))
-    });
-    let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
-    // nginx would hold events back until its buffer is full.
-    ([("x-accel-buffering", "no")], sse).into_response()
-}
-
 /// What every event of a request says.
 #[derive(Clone)]
 struct Style {
-    size: String,
+    size: Size,
     quality: &'static str,
     format: Format,
 }
 
 impl Style {
     fn of(request: &ImageRequest) -> Self {
-        Self {
-            size: request.size.to_string(),
-            quality: request.quality.name(),
-            format: request.format,
-        }
+        Self { size: request.size, quality: request.quality.name(), format: request.format }
     }
 }
 
-struct Stream<W> {
+/// The events of one request.
+pub(super) struct Stream<E> {
     service: Arc<Service>,
     /// Away while it works beside the threads that answer.
-    encoder: Option<W>,
-    events: mpsc::Sender<Event>,
+    encoder: Option<E>,
+    outbox: Outbox,
     style: Style,
 }
 
 /// Nobody is there any more, or nothing is left to be said.
 struct Disconnected;
 
-impl<W: EventEncoder> Stream<W> {
-    async fn run(mut self, permit: Permit, request: ImageRequest, progress: bool) {
-        // Nobody is left to be told.
-        let _ = self.drive(permit, request, progress).await;
+impl<E: EventEncoder> Stream<E> {
+    pub(super) fn new(
+        service: Arc<Service>,
+        outbox: Outbox,
+        encoder: E,
+        request: &ImageRequest,
+    ) -> Self {
+        Self { service, encoder: Some(encoder), outbox, style: Style::of(request) }
     }
 
-    async fn drive(
-        &mut self,
-        permit: Permit,
-        request: ImageRequest,
-        progress: bool,
-    ) -> Result<(), Disconnected> {
-        let steps = request.steps.get() * request.count.get();
+    /// Begins a stream that ends with the request's images, or with an error. A client that hangs
+    /// up takes its request out of the queue, or stops it between two steps; one that reads slowly
+    /// holds up nothing but itself.
+    pub(super) fn spawn(mut self, permit: Permit, request: ImageRequest) {
+        let streaming = async move {
+            // Nobody is left to be told.
+            let _ = self.run(permit, request).await;
+        };
+        tokio::spawn(streaming.in_current_span());
+    }
+
+    async fn run(&mut self, permit: Permit, request: ImageRequest) -> Result<(), Disconnected> {
+        let progress = matches!(request.delivery, Delivery::Stream { progress: true, .. });
         if progress {
-            self.step(0, steps).await?;
+            self.step(0, request.steps.get() * request.count.get()).await?;
         }
-        let (sender, mut updates) = mpsc::unbounded_channel();
-        let generating = permit.generate_watched(request, sender);
-        tokio::pin!(generating);
-        let events = self.events.clone();
+        let (sender, mut updates) = engine::updates();
+        let mut generation = permit.generate_watched(request, sender);
         let output = loop {
             tokio::select! {
                 biased;
-                () = events.closed() => return Err(Disconnected),
-                Some(update) = updates.recv() => self.update(update, progress).await?,
-                output = &mut generating => break output,
+                () = self.outbox.closed() => return Err(Disconnected),
+                Some(update) = updates.next() => self.update(update, progress, &updates).await?,
+                output = &mut generation => break output,
             }
         };
-        // The engine may have been quicker than this task: it tells everything before it answers.
-        while let Ok(update) = updates.try_recv() {
-            self.update(update, progress).await?;
-        }
         match output {
-            Ok(output) => self.complete(output).await,
-            Err(failed) => self.fail(failed.into()).await,
+            Ok(output) => {
+                // The engine may have been quicker than this task: it tells everything before it
+                // answers.
+                while let Some(update) = updates.next().await {
+                    self.update(update, progress, &updates).await?;
+                }
+                self.complete(output).await
+            }
+            Err(error) => self.fail(error.into()).await,
         }
     }
 
-    async fn update(&mut self, update: Update, progress: bool) -> Result<(), Disconnected> {
+    async fn update(
+        &mut self,
+        update: Update,
+        progress: bool,
+        updates: &Updates,
+    ) -> Result<(), Disconnected> {
+        let unread = self.outbox.unread();
+        updates.pause_previews(unread >= UNREAD_BEFORE_PREVIEWS);
         match update {
-            Update::Step { done, total } if progress => self.step(done, total).await,
-            Update::Step { .. } => Ok(()),
-            Update::Preview { index, ordinal, picture } => {
-                self.partial(index, ordinal, picture).await
+            Update::Step { done, total } if progress && unread < UNREAD_BEFORE_STEPS => {
+                self.step(done, total).await
             }
+            Update::Preview(preview) if unread < UNREAD_BEFORE_PREVIEWS => {
+                self.partial(preview).await
+            }
+            Update::Step { .. } | Update::Preview(_) => Ok(()),
         }
     }
 
     async fn step(&mut self, done: usize, total: usize) -> Result<(), Disconnected> {
-        let count = |n: usize| u32::try_from(n).unencoder_or(u32::MAX);
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let event = ProgressEvent { step: count(done), steps: count(total) };
-        self.send(Part::Middle, move |_| Ok(ImageEvent::Progress(event))).await
+        self.send(Part::Middle, move |_| Ok((ImageEvent::Progress(event), 0))).await
     }
 
-    async fn partial(
-        &mut self,
-        index: usize,
-        ordinal: usize,
-        picture: Picture,
-    ) -> Result<(), Disconnected> {
+    async fn partial(&mut self, preview: PartialImage) -> Result<(), Disconnected> {
         let style = self.style.clone();
-        self.send(Part::Middle, move |metrics| {
-            Ok(ImageEvent::PartialImage(PartialImageEvent {
-                b64_json: base64(&picture, style.format, metrics)?,
-                partial_image_index: ordinal as u32,
-                index: index as u32,
+        self.send(Part::Middle, move |service| {
+            let (b64_json, filled_bytes) = base64(&preview.picture, style.format, service)?;
+            let event = ImageEvent::PartialImage(PartialImageEvent {
+                b64_json,
+                partial_image_index: preview.ordinal as u32,
+                index: preview.index as u32,
                 created_at: unix_now(),
-                size: style.size,
+                size: style.size.to_string(),
                 quality: style.quality.to_owned(),
                 background: respond::BACKGROUND.to_owned(),
                 output_format: style.format.name().to_owned(),
-            }))
+            });
+            Ok((event, filled_bytes))
         })
         .await
     }
@@ -184,40 +177,38 @@ impl<W: EventEncoder> Stream<W> {
                 false => Part::Middle,
             };
             let output = output.clone();
-            self.send(part, move |metrics| completed(&output, index, metrics)).await?;
+            self.send(part, move |service| completed(&output, index, service)).await?;
         }
         Ok(())
     }
 
     async fn fail(&mut self, error: ApiError) -> Result<(), Disconnected> {
-        self.send(Part::Last(None), move |_| Ok(failure(error))).await
+        self.send(Part::Last(None), move |_| Ok((failure(error), 0))).await
     }
 
-    /// Makes an event, encoders it, and waits for room to send it.
+    /// Makes an event and the length that it is filled up to, encodes it, and leaves it to whoever reads.
     async fn send(
         &mut self,
         part: Part,
-        make: impl FnOnce(&Metrics) -> Result<ImageEvent, ApiError> + Send + 'static,
+        make: impl FnOnce(&Service) -> Result<(ImageEvent, usize), ApiError> + Send + 'static,
     ) -> Result<(), Disconnected> {
         let Some(mut encoder) = self.encoder.take() else { return Err(Disconnected) };
         let service = self.service.clone();
         let made = off_thread(move || {
-            // A picture that cannot be encoded ends the stream, and its client is told.
-            let (event, part) = match make(service.metrics()) {
-                Ok(event) => (event, part),
-                Err(error) => (failure(error), Part::Last(None)),
+            // An image that cannot be encoded ends the stream, and its client is told.
+            let ((event, filled_bytes), part) = match make(&service) {
+                Ok(made) => (made, part),
+                Err(error) => ((failure(error), 0), Part::Last(None)),
             };
             let name = encoder.names_events().then(|| event.kind());
-            let data = encoder.encode(event, part)?;
-            let text = String::from_utf8(data).map_err(|_| ApiError::Internal)?;
-            let event = name.map_or_else(Event::default, |name| Event::default().event(name));
-            Ok::<_, ApiError>((encoder, event.data(text), matches!(part, Part::Last(None))))
+            let data = encoder.encode(event, part, filled_bytes)?;
+            let failed = matches!(part, Part::Last(None));
+            Ok::<_, ApiError>((encoder, Message { event: name, data }, failed))
         });
         // What cannot be sealed is a cut, which its client notices.
-        let Ok(Ok((encoder, event, failed))) = made.await else { return Err(Disconnected) };
+        let Ok(Ok((encoder, message, failed))) = made.await else { return Err(Disconnected) };
         self.encoder = Some(encoder);
-        self.events.send(event).await.map_err(|_| Disconnected)?;
-        if failed { Err(Disconnected) } else { Ok(()) }
+        if self.outbox.push(message) && !failed { Ok(()) } else { Err(Disconnected) }
     }
 }
 
@@ -225,17 +216,22 @@ fn failure(error: ApiError) -> ImageEvent {
     ImageEvent::Error(ErrorEvent { error: error.into_object() })
 }
 
-fn completed(output: &Output, index: usize, metrics: &Metrics) -> Result<ImageEvent, ApiError> {
+fn completed(
+    output: &Output,
+    index: usize,
+    service: &Service,
+) -> Result<(ImageEvent, usize), ApiError> {
     let request = &output.request;
     let picture = &output.generated.pictures[index];
     let (read, made) = respond::tokens(output);
     let read = if index == 0 { read } else { 0 };
     let style = Style::of(request);
-    Ok(ImageEvent::Completed(CompletedEvent {
-        b64_json: base64(picture, request.format, metrics)?,
+    let (b64_json, filled_bytes) = base64(picture, request.format, service)?;
+    let event = ImageEvent::Completed(CompletedEvent {
+        b64_json,
         index: index as u32,
         created_at: unix_now(),
-        size: style.size,
+        size: style.size.to_string(),
         quality: style.quality.to_owned(),
         background: respond::BACKGROUND.to_owned(),
         output_format: request.format.name().to_owned(),
@@ -243,9 +239,17 @@ fn completed(output: &Output, index: usize, metrics: &Metrics) -> Result<ImageEv
         seed: Some(request.seed.offset(index).get()),
         revised_prompt: request.revised_prompt(),
         warnings: respond::warnings(output),
-    }))
+    });
+    Ok((event, filled_bytes))
 }
 
-fn base64(picture: &Picture, format: Format, metrics: &Metrics) -> Result<PictureText, ApiError> {
-    respond::file(picture, format, metrics).map(respond::base64)
+/// The image's file, and the length that its event is filled up to.
+fn base64(
+    picture: &Picture,
+    format: Format,
+    service: &Service,
+) -> Result<(PictureText, usize), ApiError> {
+    let file = respond::file(picture, format, service.metrics())?;
+    let filled_bytes = lengths::event(service, picture.size, format, file.len());
+    Ok((respond::base64(file), filled_bytes))
 }

@@ -1,0 +1,252 @@
+//! Who gets a place in the queue, and how long the queue is in seconds.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use thiserror::Error;
+
+use crate::{ClientId, QueueLimits, throughput::ThroughputEstimator, work::Work};
+
+/// The book of all places: who holds them, and for how much work.
+pub(crate) struct Admission {
+    limits: QueueLimits,
+    engines: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    estimator: ThroughputEstimator,
+    /// No client stands here without places.
+    clients: HashMap<ClientId, Vec<Held>>,
+    next_id: u64,
+}
+
+/// A place that is taken, in the order of taking.
+struct Held {
+    id: u64,
+    /// Absent until the request is read.
+    work: Option<Work>,
+}
+
+/// A place in the queue, given back when dropped.
+pub(crate) struct Place {
+    admission: Arc<Admission>,
+    client: ClientId,
+    id: u64,
+}
+
+impl Admission {
+    pub(crate) fn new(limits: QueueLimits, engines: usize) -> Self {
+        Self { limits, engines: engines.max(1), state: Mutex::default() }
+    }
+
+    /// Takes a place for a request of which nothing but its client is known.
+    ///
+    /// # Errors
+    /// See [`Busy`].
+    pub(crate) fn reserve(self: &Arc<Self>, client: ClientId) -> Result<Place, Busy> {
+        let mut state = self.lock();
+        let places = self.limits.capacity + self.engines;
+        let own = state.clients.get(&client).map_or(0, Vec::len);
+        let excess = self.wait_secs(&state, client) - self.limits.deadline.as_secs_f64();
+        if excess > 0.0 {
+            return Err(Busy::TooSlow { retry_after_secs: secs(excess) });
+        }
+        let retry_after_secs = secs(self.secs_of_one(&state));
+        if own >= self.limits.places_of_client(places) {
+            return Err(Busy::ShareFull { retry_after_secs });
+        }
+        if state.jobs() >= places {
+            return Err(Busy::QueueFull { retry_after_secs });
+        }
+        let id = state.next_id;
+        state.next_id += 1;
+        state.clients.entry(client).or_default().push(Held { id, work: None });
+        Ok(Place { admission: self.clone(), client, id })
+    }
+
+    /// Takes in how long a run took that ended well.
+    pub(crate) fn learn(&self, work: Work, took: Duration) {
+        self.lock().estimator.learn(work, took.as_secs_f64());
+    }
+
+    /// Places that are taken.
+    pub(crate) fn jobs(&self) -> usize {
+        self.lock().jobs()
+    }
+
+    /// Seconds until everything that waits or runs is done.
+    pub(crate) fn queue_secs(&self) -> f64 {
+        let state = self.lock();
+        let secs: f64 = state.clients.values().map(|held| state.secs(held)).sum();
+        secs / self.engines as f64
+    }
+
+    /// Seconds until it is the turn of this client's next request: all of its own, and of each
+    /// other client as many as take their turns before.
+    fn wait_secs(&self, state: &State, client: ClientId) -> f64 {
+        let own = state.clients.get(&client).map_or(0, Vec::len);
+        let before = state.clients.iter().map(|(other, held)| match *other == client {
+            true => state.secs(held),
+            false => state.secs(&held[..held.len().min(own + 1)]),
+        });
+        before.sum::<f64>() / self.engines as f64
+    }
+
+    /// Seconds until one place should be free.
+    fn secs_of_one(&self, state: &State) -> f64 {
+        let secs: f64 = state.clients.values().map(|held| state.secs(held)).sum();
+        secs / (state.jobs().max(1) * self.engines) as f64
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change leaves it whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn jobs(&self) -> usize {
+        self.clients.values().map(Vec::len).sum()
+    }
+
+    fn secs(&self, held: &[Held]) -> f64 {
+        held.iter().filter_map(|held| held.work).map(|work| self.estimator.predict(work)).sum()
+    }
+}
+
+impl Place {
+    /// The request is read, and asks for so much.
+    pub(crate) fn fill(&self, work: Work) {
+        let mut state = self.admission.lock();
+        let held = state.clients.get_mut(&self.client).into_iter().flatten();
+        held.filter(|held| held.id == self.id).for_each(|held| held.work = Some(work));
+    }
+
+    pub(crate) fn client(&self) -> ClientId {
+        self.client
+    }
+
+    pub(crate) fn deadline(&self) -> Duration {
+        self.admission.limits.deadline
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.admission.lock();
+        if let Some(held) = state.clients.get_mut(&self.client) {
+            held.retain(|held| held.id != self.id);
+            if held.is_empty() {
+                state.clients.remove(&self.client);
+            }
+        }
+    }
+}
+
+/// Why a request is not taken on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Busy {
+    /// Every place is taken.
+    #[error("the queue is full")]
+    QueueFull {
+        /// When a place should be free.
+        retry_after_secs: u64,
+    },
+    /// Every place is taken that one client may hold; others still find one.
+    #[error("the client holds its share of the queue")]
+    ShareFull {
+        /// When a place should be free.
+        retry_after_secs: u64,
+    },
+    /// What is before it would take longer than any request may.
+    #[error("the queue is longer than the deadline")]
+    TooSlow {
+        /// When it should be short enough.
+        retry_after_secs: u64,
+    },
+}
+
+/// Whole seconds, one at least.
+fn secs(secs: f64) -> u64 {
+    secs.ceil().max(1.0) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LARGE: u64 = 21_504;
+
+    fn admission(capacity: usize, share: f64) -> Arc<Admission> {
+        let deadline = Duration::from_secs(100);
+        Arc::new(Admission::new(QueueLimits { capacity, deadline, share }, 1))
+    }
+
+    fn client(n: u8) -> ClientId {
+        ClientId::new([n; 32])
+    }
+
+    fn filled(admission: &Arc<Admission>, client: ClientId) -> Place {
+        let place = admission.reserve(client).ok().expect("there is room");
+        place.fill(LARGE.into());
+        place
+    }
+
+    #[test]
+    fn one_client_holds_no_more_than_its_share() {
+        let admission = admission(7, 0.5);
+        let mut held: Vec<_> = (0..4).map(|_| filled(&admission, client(1))).collect();
+        let refused = admission.reserve(client(1)).err();
+        assert_eq!(refused, Some(Busy::ShareFull { retry_after_secs: 1 }));
+        let others: Vec<_> = (2..6).map(|n| filled(&admission, client(n))).collect();
+        let refused = admission.reserve(client(6)).err();
+        assert_eq!(refused, Some(Busy::QueueFull { retry_after_secs: 1 }));
+        held.pop();
+        assert!(admission.reserve(client(1)).is_ok());
+        drop((held, others));
+        assert_eq!(admission.jobs(), 0);
+    }
+
+    #[test]
+    fn a_share_is_one_place_at_least_and_may_be_all() {
+        let none = admission(0, 0.1);
+        let held = none.reserve(client(1)).ok();
+        assert!(held.is_some() && none.reserve(client(1)).is_err());
+        let all = admission(3, 1.0);
+        let held: Vec<_> = (0..4).map(|_| filled(&all, client(1))).collect();
+        assert!(matches!(all.reserve(client(1)), Err(Busy::QueueFull { .. })), "{}", held.len());
+    }
+
+    #[test]
+    fn a_client_waits_for_its_turn_and_not_for_all_that_another_asked() {
+        let admission = admission(32, 0.5);
+        admission.learn(LARGE.into(), Duration::from_secs(30));
+        let held: Vec<_> = (0..4).map(|_| filled(&admission, client(1))).collect();
+        assert_eq!(admission.queue_secs(), 120.0);
+        // Its own four would have to be done before.
+        let refused = admission.reserve(client(1)).err();
+        assert_eq!(refused, Some(Busy::TooSlow { retry_after_secs: 20 }));
+        // Of the other, one.
+        let other = admission.reserve(client(2));
+        assert!(other.is_ok());
+        drop(held);
+        assert!(admission.reserve(client(1)).is_ok());
+    }
+
+    #[test]
+    fn twenty_small_images_refuse_nobody() {
+        let admission = admission(32, 0.5);
+        let small = Work::from(1_028);
+        for _ in 0..20 {
+            admission.learn(small, Duration::from_secs(20));
+        }
+        let _large: Vec<_> = (1..5).map(|n| filled(&admission, client(n))).collect();
+        assert!(admission.reserve(client(9)).is_ok());
+    }
+}
