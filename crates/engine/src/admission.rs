@@ -57,11 +57,11 @@ impl Admission {
             return Err(Busy::TooSlow { retry_after_secs: secs(excess) });
         }
         let retry_after_secs = secs(self.secs_of_one(&state));
-        if own >= self.limits.places_of_client(places) {
-            return Err(Busy::ShareFull { retry_after_secs });
-        }
         if state.jobs() >= places {
             return Err(Busy::QueueFull { retry_after_secs });
+        }
+        if own >= self.limits.places_of_client(places) {
+            return Err(Busy::ShareFull { retry_after_secs });
         }
         let id = state.next_id;
         state.next_id += 1;

@@ -22,9 +22,15 @@ const RUNS_BELIEVED: usize = 3;
 /// errs towards taking a request on.
 #[derive(Default)]
 pub(crate) struct ThroughputEstimator {
-    classes: BTreeMap<u32, VecDeque<Run>>,
+    classes: BTreeMap<u32, Class>,
     /// Absent until something was learned.
     line: Option<Line>,
+}
+
+struct Class {
+    runs: VecDeque<Run>,
+    /// How far its runs are above the line: 1 is on it.
+    level: f64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -43,31 +49,41 @@ impl ThroughputEstimator {
     /// Takes in how long a run took that ended well: of one job, or of a batch, whose work is the
     /// sum of its jobs'.
     pub(crate) fn learn(&mut self, work: Work, secs: f64) {
-        let runs = self.classes.entry(class(work)).or_default();
-        if runs.len() == RUNS_OF_CLASS {
-            runs.pop_front();
+        let class = self.classes.entry(class(work));
+        let class = class.or_insert_with(|| Class { runs: VecDeque::new(), level: 1.0 });
+        if class.runs.len() == RUNS_OF_CLASS {
+            class.runs.pop_front();
         }
-        runs.push_back(Run { work: work.units(), secs });
-        self.line = Some(self.fit());
+        class.runs.push_back(Run { work: work.units(), secs });
+        // While no class has enough runs, whatever there is must do.
+        let most = self.classes.values().map(|class| class.runs.len()).max().unwrap_or_default();
+        let least = most.min(RUNS_BELIEVED);
+        let line = self.fit(least);
+        for class in self.classes.values_mut() {
+            class.level = match class.runs.len() >= least {
+                true => median(class.runs.iter().map(|run| run.secs / line.at(run.work))),
+                false => 1.0,
+            };
+        }
+        self.line = Some(line);
     }
 
     /// Seconds that a run of this work takes; 0 where nothing is known.
     pub(crate) fn predict(&self, work: Work) -> f64 {
         let Some(line) = self.line else { return 0.0 };
-        let own = self.classes.get(&class(work)).filter(|runs| self.believes(runs));
-        let level =
-            own.map_or(1.0, |runs| median(runs.iter().map(|run| run.secs / line.at(run.work))));
+        let level = self.classes.get(&class(work)).map_or(1.0, |class| class.level);
         level * line.at(work.units())
     }
 
-    fn fit(&self) -> Line {
+    /// Through the classes that have so many runs.
+    fn fit(&self, least: usize) -> Line {
         let points: Vec<Run> = self
             .classes
             .values()
-            .filter(|runs| self.believes(runs))
-            .map(|runs| Run {
-                work: median(runs.iter().map(|run| run.work)),
-                secs: median(runs.iter().map(|run| run.secs)),
+            .filter(|class| class.runs.len() >= least)
+            .map(|class| Run {
+                work: median(class.runs.iter().map(|run| run.work)),
+                secs: median(class.runs.iter().map(|run| run.secs)),
             })
             .collect();
         let pairs = points.iter().enumerate().flat_map(|(i, one)| {
@@ -78,11 +94,6 @@ impl ThroughputEstimator {
         let secs_per_work = median(pairs).max(0.0);
         let fixed = median(points.iter().map(|run| run.secs - secs_per_work * run.work));
         Line { fixed_secs: fixed.max(0.0), secs_per_work }
-    }
-
-    /// While no class has enough runs, whatever there is must do.
-    fn believes(&self, runs: &VecDeque<Run>) -> bool {
-        runs.len() >= RUNS_BELIEVED || self.classes.values().all(|runs| runs.len() < RUNS_BELIEVED)
     }
 }
 
@@ -184,6 +195,9 @@ mod tests {
             estimator.learn(LARGE.into(), 1.2);
         }
         assert_near(estimator.predict(LARGE.into()), 1.2);
-        assert_eq!(estimator.classes.values().map(VecDeque::len).sum::<usize>(), RUNS_OF_CLASS);
+        assert_eq!(
+            estimator.classes.values().map(|class| class.runs.len()).sum::<usize>(),
+            RUNS_OF_CLASS
+        );
     }
 }

@@ -89,7 +89,7 @@ impl State {
     /// Counts the bytes of one delivery. Where all together are too many, those end that stand
     /// still for longest.
     fn count(&mut self, id: u64, bytes: usize, max_bytes: usize) {
-        while self.bytes + bytes > max_bytes {
+        while self.bytes.saturating_add(bytes) > max_bytes {
             let others = self.open.iter().filter(|(other, open)| **other != id && open.bytes > 0);
             let Some((victim, _)) = others.min_by_key(|(_, open)| open.progress) else { break };
             self.end(*victim, "an unread answer made way for others");

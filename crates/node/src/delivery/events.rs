@@ -42,7 +42,14 @@ pub(super) struct IsTracked;
 pub(crate) struct Outbox {
     sender: mpsc::UnboundedSender<Waiting>,
     delivery: Arc<Delivery>,
-    unread: Arc<AtomicUsize>,
+    unread: Arc<Unread>,
+}
+
+/// What has not been read.
+#[derive(Default)]
+struct Unread {
+    events: AtomicUsize,
+    bytes: AtomicUsize,
 }
 
 /// One server-sent event.
@@ -55,12 +62,14 @@ pub(crate) struct Message {
 
 struct Waiting {
     parts: VecDeque<Bytes>,
-    unread: Arc<AtomicUsize>,
+    bytes: usize,
+    unread: Arc<Unread>,
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.unread.fetch_sub(1, Ordering::Relaxed);
+        self.unread.events.fetch_sub(1, Ordering::Relaxed);
+        self.unread.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -89,17 +98,24 @@ impl Outbox {
     /// Puts an event behind the others; `false` where nobody is there to read it.
     pub(crate) fn push(&self, message: Message) -> bool {
         let Message { event, data } = message;
-        let room = Arc::new(self.delivery.hold(data.len()));
+        let bytes = data.len();
+        let room = Arc::new(self.delivery.hold(bytes));
         let head = event.map_or_else(String::new, |name| format!("event: {name}\n")) + "data: ";
         let parts = [head.into(), counted(data.into(), room), Bytes::from_static(b"\n\n")];
-        self.unread.fetch_add(1, Ordering::Relaxed);
-        let waiting = Waiting { parts: parts.into(), unread: self.unread.clone() };
+        self.unread.events.fetch_add(1, Ordering::Relaxed);
+        self.unread.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let waiting = Waiting { parts: parts.into(), bytes, unread: self.unread.clone() };
         self.sender.send(waiting).is_ok()
     }
 
     /// Events that nobody has read.
-    pub(crate) fn unread(&self) -> usize {
-        self.unread.load(Ordering::Relaxed)
+    pub(crate) fn unread_events(&self) -> usize {
+        self.unread.events.load(Ordering::Relaxed)
+    }
+
+    /// How long they are in all.
+    pub(crate) fn unread_bytes(&self) -> usize {
+        self.unread.bytes.load(Ordering::Relaxed)
     }
 
     /// Resolves when nobody is there to read any more.

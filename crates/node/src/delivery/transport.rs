@@ -50,6 +50,7 @@ impl Transport {
         let this = Self(Arc::new(inner));
         let _over = Over(this.clone());
         tokio::select! {
+            biased;
             done = CURRENT.scope(this.clone(), future) => Some(done),
             _ = watched.wait_for(|closed| *closed) => None,
         }

@@ -16,11 +16,11 @@ use crate::{
     node::{Service, off_thread, unix_now},
 };
 
-/// Where so many events are unread, previews are left out: before they are numbered and sealed, so
-/// that the stream stays whole.
-const UNREAD_BEFORE_PREVIEWS: usize = 8;
-/// Where so many are, steps too.
-const UNREAD_BEFORE_STEPS: usize = 64;
+/// Where so many bytes of events are unread, previews are left out: before they are numbered and
+/// sealed, so that the stream stays whole.
+const MAX_UNREAD_BYTES: usize = 16 * 1024 * 1024;
+/// Where so many events are unread, steps are left out too.
+const MAX_UNREAD_EVENTS: usize = 64;
 
 /// How a route writes its events.
 pub(super) trait EventEncoder: Send + 'static {
@@ -129,15 +129,12 @@ impl<E: EventEncoder> Stream<E> {
         progress: bool,
         updates: &Updates,
     ) -> Result<(), Disconnected> {
-        let unread = self.outbox.unread();
-        updates.pause_previews(unread >= UNREAD_BEFORE_PREVIEWS);
+        let has_room = self.outbox.unread_events() < MAX_UNREAD_EVENTS;
+        let has_room_for_previews = has_room && self.outbox.unread_bytes() < MAX_UNREAD_BYTES;
+        updates.pause_previews(!has_room_for_previews);
         match update {
-            Update::Step { done, total } if progress && unread < UNREAD_BEFORE_STEPS => {
-                self.step(done, total).await
-            }
-            Update::Preview(preview) if unread < UNREAD_BEFORE_PREVIEWS => {
-                self.partial(preview).await
-            }
+            Update::Step { done, total } if progress && has_room => self.step(done, total).await,
+            Update::Preview(preview) if has_room_for_previews => self.partial(preview).await,
             Update::Step { .. } | Update::Preview(_) => Ok(()),
         }
     }
