@@ -163,11 +163,11 @@ async fn what_waits_too_long_is_told_so() {
     assert_eq!((status, error_of(&text).code.as_deref()), (503, Some("deadline_exceeded")));
     assert!(started.elapsed() < Duration::from_secs(9));
     // The pace is learnt from what was finished: then a queue that is too long is refused at once.
-    assert_eq!(post(&node, json!({"steps": 8})).await.0, 200);
+    assert_eq!(post(&node, json!({"steps": 6})).await.0, 200);
     let (first, second, third) =
-        tokio::join!(post(&node, json!({"steps": 8})), post(&node, json!({"steps": 8})), async {
+        tokio::join!(post(&node, json!({"steps": 6})), post(&node, json!({"steps": 6})), async {
             let patience = Instant::now() + Duration::from_secs(20);
-            while node.metric("obscura_queue_seconds").await < 4.0 {
+            while node.metric("obscura_queue_seconds").await < 3.2 {
                 assert!(Instant::now() < patience, "the queue was never that long");
             }
             post(&node, json!({"steps": 1})).await

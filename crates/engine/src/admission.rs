@@ -193,7 +193,7 @@ mod tests {
     }
 
     fn filled(admission: &Arc<Admission>, client: ClientId) -> Place {
-        let place = admission.reserve(client).ok().expect("there is room");
+        let place = admission.reserve(client).expect("there is room");
         place.fill(LARGE.into());
         place
     }
