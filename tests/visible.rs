@@ -126,12 +126,12 @@ async fn assert_one_look(node: &TestNode, secrets: &[Value], shape: &Value) -> S
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_look_alike() {
     let node = node().await;
-    for (size, n) in [("64x64", 1), ("64x64", 3), ("400x304", 1), ("16x16", 2)] {
-        for format in ["png", "jpeg", "webp"] {
-            let shape = json!({"size": size, "n": n, "output_format": format});
-            let look = assert_one_look(&node, &secrets(format == "png"), &shape).await;
-            assert!(look.starts_with("200") && look.contains(r#""prompt_tokens":256"#), "{look}");
-        }
+    for (size, n, format) in
+        [("64x64", 1, "png"), ("48x32", 3, "png"), ("64x64", 2, "jpeg"), ("208x112", 1, "webp")]
+    {
+        let shape = json!({"size": size, "n": n, "output_format": format});
+        let look = assert_one_look(&node, &secrets(format == "png"), &shape).await;
+        assert!(look.starts_with("200") && look.contains(r#""prompt_tokens":256"#), "{look}");
     }
 }
 
@@ -139,7 +139,7 @@ async fn answers_look_alike() {
 async fn streams_look_alike() {
     let node = node().await;
     // Of one number of steps: as many events, each as long as its kind.
-    for (n, format) in [(1, "png"), (2, "png"), (1, "jpeg"), (1, "webp")] {
+    for (n, format) in [(2, "png"), (1, "jpeg"), (1, "webp")] {
         let shape = json!({"size": "64x64", "n": n, "output_format": format, "steps": 4,
             "stream": true, "progress": true, "partial_images": 2});
         let mut secrets = secrets(format == "png");
