@@ -15,21 +15,21 @@ use sha2::{Digest, Sha256};
 
 use crate::{auth::ApiKeyDigest, node::Node};
 
-/// The client of a request: the holder of an accepted bearer key; otherwise whom an extension of
-/// type [`ClientId`] names, put there by what knows the network in front of the node; otherwise the
-/// peer's address.
+/// The client of a request: whom an extension of type [`ClientId`] names, put there by what knows
+/// better (a trusted proxy in front of the node says who asks); otherwise the holder of an accepted
+/// bearer key; otherwise the peer's address.
 pub(crate) struct Client(pub(crate) ClientId);
 
 impl FromRequestParts<Arc<Node>> for Client {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, node: &Arc<Node>) -> Result<Self, Infallible> {
+        let named = parts.extensions.get::<ClientId>().copied();
         // A key that is not accepted is any text, and would make a new client with every request.
-        let key = node.credentials().accepted_key(&parts.headers);
-        let named = || parts.extensions.get::<ClientId>().copied();
+        let key = || node.credentials().accepted_key(&parts.headers).map(of_key);
         let peer =
             || parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| of_peer(peer.ip()));
-        let client = key.map(of_key).or_else(named).or_else(peer);
+        let client = named.or_else(key).or_else(peer);
         Ok(Self(client.unwrap_or(ClientId::ANONYMOUS)))
     }
 }
