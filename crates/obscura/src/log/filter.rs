@@ -147,7 +147,8 @@ fn is_path(text: &str) -> bool {
 
 /// Names alone: numbers, which `tracing` understands too, are more often a mistake.
 fn level_named(text: &str) -> Option<LevelFilter> {
-    text.bytes().all(|byte| byte.is_ascii_alphabetic()).then(|| text.parse().ok()).flatten()
+    let is_name = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphabetic());
+    is_name.then(|| text.parse().ok()).flatten()
 }
 
 #[cfg(test)]
