@@ -4,15 +4,16 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 /// A crate of ours, and the crates of ours that it may import.
-const MAY_IMPORT: [(&str, &[&str]); 9] = [
+const MAY_IMPORT: [(&str, &[&str]); 10] = [
     ("protocol", &[]),
-    ("seal", &[]),
+    ("wipe", &[]),
+    ("seal", &["wipe"]),
     ("attest", &[]),
     ("kernels", &[]),
     ("flux", &["protocol", "kernels"]),
-    ("engine", &["protocol", "flux"]),
+    ("engine", &["protocol", "wipe", "flux"]),
     ("client", &["protocol", "seal", "attest"]),
-    ("node", &["protocol", "seal", "attest", "engine"]),
+    ("node", &["protocol", "wipe", "seal", "attest", "engine"]),
     ("obscura", &["protocol", "seal", "attest", "kernels", "flux", "engine", "client", "node"]),
 ];
 

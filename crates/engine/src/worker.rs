@@ -72,7 +72,9 @@ impl Worker {
             let answers = if self.draining.load(Ordering::Acquire) {
                 entries.iter().map(|_| Err(GenerateError::Draining)).collect()
             } else {
-                self.generate(&entries)
+                // Tokens, and what kernels keep at hand, stay behind on this thread's stack, and the
+                // thread may wait long for what writes over them.
+                wipe::deep_stack(|| self.generate(&entries))
             };
             self.tell_memory();
             for (entry, answer) in entries.into_iter().zip(answers) {
@@ -99,7 +101,7 @@ impl Worker {
     fn generate(&mut self, entries: &[QueueEntry]) -> Vec<Result<Generated, GenerateError>> {
         let jobs: Vec<Job<'_>> = entries.iter().map(|entry| job(&entry.request)).collect();
         // What is said of a picture on this thread belongs to the request that asked for it.
-        let spans: Vec<Span> = entries.iter().map(|entry| span(entry, jobs.len())).collect();
+        let spans: Vec<Span> = entries.iter().map(span).collect();
         let observer = self.observer.clone();
         let mut watchers: Vec<ProgressObserver<'_>> =
             entries.iter().map(|entry| ProgressObserver::new(entry, &*observer)).collect();
@@ -208,13 +210,7 @@ impl Worker {
     }
 }
 
-fn span(entry: &QueueEntry, batch: usize) -> Span {
-    tracing::info_span!(
-        parent: &entry.span,
-        "draw",
-        size = %entry.request.size,
-        steps = entry.request.steps.get(),
-        n = entry.request.count.get(),
-        batch
-    )
+/// Says nothing of what was asked for: a sealed request's size and steps are its client's affair.
+fn span(entry: &QueueEntry) -> Span {
+    tracing::info_span!(parent: &entry.span, "draw")
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use attest::binding::{Keyset, KeysetBody, SignedKeyset};
-use seal::{Epoch, KeyId, Keyring, KeyringLimits, NodeKeys};
+use seal::{Epoch, KeyId, Keyring, KeyringLimits, NodeKeys, TooManyEpochs};
 use thiserror::Error;
 
 use crate::{config::Config, node::unix_now, routes::MAX_BODY_BYTES};
@@ -35,7 +35,7 @@ impl Keys {
     pub(crate) fn new(config: &Config) -> Result<Self, KeyError> {
         let lifetime = Duration::from_secs(config.key_lifetime_secs);
         let grace = Duration::from_secs(config.key_grace_secs);
-        let (first, keyset) = fresh(0, lifetime + grace, config.replay_capacity)?;
+        let (first, keyset) = fresh(0, validity(lifetime, grace), config.replay_capacity)?;
         let limits = KeyringLimits { grace, max_ciphertext_bytes: MAX_BODY_BYTES };
         Ok(Self {
             ring: Keyring::new(first, limits),
@@ -55,21 +55,35 @@ impl Keys {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner).keyset.clone()
     }
 
-    /// Lets fresh keys take over where the current ones are old, or have opened nearly as many
-    /// requests as they may; and forgets the ones before once their grace is over.
+    /// Lets fresh keys take over where the current ones are old, or have accepted nearly as many
+    /// requests as they may; and forgets the ones before, each once its own grace is over.
+    ///
+    /// While as many keys serve as may ([`Keyring::MAX_EPOCHS`]), the current ones stay: nobody loses a
+    /// grace period to a rotation that was forced.
     pub(crate) fn rotate_if_due(&self, now: Instant) -> Result<(), KeyError> {
         self.ring.expire(now);
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let old = now.saturating_duration_since(newest.made) >= self.lifetime;
-        if old || self.ring.current().replay_fill_ratio() >= WORN_OUT {
+        let due = old || self.ring.current().replay_fill_ratio() >= WORN_OUT;
+        if due && self.ring.can_rotate(now) {
             let epoch = newest.epoch + 1;
-            let (next, keyset) = fresh(epoch, self.lifetime + self.grace, self.replay_capacity)?;
-            tracing::info!(key_id = %next.key_id(), epoch, "fresh keys take over");
-            self.ring.rotate(next, now);
+            let valid = validity(self.lifetime, self.grace);
+            let (next, keyset) = fresh(epoch, valid, self.replay_capacity)?;
+            let key_id = next.key_id();
+            // Nobody else rotates: this lock is held.
+            self.ring.rotate(next, now)?;
+            tracing::info!(%key_id, epoch, "fresh keys take over");
             *newest = Newest { epoch, made: now, keyset };
         }
         Ok(())
     }
+}
+
+/// How long after its making a key may serve. It is rotated away when its lifetime is over; or, where
+/// as many keys serve as may, when the grace period of the oldest ends, which began no later than this
+/// key was made. Then comes its own grace period.
+fn validity(lifetime: Duration, grace: Duration) -> Duration {
+    lifetime.max(grace).saturating_add(grace)
 }
 
 /// Fresh keys, bound to the keyset that names them.
@@ -78,7 +92,10 @@ fn fresh(
     valid: Duration,
     replay_capacity: usize,
 ) -> Result<(Epoch, Arc<SignedKeyset>), KeyError> {
-    let keys = NodeKeys::generate().map_err(KeyError)?;
+    let keys = NodeKeys::generate()?;
+    if !keys.are_locked() {
+        tracing::warn!("the system does not lock keys into memory (RLIMIT_MEMLOCK); keep swap off");
+    }
     let not_before = unix_now();
     let keyset = Keyset::new(&KeysetBody {
         x25519: hex(&keys.exchange_public()),
@@ -96,8 +113,15 @@ fn fresh(
 
 /// No keys.
 #[derive(Debug, Error)]
-#[error("keys could not be made")]
-pub struct KeyError(#[source] seal::SealError);
+#[non_exhaustive]
+pub enum KeyError {
+    /// The system gives no randomness.
+    #[error("keys could not be made")]
+    Generation(#[from] seal::SealError),
+    /// As many keys serve as may.
+    #[error("keys could not be rotated")]
+    Rotation(#[from] TooManyEpochs),
+}
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -274,11 +274,11 @@ pub(crate) fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Runs what takes milliseconds beside the threads that answer.
+/// Runs what takes milliseconds beside the threads that answer, and wipes the stack that it ran on.
 pub(crate) async fn off_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| {
+    tokio::task::spawn_blocking(|| wipe::stack(work)).await.map_err(|_| {
         tracing::error!("work beside the engine panicked");
         ApiError::Internal
     })

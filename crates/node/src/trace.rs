@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue},
+    http::{HeaderName, HeaderValue, Method},
     middleware::Next,
     response::Response,
 };
@@ -35,7 +35,7 @@ pub(crate) async fn request(
     let span = tracing::info_span!(
         "request",
         id = id.to_str().unwrap_or_default(),
-        method = %request.method(),
+        method = method(&request),
         route,
         trace = tracing::field::Empty,
         status = tracing::field::Empty
@@ -54,6 +54,22 @@ pub(crate) async fn request(
     });
     response.headers_mut().insert(X_REQUEST_ID, id);
     response
+}
+
+/// The method's name where it is a common one: any other is of the client's making, and of any length.
+fn method(request: &Request) -> &'static str {
+    match *request.method() {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::CONNECT => "CONNECT",
+        Method::TRACE => "TRACE",
+        _ => "other",
+    }
 }
 
 /// Which trace of the caller's a request belongs to: W3C Trace Context, §3.2.

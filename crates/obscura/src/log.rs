@@ -1,9 +1,13 @@
 //! Where a node's log goes: to standard error, and its spans to a collector where one is configured.
 
+mod filter;
+
 use std::io::IsTerminal;
 
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use anyhow::Context;
+use tracing_subscriber::{Layer, layer::SubscriberExt};
 
+pub(crate) use self::filter::LogFilter;
 use crate::args::LogFormat;
 
 /// Exports what is left when dropped.
@@ -12,12 +16,18 @@ pub(crate) struct Log {
     _traces: Option<traces::Traces>,
 }
 
-/// Starts to log what `OBSCURA_LOG` lets through.
+/// Starts to log what `filter` lets through: to standard error and to the collector alike.
+///
+/// What dependencies say through the `log` crate goes nowhere: nothing takes its records over to
+/// `tracing`, and the build leaves them out (`max_level_off` in Cargo.toml).
 ///
 /// # Errors
 /// Where the collector's address is none, or this build exports no traces.
-pub(crate) fn start(format: LogFormat, collector: Option<&str>) -> anyhow::Result<Log> {
-    let filter = EnvFilter::try_from_env("OBSCURA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+pub(crate) fn start(
+    filter: LogFilter,
+    format: LogFormat,
+    collector: Option<&str>,
+) -> anyhow::Result<Log> {
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
@@ -26,7 +36,9 @@ pub(crate) fn start(format: LogFormat, collector: Option<&str>) -> anyhow::Resul
         LogFormat::Json => lines.json().boxed(),
     };
     let (layer, traces) = collector.map(traces::to).transpose()?.unzip();
-    tracing_subscriber::registry().with(filter).with(lines).with(layer).init();
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines).with(layer);
+    // Not `init`, which would take over the records of the `log` crate.
+    tracing::subscriber::set_global_default(subscriber).context("a log is open already")?;
     Ok(Log { _traces: traces })
 }
 

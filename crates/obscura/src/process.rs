@@ -1,14 +1,21 @@
 //! What keeps a running node's memory to itself, and how it is asked to stop.
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::{
+    process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit},
+    thread::set_no_new_privs,
+};
 
 /// No core dumps, and no reading of this process by others of the same user: a dump would hold
-/// prompts and keys. No messages of panics either, which may quote what they tripped over.
+/// prompts and keys. No messages of panics either, which may quote what they tripped over. And no
+/// privileges that this process does not have, by no program it could start.
+///
+/// Before there is a second thread: what is given up here, every later one has given up as well.
 pub(crate) fn harden() -> anyhow::Result<()> {
     node::hide_panic_messages();
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     setrlimit(Resource::Core, none)?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    set_no_new_privs(true)?;
     Ok(())
 }
 

@@ -9,15 +9,16 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use crate::{
     args::ServeArgs,
-    doctor, evidence, log, model, process,
+    doctor, evidence, log, model, process, sandbox,
     settings::{Launch, Settings},
 };
 
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let settings = Settings::read(args)?;
     let launch = settings.launch()?;
-    let _log = log::start(launch.log_format, launch.otlp_endpoint.as_deref())?;
+    // Before anything starts a thread, as the export of traces does.
     process::harden().context("core dumps cannot be turned off")?;
+    let _log = log::start(launch.log.clone(), launch.log_format, launch.otlp_endpoint.as_deref())?;
     let platform = Platform::find(launch.tee, Path::new("/dev"))?;
     let config = settings.node()?;
     let sources = evidence::sources(platform, &config)?;
@@ -91,6 +92,8 @@ fn load(launch: &Launch, sources: Sources, node: &Arc<Node>) -> anyhow::Result<(
         load_seconds = started.elapsed().as_secs_f64(),
         "ready"
     );
+    // After everything that opens files or starts threads, and before the first request.
+    sandbox::enter(launch.sandbox)?;
     node.start(service);
     Ok(())
 }

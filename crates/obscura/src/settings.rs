@@ -10,10 +10,14 @@ use clap::ValueEnum;
 use node::Config;
 use toml::{Table, Value};
 
-use crate::args::{DTypeChoice, LogFormat, ModelArgs, ServeArgs};
+use crate::{
+    args::{DTypeChoice, LogFormat, ModelArgs, ServeArgs},
+    log::LogFilter,
+    sandbox::SandboxChoice,
+};
 
 /// Keys that the node itself does not see: they say what it is made of.
-const LAUNCH: [(&str, &str); 10] = [
+const LAUNCH: [(&str, &str); 12] = [
     ("model", "demo"),
     ("model_id", ""),
     ("device", "auto"),
@@ -22,8 +26,10 @@ const LAUNCH: [(&str, &str); 10] = [
     ("manifest", ""),
     ("memory_limit", ""),
     ("tee", "auto"),
+    ("log", "info"),
     ("log_format", "text"),
     ("otlp_endpoint", ""),
+    ("sandbox", "auto"),
 ];
 /// Printed as their number alone. Digests of keys, but a guessed key could be tried against them.
 const SECRET: &str = "api_keys_sha256";
@@ -52,7 +58,11 @@ pub(crate) struct Launch {
     /// How many pictures of one size are drawn together at most, where the operator said.
     pub(crate) max_batch: Option<NonZeroUsize>,
     pub(crate) tee: PlatformChoice,
+    /// What is logged.
+    pub(crate) log: LogFilter,
     pub(crate) log_format: LogFormat,
+    /// Whether the process gives up what it needs no more once it serves.
+    pub(crate) sandbox: SandboxChoice,
     /// Of the collector of traces: `http://HOST:PORT`.
     pub(crate) otlp_endpoint: Option<String>,
 }
@@ -60,7 +70,9 @@ pub(crate) struct Launch {
 impl Settings {
     /// Reads all four sources.
     pub(crate) fn read(args: &ServeArgs) -> anyhow::Result<Self> {
-        Self::merge(args, |name| std::env::var(name).ok())
+        // What is no text is not passed over: no setting understands it.
+        let text = |name: &str| Some(std::env::var_os(name)?.to_string_lossy().into_owned());
+        Self::merge(args, text)
     }
 
     fn merge(
@@ -157,7 +169,12 @@ impl Settings {
                 .text("tee")?
                 .parse()
                 .map_err(|error| anyhow::anyhow!("`tee` ({}): {error}", self.source("tee")))?,
+            log: self
+                .text("log")?
+                .parse()
+                .map_err(|error| anyhow::anyhow!("`log` ({}): {error}", self.source("log")))?,
             log_format: self.choice("log_format")?,
+            sandbox: self.choice("sandbox")?,
             otlp_endpoint: self.given("otlp_endpoint")?.map(str::to_owned),
         })
     }

@@ -4,6 +4,8 @@ use aes_gcm::{Aes256Gcm, KeyInit, Nonce, aead::AeadInOut};
 use blake2::{Blake2b, Digest, digest::consts::U16};
 use zeroize::Zeroizing;
 
+use crate::replay::Fingerprint;
+
 /// A nonce's length (NIST SP 800-38D's 96 bits).
 pub(crate) const NONCE_BYTES: usize = 12;
 /// The tag's length, appended to the ciphertext.
@@ -14,10 +16,13 @@ pub(crate) const TAG_BYTES: usize = 16;
 pub(crate) struct CipherError;
 
 /// The key of one exchange, for its request and its response alike.
-pub(crate) struct SessionKey(Zeroizing<[u8; 32]>);
+///
+/// On the heap, so that a move leaves no copy of it behind. Round keys are made for each use and lie on
+/// the stack: whoever seals, opens or names wipes it, see [`wipe::stack`].
+pub(crate) struct SessionKey(Box<Zeroizing<[u8; 32]>>);
 
 impl SessionKey {
-    pub(crate) fn new(key: Zeroizing<[u8; 32]>) -> Self {
+    pub(crate) fn new(key: Box<Zeroizing<[u8; 32]>>) -> Self {
         Self(key)
     }
 
@@ -43,18 +48,16 @@ impl SessionKey {
         self.cipher().decrypt_in_place(&Nonce::from(*nonce), b"", buffer).map_err(|_| CipherError)
     }
 
-    /// A name for one use of this key, from which the key cannot be found:
-    /// BLAKE2b-128("obscura-replay-1" ‖ key ‖ nonce).
-    pub(crate) fn fingerprint(&self, nonce: &[u8; NONCE_BYTES]) -> [u8; 16] {
+    /// A name for this key, from which the key cannot be found: BLAKE2b-128("obscura-replay-2" ‖ key).
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
         let mut hasher = Blake2b::<U16>::new();
-        hasher.update(b"obscura-replay-1");
+        hasher.update(b"obscura-replay-2");
         hasher.update(self.0.as_slice());
-        hasher.update(nonce);
         hasher.finalize().into()
     }
 
     fn cipher(&self) -> Aes256Gcm {
-        Aes256Gcm::new((&*self.0).into())
+        Aes256Gcm::new((&**self.0).into())
     }
 
     #[cfg(test)]

@@ -30,12 +30,14 @@ pub fn seal_request(
     node_public: &[u8; 32],
     body: Zeroizing<Vec<u8>>,
 ) -> Result<(SealedRequest, Opener), SealError> {
-    let fresh = ClientSecrets {
-        exchange: StaticSecret::from(*random::secret()?),
-        salt: random::public()?,
-        nonce: random::public()?,
-    };
-    seal_exact(node_public, padding::pad(body), fresh)
+    wipe::stack(|| {
+        let fresh = ClientSecrets {
+            exchange: StaticSecret::from(*random::secret()?),
+            salt: random::public()?,
+            nonce: random::public()?,
+        };
+        seal_exact(node_public, padding::pad(body), fresh)
+    })
 }
 
 /// What a client draws for one request.
@@ -152,6 +154,11 @@ impl Opener {
     }
 
     fn open(&self, response: &ResponseParts<'_>) -> Result<Opened, ResponseError> {
+        wipe::stack(|| self.open_here(response))
+    }
+
+    /// Leaves the key and plaintext on the stack.
+    fn open_here(&self, response: &ResponseParts<'_>) -> Result<Opened, ResponseError> {
         let nonce = field("nonce", decode_array(response.nonce))?;
         let response_hash: [u8; 32] = field("response_hash", decode_array(response.response_hash))?;
         let ciphertext = field("ciphertext", decode_bounded(response.ciphertext, usize::MAX))?;

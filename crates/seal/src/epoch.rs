@@ -1,9 +1,13 @@
 //! One set of node keys while it serves.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
+
+use ed25519_dalek::SigningKey;
+use x25519_dalek::StaticSecret;
 
 use crate::{
     keys::{KeyId, NodeKeys},
+    locked::Locked,
     replay::ReplayCache,
 };
 
@@ -12,31 +16,39 @@ use crate::{
 /// The replay cache belongs to the keys: once they are gone no copy of a request opens, so the
 /// cache may go with them.
 pub struct Epoch {
-    pub(crate) keys: NodeKeys,
+    pub(crate) exchange: Locked<StaticSecret>,
+    pub(crate) signer: Arc<Signer>,
     pub(crate) replays: ReplayCache,
     exchange_public: [u8; 32],
-    keyset_digest: [u8; 32],
-    key_id: KeyId,
+}
+
+/// The half of an epoch that answers need. They may outlive it: a stream that is still being sent
+/// must not keep the key alive that opens requests.
+pub(crate) struct Signer {
+    pub(crate) key: Locked<SigningKey>,
+    pub(crate) keyset_digest: [u8; 32],
+    pub(crate) key_id: KeyId,
 }
 
 impl Epoch {
     /// `keyset_digest` is the digest of the keyset document that the attestation binds;
-    /// `replay_capacity` is how many requests these keys may open in all (20 to 40 bytes each, taken
-    /// as they come).
+    /// `replay_capacity` is after how many accepted requests these keys are worn out (20 to 40 bytes
+    /// each, taken as they come). All epochs of a keyring together remember as many as
+    /// [`Keyring::MAX_EPOCHS`](crate::Keyring::MAX_EPOCHS) times that, and accept no more.
     pub fn new(keys: NodeKeys, keyset_digest: [u8; 32], replay_capacity: usize) -> Self {
         let exchange_public = keys.exchange_public();
+        let key_id = KeyId::of(&exchange_public);
         Self {
-            key_id: KeyId::of(&exchange_public),
+            exchange: keys.exchange,
+            signer: Arc::new(Signer { key: keys.signing, keyset_digest, key_id }),
             replays: ReplayCache::new(replay_capacity),
             exchange_public,
-            keyset_digest,
-            keys,
         }
     }
 
     /// A short name for the X25519 key.
     pub fn key_id(&self) -> KeyId {
-        self.key_id
+        self.signer.key_id
     }
 
     /// The X25519 public key, to which clients seal.
@@ -46,16 +58,16 @@ impl Epoch {
 
     /// The Ed25519 public key, under which responses and receipts are signed.
     pub fn signing_public(&self) -> [u8; 32] {
-        self.keys.signing_public()
+        self.signer.key.verifying_key().to_bytes()
     }
 
     /// The digest of the keyset in the attestation.
     pub fn keyset_digest(&self) -> [u8; 32] {
-        self.keyset_digest
+        self.signer.keyset_digest
     }
 
-    /// How full the replay cache is, from 0 to 1. At 1 every request is refused until the next
-    /// epoch, so a node rotates early.
+    /// How worn the keys are: from 0 to 1, where the next epoch is due, and beyond where it cannot come
+    /// yet.
     pub fn replay_fill_ratio(&self) -> f64 {
         self.replays.fill_ratio()
     }
@@ -63,6 +75,6 @@ impl Epoch {
 
 impl fmt::Debug for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Epoch").field("key_id", &self.key_id).finish_non_exhaustive()
+        f.debug_struct("Epoch").field("key_id", &self.key_id()).finish_non_exhaustive()
     }
 }

@@ -21,15 +21,22 @@ pub enum OpenError {
         current_key_id: KeyId,
     },
 
-    /// This request was opened before.
+    /// This request was opened before, or is an answer to one that was.
     #[error("the request was opened before")]
     Replayed,
 
-    /// No room to remember another request under this key: refused, since to forget an old one
-    /// would let it be replayed. Rotating the key makes room.
-    #[error("no room to remember another request until the key is rotated")]
+    /// No room to remember another request under any key: refused, since to forget an old one would
+    /// let it be replayed. The end of a key's grace period makes room.
+    #[error("no room to remember another request until an old key is forgotten")]
     ReplayCacheFull,
 }
+
+/// Keys were to be rotated while [`Keyring::MAX_EPOCHS`](crate::Keyring::MAX_EPOCHS) epochs serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "as many keys serve as may; the next can take over when the oldest one's grace period ends"
+)]
+pub struct TooManyEpochs;
 
 /// Why keys, a request or a response could not be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -25,6 +25,8 @@ pub(crate) struct Exchange {
 /// Nothing where `peer` is not reduced modulo 2^255 - 19, or where the shared secret is zero
 /// because `peer` has low order (RFC 7748 §6.1). X25519 itself would accept an unreduced `peer` and
 /// ignore its highest bit; but no honest end sends one, and to refuse it leaves one name for a key.
+///
+/// Secrets stay behind on the stack, which the caller wipes.
 pub(crate) fn agree(
     own: &StaticSecret,
     peer: &[u8; 32],
@@ -41,8 +43,8 @@ pub(crate) fn agree(
 }
 
 /// HKDF-SHA256 with an empty `info` and 32 bytes of output (RFC 5869 §2).
-pub(crate) fn hkdf_sha256(ikm: &[u8], salt: &[u8]) -> Zeroizing<[u8; 32]> {
-    let mut key = Zeroizing::new([0; 32]);
+pub(crate) fn hkdf_sha256(ikm: &[u8], salt: &[u8]) -> Box<Zeroizing<[u8; 32]>> {
+    let mut key = Box::new(Zeroizing::new([0; 32]));
     Hkdf::<Sha256>::new(Some(salt), ikm)
         .expand(&[], key.as_mut_slice())
         .expect("one block is below HKDF's limit of 255");

@@ -1,18 +1,29 @@
 //! Which keys serve at a given time.
 
 use std::{
+    collections::VecDeque,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use crate::{epoch::Epoch, error::OpenError, keys::KeyId};
+use crate::{
+    epoch::Epoch,
+    error::{OpenError, TooManyEpochs},
+    keys::KeyId,
+    replay::Room,
+};
 
-/// The current epoch, and the one before it for a bounded time after a rotation.
+/// The current epoch, and those before it, each for a bounded time after it was rotated away.
+///
+/// However often keys are rotated, who sealed to a key just before can have the request opened until
+/// that key's grace period ends: rotations are bounded ([`Keyring::MAX_EPOCHS`]), not grace periods.
 ///
 /// Opening a request is [`Keyring::open`].
 pub struct Keyring {
     serving: Mutex<Serving>,
+    /// What the epochs remember of requests, as many as there may be of the first one's capacity.
+    room: Arc<Room>,
     limits: KeyringLimits,
 }
 
@@ -28,7 +39,8 @@ pub struct KeyringLimits {
 
 struct Serving {
     current: Arc<Epoch>,
-    previous: Option<Previous>,
+    /// The oldest first.
+    previous: VecDeque<Previous>,
 }
 
 struct Previous {
@@ -38,10 +50,14 @@ struct Previous {
 }
 
 impl Keyring {
+    /// How many epochs serve at once, the current one included. It bounds what replay caches take.
+    pub const MAX_EPOCHS: usize = 8;
+
     /// A keyring with its first epoch.
     pub fn new(first: Epoch, limits: KeyringLimits) -> Self {
-        let serving = Serving { current: Arc::new(first), previous: None };
-        Self { serving: Mutex::new(serving), limits }
+        let room = Arc::clone(first.replays.room());
+        let serving = Serving { current: Arc::new(first), previous: VecDeque::new() };
+        Self { serving: Mutex::new(serving), room, limits }
     }
 
     /// The epoch that new clients are to use.
@@ -50,17 +66,33 @@ impl Keyring {
     }
 
     /// Makes `next` current. The epoch before it still opens requests until `now` plus the grace
-    /// period, and the one before that stops at once.
+    /// period, whatever is rotated meanwhile. Its X25519 secret is wiped then, its signing key with the
+    /// last answer to a request it opened.
     ///
-    /// An epoch's keys are wiped when it stops and the last request it opened is answered.
-    pub fn rotate(&self, next: Epoch, now: Instant) {
+    /// # Errors
+    /// Where [`Keyring::MAX_EPOCHS`] epochs serve: the current one stays so until the oldest one's
+    /// grace period ends.
+    pub fn rotate(&self, mut next: Epoch, now: Instant) -> Result<(), TooManyEpochs> {
         let mut serving = self.lock();
+        serving.expire(now, self.limits.grace);
+        if !serving.has_room() {
+            return Err(TooManyEpochs);
+        }
+        next.replays.share(&self.room);
         let epoch = std::mem::replace(&mut serving.current, Arc::new(next));
-        serving.previous = Some(Previous { epoch, rotated_at: now });
+        serving.previous.push_back(Previous { epoch, rotated_at: now });
+        Ok(())
     }
 
-    /// Lets go of the previous epoch if its time is over. Opening does so too; a node without
-    /// requests calls this when the grace period ends, or the old keys stay in memory.
+    /// Whether keys may be rotated at `now`, so that none are made in vain.
+    pub fn can_rotate(&self, now: Instant) -> bool {
+        let mut serving = self.lock();
+        serving.expire(now, self.limits.grace);
+        serving.has_room()
+    }
+
+    /// Lets go of the epochs whose time is over. Opening does so too; a node without requests calls
+    /// this when a grace period ends, or old keys stay in memory.
     pub fn expire(&self, now: Instant) {
         self.lock().expire(now, self.limits.grace);
     }
@@ -77,40 +109,38 @@ impl Keyring {
     ) -> Result<Arc<Epoch>, OpenError> {
         let mut serving = self.lock();
         serving.expire(now, self.limits.grace);
-        let previous = serving.previous.iter().map(|previous| &previous.epoch);
-        std::iter::once(&serving.current)
-            .chain(previous)
+        serving
+            .epochs()
             .find(|epoch| epoch.exchange_public() == *node_public)
             .map(Arc::clone)
             .ok_or(OpenError::StaleKey { current_key_id: serving.current.key_id() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Serving> {
-        // Every change under the lock is one assignment: a panic leaves nothing half done.
+        // A panic between two changes under the lock could only leave an epoch out, and none is made
+        // current before it is whole.
         self.serving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Serving {
     fn expire(&mut self, now: Instant, grace: Duration) {
-        let is_over =
-            |previous: &Previous| now.saturating_duration_since(previous.rotated_at) >= grace;
-        if self.previous.as_ref().is_some_and(is_over) {
-            self.previous = None;
-        }
+        self.previous.retain(|previous| now.saturating_duration_since(previous.rotated_at) < grace);
     }
 
-    fn key_ids(&self) -> (KeyId, Option<KeyId>) {
-        (self.current.key_id(), self.previous.as_ref().map(|previous| previous.epoch.key_id()))
+    fn has_room(&self) -> bool {
+        self.previous.len() + 1 < Keyring::MAX_EPOCHS
+    }
+
+    /// The newest first.
+    fn epochs(&self) -> impl Iterator<Item = &Arc<Epoch>> {
+        std::iter::once(&self.current).chain(self.previous.iter().rev().map(|it| &it.epoch))
     }
 }
 
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (current, previous) = self.lock().key_ids();
-        f.debug_struct("Keyring")
-            .field("current", &current)
-            .field("previous", &previous)
-            .finish_non_exhaustive()
+        let key_ids: Vec<KeyId> = self.lock().epochs().map(|epoch| epoch.key_id()).collect();
+        f.debug_struct("Keyring").field("key_ids", &key_ids).finish_non_exhaustive()
     }
 }

@@ -1,8 +1,8 @@
 //! Bytes in, bytes out: node keys, opening a request, sealing its response, hashes, signature, receipt.
 //!
 //! Both halves of version 1 of the confidential-images protocol live here, since they share every
-//! primitive. The node's half is [`Keyring::open`], which yields a [`Plaintext`] and the one
-//! [`Responder`] that can answer it; the client's half is [`seal_request`], which yields the
+//! primitive. The node's half is [`Keyring::open`], which yields a [`Plaintext`] and a [`Pending`]
+//! request that is refused, or accepted to get the one [`Responder`] that can answer it; the client's half is [`seal_request`], which yields the
 //! [`SealedRequest`] to send and the one [`Opener`] that can read its answer.
 //!
 //! ```
@@ -19,8 +19,9 @@
 //! let prompt = Zeroizing::new(br#"{"model":"m","prompt":"a fox"}"#.to_vec());
 //! let (request, opener) = seal_request(&node_public, prompt)?;
 //!
-//! let (plaintext, responder) = node.open(&request.parts(), Instant::now())?;
+//! let (plaintext, pending) = node.open(&request.parts(), Instant::now())?;
 //! assert!(plaintext.as_bytes().starts_with(br#"{"model":"m""#));
+//! let responder = pending.accept()?;
 //! let answer = Zeroizing::new(br#"{"created":0,"data":[]}"#.to_vec());
 //! let response = responder.seal(answer, &model_manifest)?;
 //!
@@ -45,8 +46,14 @@
 //! # What this crate does not do
 //!
 //! It reads no clock (time is passed in), no file and no network; its only input from outside is
-//! the operating system's randomness. Wiping is best effort: key types and plaintext buffers are
-//! wiped when dropped, but a compiler may leave copies in registers and on the stack.
+//! the operating system's randomness.
+//!
+//! # What is left in memory
+//!
+//! Keys and plaintext are wiped when they are dropped; what computes with them wipes the stack it ran
+//! on ([`wipe::stack`]). A node's long-lived keys lie on pages of their own, locked into memory where
+//! the system allows it. Buffers that libraries free on the way are for a wiping allocator, which is
+//! the program's to install. Registers are not wiped.
 
 mod cipher;
 mod client;
@@ -59,8 +66,10 @@ mod exchange;
 mod hash;
 mod keyring;
 mod keys;
+mod locked;
 mod open;
 mod padding;
+mod pending;
 mod plaintext;
 mod random;
 mod receipt;
@@ -75,11 +84,12 @@ mod tests;
 pub use client::{Attested, Opened, Opener, Verified, seal_request};
 pub use envelope::{RequestParts, ResponseParts, SealedRequest, SealedResponse};
 pub use epoch::Epoch;
-pub use error::{OpenError, ResponseError, SealError, SignatureError};
+pub use error::{OpenError, ResponseError, SealError, SignatureError, TooManyEpochs};
 pub use hash::blake2b_256;
 pub use keyring::{Keyring, KeyringLimits};
 pub use keys::{KeyId, NodeKeys};
 pub use padding::padded_capacity;
+pub use pending::Pending;
 pub use plaintext::Plaintext;
 pub use receipt::Receipt;
 pub use responder::Responder;

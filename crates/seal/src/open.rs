@@ -13,12 +13,12 @@ use crate::{
     exchange::{self, Exchange, SALT_BYTES},
     hash::blake2b_256,
     keyring::Keyring,
+    pending::Pending,
     plaintext::Plaintext,
-    responder::Responder,
 };
 
 impl Keyring {
-    /// Opens a request, and gives with its plaintext the one responder that can seal its response.
+    /// Opens a request: its plaintext, and what accepts or refuses it and can seal its response.
     ///
     /// In this order: every field's length and base64; the node's key, which must be one that
     /// serves at `now`; the agreed key; the tag; the body's hash; and last, once the request is
@@ -27,12 +27,20 @@ impl Keyring {
         &self,
         request: &RequestParts<'_>,
         now: Instant,
-    ) -> Result<(Plaintext, Responder), OpenError> {
+    ) -> Result<(Plaintext, Pending), OpenError> {
+        wipe::stack(|| self.open_here(request, now))
+    }
+
+    /// Leaves keys and plaintext on the stack.
+    fn open_here(
+        &self,
+        request: &RequestParts<'_>,
+        now: Instant,
+    ) -> Result<(Plaintext, Pending), OpenError> {
         let request =
             Decoded::parse(request, self.max_ciphertext_bytes()).ok_or(OpenError::Unopenable)?;
         let epoch = self.epoch_of(&request.node_public, now)?;
-        let secret = &epoch.keys.exchange;
-        let key = exchange::agree(secret, &request.client_public, &request.salt)
+        let key = exchange::agree(&epoch.exchange, &request.client_public, &request.salt)
             .ok_or(OpenError::Unopenable)?;
 
         // From here on the buffer may hold plaintext, so it is wiped on every way out.
@@ -41,7 +49,8 @@ impl Keyring {
         if !bool::from(blake2b_256(&body).ct_eq(&request.body_hash)) {
             return Err(OpenError::Unopenable);
         }
-        epoch.replays.record(key.fingerprint(&request.nonce))?;
+        let fingerprint = key.fingerprint();
+        epoch.replays.open(fingerprint)?;
 
         let exchange = Exchange {
             key,
@@ -50,7 +59,7 @@ impl Keyring {
             client_public: request.client_public,
             node_public: request.node_public,
         };
-        Ok((Plaintext::new(body), Responder::new(epoch, exchange)))
+        Ok((Plaintext::new(body), Pending::new(epoch, fingerprint, exchange)))
     }
 }
 

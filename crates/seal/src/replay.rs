@@ -1,52 +1,165 @@
 //! Which requests an epoch has opened.
 
 use std::{
-    collections::HashSet,
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{HashSet, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use crate::error::OpenError;
+use crate::{error::OpenError, keyring::Keyring};
 
-/// A bounded set of requests, by the key and nonce they were sealed with.
+/// Opened requests that are remembered although nothing was made of them.
+const RECENT: usize = 1 << 14;
+
+/// The exchanges an epoch knows, by their derived key: every request is sealed under one of its own
+/// (the client draws a salt for each), so whatever else arrives under it is a copy of the request, or
+/// one of the node's own answers sent back to it.
 ///
 /// The name is that of the *derived* key, which the client's public key and the salt determine, not
 /// of the public key itself: X25519 gives several public keys one shared secret (a point, and the
 /// same point plus one of small order), so a carrier could rename the client's key in a copy that
-/// still opens. Key and nonce are also the pair that AES-GCM must never see twice.
+/// still opens.
+///
+/// What was accepted, to be answered with pictures, is never forgotten. Its room is shared by all
+/// epochs of a keyring, so nobody fills the one that others sealed to without filling all of them. What
+/// was merely opened is free to send, so it must not take that room: of it, the latest are
+/// remembered. A copy of what was forgotten is refused again for the reason it was refused for.
 pub(crate) struct ReplayCache {
-    seen: Mutex<HashSet<[u8; 16]>>,
+    seen: Mutex<Seen>,
+    /// Requests after which keys are worn out.
     capacity: usize,
+    room: Arc<Room>,
 }
+
+/// How many accepted requests all epochs of a keyring remember together.
+pub(crate) struct Room {
+    taken: AtomicUsize,
+    most: usize,
+}
+
+#[derive(Default)]
+struct Seen {
+    accepted: HashSet<Fingerprint>,
+    recent: HashSet<Fingerprint>,
+    /// `recent`, the oldest first; also those that were accepted since.
+    order: VecDeque<Fingerprint>,
+}
+
+/// See [`SessionKey::fingerprint`](crate::cipher::SessionKey::fingerprint).
+pub(crate) type Fingerprint = [u8; 16];
 
 impl ReplayCache {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { seen: Mutex::new(HashSet::new()), capacity }
+        let most = capacity.saturating_mul(Keyring::MAX_EPOCHS);
+        let room = Arc::new(Room { taken: AtomicUsize::new(0), most });
+        Self { seen: Mutex::default(), capacity, room }
     }
 
-    /// Remembers a request, unless it is known or there is no room. Looking and remembering are one
-    /// step: of two copies at once, one is refused.
-    pub(crate) fn record(&self, fingerprint: [u8; 16]) -> Result<(), OpenError> {
+    /// Where epochs share it.
+    pub(crate) fn room(&self) -> &Arc<Room> {
+        &self.room
+    }
+
+    /// From now on shares the room of other epochs. Nothing was accepted yet.
+    pub(crate) fn share(&mut self, room: &Arc<Room>) {
+        self.room = Arc::clone(room);
+    }
+
+    /// Remembers that a request was opened, unless it is known. Looking and remembering are one step:
+    /// of two copies at once, one is refused.
+    pub(crate) fn open(&self, request: Fingerprint) -> Result<(), OpenError> {
         let mut seen = self.lock();
-        if seen.contains(&fingerprint) {
+        if seen.accepted.contains(&request) || !seen.recent.insert(request) {
             return Err(OpenError::Replayed);
         }
-        if seen.len() >= self.capacity {
-            return Err(OpenError::ReplayCacheFull);
+        seen.order.push_back(request);
+        if seen.order.len() > RECENT
+            && let Some(oldest) = seen.order.pop_front()
+        {
+            seen.recent.remove(&oldest);
         }
-        seen.insert(fingerprint);
         Ok(())
     }
 
-    /// From 0 (empty) to 1 (full). A cache without capacity is full.
+    /// Remembers an opened request for good, unless it is known or there is no room.
+    pub(crate) fn accept(&self, request: Fingerprint) -> Result<(), OpenError> {
+        let mut seen = self.lock();
+        if seen.accepted.contains(&request) {
+            return Err(OpenError::Replayed);
+        }
+        if !self.room.take() {
+            return Err(OpenError::ReplayCacheFull);
+        }
+        seen.accepted.insert(request);
+        seen.recent.remove(&request);
+        Ok(())
+    }
+
+    /// From 0 (empty) to 1 (worn out), and beyond. A cache without capacity is worn out.
     pub(crate) fn fill_ratio(&self) -> f64 {
         if self.capacity == 0 {
             return 1.0;
         }
-        self.lock().len() as f64 / self.capacity as f64
+        self.lock().accepted.len() as f64 / self.capacity as f64
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashSet<[u8; 16]>> {
-        // Only a failed allocation could panic under the lock, before anything is inserted.
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        // Only a failed allocation could panic under the lock, and then nothing is forgotten.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for ReplayCache {
+    fn drop(&mut self) {
+        let accepted = self.lock().accepted.len();
+        self.room.taken.fetch_sub(accepted, Ordering::Relaxed);
+    }
+}
+
+impl Room {
+    /// Takes a place, where there is one.
+    fn take(&self) -> bool {
+        let one_more = |taken: usize| (taken < self.most).then(|| taken + 1);
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nth(n: usize) -> Fingerprint {
+        (n as u128).to_le_bytes()
+    }
+
+    #[test]
+    fn what_is_only_opened_takes_bounded_room_and_none_of_the_accepted() {
+        let cache = ReplayCache::new(2);
+        cache.open(nth(0)).unwrap();
+        cache.accept(nth(0)).unwrap();
+        for n in 1..=3 * RECENT {
+            cache.open(nth(n)).unwrap();
+        }
+        let seen = cache.lock();
+        assert_eq!((seen.recent.len(), seen.order.len()), (RECENT, RECENT));
+        drop(seen);
+        assert_eq!(cache.fill_ratio(), 0.5);
+        assert_eq!(cache.open(nth(3 * RECENT)), Err(OpenError::Replayed));
+        assert_eq!(cache.open(nth(1)), Ok(()), "forgotten");
+        assert_eq!(cache.open(nth(0)), Err(OpenError::Replayed), "accepted, and never forgotten");
+    }
+
+    #[test]
+    fn a_copy_opened_after_the_first_was_forgotten_is_not_accepted_twice() {
+        let cache = ReplayCache::new(10);
+        cache.open(nth(0)).unwrap();
+        for n in 1..=RECENT {
+            cache.open(nth(n)).unwrap();
+        }
+        cache.open(nth(0)).unwrap();
+        assert_eq!(cache.accept(nth(0)), Ok(()));
+        assert_eq!(cache.accept(nth(0)), Err(OpenError::Replayed));
     }
 }

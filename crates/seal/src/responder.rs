@@ -6,30 +6,30 @@ use ed25519_dalek::Signer;
 use zeroize::Zeroizing;
 
 use crate::{
-    cipher::NONCE_BYTES, encoding::encode, envelope::SealedResponse, epoch::Epoch,
+    cipher::NONCE_BYTES, encoding::encode, envelope::SealedResponse, epoch::Signer as NodeSigner,
     error::SealError, exchange::Exchange, hash::blake2b_256, keys::KeyId, padding, random,
     receipt::Receipt, sui::SuiSignature,
 };
 
-/// The one way to answer a request: it holds the key agreed with its client, and keeps the epoch
-/// that opened it alive, so a rotation in between changes nothing.
+/// The one way to answer a request: it holds the key agreed with its client, and the signing key of
+/// the epoch that opened it, so an epoch that ends in between changes nothing. The key that opens
+/// requests it does not hold: a client that is slow to take its answer keeps that one no longer.
 ///
-/// [`seal`](Responder::seal) consumes it, so a request has at most one response. Everything a
-/// response needs besides its nonce is borrowed from `self` in the private `seal_exact`; a stream
-/// of numbered events would consume the responder into a sealer that calls it once an event.
+/// [`seal`](Responder::seal) consumes it, so a request has at most one response; a stream of numbered
+/// events consumes it into a [`StreamResponder`](crate::StreamResponder).
 pub struct Responder {
-    epoch: Arc<Epoch>,
+    signer: Arc<NodeSigner>,
     exchange: Exchange,
 }
 
 impl Responder {
-    pub(crate) fn new(epoch: Arc<Epoch>, exchange: Exchange) -> Self {
-        Self { epoch, exchange }
+    pub(crate) fn new(signer: Arc<NodeSigner>, exchange: Exchange) -> Self {
+        Self { signer, exchange }
     }
 
     /// The key the request was sealed to.
     pub fn key_id(&self) -> KeyId {
-        self.epoch.key_id()
+        self.signer.key_id
     }
 
     /// Pads, hashes, signs and seals a JSON body; `model_manifest` is the digest of the manifest of
@@ -54,12 +54,22 @@ impl Responder {
     /// Hashes, signs and seals exactly these bytes under exactly this nonce.
     pub(crate) fn seal_exact(
         &self,
+        body: Zeroizing<Vec<u8>>,
+        nonce: [u8; NONCE_BYTES],
+        model_manifest: &[u8; 32],
+    ) -> Result<SealedResponse, SealError> {
+        wipe::stack(|| self.seal_here(body, nonce, model_manifest))
+    }
+
+    /// Leaves keys and plaintext on the stack.
+    fn seal_here(
+        &self,
         mut body: Zeroizing<Vec<u8>>,
         nonce: [u8; NONCE_BYTES],
         model_manifest: &[u8; 32],
     ) -> Result<SealedResponse, SealError> {
         let response_hash = blake2b_256(&body);
-        let signing = &self.epoch.keys.signing;
+        let signing = &*self.signer.key;
         let signature =
             SuiSignature::ed25519(signing.sign(&response_hash), &signing.verifying_key());
         let receipt = self.receipt(response_hash, *model_manifest).sign(signing);
@@ -88,7 +98,7 @@ impl Responder {
             client_public: self.exchange.client_public,
             node_public: self.exchange.node_public,
             model_manifest,
-            keyset_digest: self.epoch.keyset_digest(),
+            keyset_digest: self.signer.keyset_digest,
         }
     }
 }

@@ -11,7 +11,7 @@ use protocol::{
     ConfidentialComputeRequest, ConfidentialComputeResponse, CreateImageRequest, Delivery,
     ErrorBody, ImageEvent, ImageRequest, InvalidParameter, Sequenced, Usage,
 };
-use seal::{OpenError, Plaintext, RequestParts, Responder, SealedResponse, StreamResponder};
+use seal::{OpenError, Pending, Plaintext, RequestParts, SealedResponse, StreamResponder};
 use zeroize::Zeroizing;
 
 use super::{
@@ -71,16 +71,21 @@ pub(super) async fn generate(
     let opened = service
         .metrics()
         .timed(Stage::Open, || service.keyring().open(&parts(&envelope), Instant::now()));
-    let (plaintext, responder) = opened.inspect_err(|error| {
+    let (plaintext, pending) = opened.inspect_err(|error| {
         if matches!(error, OpenError::Unopenable) {
             service.metrics().unopened();
         }
     })?;
-    let request = match read(&plaintext, &envelope, &service)? {
+    let read = wipe::stack(|| {
+        let read = read(&plaintext, &envelope, &service);
+        drop(plaintext);
+        read
+    });
+    let request = match read? {
         Ok(request) => request,
-        Err(invalid) => return Err(seal_refusal(responder, invalid, service).await),
+        Err(invalid) => return Err(seal_refusal(pending, invalid, service).await),
     };
-    drop(plaintext);
+    let responder = pending.accept()?;
 
     if let Delivery::Stream { .. } = request.delivery {
         let parts = Some(responder.into_stream()?);
@@ -158,13 +163,13 @@ fn read(
 }
 
 async fn seal_refusal(
-    responder: Responder,
+    pending: Pending,
     invalid: InvalidParameter,
     service: Arc<Service>,
 ) -> ApiError {
     let sealed = off_thread(move || {
         let body = serde_json::to_vec(&invalid.body()).map_err(|_| ApiError::Internal)?;
-        responder.seal(Zeroizing::new(body), service.manifest()).map_err(ApiError::from)
+        pending.refuse(Zeroizing::new(body), service.manifest()).map_err(ApiError::from)
     });
     match sealed.await {
         Ok(Ok(sealed)) => ApiError::Sealed(Box::new(envelope_of(sealed, None))),

@@ -13,7 +13,8 @@ use crate::{
 fn answered() -> (Keyring, SealedRequest, Opener, SealedResponse) {
     let node = node();
     let (request, opener) = sealed_to(&node);
-    let (_, responder) = node.open(&request.parts(), now()).unwrap();
+    let (_, pending) = node.open(&request.parts(), now()).unwrap();
+    let responder = pending.accept().unwrap();
     let response = responder.seal(body(RESPONSE), &MODEL_MANIFEST).unwrap();
     (node, request, opener, response)
 }
@@ -43,7 +44,8 @@ fn bodies_of_unlike_length_seal_alike() {
     let ciphertext = |request: &[u8], response: &[u8]| {
         let node_public = node.current().exchange_public();
         let (request, _) = seal_request(&node_public, body(request)).unwrap();
-        let (_, responder) = node.open(&request.parts(), now()).unwrap();
+        let (_, pending) = node.open(&request.parts(), now()).unwrap();
+        let responder = pending.accept().unwrap();
         let response = responder.seal(body(response), &MODEL_MANIFEST).unwrap();
         (request.ciphertext.len(), response.ciphertext.len())
     };
@@ -72,7 +74,8 @@ fn a_response_to_another_request_does_not_open() {
     let node = node();
     let (request, _) = sealed_to(&node);
     let (_, other_opener) = sealed_to(&node);
-    let (_, responder) = node.open(&request.parts(), now()).unwrap();
+    let (_, pending) = node.open(&request.parts(), now()).unwrap();
+    let responder = pending.accept().unwrap();
     let response = responder.seal(body(RESPONSE), &MODEL_MANIFEST).unwrap();
     let error = other_opener.open_unattested(&response.parts()).unwrap_err();
     assert_eq!(error, ResponseError::Decryption);
@@ -197,7 +200,8 @@ proptest! {
         let node = node();
         let node_public = node.current().exchange_public();
         let (sealed, opener) = seal_request(&node_public, body(&request)).unwrap();
-        let (plaintext, responder) = node.open(&sealed.parts(), now()).unwrap();
+        let (plaintext, pending) = node.open(&sealed.parts(), now()).unwrap();
+    let responder = pending.accept().unwrap();
         prop_assert!(plaintext.as_bytes().starts_with(&request));
         prop_assert!(plaintext.as_bytes()[request.len()..].iter().all(|&b| b == b' '));
 
@@ -215,7 +219,8 @@ proptest! {
 fn an_answer_in_parts() {
     let node = node();
     let (request, opener) = sealed_to(&node);
-    let (_, responder) = node.open(&request.parts(), now()).unwrap();
+    let (_, pending) = node.open(&request.parts(), now()).unwrap();
+    let responder = pending.accept().unwrap();
     let mut parts = responder.into_stream().unwrap();
     let first = parts.seal(body(b"{\"n\":0}"), &MODEL_MANIFEST).unwrap();
     let last = parts.seal_last(body(b"{\"n\":1}"), &MODEL_MANIFEST).unwrap();

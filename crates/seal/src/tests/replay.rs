@@ -6,7 +6,7 @@ use curve25519_dalek::{constants::EIGHT_TORSION, montgomery::MontgomeryPoint};
 
 use super::*;
 use crate::{
-    OpenError,
+    OpenError, Responder, SealedResponse,
     encoding::{decode_array, encode},
 };
 
@@ -18,6 +18,54 @@ fn the_second_copy_is_refused() {
     assert_eq!(node.open(&request.parts(), now()).unwrap_err(), OpenError::Replayed);
     let (other, _) = sealed_to(&node);
     assert!(node.open(&other.parts(), now()).is_ok());
+}
+
+/// Under one key go a request and its answers, so an answer opens as a request would.
+#[test]
+fn the_node_takes_none_of_its_own_answers_for_a_request() {
+    let as_request = |request: &SealedRequest, answer: &SealedResponse| SealedRequest {
+        ciphertext: answer.ciphertext.clone(),
+        nonce: answer.nonce.clone(),
+        plaintext_body_hash: answer.response_hash.clone(),
+        ..request.clone()
+    };
+    let node = node();
+    let open = |request: &SealedRequest| node.open(&request.parts(), now());
+    let pending = |request| open(request).unwrap().1;
+    let (request, _) = sealed_to(&node);
+    let whole = pending(&request).accept().unwrap();
+    let answer = whole.seal(body(RESPONSE), &MODEL_MANIFEST).unwrap();
+    assert_eq!(open(&as_request(&request, &answer)).unwrap_err(), OpenError::Replayed);
+
+    let (request, _) = sealed_to(&node);
+    let mut parts = pending(&request).accept().unwrap().into_stream().unwrap();
+    let middle = parts.seal(body(RESPONSE), &MODEL_MANIFEST).unwrap();
+    assert_eq!(open(&as_request(&request, &middle)).unwrap_err(), OpenError::Replayed);
+    let last = parts.seal_last(body(RESPONSE), &MODEL_MANIFEST).unwrap();
+    for part in [&middle, &last] {
+        assert_eq!(open(&as_request(&request, part)).unwrap_err(), OpenError::Replayed);
+    }
+
+    let (request, _) = sealed_to(&node);
+    let refusal = pending(&request).refuse(body(b"{}"), &MODEL_MANIFEST).unwrap();
+    assert_eq!(open(&as_request(&request, &refusal)).unwrap_err(), OpenError::Replayed);
+
+    // What is not whole is told nothing of this.
+    let mut broken = as_request(&request, &answer);
+    broken.plaintext_body_hash = encode([0; 32]);
+    assert_eq!(open(&broken).unwrap_err(), OpenError::Unopenable);
+}
+
+#[test]
+fn what_is_refused_takes_no_room() {
+    let node = Keyring::new(epoch_with_room_for(1, 2), LIMITS);
+    for _ in 0..50 {
+        let (request, _) = sealed_to(&node);
+        let (_, pending) = node.open(&request.parts(), now()).unwrap();
+        pending.refuse(body(b"{}"), &MODEL_MANIFEST).unwrap();
+        assert_eq!(node.open(&request.parts(), now()).unwrap_err(), OpenError::Replayed);
+    }
+    assert_eq!(node.current().replay_fill_ratio(), 0.0);
 }
 
 #[test]
@@ -73,32 +121,38 @@ fn what_did_not_open_is_not_remembered() {
 }
 
 #[test]
-fn a_full_cache_refuses_and_forgets_nothing() {
-    let node = Keyring::new(epoch_with_room_for(1, 4), LIMITS);
-    let opened: Vec<_> = (1..=4)
-        .map(|count| {
-            let (request, _) = sealed_to(&node);
-            assert!(node.open(&request.parts(), now()).is_ok());
-            assert_eq!(node.current().replay_fill_ratio(), f64::from(count) / 4.0);
-            request
-        })
-        .collect();
-    let (fresh, _) = sealed_to(&node);
-    assert_eq!(node.open(&fresh.parts(), now()).unwrap_err(), OpenError::ReplayCacheFull);
-    for request in &opened {
-        assert_eq!(node.open(&request.parts(), now()).unwrap_err(), OpenError::Replayed);
+fn a_full_keyring_refuses_and_forgets_nothing() {
+    let node = Keyring::new(epoch_with_room_for(1, 2), LIMITS);
+    let start = now();
+    let fresh = || sealed_to(&node).0;
+    let victim = fresh();
+    // All but one place through one key, as an attacker would who is after that key.
+    let opened: Vec<_> = (1..2 * Keyring::MAX_EPOCHS).map(|_| fresh()).collect();
+    for (count, request) in (1..).zip(&opened) {
+        accept(&node, request).unwrap();
+        assert_eq!(node.current().replay_fill_ratio(), f64::from(count) / 2.0);
     }
-    // A rotation makes room.
-    node.rotate(epoch(2), now());
+    assert!(accept(&node, &victim).is_ok(), "worn out is not full");
+    assert_eq!(accept(&node, &fresh()).unwrap_err(), OpenError::ReplayCacheFull);
+    for request in &opened {
+        assert_eq!(node.open(&request.parts(), start).unwrap_err(), OpenError::Replayed);
+    }
+    // A rotation makes no room; the end of the old keys does.
+    node.rotate(epoch_with_room_for(2, 2), start).unwrap();
     assert_eq!(node.current().replay_fill_ratio(), 0.0);
-    let (fresh, _) = sealed_to(&node);
-    assert!(node.open(&fresh.parts(), now()).is_ok());
+    assert_eq!(accept(&node, &fresh()).unwrap_err(), OpenError::ReplayCacheFull);
+    node.expire(start + GRACE);
+    assert!(accept(&node, &fresh()).is_ok());
 }
 
 #[test]
-fn without_room_nothing_opens() {
+fn without_room_nothing_is_accepted() {
     let node = Keyring::new(epoch_with_room_for(1, 0), LIMITS);
     assert_eq!(node.current().replay_fill_ratio(), 1.0);
     let (request, _) = sealed_to(&node);
-    assert_eq!(node.open(&request.parts(), now()).unwrap_err(), OpenError::ReplayCacheFull);
+    assert_eq!(accept(&node, &request).unwrap_err(), OpenError::ReplayCacheFull);
+}
+
+fn accept(node: &Keyring, request: &SealedRequest) -> Result<Responder, OpenError> {
+    node.open(&request.parts(), now())?.1.accept()
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::{KeyId, OpenError};
+use crate::{KeyId, OpenError, TooManyEpochs};
 
 const TICK: Duration = Duration::from_nanos(1);
 
@@ -14,7 +14,7 @@ fn the_previous_epoch_opens_until_its_grace_ends() {
     let old = node.current().key_id();
     let start = now();
     assert!(node.open(&requests[0].parts(), start).is_ok());
-    node.rotate(epoch(2), start);
+    node.rotate(epoch(2), start).unwrap();
     assert_ne!(node.current().key_id(), old);
 
     assert!(node.open(&requests[1].parts(), start).is_ok());
@@ -33,20 +33,50 @@ fn the_longest_and_the_shortest_grace() {
         let node = Keyring::new(epoch(1), KeyringLimits { grace, ..LIMITS });
         let (request, _) = sealed_to(&node);
         let start = now();
-        node.rotate(epoch(2), start);
+        node.rotate(epoch(2), start).unwrap();
         assert_eq!(node.open(&request.parts(), start).is_ok(), opens);
     }
 }
 
+/// An attacker who could force rotations would otherwise lock out whoever sealed a moment ago.
 #[test]
-fn an_epoch_two_rotations_old_stops_at_once() {
+fn every_epoch_opens_until_its_own_grace_ends_however_many_follow() {
     let node = node();
-    let (request, _) = sealed_to(&node);
     let start = now();
-    node.rotate(epoch(2), start);
-    node.rotate(epoch(3), start);
-    let stale = OpenError::StaleKey { current_key_id: node.current().key_id() };
-    assert_eq!(node.open(&request.parts(), start).unwrap_err(), stale);
+    let mut sealed = Vec::new();
+    for number in 2..=Keyring::MAX_EPOCHS as u8 {
+        sealed.push((0..3).map(|_| sealed_to(&node).0).collect::<Vec<_>>());
+        assert!(node.can_rotate(start));
+        node.rotate(epoch(number), start + u32::from(number) * TICK).unwrap();
+    }
+    for (requests, number) in sealed.iter().zip(2..) {
+        let end = start + number * TICK + GRACE;
+        assert!(node.open(&requests[0].parts(), start + Keyring::MAX_EPOCHS as u32 * TICK).is_ok());
+        assert!(node.open(&requests[1].parts(), end - TICK).is_ok(), "{number}");
+        let stale = node.open(&requests[2].parts(), end).unwrap_err();
+        assert!(matches!(stale, OpenError::StaleKey { .. }), "{number}");
+    }
+}
+
+#[test]
+fn a_rotation_too_many_waits_for_the_oldest_epoch_and_changes_nothing() {
+    let node = node();
+    let start = now();
+    let (oldest, _) = sealed_to(&node);
+    for number in 2..=Keyring::MAX_EPOCHS as u8 {
+        node.rotate(epoch(number), start).unwrap();
+    }
+    let (newest, _) = sealed_to(&node);
+    let current = node.current().key_id();
+    let before = start + GRACE - TICK;
+    assert!(!node.can_rotate(before));
+    assert_eq!(node.rotate(epoch(99), before), Err(TooManyEpochs));
+    assert_eq!(node.current().key_id(), current);
+    assert!(
+        node.open(&oldest.parts(), before).is_ok() && node.open(&newest.parts(), before).is_ok()
+    );
+    assert!(node.can_rotate(start + GRACE));
+    assert_eq!(node.rotate(epoch(99), start + GRACE), Ok(()));
 }
 
 #[test]
@@ -54,36 +84,51 @@ fn a_response_is_sealed_by_the_epoch_that_opened_its_request() {
     let node = node();
     let (before, start) = (attested(&node), now());
     let (request, opener) = sealed_to(&node);
-    let (_, responder) = node.open(&request.parts(), start).unwrap();
-    node.rotate(epoch(2), start);
-    node.rotate(epoch(3), start);
+    let (_, pending) = node.open(&request.parts(), start).unwrap();
+    let responder = pending.accept().unwrap();
+    node.rotate(epoch(2), start).unwrap();
+    node.rotate(epoch(3), start).unwrap();
     assert_eq!(responder.key_id(), KeyId::of(&epoch(1).exchange_public()));
     let response = responder.seal(body(RESPONSE), &MODEL_MANIFEST).unwrap();
     assert!(opener.open_attested(&response.parts(), &before).is_ok());
 }
 
 #[test]
-fn an_epoch_is_dropped_when_it_stops_and_its_last_request_is_answered() {
+fn an_epoch_is_dropped_when_its_grace_ends() {
     let node = node();
     let first = Arc::downgrade(&node.current());
-    let (request, _) = sealed_to(&node);
     let start = now();
-    let (_, responder) = node.open(&request.parts(), start).unwrap();
-    node.rotate(epoch(2), start);
+    node.rotate(epoch(2), start).unwrap();
     node.expire(start + GRACE - TICK);
-    drop(responder);
     assert!(first.upgrade().is_some(), "still in its grace period");
     node.expire(start + GRACE);
     assert!(first.upgrade().is_none(), "wiped");
+}
 
-    let second = Arc::downgrade(&node.current());
-    let (request, _) = sealed_to(&node);
-    let (_, responder) = node.open(&request.parts(), start).unwrap();
-    node.rotate(epoch(3), start);
+/// A client that is slow to take its answer gets it, but does not keep the key in memory that opens
+/// what others sent.
+#[test]
+fn a_stream_outlives_the_key_that_opened_its_request() {
+    let node = node();
+    let (before, start) = (attested(&node), now());
+    let (request, opener) = sealed_to(&node);
+    let (_, pending) = node.open(&request.parts(), start).unwrap();
+    let mut parts = pending.accept().unwrap().into_stream().unwrap();
+    let mut opener = opener.stream_attested(before);
+    let first = parts.seal(body(RESPONSE), &MODEL_MANIFEST).unwrap();
+
+    let signer = Arc::downgrade(&node.current().signer);
+    let epoch_1 = Arc::downgrade(&node.current());
+    node.rotate(epoch(2), start).unwrap();
     node.expire(start + GRACE);
-    assert!(second.upgrade().is_some(), "a request is unanswered");
-    responder.seal(body(RESPONSE), &MODEL_MANIFEST).unwrap();
-    assert!(second.upgrade().is_none(), "wiped");
+    assert!(epoch_1.upgrade().is_none(), "its X25519 secret is wiped");
+    assert!(signer.upgrade().is_some(), "an answer is still to be signed");
+
+    let last = parts.seal_last(body(RESPONSE), &MODEL_MANIFEST).unwrap();
+    assert!(signer.upgrade().is_none(), "wiped");
+    for part in [first, last] {
+        opener.open(&part.parts()).unwrap();
+    }
 }
 
 #[test]

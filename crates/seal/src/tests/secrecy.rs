@@ -25,6 +25,7 @@ fn keys_are_neither_printed_nor_copied() {
     assert_not_impl!(crate::cipher::SessionKey: Debug);
     assert_not_impl!(crate::cipher::SessionKey: Clone);
     assert_not_impl!(crate::Plaintext: Clone);
+    assert_not_impl!(crate::Pending: Clone);
     assert_not_impl!(Responder: Clone);
     assert_not_impl!(Opener: Clone);
 }
@@ -51,12 +52,14 @@ impl Secrets {
 fn debug_of_every_public_type_leaks_nothing() {
     let node = node();
     let (request, opener) = sealed_to(&node);
-    let (plaintext, responder) = node.open(&request.parts(), now()).unwrap();
-    let (key, exchange) = (*node.current().keys.exchange.as_bytes(), [1; 32]);
+    let (plaintext, pending) = node.open(&request.parts(), now()).unwrap();
+    let printed_pending = format!("{pending:?}");
+    let responder = pending.accept().unwrap();
+    let (key, exchange) = (*node.current().exchange.as_bytes(), [1; 32]);
     assert_eq!(key, exchange);
     let secrets = Secrets(vec![
         exchange.to_vec(),
-        node.current().keys.signing.to_bytes().to_vec(),
+        node.current().signer.key.to_bytes().to_vec(),
         b"a cat".to_vec(),
         REQUEST.to_vec(),
         b"created".to_vec(),
@@ -70,6 +73,7 @@ fn debug_of_every_public_type_leaks_nothing() {
         format!("{plaintext:?}"),
         format!("{responder:?}"),
         format!("{opener:?}"),
+        printed_pending,
     ];
     printed.iter().for_each(|printed| secrets.assert_absent(printed));
     assert_eq!(printed[4], "Plaintext(4096 bytes)");

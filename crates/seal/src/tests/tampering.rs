@@ -194,7 +194,8 @@ fn every_bit_of_a_response_flipped() {
     ];
     let node = node();
     let (request, _) = sealed_unpadded(&node, REQUEST);
-    let (_, responder) = node.open(&request.parts(), now()).unwrap();
+    let (_, pending) = node.open(&request.parts(), now()).unwrap();
+    let responder = pending.accept().unwrap();
     let response = responder.seal_exact(body(RESPONSE), [5; 12], &MODEL_MANIFEST).unwrap();
     let open = |response: &SealedResponse| {
         let (_, opener) = sealed_unpadded(&node, REQUEST);
@@ -223,7 +224,8 @@ fn the_client_is_told_what_is_wrong() {
     let open = |change: fn(&mut SealedResponse)| {
         let node = node();
         let (request, opener) = sealed_to(&node);
-        let (_, responder) = node.open(&request.parts(), now()).unwrap();
+        let (_, pending) = node.open(&request.parts(), now()).unwrap();
+        let responder = pending.accept().unwrap();
         let mut response = responder.seal(body(RESPONSE), &MODEL_MANIFEST).unwrap();
         change(&mut response);
         opener.open_attested(&response.parts(), &attested(&node)).unwrap_err()

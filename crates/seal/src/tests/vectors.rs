@@ -116,7 +116,8 @@ fn our_client_seals_as_theirs_does() {
 #[test]
 fn the_node_seals_responses_as_theirs_does() {
     for case in cases() {
-        let (_, responder) = case.keyring().open(&case.request(), now()).unwrap();
+        let (_, pending) = case.keyring().open(&case.request(), now()).unwrap();
+        let responder = pending.accept().unwrap();
         let plaintext = body(case.text("/response_plaintext").as_bytes());
         let nonce = decode_array(case.text("/response/nonce")).unwrap();
         let sealed = responder.seal_exact(plaintext, nonce, &MODEL_MANIFEST).unwrap();

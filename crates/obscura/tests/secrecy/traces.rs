@@ -1,50 +1,23 @@
 //! Spans reach a collector, as children of the caller's, and say nothing of what was asked.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod program;
+use std::process::{Command, Stdio};
 
-use std::{
-    process::{Command, Stdio},
-    sync::{Arc, Mutex},
-    time::Duration,
-};
-
-use axum::{Router, body::Bytes, extract::State, routing::post};
-use program::Program;
 use tests::http;
+
+use crate::{collector, program::Program};
 
 const TRACE: [u8; 16] = *b"\x4b\xf9\x2f\x35\x77\xb3\x4d\xa6\xa3\xce\x92\x9d\x0e\x0e\x47\x36";
 const PARENT: [u8; 8] = *b"\x00\xf0\x67\xaa\x0b\xa9\x02\xb7";
 const WORD: &str = "xylophonist";
 
-type Received = Arc<Mutex<Vec<u8>>>;
-
 #[tokio::test(flavor = "multi_thread")]
 async fn spans_reach_the_collector_and_tell_no_prompt() {
-    let received = Received::default();
-    let app = Router::new()
-        .route(
-            "/v1/traces",
-            post(async |State(received): State<Received>, body: Bytes| {
-                received.lock().unwrap().extend_from_slice(&body);
-            }),
-        )
-        .with_state(received.clone());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let collector = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async { axum::serve(listener, app).await.unwrap() });
-
+    let (received, collector) = collector::start().await;
     let setting = format!("otlp_endpoint={collector}");
     let node = Program::serve(&["--allow-plaintext", "--set", &setting], Stdio::null());
-    let url = &node.url;
-    let ready = async {
-        while !http().get(format!("{url}/readyz")).send().await.unwrap().status().is_success() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), ready).await.unwrap();
+    node.ready().await;
     let answer = http()
-        .post(format!("{url}/v1/images/generations"))
+        .post(format!("{}/v1/images/generations", node.url))
         .header("traceparent", format!("00-{}-{}-01", hex(&TRACE), hex(&PARENT)))
         .json(&serde_json::json!({
             "model": "obscura/demo", "prompt": format!("a {WORD}"), "size": "64x64",
@@ -62,12 +35,12 @@ async fn spans_reach_the_collector_and_tell_no_prompt() {
     for name in ["obscura", "request", "draw", "/v1/images/generations"] {
         assert!(holds(name.as_bytes()), "{name}");
     }
-    assert!(!holds(WORD.as_bytes()));
+    assert!(!holds(WORD.as_bytes()) && !holds(b"64x64"));
 }
 
 #[test]
 fn an_address_that_is_none_is_refused() {
-    let output = Command::new(env!("CARGO_BIN_EXE_obscura"))
+    let output = Command::new(crate::program::path())
         .args(["serve", "--tee", "simulated", "--set", "otlp_endpoint=https://127.0.0.1"])
         .output()
         .unwrap();
