@@ -4,15 +4,16 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 /// A crate of ours, and the crates of ours that it may import.
-const MAY_IMPORT: [(&str, &[&str]); 8] = [
+const MAY_IMPORT: [(&str, &[&str]); 9] = [
+    ("printable", &[]),
     ("protocol", &[]),
     ("seal", &[]),
-    ("attest", &[]),
+    ("attest", &["printable"]),
     ("kernels", &[]),
     ("flux", &["protocol", "kernels"]),
-    ("client", &["protocol", "seal", "attest"]),
+    ("client", &["printable", "protocol", "seal", "attest"]),
     ("node", &["protocol", "seal", "attest", "flux"]),
-    ("obscura", &["protocol", "seal", "attest", "kernels", "flux", "client", "node"]),
+    ("obscura", &["printable", "protocol", "seal", "attest", "kernels", "flux", "client", "node"]),
 ];
 
 /// Crates of others that only one of ours may import.

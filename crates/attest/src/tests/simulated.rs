@@ -8,6 +8,7 @@ use crate::{
     Policy, Report,
     binding::{Bound, Keyset, KeysetBody, Nonce, sha256},
     event_log::EventLog,
+    nonces::NoncePath,
     platform::Platform,
     simulator::{Flaw, Simulator, root},
     verify::{Appraisal, Challenge, Verdict, appraise, verify},
@@ -33,8 +34,9 @@ pub(super) fn report(mut guest: Simulator) -> Report {
     let model_manifest = b"00  7  weights\n".to_vec();
     let mut log = EventLog::default();
     guest.extend(&log.push_model(sha256(&model_manifest)));
+    let nonce_path = NoncePath::alone([9; 32]);
     let bound = Bound {
-        nonce: nonce(),
+        nonce_root: nonce_path.root(nonce()).unwrap(),
         keyset: keyset.digest(),
         model_manifest: sha256(&model_manifest),
         device_evidence: b"",
@@ -43,6 +45,7 @@ pub(super) fn report(mut guest: Simulator) -> Report {
     Report {
         platform: Platform::Simulated,
         nonce: nonce(),
+        nonce_path,
         keyset: keyset.as_bytes().to_vec(),
         possession: keyset.prove_possession(|message| signer.sign(message).to_bytes()).possession,
         model_manifest,
@@ -109,7 +112,7 @@ fn a_report_travels_as_json() {
     let challenge = Challenge { nonce: nonce(), now_secs: NOW };
     let json = report(Simulator::new()).to_json();
     assert_eq!(appraise(&json, &demo(), &challenge).verdict, Verdict::Accepted);
-    let other = String::from_utf8(json).unwrap().replace("/v1", "/v9");
+    let other = String::from_utf8(json).unwrap().replace("/v2", "/v9");
     assert_eq!(appraise(other.as_bytes(), &demo(), &challenge).verdict.exit_code(), 20);
     assert_eq!(appraise(b"{}", &demo(), &challenge).verdict.exit_code(), 30);
 }
