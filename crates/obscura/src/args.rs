@@ -231,7 +231,7 @@ pub(crate) struct VerifyArgs {
     pub(crate) nonce: Option<Nonce>,
     /// When to judge, for an audit: RFC 3339, such as 2027-01-15T08:00:00Z, or seconds since 1970
     /// [default: now, by this machine's clock]
-    #[arg(long, value_name = "TIME", requires = "report")]
+    #[arg(long, value_name = "TIME", conflicts_with = "url")]
     pub(crate) at: Option<At>,
     #[command(flatten)]
     pub(crate) trust: TrustArgs,

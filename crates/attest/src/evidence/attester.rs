@@ -20,7 +20,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use super::{
     EvidenceError, GpuSource, Source, Sources, Tee,
     pace::Pace,
-    waiting::{Reply, Waiter, Waiting},
+    waiting::{Waiter, Waiting},
 };
 use crate::{
     binding::{Bound, Digest32, Nonce, SignedKeyset, gpu_nonce, sha256},

@@ -195,16 +195,16 @@ fn a_release_says_how_its_guest_is_set_up() {
             toml::Value::Array(vec![toml::Value::String("5a".repeat(digits / 2))])
         };
         // Missing refuses, another refuses, anything is named as skipped.
-        assert_eq!(failing(&judged_by(vec![with(None)])), [&check, "tdx.rtmr3"]);
+        assert_eq!(failing(&judged_by(vec![with(None)])), [check.as_str(), "tdx.rtmr3"]);
         let refused = with(Some(other.clone()));
-        assert_eq!(failing(&judged_by(vec![refused.clone()])), [&check, "tdx.rtmr3"]);
+        assert_eq!(failing(&judged_by(vec![refused.clone()])), [check.as_str(), "tdx.rtmr3"]);
         let any = judged_by(vec![with(Some("any".into()))]);
         assert_eq!(outcome(&any, &check), Some(Outcome::Skip));
         // Another entry of the same measurements may fit; halves of two do not make one.
         assert_eq!(failing(&judged_by(vec![refused.clone(), entry()])), ["tdx.rtmr3"]);
         let mut half = entry();
         half["mrtd"] = "5a".repeat(48).into();
-        assert_eq!(failing(&judged_by(vec![refused, half])), [&check, "tdx.rtmr3"]);
+        assert_eq!(failing(&judged_by(vec![refused, half])), [check.as_str(), "tdx.rtmr3"]);
     }
     let mut other = entry();
     other["rtmr1"] = "5a".repeat(48).into();
