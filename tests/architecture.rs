@@ -4,17 +4,21 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 /// A crate of ours, and the crates of ours that it may import.
-const MAY_IMPORT: [(&str, &[&str]); 10] = [
+const MAY_IMPORT: [(&str, &[&str]); 11] = [
+    ("printable", &[]),
     ("protocol", &[]),
     ("wipe", &[]),
     ("seal", &["wipe"]),
-    ("attest", &[]),
+    ("attest", &["printable"]),
     ("kernels", &[]),
     ("flux", &["protocol", "kernels"]),
     ("engine", &["protocol", "wipe", "flux"]),
-    ("client", &["protocol", "seal", "attest"]),
+    ("client", &["printable", "protocol", "seal", "attest"]),
     ("node", &["protocol", "wipe", "seal", "attest", "engine"]),
-    ("obscura", &["protocol", "seal", "attest", "kernels", "flux", "engine", "client", "node"]),
+    (
+        "obscura",
+        &["printable", "protocol", "seal", "attest", "kernels", "flux", "engine", "client", "node"],
+    ),
 ];
 
 /// Crates of others that only one of ours may import.

@@ -6,6 +6,7 @@ use attest::{
     Policy, Report,
     binding::{Bound, Nonce},
     evidence::Sources,
+    nonces::NoncePath,
     simulator::{Flaw, Simulator},
     verify::{Outcome, Verdict, appraise},
 };
@@ -139,7 +140,9 @@ async fn a_flood_is_not_read_to_its_end() {
         assert!(started.elapsed() < PATIENCE);
     }
     // The length of a section is checked before it is decoded.
-    let long = json!({"format": "obscura/attestation/v1", "platform": "tdx", "nonce": null,
+    let long = json!({"format": "obscura/attestation/v2", "platform": "tdx", "nonce": null,
+        "binding": "obscura/report-data/v2",
+        "nonce_path": {"blind": "00".repeat(32), "index": 0, "siblings": []},
         "keyset": "A".repeat(1 << 20), "possession": "", "model_manifest": "", "quote": "",
         "device_evidence": "", "event_log": "", "collateral": ""});
     let challenge = attest::verify::Challenge { nonce: Nonce::ABSENT, now_secs: 0 };
@@ -159,8 +162,7 @@ async fn silence_is_given_up() {
 
 #[tokio::test]
 async fn fifty_verifiers_at_once() {
-    let config = Config { quotes_waiting: 64, ..Config::default() };
-    let node = TestNode::with_config(OneColour::instant(), config).await;
+    let node = TestNode::start(OneColour::instant()).await;
     let verifiers: Vec<_> = (0..50)
         .map(|_| {
             let client = Client::new(&node.url, ApiKey::none()).unwrap();
@@ -170,8 +172,25 @@ async fn fifty_verifiers_at_once() {
     for verifier in verifiers {
         assert!(verifier.await.unwrap());
     }
+}
 
-    let config = Config { quotes_per_minute: 2, ..Config::default() };
+/// What once locked out whoever came after: many more requests than quotes. They wait for the next
+/// quote together, and only a pace that is slower than anyone waits refuses.
+#[tokio::test]
+async fn more_verifiers_than_quotes_are_not_refused() {
+    let config = Config { quotes_per_minute: 60, ..Config::default() };
+    let node = TestNode::with_config(OneColour::instant(), config).await;
+    let flood = |count: usize| {
+        (0..count).map(|_| {
+            let client = Client::new(&node.url, ApiKey::none()).unwrap();
+            tokio::spawn(async move { client.attest(&demo_policy()).await.map(|_| ()) })
+        })
+    };
+    for verifier in flood(60).chain(flood(100)).collect::<Vec<_>>() {
+        verifier.await.unwrap().unwrap();
+    }
+
+    let config = Config { quotes_per_minute: 2, quote_timeout_secs: 1, ..Config::default() };
     let node = TestNode::with_config(OneColour::instant(), config).await;
     let client = Client::new(&node.url, ApiKey::none()).unwrap();
     for status in [None, None, Some(429)] {
@@ -262,6 +281,7 @@ fn flawed(flaw: Flaw, nonce: Nonce) -> Report {
     let report = Report {
         platform: attest::Platform::Simulated,
         nonce,
+        nonce_path: NoncePath::alone([0; 32]),
         keyset: signed.keyset.as_bytes().to_vec(),
         possession: signed.possession,
         model_manifest: b"model".to_vec(),
@@ -277,8 +297,9 @@ fn quoted(report: Report, mut guest: Simulator, nonce: Nonce) -> Report {
     let digest = |bytes: &[u8]| <[u8; 32]>::from(Sha256::digest(bytes));
     let mut log = attest::event_log::EventLog::default();
     guest.extend(&log.push_model(digest(&report.model_manifest)));
+    let nonce_path = NoncePath::alone([3; 32]);
     let bound = Bound {
-        nonce,
+        nonce_root: nonce_path.root(nonce).unwrap(),
         keyset: digest(&report.keyset),
         model_manifest: digest(&report.model_manifest),
         device_evidence: &report.device_evidence,
@@ -286,6 +307,7 @@ fn quoted(report: Report, mut guest: Simulator, nonce: Nonce) -> Report {
     let quote = guest.quote(&bound.report_data(), now_secs());
     Report {
         nonce,
+        nonce_path,
         event_log: log.to_json(),
         quote: quote.quote,
         collateral: quote.collateral,

@@ -242,7 +242,7 @@ async fn what_no_stream_can_be_is_refused_before_it_begins() {
     let wrong = CreateImageRequest { partial_images: Some(4), ..request("x") };
     let refused = client.dangerous().generate_stream(wrong, &key).await.err().unwrap();
     let ClientError::Refused { status: 400, message } = &refused else { panic!("{refused}") };
-    assert!(message.contains("partial_images"), "{message}");
+    assert!(message.as_str().contains("partial_images"), "{message}");
 }
 
 /// The one colour of a picture.

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! keyset_digest = SHA-256(keyset JSON, byte for byte as it travels)
-//! gpu_nonce     = SHA-256("obscura/gpu-nonce/v1\0" ‖ nonce ‖ keyset_digest)
-//! REPORT_DATA   = SHA-512("obscura/report-data/v1\0" ‖ nonce ‖ keyset_digest
+//! nonce_root    = the root over the nonces of all who waited           (see nonces.rs)
+//! gpu_nonce     = SHA-256("obscura/gpu-nonce/v2\0" ‖ nonce_root ‖ keyset_digest)
+//! REPORT_DATA   = SHA-512("obscura/report-data/v2\0" ‖ nonce_root ‖ keyset_digest
 //!                         ‖ SHA-256(model manifest) ‖ SHA-256(device evidence))
 //! possession    = Ed25519("obscura/keyset/v1\0" ‖ keyset JSON)      (RFC 8032 §5.1.6)
 //! ```
-//! Every input of a hash has a fixed length, so that no two tuples of inputs share an encoding. The
+//! Version 1 bound one nonce where the root stands now, so that each verifier took a quote of its
+//! own. Reports of version 1 are refused as unsupported. Every input of a hash has a fixed length, so that no two tuples of inputs share an encoding. The
 //! byte-exact vectors of `tests/fixtures/attestation/binding.json` come from another implementation.
 
 use std::{fmt, str::FromStr};
@@ -22,8 +24,11 @@ use crate::encoding::{hex, unhex_array};
 /// SHA-256 of something.
 pub type Digest32 = [u8; 32];
 
-const GPU_NONCE_DOMAIN: &[u8] = b"obscura/gpu-nonce/v1\0";
-const REPORT_DATA_DOMAIN: &[u8] = b"obscura/report-data/v1\0";
+/// What a report says of how it binds. There is one way; a later one has another name.
+pub const BINDING: &str = "obscura/report-data/v2";
+
+const GPU_NONCE_DOMAIN: &[u8] = b"obscura/gpu-nonce/v2\0";
+const REPORT_DATA_DOMAIN: &[u8] = b"obscura/report-data/v2\0";
 const POSSESSION_DOMAIN: &[u8] = b"obscura/keyset/v1\0";
 
 /// A verifier's challenge: 32 bytes of its own choosing, written as 64 lower-case hexadecimal digits.
@@ -165,8 +170,8 @@ pub fn possession_holds(keyset: &[u8], signing_key: &[u8; 32], signature: &[u8; 
 /// What a report binds.
 #[derive(Debug, Clone, Copy)]
 pub struct Bound<'a> {
-    /// The verifier's challenge, or [`Nonce::ABSENT`].
-    pub nonce: Nonce,
+    /// The root over the verifiers' challenges: [`NoncePath::root`](crate::nonces::NoncePath::root).
+    pub nonce_root: Digest32,
     /// [`Keyset::digest`].
     pub keyset: Digest32,
     /// Digest of the model manifest: which bytes were loaded.
@@ -181,7 +186,7 @@ impl Bound<'_> {
     pub fn report_data(&self) -> [u8; 64] {
         Sha512::new()
             .chain_update(REPORT_DATA_DOMAIN)
-            .chain_update(self.nonce.0)
+            .chain_update(self.nonce_root)
             .chain_update(self.keyset)
             .chain_update(self.model_manifest)
             .chain_update(sha256(self.device_evidence))
@@ -192,10 +197,10 @@ impl Bound<'_> {
 
 /// The 32 bytes that the GPU is challenged with.
 #[must_use]
-pub fn gpu_nonce(nonce: Nonce, keyset: Digest32) -> Digest32 {
+pub fn gpu_nonce(nonce_root: Digest32, keyset: Digest32) -> Digest32 {
     Sha256::new()
         .chain_update(GPU_NONCE_DOMAIN)
-        .chain_update(nonce.0)
+        .chain_update(nonce_root)
         .chain_update(keyset)
         .finalize()
         .into()
@@ -218,17 +223,17 @@ mod tests {
     #[test]
     fn every_input_changes_the_report_data() {
         let bound = Bound {
-            nonce: ONES,
+            nonce_root: [1; 32],
             keyset: [2; 32],
             model_manifest: [3; 32],
             device_evidence: b"gpu",
         };
         let base = bound.report_data();
-        assert_ne!(base, Bound { nonce: Nonce([9; 32]), ..bound }.report_data());
+        assert_ne!(base, Bound { nonce_root: [9; 32], ..bound }.report_data());
         assert_ne!(base, Bound { keyset: [9; 32], ..bound }.report_data());
         assert_ne!(base, Bound { model_manifest: [9; 32], ..bound }.report_data());
         assert_ne!(base, Bound { device_evidence: b"", ..bound }.report_data());
-        assert_ne!(gpu_nonce(ONES, [2; 32]), gpu_nonce(Nonce([2; 32]), [1; 32]));
+        assert_ne!(gpu_nonce([1; 32], [2; 32]), gpu_nonce([2; 32], [1; 32]));
     }
 
     #[test]

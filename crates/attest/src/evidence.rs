@@ -1,8 +1,8 @@
 //! Where a node's evidence comes from, and who may ask for it how often.
 //!
 //! An [`Attester`] owns the hardware. Quotes take from milliseconds to seconds and come one at a
-//! time, so that requests queue, up to a bound; they are made on a thread of their own, since a read
-//! from the kernel cannot be given up, but waiting for it can.
+//! time, so that verifiers wait, up to a bound, and one quote answers all who wait; quotes are made on
+//! a thread of their own, since a read from the kernel cannot be given up, but waiting for it can.
 
 mod attester;
 mod collateral;
@@ -11,15 +11,17 @@ mod gpu;
 mod guest;
 mod pace;
 mod rtmr;
+mod source;
 #[cfg(test)]
 mod tests;
 mod tsm;
+mod waiting;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
 
-pub use attester::{Attester, Limits, Subject};
+pub use attester::{Answer, Attester, Limits, PendingReport, Subject};
 pub use collateral::CollateralFile;
 #[cfg(feature = "nvml")]
 pub use gpu::NvmlGpus;
@@ -28,6 +30,7 @@ pub use gpu::{GpuSource, NoGpus};
 pub use guest::SimulatedGuest;
 pub use guest::{Quoted, Sources, Tee, TsmGuest};
 pub use rtmr::{RTMR3_REGISTER, Rtmr3};
+pub use source::Source;
 pub use tsm::{TSM_REPORTS, Tsm};
 
 use crate::event_log::EventLogError;
@@ -113,6 +116,12 @@ pub enum EvidenceError {
     /// The hardware takes too long.
     #[error("the quote was not made in time")]
     TimedOut,
+    /// Nothing to hide a leaf of the nonces' tree with.
+    #[error("the system gave no randomness")]
+    Randomness,
+    /// The quote that was to answer this verifier, and perhaps others, was not made.
+    #[error(transparent)]
+    NotMade(Arc<EvidenceError>),
     /// No thread.
     #[error("the thread that makes quotes is gone")]
     Stopped,

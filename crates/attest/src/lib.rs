@@ -1,6 +1,7 @@
 //! What a node's evidence binds, who stands behind it, and how a stranger checks it.
 //!
-//! [`binding`] is the one place where keys, model and nonce become bytes that a quote signs.
+//! [`binding`] is the one place where keys, model and nonces become bytes that a quote signs;
+//! [`nonces`] lets one quote answer all verifiers that wait.
 //! [`Platform`] finds the trusted execution environment and [`evidence`] asks it to sign. A [`Report`]
 //! is what travels; [`verify`](mod@verify) judges it by a [`Policy`].
 
@@ -9,6 +10,7 @@ mod encoding;
 pub mod event_log;
 pub mod evidence;
 pub mod gpu_evidence;
+pub mod nonces;
 mod platform;
 mod policy;
 mod report;

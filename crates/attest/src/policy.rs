@@ -139,7 +139,8 @@ pub(crate) struct TdxRules {
     pub(crate) releases: Option<Allow<TdxRelease>>,
 }
 
-/// What a release measures into. One release has several, where virtual machines differ in shape.
+/// What a release measures into. One release has several, where virtual machines differ in shape. The
+/// four registers say which entry it is; the rules after them say how the guest must be set up.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TdxRelease {
@@ -148,6 +149,17 @@ pub(crate) struct TdxRelease {
     pub(crate) rtmr0: Hex<48>,
     pub(crate) rtmr1: Hex<48>,
     pub(crate) rtmr2: Hex<48>,
+    /// What the host gave the guest at its launch: init data, the owner and its configuration.
+    pub(crate) mrconfigid: Option<Allow<Hex<48>>>,
+    pub(crate) mrowner: Option<Allow<Hex<48>>>,
+    pub(crate) mrownerconfig: Option<Allow<Hex<48>>>,
+    /// Which parts of a processor's state the guest may use.
+    pub(crate) xfam: Option<Allow<Hex<8>>>,
+    pub(crate) td_attributes: Option<Allow<Hex<8>>>,
+    /// The TDX module, its signer and its attributes.
+    pub(crate) mrseam: Option<Allow<Hex<48>>>,
+    pub(crate) mrsignerseam: Option<Allow<Hex<48>>>,
+    pub(crate) seam_attributes: Option<Allow<Hex<8>>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -190,6 +202,13 @@ pub(crate) struct SnpTcb {
 pub(crate) struct SnpRelease {
     pub(crate) name: String,
     pub(crate) measurement: Hex<48>,
+    /// What the host gave the guest at its launch, such as the digest of init data.
+    pub(crate) host_data: Option<Allow<Hex<32>>>,
+    /// Of the ID block, and of the keys that signed it; zeros where there was none.
+    pub(crate) family_id: Option<Allow<Hex<16>>>,
+    pub(crate) image_id: Option<Allow<Hex<16>>>,
+    pub(crate) id_key_digest: Option<Allow<Hex<48>>>,
+    pub(crate) author_key_digest: Option<Allow<Hex<48>>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

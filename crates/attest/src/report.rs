@@ -2,20 +2,25 @@
 //!
 //! The sections are opaque here; what they hold is for [`verify`](crate::verify) to judge. A report
 //! is as long as its sender likes, so every bound is checked before anything is decoded.
+//!
+//! One rule for what is not expected: a field that is not known is refused, in the report and in every
+//! JSON section that is ours; so is hexadecimal in upper case, base64 without its padding, and a field
+//! that comes twice. Only Intel's collateral, whose form is not ours, may hold more than is read.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    binding::Nonce,
-    encoding::{base64, unbase64},
+    binding::{BINDING, Nonce},
+    encoding::{base64, hex, unbase64, unhex_array},
+    nonces::{MAX_DEPTH, NoncePath},
     platform::Platform,
 };
 
 /// The longest report that is read.
 pub const MAX_REPORT_BYTES: usize = 2 * 1024 * 1024;
 
-const FORMAT: &str = "obscura/attestation/v1";
+const FORMAT: &str = "obscura/attestation/v2";
 const MAX_KEYSET_BYTES: usize = 4 * 1024;
 const MAX_MANIFEST_BYTES: usize = 256 * 1024;
 /// Eight GPUs take 100 KiB.
@@ -32,6 +37,8 @@ pub struct Report {
     /// The nonce that the node says it bound, or [`Nonce::ABSENT`]. For a reader's convenience: a
     /// verifier compares with the nonce it sent.
     pub nonce: Nonce,
+    /// How that nonce leads to the root that the quote binds.
+    pub nonce_path: NoncePath,
     /// The keyset's JSON bytes.
     pub keyset: Vec<u8>,
     /// The keyset's signature by its own Ed25519 key.
@@ -59,7 +66,7 @@ impl Report {
         }
         // A later format may have other fields; it is unsupported, not malformed.
         let head: Head = serde_json::from_slice(json).map_err(ReportError::Json)?;
-        if head.format != FORMAT {
+        if head.format != FORMAT || head.binding.is_some_and(|binding| binding != BINDING) {
             return Err(ReportError::UnknownFormat);
         }
         let platform = Platform::from_name(&head.platform).ok_or(ReportError::UnknownPlatform)?;
@@ -72,6 +79,10 @@ impl Report {
         Ok(Self {
             platform,
             nonce,
+            nonce_path: wire
+                .nonce_path
+                .read()
+                .ok_or(ReportError::Section { name: "nonce_path" })?,
             keyset: section("keyset", &wire.keyset, MAX_KEYSET_BYTES)?,
             possession: possession
                 .try_into()
@@ -93,8 +104,10 @@ impl Report {
     pub fn to_json(&self) -> Vec<u8> {
         let wire = Wire {
             format: FORMAT.to_owned(),
+            binding: BINDING.to_owned(),
             platform: self.platform.name().to_owned(),
             nonce: (self.nonce != Nonce::ABSENT).then(|| self.nonce.to_string()),
+            nonce_path: WirePath::of(&self.nonce_path),
             keyset: base64(&self.keyset),
             possession: base64(&self.possession),
             model_manifest: base64(&self.model_manifest),
@@ -137,6 +150,7 @@ pub enum ReportError {
 #[derive(Deserialize)]
 struct Head {
     format: String,
+    binding: Option<String>,
     platform: String,
 }
 
@@ -144,8 +158,10 @@ struct Head {
 #[serde(deny_unknown_fields)]
 struct Wire {
     format: String,
+    binding: String,
     platform: String,
     nonce: Option<String>,
+    nonce_path: WirePath,
     keyset: String,
     possession: String,
     model_manifest: String,
@@ -153,6 +169,35 @@ struct Wire {
     event_log: String,
     quote: String,
     collateral: String,
+}
+
+/// A path in hex, lowest sibling first.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WirePath {
+    blind: String,
+    index: u32,
+    siblings: Vec<String>,
+}
+
+impl WirePath {
+    fn of(path: &NoncePath) -> Self {
+        let NoncePath { blind, index, siblings } = path;
+        let siblings = siblings.iter().map(|sibling| hex(sibling)).collect();
+        Self { blind: hex(blind), index: *index, siblings }
+    }
+
+    fn read(&self) -> Option<NoncePath> {
+        if self.siblings.len() > MAX_DEPTH {
+            return None;
+        }
+        let siblings = self.siblings.iter().map(|sibling| unhex_array(sibling));
+        Some(NoncePath {
+            blind: unhex_array(&self.blind)?,
+            index: self.index,
+            siblings: siblings.collect::<Option<_>>()?,
+        })
+    }
 }
 
 fn section(name: &'static str, text: &str, max_bytes: usize) -> Result<Vec<u8>, ReportError> {
@@ -167,6 +212,7 @@ mod tests {
         Report {
             platform: Platform::Tdx,
             nonce: Nonce::new([7; 32]).unwrap(),
+            nonce_path: NoncePath { blind: [1; 32], index: 1, siblings: vec![[2; 32], [3; 32]] },
             keyset: b"{}".to_vec(),
             possession: [1; 64],
             model_manifest: b"m".to_vec(),
@@ -187,6 +233,10 @@ mod tests {
 
     #[test]
     fn bounds_hold() {
+        let deep = NoncePath { siblings: vec![[0; 32]; MAX_DEPTH + 1], ..report().nonce_path };
+        let refusal =
+            Report::parse(&Report { nonce_path: deep, ..report() }.to_json()).unwrap_err();
+        assert!(matches!(refusal, ReportError::Section { name: "nonce_path" }));
         let long = Report { quote: vec![0; MAX_QUOTE_BYTES + 1], ..report() };
         let refusal = Report::parse(&long.to_json()).unwrap_err();
         assert!(matches!(refusal, ReportError::Section { name: "quote" }));
@@ -200,7 +250,12 @@ mod tests {
     fn another_format_is_unsupported_and_another_field_malformed() {
         let json = String::from_utf8(report().to_json()).unwrap();
         let parse = |json: String| Report::parse(json.as_bytes()).unwrap_err();
-        assert!(matches!(parse(json.replace("/v1", "/v2")), ReportError::UnknownFormat));
+        assert!(matches!(parse(json.replace("tion/v2", "tion/v1")), ReportError::UnknownFormat));
+        assert!(matches!(parse(json.replace("data/v2", "data/v3")), ReportError::UnknownFormat));
+        let upper = json.replace(&"07".repeat(32), &"AB".repeat(32));
+        assert!(matches!(parse(upper), ReportError::Section { name: "nonce" }));
+        let more = json.replacen('{', r#"{"more":"","#, 1);
+        assert!(matches!(parse(more), ReportError::Json(_)));
         assert!(matches!(parse(json.replace("tdx", "sgx")), ReportError::UnknownPlatform));
         assert!(matches!(parse(json.replace("quote", "quota")), ReportError::Json(_)));
         let twice = json.replacen('{', r#"{"quote":"","#, 1);

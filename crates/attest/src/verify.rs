@@ -54,6 +54,7 @@ pub fn verify(report: &Report, policy: &Policy, challenge: &Challenge) -> Apprai
     checks.pass(REPORT_FORMAT, "");
     common::platform(report, rules, &mut checks);
     common::nonce(challenge, rules, &mut checks);
+    common::nonce_path(report, challenge, &mut checks);
     let keys = common::keyset(report, challenge, rules, &mut checks);
     common::model(report, rules, &mut checks);
     let report_data = match report.platform {

@@ -59,10 +59,11 @@ impl Client {
     pub async fn evidence(&self, nonce: Nonce) -> Result<Evidence, ClientError> {
         let path = format!("/v1/attestation?nonce={nonce}");
         let answer = self.http.get(&path, attest::MAX_REPORT_BYTES).await?;
-        let (status, report) = (answer.status(), answer.body().await?);
+        let status = answer.status();
         if status != 200 {
-            return Err(refused(status, &report));
+            return Err(refused(status, &answer.refusal().await?));
         }
+        let report = answer.json_body().await?;
         let challenge = Challenge { nonce, now_secs: now_secs() };
         Ok(Evidence { report, challenge })
     }

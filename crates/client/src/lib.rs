@@ -21,11 +21,13 @@
 
 mod attestation;
 mod http;
+mod lines;
 mod picture;
 mod salt;
 mod stream;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use printable::Printable;
 use protocol::{
     ConfidentialComputeRequest, ConfidentialComputeResponse, ConfidentialErrorResponse,
     CreateImageRequest, CreateImageResponse, ErrorBody, NodeLockRequest, NodeLockResponse, Usage,
@@ -34,11 +36,11 @@ use seal::{Opener, ResponseParts, Verified};
 use thiserror::Error;
 
 pub use attestation::{AttestedNode, Evidence, fresh_nonce};
-pub use http::{ApiKey, HttpError};
+pub use http::{ApiKey, HttpError, travels_in_clear_text};
 pub use picture::{InvalidPicture, decode_picture, picture_file};
 pub use stream::{End, EventStream};
 
-use http::{Http, HttpAnswer};
+use http::{Http, HttpAnswer, MAX_ANSWER_BYTES, MAX_WORDS_BYTES};
 
 /// A client of one node, or of a proxy in front of many.
 pub struct Client {
@@ -60,12 +62,12 @@ impl Client {
     /// Where the node does not answer, or answers no key.
     pub async fn lock(&self, model: &str) -> Result<NodeKey, ClientError> {
         let request = NodeLockRequest { model: model.to_owned() };
-        let answer = self.http.post("/v1/nodes/lock", &request).await?;
-        let (status, body) = (answer.status(), answer.body().await?);
+        let answer = self.http.post("/v1/nodes/lock", &request, MAX_WORDS_BYTES).await?;
+        let status = answer.status();
         if status != 200 {
-            return Err(refused(status, &body));
+            return Err(refused(status, &answer.refusal().await?));
         }
-        let lock: NodeLockResponse = http::json(&body)?;
+        let lock: NodeLockResponse = http::json(&answer.json_body().await?)?;
         let key = BASE64_STANDARD.decode(&lock.public_key).ok();
         let encryption_key =
             key.and_then(|key| key.try_into().ok()).ok_or(ClientError::InvalidNodeKey)?;
@@ -98,7 +100,7 @@ impl Client {
         attested: Option<&seal::Attested>,
     ) -> Result<Answer, ClientError> {
         let (answer, opener) = self.ask(request, node, attested).await?;
-        let envelope: ConfidentialComputeResponse = http::json(&answer.body().await?)?;
+        let envelope: ConfidentialComputeResponse = http::json(&answer.json_body().await?)?;
         let opened = open(opener, &parts(&envelope)?, attested)?;
         let response = CreateImageResponse::from_json(opened.body.as_bytes())
             .map_err(|_| ClientError::NotUnderstood)?;
@@ -129,10 +131,11 @@ impl Client {
             stack_small_id: node.stack_small_id,
             stream: Some(stream),
         };
-        let answer = self.http.post("/v1/confidential/images/generations", &envelope).await?;
+        let path = "/v1/confidential/images/generations";
+        let answer = self.http.post(path, &envelope, MAX_ANSWER_BYTES).await?;
         let status = answer.status();
         if status != 200 {
-            let body = answer.body().await?;
+            let body = answer.refusal().await?;
             return Err(match serde_json::from_slice::<ConfidentialErrorResponse>(&body) {
                 Ok(error) => open_refusal(status, &error.envelope, (opener, attested))?,
                 Err(_) => refused(status, &body),
@@ -186,12 +189,12 @@ pub enum ClientError {
     #[error(transparent)]
     Http(#[from] HttpError),
     /// The node says no.
-    #[error("the node refused ({status}): {message}")]
+    #[error("the node refused ({status}): \"{message}\"")]
     Refused {
         /// HTTP status.
         status: u16,
         /// In the node's words.
-        message: String,
+        message: Printable,
     },
     /// The answer is not of the protocol's shape.
     #[error("the node's answer is not of the protocol's shape")]
@@ -253,7 +256,7 @@ fn open(
 
 fn refused(status: u16, body: &[u8]) -> ClientError {
     let message = serde_json::from_slice::<ErrorBody>(body)
-        .map_or_else(|_| "no reason given".to_owned(), |body| body.error.message);
+        .map_or_else(|_| "no reason given".into(), |body| Printable::new(&body.error.message));
     ClientError::Refused { status, message }
 }
 

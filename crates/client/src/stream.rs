@@ -1,5 +1,6 @@
 //! An answer as events: opened one by one, and none missing, repeated, moved or forged.
 
+use printable::Printable;
 use protocol::{ConfidentialComputeResponse, CreateImageRequest, ImageEvent, Sequenced, Usage};
 use seal::{StreamOpener, Verified};
 
@@ -33,7 +34,7 @@ impl Client {
             Some(attested) => opener.stream_attested(*attested),
             None => opener.stream_unattested(),
         };
-        Ok(EventStream { lines: answer.lines(), opener, expected: 0, end: None })
+        Ok(EventStream { lines: answer.lines()?, opener, expected: 0, end: None })
     }
 }
 
@@ -97,7 +98,8 @@ impl EventStream {
         }
         match event.event {
             ImageEvent::Error(event) => {
-                Err(ClientError::Refused { status: 200, message: event.error.message })
+                let message = Printable::new(&event.error.message);
+                Err(ClientError::Refused { status: 200, message })
             }
             event => Ok(Some(event)),
         }

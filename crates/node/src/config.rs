@@ -73,9 +73,10 @@ pub struct Config {
     pub collateral: Option<PathBuf>,
     /// Whether evidence holds that of the GPUs.
     pub gpu_evidence: bool,
-    /// Verifiers that may wait while one quote is made.
+    /// Verifiers that may wait at once; the next quote answers them all. Where so many do, the address
+    /// with the most makes room for one with less.
     pub quotes_waiting: usize,
-    /// Quotes a minute.
+    /// Quotes a minute. Verifiers wait for the next one, together.
     pub quotes_per_minute: u32,
     /// Seconds that a verifier waits.
     pub quote_timeout_secs: u64,
@@ -110,7 +111,7 @@ impl Default for Config {
             key_grace_secs: 600,
             collateral: None,
             gpu_evidence: false,
-            quotes_waiting: 32,
+            quotes_waiting: 256,
             quotes_per_minute: 120,
             quote_timeout_secs: 60,
             replay_capacity: 1 << 20,

@@ -8,13 +8,14 @@ use std::{
 use attest::{
     Platform,
     binding::Nonce,
-    evidence::{Attester, EvidenceError, Sources, Subject},
+    evidence::{Attester, EvidenceError, Source, Sources, Subject},
 };
 use engine::{Engine, Generator};
 use protocol::{Offer, Seed, Size};
 use seal::{KeyId, Keyring};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
+use tokio::{sync::oneshot, time};
 
 use crate::{
     auth::Credentials,
@@ -199,11 +200,22 @@ impl Service {
         self.attester.platform()
     }
 
-    /// A report on this node's present keys. Waits for the hardware.
-    pub(crate) fn report(&self, nonce: Nonce) -> Result<Arc<[u8]>, EvidenceError> {
+    /// A report on this node's present keys. Waits for the hardware, beside others, and gives up its
+    /// place where the future is dropped.
+    pub(crate) async fn report(
+        &self,
+        nonce: Nonce,
+        source: Option<Source>,
+    ) -> Result<Arc<[u8]>, EvidenceError> {
         let keyset = self.keys.keyset();
         let now_secs = unix_now();
-        let report = self.attester.report(Subject { nonce, keyset, now_secs })?;
+        let (reply, answer) = oneshot::channel();
+        let subject = Subject { nonce, keyset, now_secs, source };
+        let pending = self.attester.ask(subject, move |answer| drop(reply.send(answer)))?;
+        let answer = time::timeout(self.attester.patience(), answer).await;
+        drop(pending);
+        let report =
+            answer.map_err(|_| EvidenceError::TimedOut)?.map_err(|_| EvidenceError::Stopped)??;
         self.metrics.attested(now_secs);
         Ok(report)
     }

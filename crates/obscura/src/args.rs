@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use clap::{Parser, Subcommand, ValueEnum};
 use protocol::Size;
 
-use crate::device::DeviceChoice;
+use crate::{device::DeviceChoice, time::At};
 
 /// A node that makes pictures from prompts its own operator cannot read.
 #[derive(Parser)]
@@ -83,6 +83,10 @@ pub(crate) struct DownloadArgs {
     /// Where the model is to lie [default: where loading by its name looks]
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+    /// DANGEROUS: send the token to an HF_ENDPOINT of plain http:// on another machine too, where
+    /// everyone on the way can read it
+    #[arg(long)]
+    pub(crate) insecure_http: bool,
     /// Fetch what this manifest lists, instead of a known model
     #[arg(long, value_name = "FILE", hide = true, requires = "dir", conflicts_with = "name")]
     pub(crate) manifest: Option<PathBuf>,
@@ -181,6 +185,10 @@ pub(crate) struct GenerateArgs {
     /// The node's bearer key
     #[arg(long, value_name = "KEY", env = "OBSCURA_API_KEY", hide_env_values = true)]
     pub(crate) api_key: Option<String>,
+    /// DANGEROUS: send the bearer key over plain http:// to another machine too, where everyone on the
+    /// way can read it
+    #[arg(long, requires = "node")]
+    pub(crate) insecure_http: bool,
     /// The picture's size [default: the model's own]
     #[arg(long, value_name = "WxH")]
     pub(crate) size: Option<Size>,
@@ -221,6 +229,10 @@ pub(crate) struct VerifyArgs {
     /// The nonce that the report was asked with [default: a fresh one, where a node is asked]
     #[arg(long, value_name = "HEX")]
     pub(crate) nonce: Option<Nonce>,
+    /// When to judge, for an audit: RFC 3339, such as 2027-01-15T08:00:00Z, or seconds since 1970
+    /// [default: now, by this machine's clock]
+    #[arg(long, value_name = "TIME", conflicts_with = "url")]
+    pub(crate) at: Option<At>,
     #[command(flatten)]
     pub(crate) trust: TrustArgs,
     /// Keep the report, for an audit

@@ -3,6 +3,7 @@
 use anyhow::{Context, bail};
 use flux::MemoryLimit;
 use flux::bench::{Measured, Protocol, Stage, measure, median};
+use printable::Printable;
 use protocol::{Count, Format, Steps};
 use serde_json::{Map, Value, json};
 
@@ -35,7 +36,8 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     if args.json {
         println!("{}", report.to_json());
     } else {
-        println!("{}: {} in {} steps, prompt to PNG", report.card, args.size, args.steps);
+        let card = Printable::new(&report.card);
+        println!("{card}: {} in {} steps, prompt to PNG", args.size, args.steps);
         report.print_table();
     }
     Ok(())

@@ -70,7 +70,12 @@ fn first_gpu() -> Option<Device> {
     if !cfg!(feature = "cuda") {
         return None;
     }
-    gpu(0).inspect_err(|error| eprintln!("note: using the CPU: {error:#}")).ok()
+    gpu(0)
+        .inspect_err(|error| {
+            let why = printable::terminal(&format!("{error:#}"));
+            eprintln!("note: using the CPU: {why}");
+        })
+        .ok()
 }
 
 impl DTypeChoice {

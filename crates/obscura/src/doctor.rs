@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use candle_core::Device;
 use flux::bench::Tier;
 use flux::doctor::{Depth, Finding, Verdict, examine};
+use printable::Printable;
 use serde_json::{Value, json};
 
 use crate::{
@@ -23,7 +24,8 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
     }
     let device = args.gpu.map_or(args.device, DeviceChoice::Cuda).open()?;
     let depth = if args.short { Depth::Short } else { Depth::Full };
-    let name = device::name(&device)?;
+    // The driver's words, and a driver is the host's to choose.
+    let name = Printable::new(&device::name(&device)?);
     let findings = examine(&device, depth, &[Tier::Fp8, Tier::F32])
         .with_context(|| format!("{name} failed"))?;
     let passed = findings.iter().all(|finding| finding.verdict.is_safe());

@@ -14,11 +14,13 @@ use std::{env, fs};
 
 use anyhow::{Context, bail, ensure};
 use flux::{FileDigest, Manifest};
+use printable::Printable;
 
 use crate::{
     args::DownloadArgs,
     hex,
     models::{self, MANIFEST_FILE},
+    output::say,
     progress, serve,
 };
 use hub::{Commit, Hub};
@@ -66,7 +68,7 @@ fn is_offline() -> bool {
 async fn commit(request: &Request) -> anyhow::Result<Option<Commit>> {
     match Commit::parse(&request.revision) {
         None if !is_offline() => {
-            Hub::new(&request.repository)?.commit(&request.revision).await.map(Some)
+            Hub::new(&request.repository, request.way)?.commit(&request.revision).await.map(Some)
         }
         known => Ok(known),
     }
@@ -100,7 +102,7 @@ fn already_there(request: &Request, commit: Option<&Commit>) -> anyhow::Result<(
     let checked = pinned.check(&request.directory, &mut |progress| bar.show(&progress));
     bar.finish();
     checked.context(remedy)?;
-    println!("nothing to fetch: every file is there, as pinned");
+    say("nothing to fetch: every file is there, as pinned")?;
     tell(request, &pinned)
 }
 
@@ -110,7 +112,7 @@ async fn fetch(
     staging: &Staging,
     missing: &[&flux::ManifestFile],
 ) -> anyhow::Result<()> {
-    let hub = Hub::new(&request.repository)?;
+    let hub = Hub::new(&request.repository, request.way)?;
     // Asked even where the manifest knows the commit: this is where a repository or commit that
     // does not exist is told from a file that does not.
     hub.commit(commit.as_str()).await?;
@@ -122,14 +124,14 @@ async fn fetch(
         .collect::<anyhow::Result<_>>()?;
     let bar = progress::transfer(expected.iter().map(|file| file.bytes).sum());
     for file in &expected {
-        bar.set_message(file.path.clone());
+        bar.set_message(Printable::new(&file.path).into_string());
         let fetched = transfer::fetch(&hub, commit, file, &staging.part(&file.path), &bar).await;
         if fetched.is_err() {
             bar.finish_and_clear();
         }
         let sha256 = fetched?;
         staging.keep(&file.path)?;
-        bar.suspend(|| println!("{sha256}  {}", file.path));
+        bar.suspend(|| say(format_args!("{sha256}  {}", Printable::new(&file.path))))?;
     }
     bar.finish_and_clear();
     Ok(())
@@ -143,7 +145,8 @@ fn pin(request: &Request, commit: Commit, staging: &Staging) -> anyhow::Result<M
     let read = read.context("the files are all there, but they are no model that can be loaded")?;
     for wanted in &request.manifest.files {
         let Some(file) = read.file(&wanted.path) else {
-            eprintln!("note: {} is not read by loading, and not pinned", wanted.path);
+            let path = Printable::new(&wanted.path);
+            eprintln!("note: {path} is not read by loading, and not pinned");
             continue;
         };
         if let (Some(expected), Some(found)) = (wanted.sha256, file.sha256) {
@@ -171,7 +174,7 @@ fn same(path: &str, expected: FileDigest, found: FileDigest) -> anyhow::Result<(
 }
 
 fn tell(request: &Request, pinned: &Manifest) -> anyhow::Result<()> {
-    println!("{}", request.directory.display());
-    println!("{} files, manifest digest {}", pinned.files.len(), hex(&pinned.digest()?));
-    Ok(())
+    let digest = hex(&pinned.digest()?);
+    say(request.directory.display())?;
+    say(format_args!("{} files, manifest digest {digest}", pinned.files.len()))
 }

@@ -1,12 +1,13 @@
 //! `obscura generate`: in this process, or privately on a node.
 
-use std::{ops::ControlFlow, path::PathBuf, time::Instant};
+use std::{collections::BTreeSet, ops::ControlFlow, path::PathBuf, time::Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use attest::Policy;
-use client::{ApiKey, Client};
+use client::{ApiKey, Client, ClientError, HttpError};
 use flux::{Job, Progress};
 use indicatif::ProgressBar;
+use printable::Printable;
 use protocol::{Count, CreateImageRequest, ImageEvent, ProgressEvent, Prompt, Seed, Size, Steps};
 use serde_json::json;
 
@@ -86,7 +87,8 @@ fn here(args: &GenerateArgs, output: &Output) -> anyhow::Result<()> {
 
 async fn on_node(args: &GenerateArgs, url: &str, output: &Output) -> anyhow::Result<()> {
     let key = args.api_key.as_ref().map_or_else(ApiKey::none, |key| ApiKey::new(key.clone()));
-    let client = Client::new(url, key)?;
+    let key = if args.insecure_http { key.over_insecure_http() } else { key };
+    let client = Client::new(url, key).map_err(explained)?;
     let policy = verify::policy(&args.trust)?;
     let model = match args.model.model.as_str() {
         model::DEMO => model::DEMO_ID,
@@ -107,7 +109,10 @@ async fn on_node(args: &GenerateArgs, url: &str, output: &Output) -> anyhow::Res
     let bar = progress::waiting();
     let done = draw_on_node(&client, request, &policy, output, &bar).await;
     bar.finish_and_clear();
-    for (path, seed) in done? {
+    let done = done?;
+    // From here on there is no peer, only who reads what is printed.
+    sigpipe::reset();
+    for (path, seed) in done {
         let seed = seed.map(|seed| format!("  seed {seed}"));
         println!("{}{}", path.display(), seed.unwrap_or_default());
     }
@@ -120,6 +125,16 @@ async fn on_node(args: &GenerateArgs, url: &str, output: &Output) -> anyhow::Res
     Ok(())
 }
 
+/// What an error leaves unsaid: which flag allows it.
+fn explained(error: ClientError) -> anyhow::Error {
+    let is_about_the_key = matches!(error, ClientError::Http(HttpError::KeyInClearText { .. }));
+    let error = anyhow::Error::new(error);
+    match is_about_the_key {
+        true => error.context("use https://, or --insecure-http if the way is yours alone"),
+        false => error,
+    }
+}
+
 /// Evidence first, as a node that is not trusted is not sent anything; then the pictures as events,
 /// each written as it comes. Gives where they are, and their seeds.
 async fn draw_on_node(
@@ -130,8 +145,10 @@ async fn draw_on_node(
     bar: &ProgressBar,
 ) -> anyhow::Result<Vec<(PathBuf, Option<u64>)>> {
     let node = client.attest(policy).await?;
+    let count = request.n.and_then(|n| usize::try_from(n).ok()).unwrap_or(1);
     let mut events = client.generate_stream(request, &node).await?;
     let mut done = Vec::new();
+    let mut written = BTreeSet::new();
     while let Some(event) = events.next().await? {
         match event {
             ImageEvent::Progress(ProgressEvent { step, steps }) => {
@@ -139,13 +156,21 @@ async fn draw_on_node(
             }
             ImageEvent::Completed(event) => {
                 for warning in &event.warnings {
-                    bar.suspend(|| eprintln!("note: {warning}"));
+                    let warning = Printable::new(warning);
+                    bar.suspend(|| eprintln!("note: the node says \"{warning}\""));
                 }
+                let index = event.index as usize;
+                // No more files than were asked for, whatever the node sends.
+                ensure!(
+                    index < count && written.insert(index),
+                    "the node sent picture {index} of {count}, or sent it twice"
+                );
                 let file = client::decode_picture(&event.b64_json)?;
-                done.push((output.write(event.index as usize, &file)?, event.seed));
+                done.push((output.write(index, &file)?, event.seed));
             }
             _ => {}
         }
     }
+    ensure!(done.len() == count, "the node sent {} of {count} pictures", done.len());
     Ok(done)
 }

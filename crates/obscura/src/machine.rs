@@ -8,6 +8,7 @@ use std::{
 };
 
 use attest::evidence::{RTMR3_REGISTER, TSM_REPORTS};
+use printable::Printable;
 use serde_json::{Value, json};
 
 /// One thing that was looked for.
@@ -17,7 +18,7 @@ pub(crate) struct Item {
     pub(crate) name: &'static str,
     /// Whether it is there.
     pub(crate) found: bool,
-    /// What was seen.
+    /// What was seen, as the files that were read say it.
     pub(crate) detail: String,
     /// What to do where it is missing.
     pub(crate) remedy: Option<&'static str>,
@@ -26,6 +27,7 @@ pub(crate) struct Item {
 impl Item {
     pub(crate) fn to_json(&self) -> Value {
         let Self { name, found, detail, remedy } = self;
+        let detail = Printable::new(detail);
         json!({ "name": name, "found": found, "detail": detail, "remedy": remedy })
     }
 }
@@ -33,7 +35,7 @@ impl Item {
 impl fmt::Display for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = if self.found { "ok" } else { "MISSING" };
-        write!(f, "{:12} {state:8} {}", self.name, self.detail)?;
+        write!(f, "{:12} {state:8} {}", self.name, Printable::new(&self.detail))?;
         match self.remedy {
             Some(remedy) => write!(f, "\n{:21} → {remedy}", ""),
             None => Ok(()),

@@ -22,6 +22,7 @@ mod sandbox;
 mod serve;
 mod settings;
 mod store;
+mod time;
 mod verify;
 
 use std::process::ExitCode;
@@ -30,7 +31,7 @@ use clap::{CommandFactory, Parser};
 use mimalloc::MiMalloc;
 use zeroizing_alloc::ZeroAlloc;
 
-use args::{Args, Command, ConfigCommand};
+use args::{Args, Command, ConfigCommand, ModelsCommand};
 use settings::Settings;
 
 /// Wipes every buffer when it is freed. Secrets are wiped by their own types as well; this covers
@@ -44,9 +45,8 @@ static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if !matches!(args.command, Command::Demo(_) | Command::Serve(_)) {
-        // As every tool does, end when nobody reads what is printed (`obscura verify … | head`).
-        // A node does not: losing who reads its log must not end it.
+    if !has_peers(&args.command) {
+        // As every tool does, end when nobody reads what is printed (`obscura models list | head`).
         sigpipe::reset();
     }
     let done = match args.command {
@@ -68,9 +68,23 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // Much of it may be a stranger's: a node's, a hub's, a file's.
+            eprintln!("error: {}", printable::terminal(&format!("{error:#}")));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Whether a command talks to others. A peer that hangs up must not end it by the signal that is meant
+/// for pipes, without a word: it is an error like others. Where only text is left to be written, the
+/// command asks for the signal itself. A node never does: losing who reads its log must not end it.
+fn has_peers(command: &Command) -> bool {
+    match command {
+        Command::Demo(_) | Command::Serve(_) => true,
+        Command::Models(command) => matches!(command, ModelsCommand::Download(_)),
+        Command::Generate(args) => args.node.is_some(),
+        Command::Verify(args) => args.url.is_some(),
+        _ => false,
     }
 }
 

@@ -9,6 +9,13 @@ use std::{
 use anyhow::Context;
 use protocol::Format;
 
+/// Writes a line of text to standard output, from a command whose peers must not end it by a signal.
+#[cfg(feature = "download")]
+pub(crate) fn say(line: impl std::fmt::Display) -> anyhow::Result<()> {
+    use std::io::Write;
+    writeln!(std::io::stdout().lock(), "{line}").context("cannot write to standard output")
+}
+
 /// The files that `count` pictures go to, and their format, known before anything is drawn.
 pub(crate) struct Output {
     path: PathBuf,

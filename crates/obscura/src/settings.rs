@@ -315,7 +315,7 @@ mod tests {
             "queue_capacity = 6  # flag",
             "drain_secs = 5  # environment",
             "header_timeout_secs = 3  # file",
-            "quotes_waiting = 32  # default",
+            "quotes_waiting = 256  # default",
             "# api_keys_sha256: 1 hidden  # file",
             "# collateral: not set",
         ] {

@@ -1,10 +1,16 @@
 //! `obscura verify`: whether to trust a node.
 
-use std::{fs, path::Path, process::ExitCode, time::SystemTime};
+use std::{
+    fs::{self, File},
+    io::Read,
+    path::Path,
+    process::ExitCode,
+    time::SystemTime,
+};
 
 use anyhow::Context;
 use attest::{
-    Policy,
+    MAX_REPORT_BYTES, Policy,
     binding::Nonce,
     verify::{Appraisal, Challenge, appraise},
 };
@@ -14,26 +20,31 @@ use serde_json::json;
 use crate::{
     args::{TrustArgs, VerifyArgs},
     serve,
+    time::At,
 };
 
 pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let policy = policy(&args.trust)?;
     let Evidence { report, challenge } = match (&args.url, &args.report) {
         (Some(url), _) => serve::runtime()?.block_on(ask(url, args.nonce))?,
-        (None, Some(file)) => read(file, args.nonce)?,
+        (None, Some(file)) => read(file, args)?,
         (None, None) => unreachable!("clap asks for one of the two"),
     };
+    // From here on there is no peer, only who reads what is printed.
+    sigpipe::reset();
+    let clock = if args.at.is_some() { Clock::Told } else { Clock::System };
     if let Some(file) = &args.save {
         fs::write(file, &report).with_context(|| format!("cannot write {}", file.display()))?;
     }
     let appraisal = appraise(&report, &policy, &challenge);
     if args.json {
-        println!("{}", as_json(&appraisal, &challenge)?);
+        println!("{}", as_json(&appraisal, &challenge, clock)?);
     } else {
         if challenge.nonce != Nonce::ABSENT {
             println!("nonce {}\n", challenge.nonce);
         }
         println!("{appraisal}");
+        println!("  judged at {}, {}", At(challenge.now_secs), clock.description());
     }
     Ok(ExitCode::from(appraisal.verdict.exit_code()))
 }
@@ -64,19 +75,56 @@ async fn ask(url: &str, nonce: Option<Nonce>) -> anyhow::Result<Evidence> {
     client.evidence(nonce).await.context("asking the node for evidence")
 }
 
-fn read(file: &Path, nonce: Option<Nonce>) -> anyhow::Result<Evidence> {
-    let report = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock")?;
-    let challenge = Challenge { nonce: nonce.unwrap_or(Nonce::ABSENT), now_secs: now.as_secs() };
-    Ok(Evidence { report, challenge })
+/// Whose word it is what time it is.
+#[derive(Clone, Copy)]
+enum Clock {
+    /// This machine's.
+    System,
+    /// Of whoever asked, by `--at`.
+    Told,
 }
 
-fn as_json(appraisal: &Appraisal, challenge: &Challenge) -> anyhow::Result<String> {
+impl Clock {
+    fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Told => "told",
+        }
+    }
+
+    fn description(self) -> &'static str {
+        match self {
+            Self::System => "by this machine's clock",
+            Self::Told => "as --at says; by no clock",
+        }
+    }
+}
+
+fn read(file: &Path, args: &VerifyArgs) -> anyhow::Result<Evidence> {
+    let shown = file.display();
+    // One byte more than any report has: longer is malformed, and not read to its end.
+    let limit = MAX_REPORT_BYTES as u64 + 1;
+    let mut report = Vec::new();
+    File::open(file)
+        .and_then(|file| file.take(limit).read_to_end(&mut report))
+        .with_context(|| format!("cannot read {shown}"))?;
+    let now_secs = match args.at {
+        Some(At(secs)) => secs,
+        None => {
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock")?.as_secs()
+        }
+    };
+    let nonce = args.nonce.unwrap_or(Nonce::ABSENT);
+    Ok(Evidence { report, challenge: Challenge { nonce, now_secs } })
+}
+
+fn as_json(appraisal: &Appraisal, challenge: &Challenge, clock: Clock) -> anyhow::Result<String> {
     let mut verdict = serde_json::to_value(appraisal)?;
     if let Some(verdict) = verdict.as_object_mut() {
         let nonce = (challenge.nonce != Nonce::ABSENT).then(|| challenge.nonce.to_string());
         verdict.insert("nonce".to_owned(), json!(nonce));
         verdict.insert("appraised_at".to_owned(), json!(challenge.now_secs));
+        verdict.insert("clock".to_owned(), json!(clock.name()));
         verdict.insert("exit_code".to_owned(), json!(appraisal.verdict.exit_code()));
     }
     Ok(serde_json::to_string_pretty(&verdict)?)

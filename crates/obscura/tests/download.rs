@@ -60,6 +60,16 @@ async fn files_without_a_published_digest_are_fetched_and_pinned() {
     assert_eq!(bench.installed().file(LARGE).unwrap().sha256.unwrap().to_string(), found);
 }
 
+#[test]
+fn nothing_is_fetched_over_a_way_that_others_can_read() {
+    let bench = Bench::new();
+    // An address that nobody answers at: refused before it is asked.
+    let endpoint = "http://192.0.2.1:1";
+    let said = bench.run(endpoint, &bench.manifest).fails();
+    assert!(said.contains("--insecure-http") && said.contains(endpoint), "{said}");
+    assert!(!bench.model().exists());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_branch_is_pinned_as_the_commit_that_it_is() {
     let bench = Bench::new();

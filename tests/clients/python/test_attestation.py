@@ -71,16 +71,38 @@ def test_the_simulators_quotes_have_the_true_format():
     assert common == "CN=SIMULATED - NOT A TEE"
 
 
+def nonce_root(nonce, path):
+    """From a verifier's nonce to the root of the tree that one quote binds."""
+    index, siblings = path["index"], [bytes.fromhex(sibling) for sibling in path["siblings"]]
+    assert len(siblings) <= 16 and index >> len(siblings) == 0
+    node = hashlib.sha256(b"\x00" + bytes.fromhex(path["blind"]) + nonce).digest()
+    for height, sibling in enumerate(siblings):
+        pair = sibling + node if index >> height & 1 else node + sibling
+        node = hashlib.sha256(b"\x01" + pair).digest()
+    return node
+
+
 def test_a_report_binds_what_it_says():
+    assert SIMULATED["binding"] == "obscura/report-data/v2"
     keyset, manifest = section("keyset"), section("model_manifest")
-    bound = bytes.fromhex(SIMULATED["nonce"])
+    bound = nonce_root(bytes.fromhex(SIMULATED["nonce"]), SIMULATED["nonce_path"])
     for part in (keyset, manifest, section("device_evidence")):
         bound += hashlib.sha256(part).digest()
-    report_data = hashlib.sha512(b"obscura/report-data/v1\0" + bound).digest()
+    report_data = hashlib.sha512(b"obscura/report-data/v2\0" + bound).digest()
     # A TDX quote of version 4: 48 bytes of header, and the last 64 of 584 bytes of report.
     assert section("quote")[48 + 520 : 48 + 584] == report_data
     public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(json.loads(keyset)["ed25519"]))
     public.verify(section("possession"), b"obscura/keyset/v1\0" + keyset)
+
+
+def test_every_committed_path_leads_to_its_root():
+    cases = json.loads((FIXTURES / "binding.json").read_text())["cases"]
+    assert any(case["nonce_path"]["siblings"] for case in cases)
+    for case in cases:
+        nonce = bytes.fromhex(case["nonce"])
+        assert nonce_root(nonce, case["nonce_path"]).hex() == case["nonce_root"]
+        other = bytes([nonce[0] ^ 1]) + nonce[1:]
+        assert nonce_root(other, case["nonce_path"]).hex() != case["nonce_root"]
 
 
 def test_the_event_log_replays_and_holds_the_model():

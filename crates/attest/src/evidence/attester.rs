@@ -1,24 +1,38 @@
-//! The one place that makes reports, one at a time.
+//! The one place that makes reports: one quote at a time, each for everyone who waits.
+//!
+//! While a quote is being made, and while the pace allows none, nonces gather; the next quote binds
+//! the root of a tree over them all. So no number of verifiers uses up the hardware, and the pace
+//! delays answers instead of refusing them, unless it would delay them for longer than anyone waits.
 
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{self, Receiver, SyncSender, TrySendError},
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        mpsc::{self, RecvTimeoutError},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use super::{EvidenceError, GpuSource, Sources, Tee, pace::Pace};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::{
+    EvidenceError, GpuSource, Source, Sources, Tee,
+    pace::Pace,
+    waiting::{Waiter, Waiting},
+};
 use crate::{
     binding::{Bound, Digest32, Nonce, SignedKeyset, gpu_nonce, sha256},
     event_log::EventLog,
     gpu_evidence,
+    nonces::{self, MAX_DEPTH},
     platform::Platform,
     report::Report,
 };
+
+/// A report, as the JSON that travels.
+pub type Answer = Result<Arc<[u8]>, EvidenceError>;
 
 /// Reports that are kept for whoever asks the same again.
 const KEPT: usize = 64;
@@ -26,11 +40,12 @@ const KEPT: usize = 64;
 /// What the operator allows.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Verifiers that may wait while one quote is made.
+    /// Verifiers that may wait at once, 65,536 at most. Where so many do, the source with the most
+    /// makes room for one with less.
     pub waiting: usize,
     /// How long each of them waits.
     pub patience: Duration,
-    /// Quotes a minute; as many may come at once.
+    /// Quotes a minute; as many may come at once. Each answers everyone who waits.
     pub per_minute: u32,
     /// For how long the same question has the same answer.
     pub keep: Duration,
@@ -39,7 +54,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            waiting: 32,
+            waiting: 256,
             patience: Duration::from_secs(60),
             per_minute: 120,
             keep: Duration::from_secs(60),
@@ -56,14 +71,14 @@ pub struct Subject {
     pub keyset: Arc<SignedKeyset>,
     /// Seconds since 1970.
     pub now_secs: u64,
+    /// Who asks, where that is known; all who are not known share one place in the queue.
+    pub source: Option<Source>,
 }
 
 /// Makes reports. Shared by all who ask.
 pub struct Attester {
     platform: Platform,
-    jobs: SyncSender<Job>,
-    pace: Mutex<Pace>,
-    kept: Arc<Mutex<Kept>>,
+    shared: Arc<Shared>,
     limits: Limits,
 }
 
@@ -80,16 +95,23 @@ impl Attester {
         let Sources { mut tee, gpus } = sources;
         let event_log = tee.measure_model(sha256(&model_manifest))?;
         let platform = tee.platform();
-        let kept = Arc::new(Mutex::new(Kept::default()));
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                waiting: Waiting::new(limits.waiting.clamp(1, 1 << MAX_DEPTH)),
+                pace: Pace::new(limits.per_minute, Instant::now()),
+                kept: Kept::new(limits.keep),
+                stopped: false,
+            }),
+            changed: Condvar::new(),
+        });
+        let random = SystemRandom::new();
         let worker =
-            Worker { tee, gpus, model_manifest, event_log, kept: kept.clone(), keep: limits.keep };
-        let (jobs, queue) = mpsc::sync_channel(limits.waiting);
+            Worker { tee, gpus, model_manifest, event_log, random, shared: shared.clone() };
         thread::Builder::new()
             .name("attester".to_owned())
-            .spawn(move || worker.run(&queue))
+            .spawn(move || worker.run())
             .map_err(|source| EvidenceError::Io { what: "no thread for quotes", source })?;
-        let pace = Mutex::new(Pace::new(limits.per_minute, Instant::now()));
-        Ok(Self { platform, jobs, pace, kept, limits })
+        Ok(Self { platform, shared, limits })
     }
 
     /// Whose hardware signs.
@@ -98,35 +120,141 @@ impl Attester {
         self.platform
     }
 
-    /// A report, as the JSON that travels. Waits; not to be called where nothing may wait.
+    /// How long to wait for an answer, before it is [`EvidenceError::TimedOut`].
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.limits.patience
+    }
+
+    /// Asks for a report, and does not wait: `reply` is called with it, or dropped where there will
+    /// be none. What is returned holds the place in the queue; whoever drops it gives that up.
+    ///
+    /// # Errors
+    /// Where too many ask, or nothing makes quotes any more.
+    pub fn ask(
+        &self,
+        subject: Subject,
+        reply: impl FnOnce(Answer) + Send + 'static,
+    ) -> Result<PendingReport, EvidenceError> {
+        let now = Instant::now();
+        let mut state = self.shared.lock();
+        if state.stopped {
+            return Err(EvidenceError::Stopped);
+        }
+        if let Some(report) = state.kept.find(&subject, now) {
+            drop(state);
+            reply(Ok(report));
+            return Ok(PendingReport { shared: self.shared.clone(), id: None });
+        }
+        let retry_after = state.pace.until_next(now);
+        if retry_after > self.limits.patience {
+            return Err(EvidenceError::RateLimited { retry_after });
+        }
+        let (id, evicted) = state.waiting.push(subject, Box::new(reply))?;
+        drop(state);
+        self.shared.changed.notify_one();
+        if let Some(evicted) = evicted {
+            (evicted.reply)(Err(EvidenceError::Busy));
+        }
+        Ok(PendingReport { shared: self.shared.clone(), id: Some(id) })
+    }
+
+    /// A report. Waits; not to be called where nothing may wait.
     ///
     /// # Errors
     /// Where too many ask, or the hardware has no answer.
-    pub fn report(&self, subject: Subject) -> Result<Arc<[u8]>, EvidenceError> {
-        let now = Instant::now();
-        if let Some(report) = lock(&self.kept).find(&subject, now, self.limits.keep) {
-            return Ok(report);
-        }
-        lock(&self.pace)
-            .take(now)
-            .map_err(|retry_after| EvidenceError::RateLimited { retry_after })?;
+    pub fn report(&self, subject: Subject) -> Answer {
         let (reply, answer) = mpsc::sync_channel(1);
-        let job = Job { subject, give_up: now + self.limits.patience, reply };
-        self.jobs.try_send(job).map_err(|refusal| match refusal {
-            TrySendError::Full(_) => EvidenceError::Busy,
-            TrySendError::Disconnected(_) => EvidenceError::Stopped,
-        })?;
-        answer.recv_timeout(self.limits.patience).map_err(|error| match error {
-            mpsc::RecvTimeoutError::Timeout => EvidenceError::TimedOut,
-            mpsc::RecvTimeoutError::Disconnected => EvidenceError::Stopped,
+        let pending = self.ask(subject, move |answer| drop(reply.try_send(answer)))?;
+        let answer = answer.recv_timeout(self.limits.patience);
+        drop(pending);
+        answer.map_err(|error| match error {
+            RecvTimeoutError::Timeout => EvidenceError::TimedOut,
+            RecvTimeoutError::Disconnected => EvidenceError::Stopped,
         })?
     }
 }
 
-struct Job {
-    subject: Subject,
-    give_up: Instant,
-    reply: SyncSender<Result<Arc<[u8]>, EvidenceError>>,
+impl Drop for Attester {
+    fn drop(&mut self) {
+        self.shared.stop();
+    }
+}
+
+/// A place in the queue, given up when dropped.
+#[must_use]
+pub struct PendingReport {
+    shared: Arc<Shared>,
+    /// None where the answer was there at once.
+    id: Option<u64>,
+}
+
+impl Drop for PendingReport {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.shared.lock().waiting.remove(id);
+        }
+    }
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    waiting: Waiting,
+    pace: Pace,
+    kept: Kept,
+    /// Nobody asks any more, or nobody answers.
+    stopped: bool,
+}
+
+impl Shared {
+    /// What is behind this lock stays whole whoever panicked.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop(&self) {
+        let mut state = self.lock();
+        state.stopped = true;
+        state.waiting.clear();
+        self.changed.notify_all();
+    }
+
+    /// Waits until there is a quote to make, and takes those whom it answers; `None` at the end.
+    fn next_batch(&self) -> Option<Vec<Waiter>> {
+        let mut state = self.lock();
+        loop {
+            if state.stopped {
+                return None;
+            }
+            let now = Instant::now();
+            let State { waiting, kept, .. } = &mut *state;
+            let answered = waiting.take_answered(|subject| kept.find(subject, now));
+            if !answered.is_empty() {
+                drop(state);
+                for (waiter, report) in answered {
+                    (waiter.reply)(Ok(report));
+                }
+                state = self.lock();
+                continue;
+            }
+            state = if state.waiting.is_empty() {
+                self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+            } else {
+                match state.pace.take(now) {
+                    Ok(()) => return Some(state.waiting.take_batch()),
+                    // Nonces gather until the pace allows another quote.
+                    Err(pause) => {
+                        let waited = self.changed.wait_timeout(state, pause);
+                        waited.unwrap_or_else(PoisonError::into_inner).0
+                    }
+                }
+            };
+        }
+    }
 }
 
 struct Worker {
@@ -134,43 +262,57 @@ struct Worker {
     gpus: Box<dyn GpuSource>,
     model_manifest: Vec<u8>,
     event_log: Option<EventLog>,
-    kept: Arc<Mutex<Kept>>,
-    keep: Duration,
+    random: SystemRandom,
+    shared: Arc<Shared>,
+}
+
+/// Whoever waits learns of it when the thread ends, however it does.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.shared.stop();
+    }
 }
 
 impl Worker {
-    fn run(mut self, queue: &Receiver<Job>) {
-        for Job { subject, give_up, reply } in queue {
+    fn run(mut self) {
+        while let Some(batch) = self.shared.next_batch() {
+            let subjects: Vec<&Subject> = batch.iter().map(|waiter| &waiter.subject).collect();
+            let made = self.make(&subjects).map_err(Arc::new);
             let now = Instant::now();
-            if now >= give_up {
-                continue;
+            if let Ok(reports) = &made {
+                let mut state = self.shared.lock();
+                for (subject, report) in subjects.iter().zip(reports) {
+                    state.kept.insert(subject, now, report.clone());
+                }
             }
-            let kept = lock(&self.kept).find(&subject, now, self.keep);
-            let answer = match kept {
-                Some(report) => Ok(report),
-                None => self.make(&subject),
-            };
-            if let Ok(report) = &answer {
-                lock(&self.kept).insert(&subject, now, report.clone());
+            for (place, waiter) in batch.into_iter().enumerate() {
+                let answer = match &made {
+                    Ok(reports) => Ok(reports[place].clone()),
+                    Err(error) => Err(EvidenceError::NotMade(error.clone())),
+                };
+                (waiter.reply)(answer);
             }
-            // Whoever asked may have left.
-            let _ = reply.send(answer);
         }
     }
 
-    fn make(&mut self, subject: &Subject) -> Result<Arc<[u8]>, EvidenceError> {
-        let Subject { nonce, ref keyset, now_secs } = *subject;
-        let device_evidence = self.devices(gpu_nonce(nonce, keyset.keyset.digest()))?;
+    /// A quote over the nonces of all of them, who ask about one keyset; a report for each.
+    fn make(&mut self, subjects: &[&Subject]) -> Result<Vec<Arc<[u8]>>, EvidenceError> {
+        let newest = subjects.last().expect("a batch has somebody in it");
+        let (keyset, now_secs) = (&newest.keyset, newest.now_secs);
+        let nonces: Vec<Nonce> = subjects.iter().map(|subject| subject.nonce).collect();
+        let (nonce_root, paths) = nonces::tree(&nonces, || self.random())?;
+        let device_evidence = self.devices(gpu_nonce(nonce_root, keyset.keyset.digest()))?;
         let bound = Bound {
-            nonce,
+            nonce_root,
             keyset: keyset.keyset.digest(),
             model_manifest: sha256(&self.model_manifest),
             device_evidence: &device_evidence,
         };
         let quoted = self.tee.quote(&bound.report_data(), now_secs)?;
-        let report = Report {
+        let mut report = Report {
             platform: self.tee.platform(),
-            nonce,
+            nonce: Nonce::ABSENT,
+            nonce_path: nonces::NoncePath::alone([0; 32]),
             keyset: keyset.keyset.as_bytes().to_vec(),
             possession: keyset.possession,
             model_manifest: self.model_manifest.clone(),
@@ -179,7 +321,17 @@ impl Worker {
             quote: quoted.quote,
             collateral: quoted.collateral,
         };
-        Ok(report.to_json().into())
+        let reports = nonces.into_iter().zip(paths).map(|(nonce, nonce_path)| {
+            (report.nonce, report.nonce_path) = (nonce, nonce_path);
+            report.to_json().into()
+        });
+        Ok(reports.collect())
+    }
+
+    fn random(&self) -> Result<[u8; 32], EvidenceError> {
+        let mut bytes = [0; 32];
+        self.random.fill(&mut bytes).map_err(|_| EvidenceError::Randomness)?;
+        Ok(bytes)
     }
 
     /// The library that talks to the driver trusts the sizes that it is told, and panics where they
@@ -192,9 +344,9 @@ impl Worker {
 
 /// Reports by nonce and keyset. A nonce that comes twice is one verifier's, or it is none; either way
 /// the answer it would get anew says the same.
-#[derive(Default)]
 struct Kept {
     reports: VecDeque<KeptReport>,
+    keep: Duration,
 }
 
 struct KeptReport {
@@ -204,8 +356,12 @@ struct KeptReport {
 }
 
 impl Kept {
-    fn find(&mut self, subject: &Subject, now: Instant, keep: Duration) -> Option<Arc<[u8]>> {
-        self.reports.retain(|kept| now.saturating_duration_since(kept.made) < keep);
+    fn new(keep: Duration) -> Self {
+        Self { reports: VecDeque::new(), keep }
+    }
+
+    fn find(&mut self, subject: &Subject, now: Instant) -> Option<Arc<[u8]>> {
+        self.reports.retain(|kept| now.saturating_duration_since(kept.made) < self.keep);
         let question = Self::question(subject);
         self.reports.iter().find(|kept| kept.question == question).map(|kept| kept.report.clone())
     }
@@ -221,9 +377,4 @@ impl Kept {
     fn question(subject: &Subject) -> (Nonce, Digest32) {
         (subject.nonce, subject.keyset.keyset.digest())
     }
-}
-
-/// What is behind these locks stays whole whoever panicked.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -27,6 +27,11 @@ impl Pace {
         self.empty_at = now - (fill - self.every);
         Ok(())
     }
+
+    /// How long the next token takes; nothing where it is there.
+    pub(super) fn until_next(&self, now: Instant) -> Duration {
+        self.every.saturating_sub(now.saturating_duration_since(self.empty_at))
+    }
 }
 
 #[cfg(test)]
@@ -41,7 +46,9 @@ mod tests {
             assert_eq!(pace.take(start), Ok(()));
         }
         assert_eq!(pace.take(start), Err(Duration::from_secs(20)));
+        assert_eq!(pace.until_next(start), Duration::from_secs(20));
         let later = start + Duration::from_secs(20);
+        assert_eq!(pace.until_next(later), Duration::ZERO);
         assert_eq!(pace.take(later), Ok(()));
         assert!(pace.take(later).is_err());
         let much_later = later + Duration::from_secs(86_400);

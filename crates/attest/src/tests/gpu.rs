@@ -13,7 +13,7 @@ use crate::{
 };
 
 const NOW: u64 = 1_800_000_000;
-const RULES: &str = r#"
+pub(super) const RULES: &str = r#"
 [gpu]
 evidence = "required"
 reference_measurements = "not appraised"
@@ -52,7 +52,7 @@ fn real_gpus_lead_to_nvidias_root_and_answer_another_nonce() {
     assert_eq!(live.len(), 8);
     for gpus in [vec![hopper()], live] {
         let checks = judge(&gpus);
-        for id in ["evidence", "chain", "firmware", "signature"] {
+        for id in ["evidence", "chain", "distinct", "firmware", "signature"] {
             assert_eq!(outcome(&checks, &format!("gpu.{id}")), Some(Outcome::Pass), "{checks:?}");
         }
         // Their challenge was not of our making.
@@ -115,7 +115,7 @@ fn dates_bounds_and_copies_are_checked() {
     assert!(failing(&tests_only::gpu(&report, &early, &rules(RULES))).contains(&"gpu.chain"));
 
     assert_eq!(failing(&judge(&[])), ["gpu.evidence"]);
-    assert_eq!(failing(&judge(&[hopper(), hopper()])), ["gpu.evidence"]);
+    assert_eq!(failing(&judge(&[hopper(), hopper()])), ["gpu.nonce", "gpu.distinct"]);
     let short = GpuEvidence { report: vec![0x11; 36], ..hopper() };
     assert_eq!(failing(&judge(&[short])), ["gpu.evidence"]);
     let mut long = hopper();
@@ -126,6 +126,50 @@ fn dates_bounds_and_copies_are_checked() {
     assert_eq!(failing(&judge(&many)), ["gpu.evidence"]);
     let none = Report { device_evidence: b"{}".to_vec(), ..empty_report(Platform::Tdx) };
     assert_eq!(failing(&tests_only::gpu(&none, &early, &rules(RULES))), ["gpu.evidence"]);
+}
+
+/// A key is one card's, whatever it signs and however its chain is written.
+#[test]
+fn one_gpu_asked_twice_is_one() {
+    let (mut gpus, _) = live();
+    assert_eq!(failing(&judge(&gpus)), ["gpu.nonce"]);
+    // The fourth card in the place of the first, with another report, which its signature is not of.
+    gpus[0].certificates = gpus[3].certificates.clone();
+    let checks = judge(&gpus);
+    assert_eq!(outcome(&checks, "gpu.distinct"), Some(Outcome::Fail));
+    let detail = &checks.iter().find(|check| check.id == "gpu.distinct").unwrap().detail;
+    assert_eq!(detail, "GPU 3 is one of those before it");
+    // Without the root at its end, it is the same card's chain in other bytes.
+    let text = String::from_utf8(hopper().certificates).unwrap();
+    let last = text.trim_end_matches('\0').rfind("-----BEGIN").unwrap();
+    let rootless = GpuEvidence { certificates: text[..last].into(), ..hopper() };
+    let failing = failing(&judge(&[hopper(), rootless]));
+    assert_eq!(failing, ["gpu.nonce", "gpu.distinct"]);
+}
+
+/// Zeros pad a driver's buffer; whatever else is there is refused.
+#[test]
+fn nothing_but_certificates_is_in_a_chain() {
+    let whole = hopper().certificates;
+    let end = whole.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let with = |certificates: Vec<u8>| failing(&judge(&[GpuEvidence { certificates, ..hopper() }]));
+    assert_eq!(with([&whole[..end], &[0; 100]].concat()), ["gpu.nonce"]);
+    assert_eq!(with([b"\n", &whole[..end], b"\r\n\0"].concat()), ["gpu.nonce"]);
+    for (before, after) in
+        [("x", ""), ("", "x"), ("", "\0x"), ("text\n", ""), ("", "\nACCEPTED\n"), ("\0", "")]
+    {
+        let surrounded = [before.as_bytes(), &whole[..end], after.as_bytes()].concat();
+        assert_eq!(with(surrounded), ["gpu.nonce", "gpu.chain"], "{before:?} {after:?}");
+    }
+    let between = String::from_utf8(whole[..end].to_vec()).unwrap();
+    let between = between.replacen("-----END CERTIFICATE-----", "-----END CERTIFICATE-----\nx", 1);
+    assert_eq!(with(between.into_bytes()), ["gpu.nonce", "gpu.chain"]);
+    // A report has its signature at the end: what follows it would be the signature.
+    for byte in [0, 1] {
+        let mut gpu = hopper();
+        gpu.report.push(byte);
+        assert_eq!(failing(&judge(&[gpu])), ["gpu.evidence"]);
+    }
 }
 
 #[test]

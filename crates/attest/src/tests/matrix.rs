@@ -12,6 +12,7 @@ use crate::{
     Policy, Report,
     binding::Nonce,
     event_log::EventLog,
+    nonces::NoncePath,
     policy::SIMULATED,
     simulator::Simulator,
     verify::{Challenge, Verdict, verify},
@@ -110,6 +111,20 @@ fn the_verifiers_nonce_counts_and_not_the_reports() {
     assert_eq!(failing, ["nonce.fresh", "binding.report_data"]);
 }
 
+/// The path is not signed: it is what makes the verifier's nonce one of those that the quote binds.
+#[test]
+fn a_touched_path_is_refused() {
+    let touched = |change: fn(&mut NoncePath)| {
+        let mut report = good();
+        change(&mut report.nonce_path);
+        let appraisal = judge(&report, &demo());
+        failing(&appraisal.checks)
+    };
+    assert_eq!(touched(|path| path.blind[31] ^= 1), ["binding.report_data"]);
+    assert_eq!(touched(|path| path.siblings.push([0; 32])), ["binding.report_data"]);
+    assert_eq!(touched(|path| path.index = 1), ["nonce.path", "binding.report_data"]);
+}
+
 #[test]
 fn time_counts() {
     for (now_secs, expected) in [
@@ -153,6 +168,15 @@ fn each_rule_of_the_policy_counts() {
         ("hardware = \"any\"", "", "tdx.hardware"),
         ("hardware = \"any\"", "hardware = [\"11111111111111111111111111111111\"]", "tdx.hardware"),
         ("mrtd = \"", "mrtd = \"00\" #", "tdx.release"),
+        ("mrconfigid = [", "# [", "tdx.mrconfigid"),
+        ("mrowner = [", "# [", "tdx.mrowner"),
+        ("mrownerconfig = [", "# [", "tdx.mrownerconfig"),
+        ("xfam = [", "# [", "tdx.xfam"),
+        ("xfam = [", "xfam = [] # [", "tdx.xfam"),
+        ("td_attributes = [", "# [", "tdx.td_attributes"),
+        ("mrseam = [", "# [", "tdx.mrseam"),
+        ("mrsignerseam = [", "# [", "tdx.mrsignerseam"),
+        ("seam_attributes = [", "# [", "tdx.seam_attributes"),
         ("evidence = \"optional\"", "", "gpu.evidence"),
         ("evidence = \"optional\"", "evidence = \"required\"", "gpu.evidence"),
     ] {

@@ -4,6 +4,7 @@ mod gpu;
 mod live;
 #[cfg(feature = "simulator")]
 mod matrix;
+mod mutated;
 #[cfg(feature = "simulator")]
 mod simulated;
 mod snp;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use crate::{
     Report,
     binding::Nonce,
+    nonces::NoncePath,
     platform::Platform,
     policy::Rules,
     verify::{Check, Outcome},
@@ -39,6 +41,7 @@ fn empty_report(platform: Platform) -> Report {
     Report {
         platform,
         nonce: Nonce::ABSENT,
+        nonce_path: NoncePath::alone([0; 32]),
         keyset: Vec::new(),
         possession: [0; 64],
         model_manifest: Vec::new(),

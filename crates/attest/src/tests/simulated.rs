@@ -8,6 +8,7 @@ use crate::{
     Policy, Report,
     binding::{Bound, Keyset, KeysetBody, Nonce, sha256},
     event_log::EventLog,
+    nonces::NoncePath,
     platform::Platform,
     simulator::{Flaw, Simulator, root},
     verify::{Appraisal, Challenge, Verdict, appraise, verify},
@@ -33,8 +34,9 @@ pub(super) fn report(mut guest: Simulator) -> Report {
     let model_manifest = b"00  7  weights\n".to_vec();
     let mut log = EventLog::default();
     guest.extend(&log.push_model(sha256(&model_manifest)));
+    let nonce_path = NoncePath::alone([9; 32]);
     let bound = Bound {
-        nonce: nonce(),
+        nonce_root: nonce_path.root(nonce()).unwrap(),
         keyset: keyset.digest(),
         model_manifest: sha256(&model_manifest),
         device_evidence: b"",
@@ -43,6 +45,7 @@ pub(super) fn report(mut guest: Simulator) -> Report {
     Report {
         platform: Platform::Simulated,
         nonce: nonce(),
+        nonce_path,
         keyset: keyset.as_bytes().to_vec(),
         possession: keyset.prove_possession(|message| signer.sign(message).to_bytes()).possession,
         model_manifest,
@@ -93,14 +96,15 @@ fn intels_root_does_not_lead_to_simulated_quotes() {
 
 #[test]
 fn each_flaw_is_refused_by_its_own_check() {
-    for (flaw, check) in [
-        (Flaw::Debug, "tdx.attributes"),
-        (Flaw::OutOfDate, "tdx.tcb_status"),
-        (Flaw::Revoked, "simulated.quote"),
-        (Flaw::OtherImage, "tdx.release"),
+    for (flaw, expected) in [
+        // Which no rule permits, and which the release does not have either.
+        (Flaw::Debug, &["tdx.attributes", "tdx.td_attributes"][..]),
+        (Flaw::OutOfDate, &["tdx.tcb_status"]),
+        (Flaw::Revoked, &["simulated.quote"]),
+        (Flaw::OtherImage, &["tdx.release"]),
     ] {
         let refused = judge(&report(Simulator::with(flaw)), &demo());
-        assert_eq!(failing(&refused.checks), [check], "{flaw:?}: {refused}");
+        assert_eq!(failing(&refused.checks), expected, "{flaw:?}: {refused}");
     }
 }
 
@@ -109,7 +113,7 @@ fn a_report_travels_as_json() {
     let challenge = Challenge { nonce: nonce(), now_secs: NOW };
     let json = report(Simulator::new()).to_json();
     assert_eq!(appraise(&json, &demo(), &challenge).verdict, Verdict::Accepted);
-    let other = String::from_utf8(json).unwrap().replace("/v1", "/v9");
+    let other = String::from_utf8(json).unwrap().replace("/v2", "/v9");
     assert_eq!(appraise(other.as_bytes(), &demo(), &challenge).verdict.exit_code(), 20);
     assert_eq!(appraise(b"{}", &demo(), &challenge).verdict.exit_code(), 30);
 }

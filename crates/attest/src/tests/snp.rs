@@ -26,7 +26,14 @@ min_report_version = 3
 crl = "required"
 smt = "allow"
 hardware = "any"
-releases = [{ name = "test", measurement = "222222222222222222222222222222222222222222222222222222222222222222222222222222222222222222222222" }]
+[[snp.releases]]
+name = "test"
+measurement = "222222222222222222222222222222222222222222222222222222222222222222222222222222222222222222222222"
+host_data = ["3333333333333333333333333333333333333333333333333333333333333333"]
+family_id = ["44444444444444444444444444444444"]
+image_id = ["55555555555555555555555555555555"]
+id_key_digest = ["666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666666"]
+author_key_digest = ["777777777777777777777777777777777777777777777777777777777777777777777777777777777777777777777777"]
 [snp.min_tcb]
 milan = { bootloader = 4, tee = 0, snp = 24, microcode = 219 }
 "#;
@@ -45,10 +52,15 @@ fn report() -> Vec<u8> {
         (0x00, &3_u32.to_le_bytes()[..]),
         // ABI, SMT allowed, the bit that is always one.
         (0x08, &0x3_001F_u64.to_le_bytes()),
+        (0x10, &[0x44; 16]),
+        (0x20, &[0x55; 16]),
         (0x34, &1_u32.to_le_bytes()),
         (0x38, &tcb),
         (REPORT_DATA, &[0x11; 64]),
         (0x90, &[0x22; 48]),
+        (0xC0, &[0x33; 32]),
+        (0xE0, &[0x66; 48]),
+        (0x110, &[0x77; 48]),
         (0x180, &tcb),
         // Family 19h, model 1: Milan.
         (0x188, &[0x19, 1, 1]),
@@ -92,9 +104,23 @@ fn a_report_of_the_test_pki_passes_every_check() {
     let (report_data, checks) = judge(&sign(report()), &good_collateral());
     assert_eq!(report_data, Some([0x11; 64]), "{checks:?}");
     assert_eq!(failing(&checks), [""; 0]);
-    for id in
-        ["report", "chain", "crl", "chip", "signature", "guest_policy", "smt", "tcb", "release"]
-    {
+    for id in [
+        "report",
+        "signing_key",
+        "chain",
+        "crl",
+        "chip",
+        "signature",
+        "guest_policy",
+        "smt",
+        "tcb",
+        "release",
+        "host_data",
+        "family_id",
+        "image_id",
+        "id_key_digest",
+        "author_key_digest",
+    ] {
         assert_eq!(outcome(&checks, &format!("snp.{id}")), Some(Outcome::Pass), "{id}");
     }
 }
@@ -106,13 +132,20 @@ fn what_a_report_admits_is_refused_by_its_own_check() {
         (0x0A, 0x07, "snp.guest_policy"), // migration agent
         (0x30, 1, "snp.guest_policy"),    // VMPL
         (0x48, 2, "snp.guest_policy"),    // masked chip key
-        (0x48, 4, "snp.guest_policy"),    // VLEK
-        (0x90, 0x23, "snp.release"),      // measurement
-        (0x1A0, 9, "snp.chip"),           // another chip
-        (0x186, 23, "snp.chip"),          // reported firmware
-        (0x1E7, 218, "snp.tcb"),          // committed firmware
-        (0x1F7, 218, "snp.tcb"),          // firmware at launch
-        (0x00, 2, "snp.report"),          // version
+        (0x48, 4, "snp.signing_key"),     // VLEK
+        (0x48, 28, "snp.signing_key"),    // none
+        (0x48, 8, "snp.signing_key"),     // of a kind that is not known
+        (0xC5, 0x34, "snp.host_data"),
+        (0x10, 0x45, "snp.family_id"),
+        (0x20, 0x56, "snp.image_id"),
+        (0xE0, 0x67, "snp.id_key_digest"),
+        (0x110, 0x78, "snp.author_key_digest"),
+        (0x90, 0x23, "snp.release"), // measurement
+        (0x1A0, 9, "snp.chip"),      // another chip
+        (0x186, 23, "snp.chip"),     // reported firmware
+        (0x1E7, 218, "snp.tcb"),     // committed firmware
+        (0x1F7, 218, "snp.tcb"),     // firmware at launch
+        (0x00, 2, "snp.report"),     // version
     ] {
         let mut report = report();
         report[at] = value;
@@ -122,6 +155,59 @@ fn what_a_report_admits_is_refused_by_its_own_check() {
     let mut genoa = report();
     genoa[0x189] = 0x11;
     assert_eq!(failing(&judge(&sign(genoa), &good_collateral()).1), ["snp.chain"]);
+}
+
+/// A VLEK is told by its name, before anybody looks for its chain.
+#[test]
+fn a_vlek_is_refused_by_its_name() {
+    let mut report = report();
+    report[0x48] = 4;
+    for collateral in [&good_collateral()[..], b"{}"] {
+        let (_, checks) = judge(&sign(report.clone()), collateral);
+        assert_eq!(failing(&checks), ["snp.signing_key"]);
+        assert!(checks.last().unwrap().detail.contains("VLEK"));
+    }
+}
+
+#[test]
+fn a_release_says_how_its_guest_is_set_up() {
+    let report = sign(report());
+    let challenge = Challenge { nonce: Nonce::ABSENT, now_secs: NOW };
+    let judged_by = |toml: &str| {
+        let evidence = (&report[..], &good_collateral()[..]);
+        tests_only::snp(evidence, &[TEST], &challenge, &rules(toml).snp).1
+    };
+    for setting in ["host_data", "family_id", "image_id", "id_key_digest", "author_key_digest"] {
+        let check = format!("snp.{setting}");
+        let line = RULES.lines().find(|line| line.starts_with(setting)).unwrap();
+        assert_eq!(failing(&judged_by(&RULES.replace(line, ""))), [&check]);
+        let any = judged_by(&RULES.replace(line, &format!("{setting} = \"any\"")));
+        assert_eq!(outcome(&any, &check), Some(Outcome::Skip));
+        assert_eq!(failing(&any), [""; 0]);
+    }
+}
+
+/// From the second in which a list begins, until the second in which the next is due.
+#[test]
+fn a_list_that_ends_now_has_ended() {
+    use x509_cert::{certificate::Raw, crl::CertificateList, der::Decode};
+    let der = fixture("snp/test/good.crl");
+    let list = CertificateList::<Raw>::from_der(&der).unwrap().tbs_cert_list;
+    let from = list.this_update.to_unix_duration().as_secs();
+    let until = list.next_update.unwrap().to_unix_duration().as_secs();
+    for (now_secs, holds) in
+        [(from - 1, false), (from, true), (until - 1, true), (until, false), (until + 1, false)]
+    {
+        let challenge = Challenge { nonce: Nonce::ABSENT, now_secs };
+        let (report, collateral) = (sign(report()), good_collateral());
+        let (_, checks) =
+            tests_only::snp((&report, &collateral), &[TEST], &challenge, &test_rules());
+        match outcome(&checks, "snp.crl") {
+            Some(found) => assert_eq!(found == Outcome::Pass, holds, "{now_secs}"),
+            // The certificates themselves are not of that time.
+            None => assert!(!holds && failing(&checks) == ["snp.chain"], "{now_secs}"),
+        }
+    }
 }
 
 #[test]

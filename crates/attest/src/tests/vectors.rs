@@ -7,6 +7,7 @@ use super::fixture;
 use crate::{
     binding::{Bound, Keyset, KeysetBody, Nonce, gpu_nonce, possession_holds, sha256},
     encoding::{hex, unhex_array},
+    nonces::NoncePath,
 };
 
 #[derive(Deserialize)]
@@ -19,6 +20,8 @@ struct Case {
     name: String,
     ed25519_seed: String,
     nonce: String,
+    nonce_path: Path,
+    nonce_root: String,
     keyset: String,
     model_manifest: String,
     device_evidence: String,
@@ -28,21 +31,36 @@ struct Case {
     possession: String,
 }
 
+#[derive(Deserialize)]
+struct Path {
+    blind: String,
+    index: u32,
+    siblings: Vec<String>,
+}
+
 #[test]
 fn the_binding_is_what_the_python_generator_makes() {
     let vectors: Vectors = serde_json::from_slice(&fixture("binding.json")).unwrap();
-    assert!(vectors.cases.len() >= 5);
+    assert!(vectors.cases.len() >= 8);
     for case in vectors.cases {
         let name = &case.name;
         let nonce = case.nonce.parse().unwrap_or(Nonce::ABSENT);
         assert_eq!(nonce.to_string(), case.nonce, "{name}");
+        let siblings = case.nonce_path.siblings.iter();
+        let path = NoncePath {
+            blind: unhex_array(&case.nonce_path.blind).unwrap(),
+            index: case.nonce_path.index,
+            siblings: siblings.map(|sibling| unhex_array(sibling).unwrap()).collect(),
+        };
+        let nonce_root = path.root(nonce).unwrap();
+        assert_eq!(hex(&nonce_root), case.nonce_root, "{name}");
         let body: KeysetBody = serde_json::from_str(&case.keyset).unwrap();
         let keyset = Keyset::new(&body);
         assert_eq!(keyset.as_bytes(), case.keyset.as_bytes(), "{name}");
         assert_eq!(hex(&keyset.digest()), case.keyset_digest, "{name}");
-        assert_eq!(hex(&gpu_nonce(nonce, keyset.digest())), case.gpu_nonce, "{name}");
+        assert_eq!(hex(&gpu_nonce(nonce_root, keyset.digest())), case.gpu_nonce, "{name}");
         let bound = Bound {
-            nonce,
+            nonce_root,
             keyset: keyset.digest(),
             model_manifest: sha256(case.model_manifest.as_bytes()),
             device_evidence: case.device_evidence.as_bytes(),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use printable::Printable;
 use serde::Serialize;
 
 /// How a check came out.
@@ -47,7 +48,7 @@ pub struct Check {
     pub title: &'static str,
     /// How it came out.
     pub outcome: Outcome,
-    /// What was found.
+    /// What was found, fit to be printed: whatever a peer sent is escaped.
     pub detail: String,
 }
 
@@ -94,7 +95,8 @@ impl Checks {
 
     fn add(&mut self, check: CheckId, outcome: Outcome, detail: impl Into<String>) {
         let CheckId { id, title } = check;
-        self.0.push(Check { id, title, outcome, detail: detail.into() });
+        let detail = Printable::new(&detail.into()).into_string();
+        self.0.push(Check { id, title, outcome, detail });
     }
 }
 
@@ -110,16 +112,18 @@ checks! {
     REPORT_FORMAT = "report.format", "the report has the form this verifier reads";
     PLATFORM_ALLOWED = "platform.allowed", "the policy trusts this kind of TEE";
     NONCE_FRESH = "nonce.fresh", "the verifier chose the nonce";
+    NONCE_PATH = "nonce.path", "the report leads the verifier's nonce to the root it binds";
     KEYSET_FORMAT = "keyset.format", "the keyset names an X25519 and an Ed25519 key";
     KEYSET_POSSESSION = "keyset.possession", "the keyset is signed by its own Ed25519 key";
     KEYSET_VALID_NOW = "keyset.valid_now", "the keyset is valid now";
     KEYSET_LIFETIME = "keyset.lifetime", "the keyset lives no longer than the policy grants";
     KEYSET_BUILD = "keyset.build", "the policy trusts this build";
     MODEL_MANIFEST = "model.manifest", "the policy trusts this model's files";
-    REPORT_DATA = "binding.report_data", "the quote binds nonce, keyset, model and GPU evidence";
+    REPORT_DATA = "binding.report_data", "the quote binds nonces, keyset, model and GPU evidence";
     TDX_QUOTE = "tdx.quote", "Intel's keys signed the quote, and vouch for the platform";
     SIMULATED_QUOTE = "simulated.quote", "published keys signed the quote: no hardware vouches";
     TDX_ATTRIBUTES = "tdx.attributes", "the guest is closed to debuggers and profilers";
+    TDX_COLLATERAL = "tdx.collateral", "all collateral has begun, and is not due for renewal";
     TDX_TCB_STATUS = "tdx.tcb_status", "the platform's firmware has a status the policy allows";
     TDX_ADVISORIES = "tdx.advisories", "the policy allows Intel's open advisories";
     TDX_TCB_EVALUATION = "tdx.tcb_evaluation", "the platform was judged by recent enough data";
@@ -127,9 +131,18 @@ checks! {
     TDX_CACHED_KEYS = "tdx.cached_keys", "keys cached by Intel are as the policy says";
     TDX_SMT = "tdx.smt", "hyperthreading is as the policy says";
     TDX_RELEASE = "tdx.release", "MRTD and RTMR0 to 2 are those of a trusted release";
+    TDX_CONFIG_ID = "tdx.mrconfigid", "MRCONFIGID is as the release says: what the host configured";
+    TDX_OWNER = "tdx.mrowner", "MROWNER is as the release says";
+    TDX_OWNER_CONFIG = "tdx.mrownerconfig", "MROWNERCONFIG is as the release says";
+    TDX_XFAM = "tdx.xfam", "XFAM is as the release says: which processor state the guest may use";
+    TDX_TD_ATTRIBUTES = "tdx.td_attributes", "TDATTRIBUTES are as the release says, bit by bit";
+    TDX_MODULE = "tdx.mrseam", "MRSEAM is as the release says: the TDX module";
+    TDX_MODULE_SIGNER = "tdx.mrsignerseam", "MRSIGNERSEAM is as the release says";
+    TDX_MODULE_ATTRIBUTES = "tdx.seam_attributes", "SEAMATTRIBUTES are as the release says";
     TDX_RTMR3 = "tdx.rtmr3", "RTMR3 is the replayed event log, and holds the model manifest";
     TDX_HARDWARE = "tdx.hardware", "the policy trusts this machine";
     SNP_REPORT = "snp.report", "the report is whole, and recent enough in form";
+    SNP_SIGNING_KEY = "snp.signing_key", "the chip's own key signs (VCEK), and no other";
     SNP_CHAIN = "snp.chain", "AMD's pinned root signed the chip's key";
     SNP_CRL = "snp.crl", "AMD has revoked none of the keys";
     SNP_CHIP = "snp.chip", "the chip's certificate is of this chip and this firmware";
@@ -138,12 +151,18 @@ checks! {
     SNP_SMT = "snp.smt", "hyperthreading is as the policy says";
     SNP_TCB = "snp.tcb", "the firmware is no older than the policy allows";
     SNP_RELEASE = "snp.release", "the launch measurement is that of a trusted release";
+    SNP_HOST_DATA = "snp.host_data", "HOST_DATA is as the release says: what the host configured";
+    SNP_FAMILY_ID = "snp.family_id", "FAMILY_ID is as the release says";
+    SNP_IMAGE_ID = "snp.image_id", "IMAGE_ID is as the release says";
+    SNP_ID_KEY = "snp.id_key_digest", "ID_KEY_DIGEST is as the release says";
+    SNP_AUTHOR_KEY = "snp.author_key_digest", "AUTHOR_KEY_DIGEST is as the release says";
     SNP_HARDWARE = "snp.hardware", "the policy trusts this machine";
     GPU_EVIDENCE = "gpu.evidence", "GPU evidence is there, and readable";
     GPU_CHAIN = "gpu.chain", "NVIDIA's pinned root signed each GPU's key";
+    GPU_DISTINCT = "gpu.distinct", "each report is of a GPU of its own";
     GPU_FIRMWARE = "gpu.firmware", "each GPU's certificate is of the firmware it runs";
     GPU_SIGNATURE = "gpu.signature", "each GPU's key signed its report";
-    GPU_NONCE = "gpu.nonce", "each GPU was challenged with this nonce and keyset";
+    GPU_NONCE = "gpu.nonce", "each GPU was challenged with these nonces and keyset";
     GPU_REFERENCE = "gpu.reference", "measurements compared with NVIDIA's reference (RIM)";
     GPU_REVOCATION = "gpu.revocation", "revocation asked of NVIDIA (OCSP)";
     GPU_LOCALITY = "gpu.locality", "what GPU evidence does not show";

@@ -4,7 +4,7 @@ use super::{
     Challenge,
     check::{
         CheckId, Checks, KEYSET_BUILD, KEYSET_FORMAT, KEYSET_LIFETIME, KEYSET_POSSESSION,
-        KEYSET_VALID_NOW, MODEL_MANIFEST, NONCE_FRESH, PLATFORM_ALLOWED, REPORT_DATA,
+        KEYSET_VALID_NOW, MODEL_MANIFEST, NONCE_FRESH, NONCE_PATH, PLATFORM_ALLOWED, REPORT_DATA,
     },
 };
 use crate::{
@@ -50,12 +50,11 @@ pub(super) fn keyset(
         checks.fail(KEYSET_FORMAT, "not the JSON object it should be");
         return None;
     };
-    checks.pass(KEYSET_FORMAT, format!("key {}, epoch {}", printable(&body.key_id), body.epoch));
+    checks.pass(KEYSET_FORMAT, format!("key {}, epoch {}", body.key_id, body.epoch));
     let holds = possession_holds(&report.keyset, &keys.1, &report.possession);
     checks.expect(KEYSET_POSSESSION, holds, format!("Ed25519 key {}", hex(&keys.1)));
     validity(&body, challenge, &rules.keyset, checks);
-    let build = printable(&body.build_id);
-    one_of(KEYSET_BUILD, &rules.keyset.builds, &body.build_id, &build, checks);
+    one_of(KEYSET_BUILD, &rules.keyset.builds, &body.build_id, &body.build_id, checks);
     Some(keys)
 }
 
@@ -76,15 +75,29 @@ pub(super) fn model(report: &Report, rules: &Rules, checks: &mut Checks) {
     one_of(MODEL_MANIFEST, &rules.model.manifests, &digest, &found, checks);
 }
 
-/// The nonce is the verifier's own, never the one that the report names.
+/// Where the nonce lies among those that one quote answers.
+pub(super) fn nonce_path(report: &Report, challenge: &Challenge, checks: &mut Checks) {
+    match report.nonce_path.root(challenge.nonce) {
+        Some(_) => {
+            let steps = report.nonce_path.siblings.len();
+            checks.pass(NONCE_PATH, format!("{steps} steps to the root"));
+        }
+        None => checks.fail(NONCE_PATH, "the nonce's place is outside the tree"),
+    }
+}
+
+/// The path leads from the verifier's own nonce, never from the one that the report names.
 pub(super) fn binding(
     report: &Report,
     challenge: &Challenge,
     report_data: Option<&[u8; 64]>,
     checks: &mut Checks,
 ) {
+    let Some(nonce_root) = report.nonce_path.root(challenge.nonce) else {
+        return checks.fail(REPORT_DATA, "the nonce leads to no root");
+    };
     let expected = Bound {
-        nonce: challenge.nonce,
+        nonce_root,
         keyset: sha256(&report.keyset),
         model_manifest: sha256(&report.model_manifest),
         device_evidence: &report.device_evidence,
@@ -112,6 +125,16 @@ pub(super) fn one_of<T: PartialEq>(
     }
 }
 
+/// The same, of bytes that read as hexadecimal digits.
+pub(super) fn one_hex<const N: usize>(
+    check: CheckId,
+    rule: &Option<Allow<Hex<N>>>,
+    value: [u8; N],
+    checks: &mut Checks,
+) {
+    one_of(check, rule, &Hex(value), &hex(&value), checks);
+}
+
 /// A property that a policy may permit.
 pub(super) fn permitted(check: CheckId, rule: &Option<Permit>, found: bool, checks: &mut Checks) {
     if let Some(&rule) = checks.rule(check, rule) {
@@ -120,7 +143,9 @@ pub(super) fn permitted(check: CheckId, rule: &Option<Permit>, found: bool, chec
     }
 }
 
-/// Text from a stranger, fit for a terminal.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(64).collect()
+/// Bytes without the zeros at their end: what drivers pad their buffers with. This is the one kind of
+/// surplus that is borne, and only where a driver's buffer travels as it is: quotes and chains in PEM.
+pub(super) fn without_padding(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    &bytes[..end]
 }

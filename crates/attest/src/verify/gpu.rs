@@ -11,10 +11,9 @@ use x509_cert::der::oid::ObjectIdentifier;
 use super::{
     Challenge,
     check::{
-        CheckId, Checks, GPU_CHAIN, GPU_EVIDENCE, GPU_FIRMWARE, GPU_LOCALITY, GPU_NONCE,
-        GPU_REFERENCE, GPU_REVOCATION, GPU_SIGNATURE,
+        CheckId, Checks, GPU_CHAIN, GPU_DISTINCT, GPU_EVIDENCE, GPU_FIRMWARE, GPU_LOCALITY,
+        GPU_NONCE, GPU_REFERENCE, GPU_REVOCATION, GPU_SIGNATURE,
     },
-    common::printable,
     p384_chain::Leaf,
     spdm::Measurements,
 };
@@ -43,14 +42,15 @@ pub(super) fn devices(report: &Report, challenge: &Challenge, rules: &Rules, che
     }
     let gpus = decode(&report.device_evidence).unwrap_or_default();
     let messages: Vec<_> = gpus.iter().filter_map(|gpu| Measurements::parse(&gpu.report)).collect();
-    // One GPU's evidence sent twice does not make two.
-    let distinct: BTreeSet<_> = messages.iter().map(|message| message.signature).collect();
-    if gpus.is_empty() || messages.len() != gpus.len() || distinct.len() != gpus.len() {
+    if gpus.is_empty() || messages.len() != gpus.len() {
         return checks.fail(GPU_EVIDENCE, "not the evidence of one or more GPUs");
     }
     checks.pass(GPU_EVIDENCE, describe(&messages));
-    let nonce = gpu_nonce(challenge.nonce, sha256(&report.keyset));
-    all(GPU_NONCE, messages.iter().map(|message| message.nonce == nonce), checks);
+    let nonce = report
+        .nonce_path
+        .root(challenge.nonce)
+        .map(|nonce_root| gpu_nonce(nonce_root, sha256(&report.keyset)));
+    all(GPU_NONCE, messages.iter().map(|message| Some(message.nonce) == nonce), checks);
     signatures(&gpus, &messages, challenge.now_secs, checks);
     if checks.rule(GPU_REFERENCE, &rules.gpu.reference_measurements).is_some() {
         checks.skip(GPU_REFERENCE, "not appraised");
@@ -75,12 +75,33 @@ fn signatures(
         }
     }
     checks.pass(GPU_CHAIN, "");
+    distinct(&leaves, checks);
     let pairs = || leaves.iter().zip(messages);
     all(GPU_FIRMWARE, pairs().map(|(leaf, message)| is_firmware(leaf, message)), checks);
     all(
         GPU_SIGNATURE,
         pairs().map(|(leaf, message)| leaf.signed(message.signed, message.signature)),
         checks,
+    );
+}
+
+/// One GPU that is asked twice, or whose evidence is sent twice, is one GPU. Its key tells: a card has
+/// one, whatever it signs and however often its certificate is issued.
+fn distinct(leaves: &[Leaf], checks: &mut Checks) {
+    let mut seen = BTreeSet::new();
+    let again: Vec<_> = leaves
+        .iter()
+        .enumerate()
+        .filter(|(_, leaf)| !seen.insert(leaf.key()))
+        .map(|(index, _)| format!("GPU {index} is one of those before it"))
+        .collect();
+    checks.expect(
+        GPU_DISTINCT,
+        again.is_empty(),
+        match again.is_empty() {
+            true => format!("{} keys", leaves.len()),
+            false => again.join(", "),
+        },
     );
 }
 
@@ -107,7 +128,7 @@ fn describe(messages: &[Measurements<'_>]) -> String {
     let versions: BTreeSet<_> = messages
         .iter()
         .map(|message| {
-            let driver = printable(&String::from_utf8_lossy(message.driver_version));
+            let driver = String::from_utf8_lossy(message.driver_version);
             let vbios = crate::encoding::hex(message.vbios_version);
             format!("driver {driver}, VBIOS {vbios}, {} measurements", message.blocks)
         })

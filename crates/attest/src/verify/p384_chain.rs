@@ -10,6 +10,8 @@ use x509_cert::{
     time::Time,
 };
 
+use super::common::without_padding;
+
 /// More than any device has, root included.
 const MAX_CERTIFICATES: usize = 8;
 /// ecdsa-with-SHA384.
@@ -47,6 +49,11 @@ impl Leaf {
             .is_ok()
     }
 
+    /// The public key's point.
+    pub(super) fn key(&self) -> &[u8] {
+        key(&self.certificate)
+    }
+
     /// The value of an extension.
     pub(super) fn extension(&self, oid: &ObjectIdentifier) -> Option<&[u8]> {
         let mut extensions = self.certificate.tbs_certificate().extensions()?.iter();
@@ -54,11 +61,29 @@ impl Leaf {
     }
 }
 
+/// Drivers hand out the text with the rest of their buffer, which is zeros: those may follow, and
+/// nothing else may stand before, between or after the certificates.
 fn load(pem: &[u8]) -> Result<Vec<Certificate>, ChainError> {
-    // Drivers hand out the text with the rest of their buffer.
-    let text = pem.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    let pem = &pem[..text];
-    Certificate::load_pem_chain(pem).map_err(ChainError::Pem)
+    let text = without_padding(pem);
+    if !is_certificates_alone(text) {
+        return Err(ChainError::Surplus);
+    }
+    Certificate::load_pem_chain(text).map_err(ChainError::Pem)
+}
+
+/// `-----BEGIN CERTIFICATE-----` and what belongs to it, again and again, with white space around.
+fn is_certificates_alone(pem: &[u8]) -> bool {
+    const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+    const END: &[u8] = b"-----END CERTIFICATE-----";
+    let mut rest = pem.trim_ascii();
+    while !rest.is_empty() {
+        let Some(body) = rest.strip_prefix(BEGIN) else { return false };
+        let Some(end) = body.windows(END.len()).position(|window| window == END) else {
+            return false;
+        };
+        rest = body[end + END.len()..].trim_ascii_start();
+    }
+    true
 }
 
 /// One certificate, `depth` steps above the leaf.
@@ -115,6 +140,8 @@ fn key(certificate: &Certificate) -> &[u8] {
 /// Why a chain does not hold. `depth` counts from the leaf.
 #[derive(Debug, Error)]
 pub(super) enum ChainError {
+    #[error("there is more than certificates")]
+    Surplus,
     #[error("the certificates cannot be read")]
     Pem(#[source] x509_cert::der::Error),
     #[error("too few certificates, or too many")]

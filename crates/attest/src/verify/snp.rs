@@ -15,15 +15,16 @@ use sev::{
 use super::{
     Challenge,
     check::{
-        Checks, SNP_CHAIN, SNP_GUEST_POLICY, SNP_HARDWARE, SNP_RELEASE, SNP_REPORT, SNP_SIGNATURE,
-        SNP_SMT, SNP_TCB,
+        CheckId, Checks, Outcome, SNP_AUTHOR_KEY, SNP_CHAIN, SNP_FAMILY_ID, SNP_GUEST_POLICY,
+        SNP_HARDWARE, SNP_HOST_DATA, SNP_ID_KEY, SNP_IMAGE_ID, SNP_RELEASE, SNP_REPORT,
+        SNP_SIGNATURE, SNP_SIGNING_KEY, SNP_SMT, SNP_TCB,
     },
-    common::{one_of, permitted},
+    common::{one_hex, one_of, permitted},
     snp_certificates::{Chain, SnpCollateral},
 };
 use crate::{
     encoding::hex,
-    policy::{Allow, Rules, SnpRules, SnpTcb},
+    policy::{Allow, Rules, SnpRelease, SnpRules, SnpTcb},
     report::Report,
     roots::{self, AmdRoot},
 };
@@ -58,6 +59,7 @@ impl Evidence<'_> {
         checks: &mut Checks,
     ) -> Option<[u8; 64]> {
         let report = self.read(rules, checks)?;
+        signing_key(&report, checks)?;
         let chain = match SnpCollateral::parse(self.collateral)
             .and_then(|collateral| Chain::new(collateral, self.roots))
         {
@@ -119,6 +121,22 @@ fn generation(report: &AttestationReport) -> Option<&'static str> {
     }
 }
 
+/// KEY_INFO.SIGNING_KEY (AMD 56860, table 23). A VLEK is a key of a cloud's, not of a chip: its chain is
+/// another (ASVK), and no chip id vouches for it. It is refused by its name, and not followed here.
+fn signing_key(report: &AttestationReport, checks: &mut Checks) -> Option<()> {
+    let problem = match report.key_info.signing_key() {
+        0 => {
+            checks.pass(SNP_SIGNING_KEY, "VCEK");
+            return Some(());
+        }
+        1 => "a VLEK signed the report: a cloud's key, which this verifier does not support",
+        7 => "the report is not signed",
+        _ => "a key of a kind that is not known signed the report",
+    };
+    checks.fail(SNP_SIGNING_KEY, problem);
+    None
+}
+
 /// VMPL 0 is the guest's own most privileged level; a report of a lower one can be had by code that
 /// the measurement does not speak for. A report is signed by the chip's key, and by no other here.
 fn guest_policy(report: &AttestationReport, checks: &mut Checks) {
@@ -128,7 +146,6 @@ fn guest_policy(report: &AttestationReport, checks: &mut Checks) {
         (policy.migrate_ma_allowed(), "a migration agent"),
         (report.vmpl != 0, "VMPL above 0"),
         (report.key_info.mask_chip_key(), "a masked chip key"),
-        (report.key_info.signing_key() != 0, "a key other than the VCEK"),
     ];
     let found: Vec<_> = found.iter().filter(|(is, _)| *is).map(|(_, name)| *name).collect();
     checks.expect(SNP_GUEST_POLICY, found.is_empty(), found.join(", "));
@@ -162,16 +179,56 @@ fn reaches(version: &TcbVersion, floor: &SnpTcb) -> bool {
         && version.microcode >= floor.microcode
 }
 
+/// The measurement says which release it is; the release says the rest.
 fn release(report: &AttestationReport, rules: &SnpRules, checks: &mut Checks) {
     let found = format!("measurement {}", hex(&report.measurement));
-    match checks.rule(SNP_RELEASE, &rules.releases) {
-        None => {}
-        Some(Allow::Any) => checks.skip(SNP_RELEASE, format!("{found}; the policy takes any")),
-        Some(Allow::Only(list)) => {
-            match list.iter().find(|release| release.measurement.0 == report.measurement) {
-                Some(release) => checks.pass(SNP_RELEASE, format!("release {}", release.name)),
-                None => checks.fail(SNP_RELEASE, found),
+    let Some(allowed) = checks.rule(SNP_RELEASE, &rules.releases) else { return };
+    let list = match allowed {
+        Allow::Any => {
+            checks.skip(SNP_RELEASE, format!("{found}; the policy takes any"));
+            for (check, found) in settings(report) {
+                checks.skip(check, format!("{found}; the policy takes any release"));
             }
+            return;
         }
-    }
+        Allow::Only(list) => list,
+    };
+    let measured: Vec<_> =
+        list.iter().filter(|release| release.measurement.0 == report.measurement).collect();
+    // Of several entries of this measurement, one fits in everything; or the first says what does not.
+    let entry = measured.iter().find(|release| fits(release, report)).or(measured.first());
+    let Some(release) = entry else {
+        checks.fail(SNP_RELEASE, found);
+        for (check, found) in settings(report) {
+            checks.skip(check, format!("{found}; there is no release to compare with"));
+        }
+        return;
+    };
+    checks.pass(SNP_RELEASE, format!("release {}", release.name));
+    compare(release, report, checks);
+}
+
+fn fits(release: &SnpRelease, report: &AttestationReport) -> bool {
+    let mut checks = Checks::default();
+    compare(release, report, &mut checks);
+    checks.0.iter().all(|check| check.outcome != Outcome::Fail)
+}
+
+fn compare(release: &SnpRelease, report: &AttestationReport, checks: &mut Checks) {
+    one_hex(SNP_HOST_DATA, &release.host_data, report.host_data, checks);
+    one_hex(SNP_FAMILY_ID, &release.family_id, report.family_id, checks);
+    one_hex(SNP_IMAGE_ID, &release.image_id, report.image_id, checks);
+    one_hex(SNP_ID_KEY, &release.id_key_digest, report.id_key_digest, checks);
+    one_hex(SNP_AUTHOR_KEY, &release.author_key_digest, report.author_key_digest, checks);
+}
+
+/// What [`compare`] looks at, for where there is nothing to compare with.
+fn settings(report: &AttestationReport) -> [(CheckId, String); 5] {
+    [
+        (SNP_HOST_DATA, hex(&report.host_data)),
+        (SNP_FAMILY_ID, hex(&report.family_id)),
+        (SNP_IMAGE_ID, hex(&report.image_id)),
+        (SNP_ID_KEY, hex(&report.id_key_digest)),
+        (SNP_AUTHOR_KEY, hex(&report.author_key_digest)),
+    ]
 }

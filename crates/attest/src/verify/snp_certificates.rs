@@ -156,8 +156,9 @@ impl<'a> Chain<'a> {
             return Err(SnpChainError::CrlSignature);
         }
         let next = list.next_update.map(|time| time.to_unix_duration().as_secs());
+        // A list whose next one is due now is the one before it.
         let in_time = list.this_update.to_unix_duration().as_secs() <= now_secs
-            && next.is_some_and(|next| now_secs <= next);
+            && next.is_some_and(|next| now_secs < next);
         if !in_time {
             return Err(SnpChainError::CrlTime);
         }

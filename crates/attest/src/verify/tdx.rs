@@ -14,9 +14,11 @@ use dcap_qvl::{
 use super::{
     Challenge,
     check::{
-        Checks, SIMULATED_QUOTE, TDX_ATTRIBUTES, TDX_HARDWARE, TDX_QUOTE, TDX_RELEASE, TDX_RTMR3,
+        CheckId, Checks, Outcome, SIMULATED_QUOTE, TDX_ATTRIBUTES, TDX_CONFIG_ID, TDX_HARDWARE,
+        TDX_MODULE, TDX_MODULE_ATTRIBUTES, TDX_MODULE_SIGNER, TDX_OWNER, TDX_OWNER_CONFIG,
+        TDX_QUOTE, TDX_RELEASE, TDX_RTMR3, TDX_TD_ATTRIBUTES, TDX_XFAM,
     },
-    common::one_of,
+    common::{one_hex, one_of, without_padding},
     tdx_tcb,
 };
 use crate::{
@@ -81,6 +83,7 @@ fn signed(
     let fmspc = hex(&claims.platform.pck.fmspc);
     checks.pass(signature, format!("version {}, FMSPC {fmspc}", claims.header.version));
     attributes(td, checks);
+    tdx_tcb::dates(&claims, challenge.now_secs, checks);
     tdx_tcb::appraise(&claims, &rules.tdx, checks);
     release(td, &rules.tdx, checks);
     rtmr3(report, td, &rules.tdx, checks);
@@ -101,14 +104,12 @@ fn root(platform: Platform) -> Option<Vec<u8>> {
 fn claims(report: &Report, challenge: &Challenge, root: Vec<u8>) -> Result<QuoteClaims, String> {
     let collateral: QuoteCollateralV3 = serde_json::from_slice(&report.collateral)
         .map_err(|_| "the collateral is not the JSON object it should be".to_owned())?;
-    if let Ok(Quote { auth_data: AuthData::V4(data), .. }) = Quote::parse(&report.quote) {
-        certification(&data)?;
-    }
+    let quote = without_surplus(&report.quote)?;
     QuoteVerifier::new(root)
         // Debugging has a check of its own.
         .allow_debug(true)
         .verify_with_policy(
-            &report.quote,
+            quote,
             collateral,
             challenge.now_secs,
             &QuotePolicy::claims_only(challenge.now_secs),
@@ -116,9 +117,34 @@ fn claims(report: &Report, challenge: &Challenge, root: Vec<u8>) -> Result<Quote
         .map_err(|refusal| format!("{refusal:#}"))
 }
 
-/// No signature covers what certification data says of its type and its lengths; dcap-qvl reads one type,
-/// whatever it says it is, and does not ask for what is left over.
-fn certification(data: &AuthDataV4) -> Result<(), String> {
+/// A quote without what pads it. Lengths that no signature covers must fit what they enclose, and only
+/// zeros may follow the end: dcap-qvl does not ask for what is left over, neither inside nor after.
+fn without_surplus(bytes: &[u8]) -> Result<&[u8], String> {
+    let quote = Quote::parse(bytes).map_err(|_| "the quote cannot be read".to_owned())?;
+    let AuthData::V4(data) = &quote.auth_data else {
+        // Version 3 is of enclaves, which are refused below.
+        return Ok(bytes);
+    };
+    let certification = certification(data)?;
+    let read = data.ecdsa_signature.len() + data.ecdsa_attestation_key.len() + 6 + certification;
+    let signed = quote.signed_length();
+    let (said, rest) = bytes
+        .get(signed..)
+        .and_then(|rest| rest.split_first_chunk())
+        .ok_or("the quote ends early")?;
+    if usize::try_from(u32::from_le_bytes(*said)) != Ok(read) {
+        return Err(format!("signature data of other than {read} bytes"));
+    }
+    let surplus = without_padding(rest.get(read..).ok_or("the quote ends early")?);
+    match surplus.is_empty() {
+        true => Ok(&bytes[..signed + 4 + read]),
+        false => Err(format!("{} bytes follow the quote's end", surplus.len())),
+    }
+}
+
+/// No signature covers what certification data says of its type and its lengths; dcap-qvl reads one
+/// type, whatever it says it is. Gives how many bytes there are.
+fn certification(data: &AuthDataV4) -> Result<usize, String> {
     let CertificationData { cert_type, body } = &data.certification_data;
     if *cert_type != QE_REPORT_CERTIFICATION {
         return Err(format!("certification data of type {cert_type}"));
@@ -131,7 +157,7 @@ fn certification(data: &AuthDataV4) -> Result<(), String> {
         + 6
         + inner.certification_data.body.data.len();
     match body.data.len() == read {
-        true => Ok(()),
+        true => Ok(read),
         false => Err(format!("certification data of {} bytes, {read} read", body.data.len())),
     }
 }
@@ -144,16 +170,32 @@ fn attributes(td: &TDReport10, checks: &mut Checks) {
     checks.expect(TDX_ATTRIBUTES, under_debug == 0, detail);
 }
 
+/// The four registers say which release it is; the release says the rest.
 fn release(td: &TDReport10, rules: &TdxRules, checks: &mut Checks) {
     let found = format!("MRTD {}", hex(&td.mr_td));
-    match checks.rule(TDX_RELEASE, &rules.releases) {
-        None => {}
-        Some(Allow::Any) => checks.skip(TDX_RELEASE, format!("{found}; the policy takes any")),
-        Some(Allow::Only(list)) => match list.iter().find(|release| measures(release, td)) {
-            Some(release) => checks.pass(TDX_RELEASE, format!("release {}", release.name)),
-            None => checks.fail(TDX_RELEASE, found),
-        },
-    }
+    let Some(allowed) = checks.rule(TDX_RELEASE, &rules.releases) else { return };
+    let list = match allowed {
+        Allow::Any => {
+            checks.skip(TDX_RELEASE, format!("{found}; the policy takes any"));
+            for (check, found) in settings(td) {
+                checks.skip(check, format!("{found}; the policy takes any release"));
+            }
+            return;
+        }
+        Allow::Only(list) => list,
+    };
+    let measured: Vec<_> = list.iter().filter(|release| measures(release, td)).collect();
+    // Of several entries of these measurements, one fits in everything; or the first says what does not.
+    let entry = measured.iter().find(|release| fits(release, td)).or(measured.first());
+    let Some(release) = entry else {
+        checks.fail(TDX_RELEASE, found);
+        for (check, found) in settings(td) {
+            checks.skip(check, format!("{found}; there is no release to compare with"));
+        }
+        return;
+    };
+    checks.pass(TDX_RELEASE, format!("release {}", release.name));
+    compare(release, td, checks);
 }
 
 /// All four at once: registers of two releases do not make a third.
@@ -162,6 +204,39 @@ fn measures(release: &TdxRelease, td: &TDReport10) -> bool {
         && release.rtmr0.0 == td.rt_mr0
         && release.rtmr1.0 == td.rt_mr1
         && release.rtmr2.0 == td.rt_mr2
+}
+
+fn fits(release: &TdxRelease, td: &TDReport10) -> bool {
+    let mut checks = Checks::default();
+    compare(release, td, &mut checks);
+    checks.0.iter().all(|check| check.outcome != Outcome::Fail)
+}
+
+fn compare(release: &TdxRelease, td: &TDReport10, checks: &mut Checks) {
+    let TdxRelease { mrconfigid, mrowner, mrownerconfig, mrseam, mrsignerseam, .. } = release;
+    let TdxRelease { xfam, td_attributes, seam_attributes, .. } = release;
+    one_hex(TDX_CONFIG_ID, mrconfigid, td.mr_config_id, checks);
+    one_hex(TDX_OWNER, mrowner, td.mr_owner, checks);
+    one_hex(TDX_OWNER_CONFIG, mrownerconfig, td.mr_owner_config, checks);
+    one_hex(TDX_XFAM, xfam, td.xfam, checks);
+    one_hex(TDX_TD_ATTRIBUTES, td_attributes, td.td_attributes, checks);
+    one_hex(TDX_MODULE, mrseam, td.mr_seam, checks);
+    one_hex(TDX_MODULE_SIGNER, mrsignerseam, td.mr_signer_seam, checks);
+    one_hex(TDX_MODULE_ATTRIBUTES, seam_attributes, td.seam_attributes, checks);
+}
+
+/// What [`compare`] looks at, for where there is nothing to compare with.
+fn settings(td: &TDReport10) -> [(CheckId, String); 8] {
+    [
+        (TDX_CONFIG_ID, hex(&td.mr_config_id)),
+        (TDX_OWNER, hex(&td.mr_owner)),
+        (TDX_OWNER_CONFIG, hex(&td.mr_owner_config)),
+        (TDX_XFAM, hex(&td.xfam)),
+        (TDX_TD_ATTRIBUTES, hex(&td.td_attributes)),
+        (TDX_MODULE, hex(&td.mr_seam)),
+        (TDX_MODULE_SIGNER, hex(&td.mr_signer_seam)),
+        (TDX_MODULE_ATTRIBUTES, hex(&td.seam_attributes)),
+    ]
 }
 
 /// A log that is there must replay. Whether one must be there is for the policy to say.

@@ -4,8 +4,8 @@ use dcap_qvl::{PckCertFlag, QuoteClaims};
 
 use super::{
     check::{
-        CheckId, Checks, TDX_ADVISORIES, TDX_CACHED_KEYS, TDX_DYNAMIC_PLATFORM, TDX_SMT,
-        TDX_TCB_EVALUATION, TDX_TCB_STATUS,
+        CheckId, Checks, TDX_ADVISORIES, TDX_CACHED_KEYS, TDX_COLLATERAL, TDX_DYNAMIC_PLATFORM,
+        TDX_SMT, TDX_TCB_EVALUATION, TDX_TCB_STATUS,
     },
     common::permitted,
 };
@@ -22,6 +22,14 @@ pub(super) fn appraise(claims: &QuoteClaims, rules: &TdxRules, checks: &mut Chec
     flag(TDX_DYNAMIC_PLATFORM, &rules.dynamic_platform, pck.dynamic_platform, checks);
     flag(TDX_CACHED_KEYS, &rules.cached_keys, pck.cached_keys, checks);
     flag(TDX_SMT, &rules.smt, pck.smt_enabled, checks);
+}
+
+/// Lists, TCB info and QE identity hold from their beginning until the next are due, and no second
+/// longer: dcap-qvl does not ask whether a list has begun, and takes some in the second they end.
+pub(super) fn dates(claims: &QuoteClaims, now_secs: u64, checks: &mut Checks) {
+    let (from, until) = (claims.latest_issue_date, claims.earliest_expiration_date);
+    let detail = format!("from {from} until {until}, now {now_secs}");
+    checks.expect(TDX_COLLATERAL, from <= now_secs && now_secs < until, detail);
 }
 
 /// The status that platform, TDX module and quoting enclave converge to; where the firmware changed

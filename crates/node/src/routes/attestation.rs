@@ -1,22 +1,22 @@
 //! `GET /v1/attestation?nonce=`: everything a verifier needs to decide whether to trust this node.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
-use attest::binding::Nonce;
+use attest::{binding::Nonce, evidence::Source};
 use axum::{
     body::{Body, Bytes},
-    extract::{Query, State, rejection::QueryRejection},
-    http::header::{CACHE_CONTROL, CONTENT_TYPE},
+    extract::{ConnectInfo, Query, State, rejection::QueryRejection},
+    http::{
+        Extensions,
+        header::{CACHE_CONTROL, CONTENT_TYPE},
+    },
     response::{IntoResponse, Response},
 };
 use protocol::ErrorBody;
 use serde::Deserialize;
 
 use super::lock::key_header;
-use crate::{
-    error::ApiError,
-    node::{Node, off_thread},
-};
+use crate::{error::ApiError, node::Node};
 
 #[derive(Deserialize)]
 pub(super) struct Question {
@@ -26,7 +26,8 @@ pub(super) struct Question {
 
 /// Evidence for a verifier
 ///
-/// Open to all: a verifier is a stranger. How often and how many at once is bounded by the attester.
+/// Open to all: a verifier is a stranger. One quote answers all who wait, each by its path to the root
+/// that the quote binds; how many wait, and how many of one source while others ask, the attester bounds.
 #[utoipa::path(
     get, path = "/v1/attestation", tag = "confidential",
     params((
@@ -42,6 +43,7 @@ pub(super) struct Question {
 )]
 pub(super) async fn report(
     State(node): State<Arc<Node>>,
+    extensions: Extensions,
     question: Result<Query<Question>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let Query(question) = question.map_err(|_| ApiError::InvalidNonce)?;
@@ -51,7 +53,13 @@ pub(super) async fn report(
     };
     let service = node.service()?;
     let key = key_header(&service);
-    let report = off_thread(move || service.report(nonce)).await??;
+    let report = service.report(nonce, source(&extensions)).await?;
     let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
     Ok((key, headers, Body::from(Bytes::from_owner(report))).into_response())
+}
+
+/// Who asks, where the connection says so.
+fn source(extensions: &Extensions) -> Option<Source> {
+    let ConnectInfo(peer) = extensions.get::<ConnectInfo<SocketAddr>>()?;
+    Some(peer.ip().into())
 }

@@ -6,16 +6,26 @@
 
 use std::ops::Range;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use flux::ManifestFile;
 use futures_util::Stream;
 use hf_hub::{HFClient, HFError, HFRepository, RepoTypeModel, repository::RepoTreeEntry, split_id};
+use printable::Printable;
 
 /// A repository of models.
 pub(super) struct Hub {
     client: HFClient,
     repository: HFRepository<RepoTypeModel>,
     id: String,
+}
+
+/// How the hub may be reached.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By TLS, or on this machine.
+    Secure,
+    /// By plain `http://` too, as `--insecure-http` says.
+    Insecure,
 }
 
 /// Forty lower-case hexadecimal digits; safe as a directory's name.
@@ -45,8 +55,14 @@ impl Commit {
 
 impl Hub {
     /// `id` is `owner/name`.
-    pub(super) fn new(id: &str) -> anyhow::Result<Self> {
+    pub(super) fn new(id: &str, way: Way) -> anyhow::Result<Self> {
         let client = HFClient::builder().cache_enabled(false).build()?;
+        let endpoint = client.endpoint();
+        ensure!(
+            way == Way::Insecure || !client::travels_in_clear_text(endpoint),
+            "HF_ENDPOINT is {endpoint}: everyone on the way could read the token and change the \
+             files; use https://, or --insecure-http if the way is yours alone"
+        );
         let (owner, name) = split_id(id);
         let repository = client.model(owner, name);
         Ok(Self { client, repository, id: id.to_owned() })
@@ -127,7 +143,8 @@ impl Hub {
         match error {
             // hf-hub's own text has the address twice, and that of another host is signed.
             HFError::Request { source, .. } => anyhow!(source.without_url()),
-            error => anyhow!(error),
+            // It may quote what the hub said.
+            error => anyhow!(Printable::of(&error)),
         }
         .context(what)
     }

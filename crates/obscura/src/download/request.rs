@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use flux::{Manifest, ManifestFile};
 
-use super::Staging;
+use super::{Staging, hub::Way};
 use crate::{
     args::DownloadArgs,
     models,
@@ -23,6 +23,8 @@ pub(super) struct Request {
     /// A commit, or a branch or tag whose commit only the hub knows.
     pub(super) revision: String,
     pub(super) directory: PathBuf,
+    /// How the hub may be reached.
+    pub(super) way: Way,
 }
 
 impl Request {
@@ -43,8 +45,9 @@ impl Request {
             .or_else(|| manifest.revision.clone())
             .context("the manifest has no revision; give --revision")?;
         let directory = args.dir.or(default_directory).context("give --dir")?;
+        let way = if args.insecure_http { Way::Insecure } else { Way::Secure };
         ensure!(!manifest.files.is_empty(), "the manifest lists no file");
-        Ok(Self { manifest, repository, revision, directory })
+        Ok(Self { manifest, repository, revision, directory, way })
     }
 
     /// Whether something lies where the model is to lie. An empty directory is as good as none.

@@ -13,6 +13,7 @@ use flux::{FileDigest, ManifestFile};
 use futures_util::{StreamExt, pin_mut};
 use hf_hub::HFError;
 use indicatif::ProgressBar;
+use printable::Printable;
 use sha2::{Digest, Sha256};
 
 use super::hub::{Commit, Hub, Listed};
@@ -52,7 +53,7 @@ impl Expected {
     }
 
     fn shown(&self) -> String {
-        format!("{} bytes of {}", self.bytes, self.path)
+        format!("{} bytes of {}", self.bytes, Printable::new(&self.path))
     }
 }
 
