@@ -1,23 +1,15 @@
 //! Whose share of the queue a request counts towards.
 
-use std::{
-    convert::Infallible,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
-use axum::{
-    extract::{ConnectInfo, FromRequestParts},
-    http::request::Parts,
-};
+use axum::{extract::FromRequestParts, http::request::Parts};
 use engine::ClientId;
 use sha2::{Digest, Sha256};
 
 use crate::{auth::ApiKeyDigest, node::Node};
 
 /// The client of a request: the holder of an accepted bearer key; otherwise whom an extension of
-/// type [`ClientId`] names, put there by what knows the network in front of the node; otherwise the
-/// peer's address.
+/// type [`ClientId`] names, which [`crate::requests::bounded`] puts there.
 pub(crate) struct Client(pub(crate) ClientId);
 
 impl FromRequestParts<Arc<Node>> for Client {
@@ -27,9 +19,7 @@ impl FromRequestParts<Arc<Node>> for Client {
         // A key that is not accepted is any text, and would make a new client with every request.
         let key = node.credentials().accepted_key(&parts.headers);
         let named = || parts.extensions.get::<ClientId>().copied();
-        let peer =
-            || parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| of_peer(peer.ip()));
-        let client = key.map(of_key).or_else(named).or_else(peer);
+        let client = key.map(of_key).or_else(named);
         Ok(Self(client.unwrap_or(ClientId::ANONYMOUS)))
     }
 }
@@ -39,7 +29,7 @@ fn of_key(key: ApiKeyDigest) -> ClientId {
 }
 
 /// Of IPv6, the network of 64 bits that one customer usually has.
-fn of_peer(address: IpAddr) -> ClientId {
+pub(crate) fn of_peer(address: IpAddr) -> ClientId {
     match address.to_canonical() {
         IpAddr::V4(address) => id(b"ipv4", &address.octets()),
         IpAddr::V6(address) => id(b"ipv6", &address.octets()[..8]),
