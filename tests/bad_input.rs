@@ -2,6 +2,8 @@
 //! the next one.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use node::Config;
+use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Exchange, MODEL, OneColour, PANIC_PROMPT, TestNode, error_of, http};
 
@@ -116,11 +118,9 @@ async fn ten_megabytes_are_too_large() {
     for (field, _) in BINARY_FIELDS {
         let mut broken = envelope(&node).await;
         broken[field] = "A".repeat(10_000_000).into();
-        // The node may close before it has read all of it; the client then sees either.
-        let sent = http().post(route(&node)).body(broken.to_string()).send().await;
-        if let Ok(answer) = sent {
-            assert_eq!(answer.status(), 413, "{field}");
-        }
+        // The node answers before it has read all of it, and the client sees the answer.
+        let answer = json_post(&node, broken.to_string()).send().await.expect("an answer");
+        assert_eq!(answer.status(), 413, "{field}");
     }
     still_serves(&node).await;
 }
@@ -222,13 +222,98 @@ async fn the_route_in_clear_text_names_what_is_wrong() {
     }
 }
 
+/// A page of another site, and a name that somebody else's DNS points here.
+#[tokio::test]
+async fn other_sites_use_no_node_without_credentials() {
+    let config = Config { allow_plaintext: true, ..Config::default() };
+    let node = TestNode::with_config(OneColour::instant(), config).await;
+    let images = json!({"model": MODEL, "prompt": "x"}).to_string();
+    let lock = json!({"model": MODEL}).to_string();
+    let own = node.url.clone();
+    let send = |method: Method, path: &str, headers: &[(&str, &str)], body: &str| {
+        let mut request = http().request(method, format!("{}{path}", node.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.header("content-type", "application/json").body(body.to_owned());
+        async move { request.send().await.unwrap() }
+    };
+    let evil_host = [("host", "evil.example")];
+    for path in
+        ["/", "/docs", "/openapi.json", "/v1/models", "/v1/attestation", "/metrics", "/info"]
+    {
+        let answer = send(Method::GET, path, &evil_host, "").await;
+        assert_eq!(answer.status(), 403, "{path}");
+        let error = error_of(&answer.text().await.unwrap());
+        assert_eq!(error.code.as_deref(), Some("unknown_host"));
+        let good = send(Method::GET, path, &[("host", "localhost:1")], "").await;
+        assert_eq!(good.status(), 200, "{path}");
+    }
+    for (path, body) in [("/v1/nodes/lock", &lock), ("/v1/images/generations", &images)] {
+        assert_eq!(send(Method::POST, path, &evil_host, body).await.status(), 403, "{path}");
+        for origin in ["http://evil.example", "null", "http://localhost:1"] {
+            let answer = send(Method::POST, path, &[("origin", origin)], body).await;
+            assert_eq!(answer.status(), 403, "{path} {origin}");
+            assert!(!answer.headers().contains_key("access-control-allow-origin"));
+            let error = error_of(&answer.text().await.unwrap());
+            assert_eq!(error.code.as_deref(), Some("foreign_origin"));
+        }
+        let answer = send(Method::POST, path, &[("origin", &own)], body).await;
+        assert_eq!(answer.status(), 200, "{path}, from a page of this very node");
+        let asked = [("origin", "http://evil.example"), ("access-control-request-method", "POST")];
+        let preflight = send(Method::OPTIONS, path, &asked, "").await;
+        assert!(!preflight.headers().contains_key("access-control-allow-origin"), "{path}");
+    }
+}
+
+/// Evidence and sealed requests may come from pages of other sites, where the operator lets them.
+#[tokio::test]
+async fn pages_of_other_sites_may_seal_where_they_are_listed() {
+    const APP: (&str, &str) = ("origin", "https://app.example");
+    let sealed = "/v1/confidential/images/generations";
+    for (cors, allowed) in [
+        (Config::default().cors_origins, Some("*")),
+        (vec!["https://app.example".parse().unwrap()], Some("https://app.example")),
+        (vec!["https://other.example".parse().unwrap()], None),
+        (Vec::new(), None),
+    ] {
+        let config = Config { cors_origins: cors, ..Config::default() };
+        let node = TestNode::with_config(OneColour::instant(), config).await;
+        let exchange = Exchange::of(&node.url, json!({"prompt": "x"})).await;
+        let answer = exchange.request().header(APP.0, APP.1).send().await.unwrap();
+        assert_eq!(answer.status(), if allowed.is_some() { 200 } else { 403 });
+        let header = |answer: &reqwest::Response, name: &str| {
+            answer.headers().get(name).map(|value| value.to_str().unwrap().to_ascii_lowercase())
+        };
+        assert_eq!(header(&answer, "access-control-allow-origin").as_deref(), allowed);
+        assert!(!answer.headers().contains_key("access-control-allow-credentials"));
+        if allowed.is_some() {
+            let exposed = header(&answer, "access-control-expose-headers").unwrap();
+            assert!(exposed.contains("retry-after") && exposed.contains("x-request-id"));
+        }
+        let preflight = http()
+            .request(Method::OPTIONS, format!("{}{sealed}", node.url))
+            .header(APP.0, APP.1)
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "content-type")
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(header(&preflight, "access-control-allow-origin").as_deref(), allowed);
+    }
+}
+
 fn route(node: &TestNode) -> String {
     format!("{}/v1/confidential/images/generations", node.url)
 }
 
 async fn post(node: &TestNode, body: String) -> (u16, String) {
-    let answer = http().post(route(node)).body(body).send().await.unwrap();
+    let answer = json_post(node, body).send().await.unwrap();
     (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+fn json_post(node: &TestNode, body: String) -> reqwest::RequestBuilder {
+    http().post(route(node)).header("content-type", "application/json").body(body)
 }
 
 /// A good envelope, never sent.

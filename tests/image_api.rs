@@ -127,6 +127,9 @@ async fn every_error_has_openais_shape() {
         (Method::GET, images, None, String::new(), 405),
         (Method::DELETE, "/healthz", None, String::new(), 405),
         (Method::POST, images, Some("text/plain"), "{}".to_owned(), 415),
+        (Method::POST, images, None, "{}".to_owned(), 415),
+        (Method::POST, "/v1/nodes/lock", None, "{}".to_owned(), 415),
+        (Method::POST, "/v1/confidential/images/generations", None, "{}".to_owned(), 415),
         (Method::POST, images, Some("multipart/form-data; boundary=x"), "{}".to_owned(), 415),
         (Method::POST, images, json_type, "[".repeat(100_000), 400),
         (
@@ -215,9 +218,11 @@ async fn odd_http() {
     let config = Config { allow_plaintext: true, header_timeout_secs: 2, ..Config::default() };
     let node = TestNode::with_config(OneColour::instant(), config).await;
     let address = node.url.strip_prefix("http://").unwrap().to_owned();
-    let good = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
-    let post = "POST /v1/images/generations HTTP/1.1\r\nHost: x\r\n";
-    let long = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "a".repeat(1 << 20));
+    let good = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let post = "POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\n\
+        Content-Type: application/json\r\n";
+    let long =
+        format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nA: {}\r\n\r\n", "a".repeat(1 << 20));
     for (bytes, statuses) in [
         ("GET /healthz HTTP/1.0\r\n\r\n".to_owned(), vec!["200"]),
         (format!("{good}{good}"), vec!["200", "200"]),
@@ -288,7 +293,7 @@ async fn a_probe_finds_a_place_among_silent_connections() {
     for number in 0..300 {
         let mut socket = TcpStream::connect(address).await.unwrap();
         let beginnings: [&[u8]; 4] =
-            [b"", b"PRI * HT", b"GET /health", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"];
+            [b"", b"PRI * HT", b"GET /health", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"];
         let _ = socket.write_all(beginnings[number % 4]).await;
         silent.push(socket);
     }
@@ -331,7 +336,7 @@ async fn making_way_cuts_no_answer() {
     let length = body.len();
     let mut socket = TcpStream::connect(address).await.unwrap();
     let head = format!(
-        "POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+        "POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Content-Length: {length}\r\n\r\n{body}"
     );
     socket.write_all(head.as_bytes()).await.unwrap();
@@ -353,6 +358,39 @@ async fn making_way_cuts_no_answer() {
     serde_json::from_slice::<Value>(&answer).expect("one answer");
 }
 
+/// An answer that is taken a byte at a time is cut; one that is not taken at all as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_nobody_takes_is_cut() {
+    let config = Config {
+        allow_plaintext: true,
+        write_timeout_secs: 1,
+        min_write_bytes_per_sec: 10 << 20,
+        ..Config::default()
+    };
+    let loaded =
+        LoadedModel { generators: vec![Box::new(Grain)], ..loaded_model(OneColour::instant()) };
+    let node = TestNode::loaded(loaded, config).await;
+    let address = node.url.strip_prefix("http://").unwrap();
+    let body = json!({"model": MODEL, "prompt": "grain", "size": "2048x1024"}).to_string();
+    for pause in [Duration::from_millis(50), Duration::from_secs(5)] {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let cut = async {
+            // Some of it comes first; then a little at a time, until the node ends it.
+            while node.metric("obscura_http_connections").await > 1.0 {
+                let _ = tokio::time::timeout(pause, socket.read(&mut [0; 1000])).await;
+                tokio::time::sleep(pause).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(40), cut).await.expect("it is cut");
+    }
+}
+
 /// A body without an end is cut where it becomes too long.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gigabyte_is_refused_while_it_is_sent() {
@@ -363,7 +401,7 @@ async fn a_gigabyte_is_refused_while_it_is_sent() {
         let (mut reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
         let sending = tokio::spawn(async move {
             let head = format!(
-                "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+                "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                  Transfer-Encoding: chunked\r\n\r\n"
             );
             writer.write_all(head.as_bytes()).await.unwrap();
@@ -398,7 +436,7 @@ async fn idle_and_slow_clients_are_let_go() {
     let beginnings: [&[u8]; 5] = [
         b"",
         b"PRI * HT",
-        b"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Le",
+        b"POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nContent-Le",
         b"GET / HTTP/1.0\r\n",
         b"\x16\x03\x01\x00\x00",
     ];
@@ -414,15 +452,16 @@ async fn idle_and_slow_clients_are_let_go() {
     assert_eq!(answer.unwrap().status(), 200);
 
     let mut slow = TcpStream::connect(address).await.unwrap();
-    let head = "POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{";
+    let head = "POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: 1000\r\n\r\n{";
     slow.write_all(head.as_bytes()).await.unwrap();
     let mut answer = vec![0; 12];
     slow.read_exact(&mut answer).await.unwrap();
     assert_eq!(answer, b"HTTP/1.1 408");
 
     let mut huge = TcpStream::connect(address).await.unwrap();
-    let head =
-        "POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\n\r\n{";
+    let head = "POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: 1073741824\r\n\r\n{";
     huge.write_all(head.as_bytes()).await.unwrap();
     huge.read_exact(&mut answer).await.unwrap();
     assert_eq!(answer, b"HTTP/1.1 413");

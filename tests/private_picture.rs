@@ -8,7 +8,11 @@ use ed25519_dalek::{Signer, SigningKey};
 use node::{ApiKeyDigest, Config};
 use protocol::{CreateImageRequest, CreateImageResponse, ImageData};
 use serde_json::{Value, json};
-use tests::{Exchange, MODEL, OneColour, TestNode, demo_policy, http};
+use tests::{Exchange, MODEL, OneColour, TestNode, demo_policy, error_of, http};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 #[tokio::test]
 async fn our_client_gets_its_own_pictures() {
@@ -159,6 +163,144 @@ async fn a_trusted_proxy_lets_in_what_it_signed() {
     assert_eq!(send(&exchange, other_body).await, 401);
     assert_eq!(send(&exchange, "AAAA".to_owned()).await, 401);
     assert_eq!(send(&exchange, good).await, 200);
+}
+
+/// What a proxy signed pays for one sealing of it.
+#[tokio::test]
+async fn a_signature_pays_once() {
+    let proxy = SigningKey::from_bytes(&[3; 32]);
+    let key = [&[0], proxy.verifying_key().as_bytes().as_slice()].concat();
+    let config = Config {
+        api_keys_sha256: vec![ApiKeyDigest::of("k")],
+        trusted_proxies: vec![BASE64_STANDARD.encode(&key).parse().unwrap()],
+        ..Config::default()
+    };
+    let node = TestNode::with_config(OneColour::instant(), config).await;
+    let client = Client::new(&node.url, ApiKey::new("k".to_owned())).unwrap();
+    let node_key = client.lock(MODEL).await.unwrap().encryption_key;
+    let seal = |prompt: &str| {
+        let body = json!({"model": MODEL, "prompt": prompt}).to_string();
+        Exchange::seal_to(&node.url, &node_key, body.as_bytes(), http())
+    };
+    let send = |exchange: &Exchange| {
+        let hash = BASE64_STANDARD.decode(&exchange.envelope.plaintext_body_hash).unwrap();
+        let signature = proxy.sign(&hash).to_bytes();
+        let signature = [&[0], &signature[..], proxy.verifying_key().as_bytes()].concat();
+        let request = exchange.request().header("x-signature", BASE64_STANDARD.encode(signature));
+        async move {
+            let answer = request.send().await.unwrap();
+            let status = answer.status().as_u16();
+            let code = match status {
+                200 => None,
+                _ => error_of(&answer.text().await.unwrap()).code,
+            };
+            (status, code)
+        }
+    };
+    // A request that cannot be opened, or not by this key, has cost nothing.
+    let mut broken = seal("a boat");
+    broken.envelope.salt = BASE64_STANDARD.encode([7; 16]);
+    assert_eq!(send(&broken).await.0, 400);
+    let first = seal("a boat");
+    assert_eq!(send(&first).await.0, 200);
+    assert_eq!(send(&first).await, (409, Some("replayed".to_owned())));
+    for _ in 0..11 {
+        let again = send(&seal("a boat")).await;
+        assert_eq!(again, (409, Some("signature_spent".to_owned())));
+    }
+    assert_eq!(send(&seal("another boat")).await.0, 200);
+}
+
+/// Whoever has no credentials is told so before a byte of the body is read, and is told.
+#[tokio::test]
+async fn credentials_come_before_bodies() {
+    let proxy = SigningKey::from_bytes(&[3; 32]);
+    let key_of =
+        |signer: &SigningKey| [&[0], signer.verifying_key().as_bytes().as_slice()].concat();
+    let config = Config {
+        api_keys_sha256: vec![ApiKeyDigest::of("k")],
+        trusted_proxies: vec![BASE64_STANDARD.encode(key_of(&proxy)).parse().unwrap()],
+        allow_plaintext: true,
+        ..Config::default()
+    };
+    let node = TestNode::with_config(OneColour::instant(), config).await;
+    let address = node.url.strip_prefix("http://").unwrap();
+    let signed = |signer: &SigningKey| {
+        let key = signer.verifying_key();
+        let signature = [&[0], &[9; 64][..], key.as_bytes()].concat();
+        format!("X-Signature: {}\r\n", BASE64_STANDARD.encode(signature))
+    };
+    let stranger = SigningKey::from_bytes(&[4; 32]);
+    let sealed = "/v1/confidential/images/generations";
+    for path in [sealed, "/v1/nodes/lock", "/v1/images/generations"] {
+        for (headers, challenge) in [
+            (String::new(), "www-authenticate: bearer realm=\"obscura\"\r\n"),
+            (
+                "Authorization: Basic azpr\r\n".to_owned(),
+                "www-authenticate: bearer realm=\"obscura\"\r\n",
+            ),
+            (
+                "Authorization: Bearer no\r\n".to_owned(),
+                "bearer realm=\"obscura\", error=\"invalid_token\"\r\n",
+            ),
+            ("X-Signature: AAAA\r\n".to_owned(), "www-authenticate: bearer realm=\"obscura\"\r\n"),
+            (signed(&stranger), "www-authenticate: bearer realm=\"obscura\"\r\n"),
+        ] {
+            let mut socket = TcpStream::connect(address).await.unwrap();
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+                 {headers}Content-Length: 200000\r\n\r\n"
+            );
+            socket.write_all(head.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            let read = socket.read_to_string(&mut answer);
+            tokio::time::timeout(std::time::Duration::from_secs(20), read)
+                .await
+                .expect("nothing is waited for")
+                .unwrap();
+            let answer = answer.to_ascii_lowercase();
+            assert!(answer.starts_with("http/1.1 401"), "{path} {headers}: {answer}");
+            assert!(answer.contains(challenge), "{answer}");
+        }
+    }
+    // A proxy that is known is heard to the end.
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST {sealed} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+         {}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n",
+        signed(&proxy)
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut go_on = [0; 25];
+    socket.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+
+    // Who sends megabytes all the same reads the answer, and no broken pipe.
+    for authorization in ["Bearer no", "Basic no"] {
+        let sent = http()
+            .post(format!("{}{sealed}", node.url))
+            .header("authorization", authorization)
+            .header("content-type", "application/json")
+            .body("x".repeat(8_000_000));
+        assert_eq!(sent.send().await.expect("an answer").status(), 401);
+    }
+}
+
+/// A client's key shows no figures, which tell what all clients do together.
+#[tokio::test]
+async fn figures_have_keys_of_their_own() {
+    let keyed = |metrics: &[&str]| Config {
+        api_keys_sha256: vec![ApiKeyDigest::of("k")],
+        metrics_keys_sha256: metrics.iter().map(|key| ApiKeyDigest::of(key)).collect(),
+        ..Config::default()
+    };
+    for (metrics, key, expected) in
+        [(&[][..], "k", 401), (&["m"], "k", 401), (&["m"], "m", 200), (&["m"], "", 401)]
+    {
+        let node = TestNode::with_config(OneColour::instant(), keyed(metrics)).await;
+        let asked = http().get(format!("{}/metrics", node.url)).bearer_auth(key).send().await;
+        assert_eq!(asked.unwrap().status(), expected, "{metrics:?} {key}");
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,8 @@ use std::{sync::mpsc, time::Duration};
 
 use node::Config;
 use serde_json::json;
-use tests::{Exchange, OneColour, TestNode};
+use tests::{Exchange, OneColour, TestNode, http, http2::Http2};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_runs_is_finished_and_what_waits_is_refused() {
@@ -36,4 +37,52 @@ async fn a_picture_that_takes_too_long_does_not_hold_the_node() {
     has_begun.recv().unwrap();
     tokio::time::timeout(Duration::from_secs(4), node.stop()).await.expect("it stops");
     running.abort();
+}
+
+/// Whatever clients hold, the node ends within its time; who comes meanwhile is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_make_no_progress_do_not_hold_the_node() {
+    let (begun, has_begun) = mpsc::channel();
+    let painter =
+        OneColour { begun: Some(begun), ..OneColour::with_step(Duration::from_millis(500)) };
+    let config = Config { allow_plaintext: true, ..Config::default() };
+    let node = TestNode::with_config(painter, config).await;
+    let url = node.url.clone();
+    let address = url.strip_prefix("http://").unwrap();
+    let running = tokio::spawn(Exchange::of(&url, json!({"prompt": "x"})).await.send());
+    has_begun.recv().unwrap();
+
+    let mut unread = Http2::connect(&url, 0).await;
+    for number in 0..20 {
+        unread.request(2 * number + 1, "/openapi.json").await;
+    }
+    let mut silent = Vec::new();
+    let beginnings: [&[u8]; 4] = [
+        b"",
+        b"PRI * HT",
+        b"GET /health",
+        b"POST /v1/nodes/lock HTTP/1.1\r\nHost: localhost\r\n\
+          Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
+    ];
+    for beginning in beginnings {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(beginning).await.unwrap();
+        silent.push(socket);
+    }
+    let stopping = tokio::spawn(node.stop());
+    let told = async {
+        loop {
+            let answer =
+                http().get(format!("{url}/readyz")).send().await.expect("it still answers");
+            if answer.status() == 503 {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), told).await.expect("readiness ends at once");
+    assert_eq!(running.await.unwrap().pictures().data.len(), 1, "what ran is finished");
+    // Half of what it may take at the most.
+    let patience = Duration::from_secs(Config::default().drain_secs / 2);
+    tokio::time::timeout(patience, stopping).await.expect("it stops").unwrap();
+    drop((unread, silent));
 }

@@ -1,5 +1,12 @@
-//! More requests than there is room for, clients that hang up, and clients that do not read.
+//! More requests than there is room for, clients that hang up, clients that do not read, and clients
+//! that hold what they can.
 
+#[path = "under_load/budgets.rs"]
+mod budgets;
+#[path = "under_load/connections.rs"]
+mod connections;
+#[path = "under_load/http2.rs"]
+mod http2;
 mod unread;
 
 use std::{

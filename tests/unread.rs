@@ -123,7 +123,7 @@ async fn unread_answers_hold_neither_places_nor_connections() {
     let body = sealed(&node.url, large).await;
     let mut socket = TcpStream::connect(address(&node)).await.unwrap();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n",
         body.len()
     );

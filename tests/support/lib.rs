@@ -4,6 +4,7 @@
 pub mod demo;
 mod exchange;
 pub mod golden;
+pub mod http2;
 pub mod reading;
 
 use std::{

@@ -1,10 +1,24 @@
 //! Who may ask: holders of a bearer key, and proxies that sign what they forward.
 
-use axum::http::{HeaderMap, header::AUTHORIZATION};
-use seal::{TrustedSigner, find_trusted_signer};
+mod spent;
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, header::AUTHORIZATION},
+    middleware::Next,
+    response::Response,
+};
+use seal::{RequestParts, SuiSignature, TrustedSigner, find_trusted_signer};
 use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
+
+use self::spent::SpentSignatures;
+use crate::{config::Config, error::ApiError, node::Node};
+
+const X_SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
 
 /// SHA-256 of a bearer key. The key itself is never configured, only its digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,56 +54,226 @@ impl<'de> Deserialize<'de> for ApiKeyDigest {
 
 /// Who is let in. With neither keys nor proxies everybody is, which the configuration allows on
 /// loopback alone.
-#[derive(Debug, Clone)]
 pub(crate) struct Credentials {
-    pub(crate) keys: Vec<ApiKeyDigest>,
-    pub(crate) proxies: Vec<TrustedSigner>,
+    keys: Vec<ApiKeyDigest>,
+    metrics_keys: Vec<ApiKeyDigest>,
+    proxies: Vec<TrustedSigner>,
+    spent: SpentSignatures,
 }
 
 impl Credentials {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            keys: config.api_keys_sha256.clone(),
+            metrics_keys: config.metrics_keys_sha256.clone(),
+            proxies: config.trusted_proxies.clone(),
+            spent: SpentSignatures::new(),
+        }
+    }
+
+    /// Whether this node asks for credentials at all.
+    pub(crate) fn are_asked_for(&self) -> bool {
+        !self.keys.is_empty() || !self.proxies.is_empty()
+    }
+
     /// Whether the bearer key alone lets this request in.
     pub(crate) fn admit_key(&self, headers: &HeaderMap) -> bool {
-        if self.keys.is_empty() && self.proxies.is_empty() {
-            return true;
-        }
-        self.accepted_key(headers).is_some()
+        !self.are_asked_for() || self.accepted_key(headers).is_some()
     }
 
     /// The digest of the bearer key, where it is one of ours.
     pub(crate) fn accepted_key(&self, headers: &HeaderMap) -> Option<ApiKeyDigest> {
-        let key = headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
-        let digest = ApiKeyDigest::of(key);
-        // Every digest is compared, so that the time tells neither which one matched nor how far.
-        let known = self.keys.iter().fold(Choice::from(0), |known, accepted| {
-            known | accepted.0.as_slice().ct_eq(digest.0.as_slice())
-        });
-        bool::from(known).then_some(digest)
+        bearer(headers).filter(|key| is_one_of(&self.keys, key)).map(ApiKeyDigest::of)
     }
 
-    /// Whether a trusted proxy signed the hash of this request's body (`X-Signature`).
-    pub(crate) fn admit_signature(&self, headers: &HeaderMap, body_hash: &[u8; 32]) -> bool {
-        headers
-            .get("x-signature")
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|value| find_trusted_signer(&self.proxies, value, body_hash).is_ok())
+    /// Whether these figures may be seen: by holders of a metrics key where there are such keys. They
+    /// tell what all clients do, so a client's key does not open them.
+    pub(crate) fn admit_metrics(&self, headers: &HeaderMap) -> bool {
+        match self.metrics_keys.as_slice() {
+            [] => !self.are_asked_for(),
+            keys => bearer(headers).is_some_and(|key| is_one_of(keys, key)),
+        }
     }
+
+    /// The same on the listener for probes, whose network the operator chose: where there are no
+    /// metrics keys, everybody there may see them.
+    pub(crate) fn admit_metrics_probe(&self, headers: &HeaderMap) -> bool {
+        self.metrics_keys.is_empty() || self.admit_metrics(headers)
+    }
+
+    /// What can be said of a request from its head alone: a valid key, or a signature that is
+    /// well-formed and a trusted proxy's by the public key in it. What it signed is only known once
+    /// the body is here.
+    fn admit_head(&self, headers: &HeaderMap, signatures: Signatures) -> Result<(), ApiError> {
+        let signed = || match signatures {
+            Signatures::Count => signature(headers).is_some_and(|header| self.is_of_proxy(header)),
+            Signatures::DoNotCount => false,
+        };
+        if self.admit_key(headers) || signed() {
+            return Ok(());
+        }
+        match bearer(headers) {
+            Some(_) => Err(ApiError::InvalidKey),
+            None => Err(ApiError::Unauthorized),
+        }
+    }
+
+    fn is_of_proxy(&self, header: &str) -> bool {
+        SuiSignature::from_base64(header).is_ok_and(|signature| {
+            self.proxies.iter().any(|proxy| proxy.is(signature.public_key()))
+        })
+    }
+
+    /// Whether a request may be opened: its key or its signature lets it in. `envelope` is `None`
+    /// where the body is none, so that a signature says nothing.
+    ///
+    /// # Errors
+    /// [`ApiError::Unauthorized`] where nothing does.
+    pub(crate) fn admit(
+        &self,
+        headers: &HeaderMap,
+        envelope: Option<&RequestParts<'_>>,
+    ) -> Result<Admission, ApiError> {
+        if self.admit_key(headers) {
+            return Ok(Admission::Key);
+        }
+        let signed = || {
+            let hash = envelope?.body_hash().ok()?;
+            let header = signature(headers)?;
+            find_trusted_signer(&self.proxies, header, &hash).ok()?;
+            // By its bytes: in base64 of another form it would be the same signature.
+            Some(SuiSignature::from_base64(header).ok()?.to_bytes())
+        };
+        signed().map(Admission::Signature).ok_or(ApiError::Unauthorized)
+    }
+
+    /// Lets an opened request be worked on. Asked for once it is open, so that a request that is sent
+    /// away may be sealed anew.
+    ///
+    /// # Errors
+    /// [`ApiError::SignatureSpent`] where its signature has paid for another sealing of its body.
+    pub(crate) fn spend(
+        &self,
+        admission: Admission,
+        envelope: &RequestParts<'_>,
+    ) -> Result<(), ApiError> {
+        let Admission::Signature(signature) = admission else { return Ok(()) };
+        match self.spent.spend(&signature, envelope, Instant::now()) {
+            true => Ok(()),
+            false => Err(ApiError::SignatureSpent),
+        }
+    }
+}
+
+/// Why a request is let in. Spent where it is worked on.
+pub(crate) enum Admission {
+    /// It has a valid key, or none is asked for.
+    Key,
+    /// A trusted proxy signed its body's hash.
+    Signature(Vec<u8>),
+}
+
+/// Whether a route accepts what a trusted proxy signed.
+#[derive(Debug, Clone, Copy)]
+enum Signatures {
+    Count,
+    DoNotCount,
+}
+
+/// Lets in holders of a key, before a byte of the body is read.
+pub(crate) async fn require_key(
+    State(node): State<Arc<Node>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    node.credentials().admit_head(request.headers(), Signatures::DoNotCount)?;
+    Ok(next.run(request).await)
+}
+
+/// Lets in holders of a key, and for now whatever says that a trusted proxy signed it.
+pub(crate) async fn require_key_or_signature(
+    State(node): State<Arc<Node>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    node.credentials().admit_head(request.headers(), Signatures::Count)?;
+    Ok(next.run(request).await)
+}
+
+/// The key of `Authorization: Bearer KEY`: the scheme in any case, one blank or more before the key
+/// (RFC 9110, 11.4; RFC 6750, 2.1). Of two headers neither counts.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, key) = only(headers, &AUTHORIZATION)?.split_once(' ')?;
+    let key = key.trim_matches(' ');
+    (scheme.eq_ignore_ascii_case("bearer") && !key.is_empty()).then_some(key)
+}
+
+fn signature(headers: &HeaderMap) -> Option<&str> {
+    only(headers, &X_SIGNATURE)
+}
+
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then_some(value)
+}
+
+fn is_one_of(keys: &[ApiKeyDigest], key: &str) -> bool {
+    let digest = ApiKeyDigest::of(key);
+    // Every digest is compared, so that the time tells neither which one matched nor how far.
+    let known = keys.iter().fold(Choice::from(0), |known, accepted| {
+        known | accepted.0.as_slice().ct_eq(digest.0.as_slice())
+    });
+    known.into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn credentials(keys: &[&str], metrics_keys: &[&str]) -> Credentials {
+        let digests = |keys: &[&str]| keys.iter().map(|key| ApiKeyDigest::of(key)).collect();
+        Credentials::new(&Config {
+            api_keys_sha256: digests(keys),
+            metrics_keys_sha256: digests(metrics_keys),
+            ..Config::default()
+        })
+    }
+
+    fn with(values: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(AUTHORIZATION, value.parse().unwrap());
+        }
+        headers
+    }
+
     #[test]
     fn keys_are_compared_by_digest() {
-        let credentials = Credentials { keys: vec![ApiKeyDigest::of("k1")], proxies: vec![] };
-        let admit = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(AUTHORIZATION, value.parse().unwrap());
-            credentials.admit_key(&headers)
-        };
-        assert!(admit("Bearer k1"));
-        assert!(!admit("Bearer k2") && !admit("Basic k1") && !admit("Bearer ") && !admit("k1"));
-        assert!(!credentials.admit_key(&HeaderMap::new()));
+        let credentials = credentials(&["k1"], &[]);
+        for good in ["Bearer k1", "bearer k1", "BEARER   k1", "Bearer k1 "] {
+            assert!(credentials.admit_key(&with(&[good])), "{good}");
+        }
+        for bad in ["Bearer k2", "Basic k1", "Bearer ", "Bearer", "k1", "", "Bearer k1 k1"] {
+            assert!(!credentials.admit_key(&with(&[bad])), "{bad}");
+        }
+        assert!(!credentials.admit_key(&with(&[])));
+        assert!(!credentials.admit_key(&with(&["Bearer k1", "Bearer k1"])), "which of them?");
+    }
+
+    #[test]
+    fn figures_are_for_metrics_keys_alone() {
+        let open = credentials(&[], &[]);
+        assert!(open.admit_metrics(&with(&[])) && open.admit_metrics_probe(&with(&[])));
+        let keyed = credentials(&["k"], &[]);
+        assert!(!keyed.admit_metrics(&with(&["Bearer k"])));
+        assert!(keyed.admit_metrics_probe(&with(&[])));
+        let both = credentials(&["k"], &["m"]);
+        for (header, admitted) in [("Bearer k", false), ("Bearer m", true)] {
+            assert_eq!(both.admit_metrics(&with(&[header])), admitted);
+            assert_eq!(both.admit_metrics_probe(&with(&[header])), admitted);
+        }
+        assert!(!both.admit_key(&with(&["Bearer m"])));
     }
 
     #[test]

@@ -1,23 +1,16 @@
 //! Whose share of the queue a request counts towards.
 
-use std::{
-    convert::Infallible,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
-use axum::{
-    extract::{ConnectInfo, FromRequestParts},
-    http::request::Parts,
-};
+use axum::{extract::FromRequestParts, http::request::Parts};
 use engine::ClientId;
 use sha2::{Digest, Sha256};
 
-use crate::{auth::ApiKeyDigest, node::Node};
+use crate::{address::Peer, auth::ApiKeyDigest, node::Node};
 
-/// The client of a request: whom an extension of type [`ClientId`] names, put there by what knows
-/// better (a trusted proxy in front of the node says who asks); otherwise the holder of an accepted
-/// bearer key; otherwise the peer's address.
+/// The client of a request: whom a trusted forwarder names, by an extension of type [`ClientId`] that
+/// [`crate::requests::bounded`] puts there; otherwise the holder of an accepted bearer key; otherwise
+/// the peer's address.
 pub(crate) struct Client(pub(crate) ClientId);
 
 impl FromRequestParts<Arc<Node>> for Client {
@@ -27,8 +20,7 @@ impl FromRequestParts<Arc<Node>> for Client {
         let named = parts.extensions.get::<ClientId>().copied();
         // A key that is not accepted is any text, and would make a new client with every request.
         let key = || node.credentials().accepted_key(&parts.headers).map(of_key);
-        let peer =
-            || parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| of_peer(peer.ip()));
+        let peer = || parts.extensions.get::<Peer>().map(|peer| of_peer(peer.0));
         let client = named.or_else(key).or_else(peer);
         Ok(Self(client.unwrap_or(ClientId::ANONYMOUS)))
     }
@@ -39,7 +31,7 @@ fn of_key(key: ApiKeyDigest) -> ClientId {
 }
 
 /// Of IPv6, the network of 64 bits that one customer usually has.
-fn of_peer(address: IpAddr) -> ClientId {
+pub(crate) fn of_peer(address: IpAddr) -> ClientId {
     match address.to_canonical() {
         IpAddr::V4(address) => id(b"ipv4", &address.octets()),
         IpAddr::V6(address) => id(b"ipv6", &address.octets()[..8]),

@@ -1,18 +1,31 @@
 //! What an operator decides.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+mod check;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use attest::evidence;
 use engine::QueueLimits;
-use protocol::{Limits, Prompt, Size};
+use ipnet::IpNet;
+use protocol::{Limits, Prompt};
 use seal::TrustedSigner;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
-use crate::{auth::ApiKeyDigest, delivery::Deliveries, image_store::ImageStore};
-
-/// The most that `max_prompt_chars` may say: what a body has room for.
-const MAX_PROMPT_CHARS: usize = 32_000;
+pub use self::check::ConfigError;
+pub(crate) use self::check::check_native;
+use crate::{
+    address::{ForwardedHeader, Forwarders},
+    auth::ApiKeyDigest,
+    delivery::Deliveries,
+    image_store::ImageStore,
+    origins::WebOrigin,
+};
 
 /// The node's configuration: the defaults, overlaid by whatever the operator says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,15 +33,34 @@ const MAX_PROMPT_CHARS: usize = 32_000;
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where to answer probes and metrics besides, on a listener that nothing else can fill. For a
+    /// network that clients do not reach: it asks for no credentials but metrics keys.
+    pub health_listen: Option<SocketAddr>,
     /// Serve `POST /v1/images/generations` too, where prompts arrive in clear text. Private only
     /// where TLS ends inside the enclave.
     pub allow_plaintext: bool,
     /// SHA-256 of each accepted bearer key, hex.
     #[serde(skip_serializing)]
     pub api_keys_sha256: Vec<ApiKeyDigest>,
+    /// SHA-256 of each bearer key that opens `/metrics`, hex.
+    #[serde(skip_serializing)]
+    pub metrics_keys_sha256: Vec<ApiKeyDigest>,
     /// Proxies whose `X-Signature` is accepted: Sui addresses or public keys.
-    #[serde(skip_serializing, deserialize_with = "signers")]
+    #[serde(skip_serializing, deserialize_with = "listed")]
     pub trusted_proxies: Vec<TrustedSigner>,
+    /// Networks of reverse proxies that are believed when they name their clients.
+    #[serde(skip_serializing, deserialize_with = "networks")]
+    pub trusted_forwarders: Vec<IpNet>,
+    /// The header in which they do.
+    pub forwarded_header: ForwardedHeader,
+    /// Names beside loopback's own by which a node without credentials may be called.
+    pub allowed_hosts: Vec<String>,
+    /// Origins of pages, beside its own, that may use a node without credentials.
+    #[serde(skip_serializing, deserialize_with = "listed")]
+    pub allowed_origins: Vec<WebOrigin>,
+    /// Origins of pages that may send sealed requests and ask for evidence.
+    #[serde(skip_serializing, deserialize_with = "listed")]
+    pub cors_origins: Vec<WebOrigin>,
     /// Requests that may wait while every engine has one.
     pub queue_capacity: usize,
     /// The share of the queue, running requests included, that one client may hold where clients
@@ -54,14 +86,24 @@ pub struct Config {
     pub max_pixels: u64,
     /// Pixels of all pictures of one request.
     pub max_total_pixels: u64,
-    /// Connections served at once; further ones wait to be accepted.
+    /// Connections served at once. Those that make no progress make way for new ones; where there
+    /// are none, new ones wait to be accepted.
     pub max_connections: usize,
+    /// Of them, those of one address (an IPv6 /64), trusted forwarders apart.
+    pub max_connections_per_address: usize,
+    /// Requests open at once of one client.
+    pub max_requests_per_address: usize,
+    /// Bytes of all requests' bodies together.
+    pub body_memory_bytes: usize,
     /// Seconds a client may take to send a request's headers.
     pub header_timeout_secs: u64,
     /// Seconds a client may take to send a request's body.
     pub body_timeout_secs: u64,
-    /// Seconds a client may take nothing of an answer.
+    /// Seconds a client may keep an answer waiting in all, and as many more as the bytes that it has
+    /// taken last at `min_write_bytes_per_sec`.
     pub write_timeout_secs: u64,
+    /// The pace at which a client must take a long answer.
+    pub min_write_bytes_per_sec: u64,
     /// Seconds that running requests are given when the node stops.
     pub drain_secs: u64,
     /// Seconds after which fresh keys take over.
@@ -89,8 +131,15 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             allow_plaintext: false,
+            health_listen: None,
             api_keys_sha256: Vec::new(),
+            metrics_keys_sha256: Vec::new(),
             trusted_proxies: Vec::new(),
+            trusted_forwarders: Vec::new(),
+            forwarded_header: ForwardedHeader::XForwardedFor,
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+            cors_origins: vec![WebOrigin::Any],
             queue_capacity: 32,
             queue_share: 0.5,
             deadline_secs: 600,
@@ -103,9 +152,13 @@ impl Default for Config {
             max_pixels: 2048 * 2048,
             max_total_pixels: 10 * 1024 * 1024,
             max_connections: 1024,
+            max_connections_per_address: 256,
+            max_requests_per_address: 128,
+            body_memory_bytes: 64 * 1024 * 1024,
             header_timeout_secs: 15,
             body_timeout_secs: 30,
             write_timeout_secs: 60,
+            min_write_bytes_per_sec: 8 * 1024,
             drain_secs: 30,
             key_lifetime_secs: 24 * 3600,
             key_grace_secs: 600,
@@ -127,11 +180,20 @@ impl Config {
     #[must_use]
     pub fn defaults() -> toml::Table {
         let mut defaults = toml::Table::try_from(Self::default()).expect("plain values are TOML");
-        for unset in ["collateral", "public_url"] {
+        for unset in ["collateral", "health_listen", "public_url"] {
             defaults.entry(unset).or_insert_with(|| toml::Value::String(String::new()));
         }
-        for list in ["api_keys_sha256", "trusted_proxies"] {
-            defaults.entry(list).or_insert_with(|| toml::Value::Array(Vec::new()));
+        let lists: [(&str, &[&str]); 6] = [
+            ("api_keys_sha256", &[]),
+            ("metrics_keys_sha256", &[]),
+            ("trusted_proxies", &[]),
+            ("trusted_forwarders", &[]),
+            ("allowed_origins", &[]),
+            ("cors_origins", &["*"]),
+        ];
+        for (list, entries) in lists {
+            let entries = entries.iter().map(|&entry| entry.into()).collect();
+            defaults.entry(list).or_insert_with(|| toml::Value::Array(entries));
         }
         defaults
     }
@@ -144,22 +206,13 @@ impl Config {
         settings.try_into().map_err(ConfigError::Parse)
     }
 
-    /// Refuses what would open the node to strangers.
-    ///
-    /// # Errors
-    /// Where the node would listen beyond loopback without asking for credentials.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let open = self.api_keys_sha256.is_empty() && self.trusted_proxies.is_empty();
-        if open && !self.listen.ip().is_loopback() {
-            return Err(ConfigError::NoCredentials { listen: self.listen });
-        }
-        if !(1..=MAX_PROMPT_CHARS).contains(&self.max_prompt_chars) {
-            return Err(ConfigError::PromptChars);
-        }
-        if !(0.0..=1.0).contains(&self.queue_share) {
-            return Err(ConfigError::QueueShare);
-        }
-        Ok(())
+    pub(crate) fn forwarders(&self) -> Forwarders<'_> {
+        Forwarders { trusted: &self.trusted_forwarders, header: self.forwarded_header }
+    }
+
+    /// Whether connections from there bring the requests of many.
+    pub(crate) fn is_forwarder(&self, peer: IpAddr) -> bool {
+        self.forwarders().trusts(peer)
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -219,47 +272,27 @@ impl Config {
     }
 }
 
-/// A model's native size must itself be within the limits, or the default request would fail.
-pub(crate) fn check_native(limits: Limits, native: Size) -> Result<(), ConfigError> {
-    if native.pixels() > limits.max_pixels.min(limits.max_total_pixels) {
-        return Err(ConfigError::NativeSize { native });
-    }
-    Ok(())
-}
-
-fn signers<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<TrustedSigner>, D::Error> {
-    Vec::<String>::deserialize(d)?
+fn listed<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: FromStr<Err: std::fmt::Display>,
+{
+    Vec::<String>::deserialize(deserializer)?
         .iter()
         .map(|text| text.parse().map_err(serde::de::Error::custom))
         .collect()
 }
 
-/// Why a configuration does not stand.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// A key or a value that is not known.
-    #[error("the settings cannot be understood: {0}")]
-    Parse(toml::de::Error),
-    /// The node would serve anybody.
-    #[error(
-        "refusing to listen on {listen} without credentials: \
-         set `api_keys_sha256` or `trusted_proxies`, or listen on loopback"
-    )]
-    NoCredentials {
-        /// The address.
-        listen: SocketAddr,
-    },
-    /// Prompts of no length, or longer than a body.
-    #[error("`max_prompt_chars` must be from 1 to {MAX_PROMPT_CHARS}")]
-    PromptChars,
-    /// More than all of the queue, or less than nothing.
-    #[error("`queue_share` must be from 0 to 1")]
-    QueueShare,
-    /// The bounds exclude the model's own size.
-    #[error("`max_pixels` or `max_total_pixels` is less than the model's native size, {native}")]
-    NativeSize {
-        /// The size.
-        native: Size,
-    },
+/// Networks (`10.0.0.0/8`), and single addresses.
+fn networks<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let network = |text: &String| {
+        let address = || text.parse::<IpAddr>().map(IpNet::from).ok();
+        text.parse().ok().or_else(address).ok_or_else(|| {
+            serde::de::Error::custom(format!(
+                "`{}` is no network: `10.0.0.0/8`, `2001:db8::/32`, or one address",
+                text.escape_debug()
+            ))
+        })
+    };
+    Vec::<String>::deserialize(deserializer)?.iter().map(network).collect()
 }

@@ -8,7 +8,6 @@
 
 mod body;
 mod events;
-mod socket;
 mod transport;
 
 use std::{
@@ -20,7 +19,6 @@ use std::{
 pub(crate) use self::{
     body::track,
     events::{Message, Outbox},
-    socket::FlushTimeout,
     transport::{StreamExecutor, Transport},
 };
 

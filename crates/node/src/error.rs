@@ -4,7 +4,10 @@
 use attest::{binding::InvalidNonce, evidence::EvidenceError};
 use axum::{
     Json,
-    http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER},
+    http::{
+        HeaderName, HeaderValue, StatusCode,
+        header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE},
+    },
     response::{IntoResponse, Response},
 };
 use engine::{Busy, GenerateError};
@@ -14,11 +17,15 @@ use protocol::{
 };
 use seal::{KeyId, OpenError, SealError};
 
-use crate::routes::MAX_BODY_BYTES;
+use crate::body::MAX_BODY_BYTES;
 
 /// The one text for everything from base64 to the body's JSON: which of them failed is nobody's
 /// business.
 const MALFORMED: &str = "the request is malformed or could not be opened";
+
+/// RFC 9110, 11.6.1, and RFC 6750, 3: a request without a key is told no error.
+const CHALLENGE: &str = "Bearer realm=\"obscura\"";
+const CHALLENGE_INVALID: &str = "Bearer realm=\"obscura\", error=\"invalid_token\"";
 
 /// Whether a repeated request could succeed, for clients that would repeat it by themselves.
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -37,13 +44,26 @@ pub(crate) enum ApiError {
     StaleKey {
         current_key_id: KeyId,
     },
+    /// No credentials that could let it in.
     Unauthorized,
+    /// A bearer key that is not one of ours.
+    InvalidKey,
+    /// The proxy's signature has paid for another sealing of this body.
+    SignatureSpent,
     Replayed,
     TooLarge,
     /// The body took too long to arrive.
     TooSlow,
-    /// The body says that it is no JSON.
+    /// The body does not say that it is JSON.
     NotJson,
+    /// The bodies of others fill the memory that there is for bodies.
+    BodiesBusy,
+    /// Its client has as many requests open as one may.
+    TooManyRequests,
+    /// The name by which the client calls this node may be anybody's.
+    UnknownHost,
+    /// A page of another site sent it.
+    ForeignOrigin,
     UnknownModel,
     NotFound,
     MethodNotAllowed,
@@ -100,6 +120,12 @@ impl IntoResponse for ApiError {
             Self::Sealed(envelope) => Some(envelope.clone()),
             _ => None,
         };
+        let challenge = match &self {
+            Self::Unauthorized => Some(CHALLENGE),
+            Self::InvalidKey => Some(CHALLENGE_INVALID),
+            _ => None,
+        };
+        let closes = matches!(self, Self::Draining);
         let Answer { status, error, retry } = self.answer();
         let mut response = match envelope {
             Some(envelope) => {
@@ -109,6 +135,13 @@ impl IntoResponse for ApiError {
             None => (status, Json(ErrorBody { error })).into_response(),
         };
         let headers = response.headers_mut();
+        if let Some(challenge) = challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        if closes {
+            // The client's next connection should find another node.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         match retry {
             Retry::Unsaid => {}
             Retry::After { secs } => {
@@ -158,12 +191,19 @@ impl ApiError {
                 Some("stale_key"),
                 format!("`node_dh_public_key` is not held here; the key is now {current_key_id}"),
             ),
-            Self::Unauthorized => answer(
+            Self::Unauthorized | Self::InvalidKey => answer(
                 401,
                 AuthenticationError,
                 Some("invalid_api_key"),
                 "no valid credentials: send `Authorization: Bearer KEY`",
             ),
+            Self::SignatureSpent => answer(
+                409,
+                InvalidRequestError,
+                Some("signature_spent"),
+                "`X-Signature` has paid for another sealing of this body; sign a fresh one",
+            )
+            .no_retry(),
             Self::Replayed => answer(
                 409,
                 InvalidRequestError,
@@ -188,6 +228,32 @@ impl ApiError {
                 InvalidRequestError,
                 Some("unsupported_media_type"),
                 "the body must be `Content-Type: application/json`",
+            ),
+            Self::BodiesBusy => answer(
+                503,
+                ServerError,
+                Some("bodies_busy"),
+                "too many requests are being received at once",
+            )
+            .after(1),
+            Self::TooManyRequests => answer(
+                429,
+                RateLimitError,
+                Some("too_many_requests"),
+                "this address has as many requests open as one may",
+            )
+            .after(1),
+            Self::UnknownHost => answer(
+                403,
+                InvalidRequestError,
+                Some("unknown_host"),
+                "`Host` is neither this machine's own name nor one of `allowed_hosts`",
+            ),
+            Self::ForeignOrigin => answer(
+                403,
+                InvalidRequestError,
+                Some("foreign_origin"),
+                "`Origin` is neither this node's own nor one of those that are allowed",
             ),
             Self::NotFound => {
                 answer(404, InvalidRequestError, Some("not_found"), "there is nothing here")

@@ -8,7 +8,9 @@
 //! ```
 //! [`Node`] is what the routes share, [`app`] is the router, [`serve`] runs it on a listener.
 
+mod address;
 mod auth;
+mod body;
 mod client_id;
 mod config;
 mod delivery;
@@ -17,15 +19,20 @@ mod image_store;
 mod keys;
 mod metrics;
 mod node;
+mod origins;
 mod panics;
+mod requests;
 mod routes;
 mod serve;
 mod trace;
 
+pub use address::ForwardedHeader;
 pub use auth::ApiKeyDigest;
+pub use body::MAX_BODY_BYTES;
 pub use config::{Config, ConfigError};
 pub use keys::KeyError;
 pub use node::{LoadedModel, Node, Service, StartError};
+pub use origins::{InvalidOrigin, WebOrigin};
 pub use panics::hide_panic_messages;
-pub use routes::{MAX_BODY_BYTES, app};
-pub use serve::serve;
+pub use routes::app;
+pub use serve::{Probes, serve};

@@ -19,18 +19,22 @@ use tokio::{sync::oneshot, time};
 
 use crate::{
     auth::Credentials,
+    body::BodyBudget,
     config::{Config, ConfigError, check_native},
     delivery::Deliveries,
     error::ApiError,
     image_store::ImageStore,
     keys::{KeyError, Keys},
     metrics::{Facts, Metrics, Traffic},
+    requests::RequestLimiter,
 };
 
 /// One node: listening from the start, serving once its model is loaded.
 pub struct Node {
     config: Config,
     credentials: Credentials,
+    bodies: BodyBudget,
+    requests: Arc<RequestLimiter>,
     image_store: ImageStore,
     deliveries: Arc<Deliveries>,
     traffic: Traffic,
@@ -52,17 +56,15 @@ impl Node {
     /// Where the configuration would open it to strangers.
     pub fn new(config: Config) -> Result<Arc<Self>, ConfigError> {
         config.check()?;
-        let credentials = Credentials {
-            keys: config.api_keys_sha256.clone(),
-            proxies: config.trusted_proxies.clone(),
-        };
         Ok(Arc::new(Self {
+            credentials: Credentials::new(&config),
+            bodies: BodyBudget::new(config.body_memory_bytes),
+            requests: RequestLimiter::new(config.max_requests_per_address),
             image_store: config.image_store(),
             deliveries: config.deliveries(),
             traffic: Traffic::new(),
             made: Instant::now(),
             config,
-            credentials,
             phase: RwLock::new(Phase::Loading),
         }))
     }
@@ -99,6 +101,14 @@ impl Node {
 
     pub(crate) fn credentials(&self) -> &Credentials {
         &self.credentials
+    }
+
+    pub(crate) fn bodies(&self) -> &BodyBudget {
+        &self.bodies
+    }
+
+    pub(crate) fn requests(&self) -> &Arc<RequestLimiter> {
+        &self.requests
     }
 
     pub(crate) fn image_store(&self) -> &ImageStore {

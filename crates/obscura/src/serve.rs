@@ -4,7 +4,7 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc, time::Insta
 
 use anyhow::Context;
 use attest::{Platform, evidence::Sources};
-use node::{Node, Service};
+use node::{Node, Probes, Service};
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::{
@@ -23,13 +23,18 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let config = settings.node()?;
     let sources = evidence::sources(platform, &config)?;
     let node = Node::new(config)?;
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let served = runtime.block_on(async {
         // Listening first: a port that is taken is found at once, and probes see the load.
         let listen = node.config().listen;
         let listener = listen_on(listen).with_context(|| format!("cannot listen on {listen}"))?;
         let listen = listener.local_addr()?;
-        // The one line on standard output: what a script waits for.
+        let probes = node.config().health_listen.map(|at| probes_on(at, &node)).transpose()?;
+        // What a script waits for.
         println!("obscura listens on http://{listen}");
+        if let Some((_, at)) = &probes {
+            println!("obscura answers probes on http://{at}");
+        }
         tracing::info!(%listen, tee = %platform, "listening; loading the model");
 
         let loading = tokio::task::spawn_blocking({
@@ -45,9 +50,23 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         };
         tokio::select! {
             error = failed => Err(error),
-            () = node::serve(listener, node, process::asked_to_stop()) => Ok(()),
+            () = node::serve(listener, node.clone(), process::asked_to_stop()) => Ok(()),
         }
-    })
+    });
+    // What still runs has had its time: a model that is being loaded, a quote that is waited for, an
+    // answer that nobody reads.
+    runtime.shutdown_background();
+    served
+}
+
+/// Answers probes on `address`, and says where that is.
+fn probes_on(address: SocketAddr, node: &Arc<Node>) -> anyhow::Result<(Probes, SocketAddr)> {
+    let listener = listen_on(address)
+        .and_then(TcpListener::into_std)
+        .with_context(|| format!("cannot listen on {address} (`health_listen`)"))?;
+    let address = listener.local_addr()?;
+    let probes = Probes::start(listener, node.clone());
+    Ok((probes.context("the thread that answers probes could not be started")?, address))
 }
 
 /// Connections that the kernel keeps until they are taken: of a burst of more, the others would try

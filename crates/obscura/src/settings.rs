@@ -32,7 +32,7 @@ const LAUNCH: [(&str, &str); 12] = [
     ("sandbox", "auto"),
 ];
 /// Printed as their number alone. Digests of keys, but a guessed key could be tried against them.
-const SECRET: &str = "api_keys_sha256";
+const SECRET: [&str; 2] = ["api_keys_sha256", "metrics_keys_sha256"];
 
 /// Every setting, and where it comes from.
 pub(crate) struct Settings(BTreeMap<String, Setting>);
@@ -249,7 +249,7 @@ fn flags(args: &ServeArgs) -> anyhow::Result<Vec<(String, String)>> {
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (key, Setting { value, source }) in &self.0 {
-            match value.as_array().filter(|_| key == SECRET) {
+            match value.as_array().filter(|_| SECRET.contains(&key.as_str())) {
                 Some(keys) => writeln!(f, "# {key}: {} hidden  # {source}", keys.len())?,
                 None if value.as_str() == Some("") => writeln!(f, "# {key}: not set")?,
                 None => writeln!(f, "{key} = {value}  # {source}")?,
@@ -318,10 +318,26 @@ mod tests {
             "quotes_waiting = 256  # default",
             "# api_keys_sha256: 1 hidden  # file",
             "# collateral: not set",
+            "# health_listen: not set",
+            "cors_origins = [\"*\"]  # default",
         ] {
             assert!(printed.lines().any(|printed| printed == line), "{line}\n{printed}");
         }
         assert!(!printed.contains("ba7816bf"));
+    }
+
+    /// The README lists every key, with its default but where there can be none.
+    #[test]
+    fn the_readme_lists_every_setting() {
+        let readme = include_str!("../../../README.md");
+        let (_, listed) = readme.split_once("```toml\nmodel = ").unwrap();
+        let listed = format!("model = {}", listed.split_once("```").unwrap().0);
+        let listed: Table = listed.parse().unwrap();
+        let defaults = Settings::defaults().0;
+        assert_eq!(listed.keys().collect::<Vec<_>>(), defaults.keys().collect::<Vec<_>>());
+        for (key, setting) in &defaults {
+            assert!(key == "collateral" || listed[key] == setting.value, "{key}");
+        }
     }
 
     #[test]

@@ -13,11 +13,11 @@ NATIVE_SIZE = (256, 256)
 
 
 @contextlib.contextmanager
-def serve(cwd=None):
+def serve(*flags, cwd=None):
     """A node: its process and its URL. It asks for no credentials, as it listens on loopback."""
     command = [
         os.environ["OBSCURA_BIN"], "serve", "--model", "demo", "--tee", "simulated",
-        "--device", "cpu", "--listen", "127.0.0.1:0", "--allow-plaintext",
+        "--device", "cpu", "--listen", "127.0.0.1:0", "--allow-plaintext", *flags,
     ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=cwd)
     try:

@@ -1,6 +1,7 @@
 """deploy/kubernetes against the schemas of Kubernetes itself, where no field is too much."""
 
 import pathlib
+import tomllib
 
 import kubernetes_validate
 import pytest
@@ -53,3 +54,19 @@ def test_no_container_is_privileged_or_holds_a_secret():
             context = container["securityContext"]
             assert context["readOnlyRootFilesystem"] and not context["allowPrivilegeEscalation"]
             assert context["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_probes_have_a_listener_that_clients_do_not_reach():
+    by_kind = {}
+    for _, document in OURS:
+        by_kind.setdefault((document["kind"], document["metadata"]["name"]), document)
+    settings = tomllib.loads(by_kind["ConfigMap", "node"]["data"]["obscura.toml"])
+    port = int(settings["health_listen"].rsplit(":", 1)[1])
+    assert port != int(settings["listen"].rsplit(":", 1)[1])
+    (container,) = by_kind["Deployment", "node"]["spec"]["template"]["spec"]["containers"]
+    names = {entry["name"]: entry["containerPort"] for entry in container["ports"]}
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert names[container[probe]["httpGet"]["port"]] == port
+    for rule in by_kind["NetworkPolicy", "node"]["spec"]["ingress"]:
+        assert rule["from"], "nobody reaches a node but by name"
+    assert f"check port {port} " in (FOLDER / "haproxy.cfg").read_text()

@@ -1,6 +1,8 @@
 """SIGTERM while a picture is drawn."""
 
+import json
 import signal
+import socket
 import threading
 import time
 
@@ -26,6 +28,40 @@ def test_sigterm_in_the_middle():
         drawing.join()
         assert [answer.status_code for answer in answers] == [200]
         assert process.wait(timeout=40) == 0
+
+
+def post(path, body, length=None):
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {length or len(body)}\r\n\r\n{body}".encode()
+
+
+def test_sigterm_ends_a_node_whose_streams_nobody_reads():
+    stream = json.dumps({
+        "model": MODEL, "prompt": "x", "size": "512x512", "n": 4, "steps": 8, "stream": True, "partial_images": 3,
+    })
+    # HTTP/2 without a window: settings, then GET /openapi.json.
+    settings = bytes.fromhex("000006 04 00 00000000 0004 00000000")
+    head = b"\x82\x86\x01\x09localhost\x04\x0d/openapi.json"
+    get = bytes([0, 0, len(head), 1, 5, 0, 0, 0, 1]) + head
+    with serve("--set", "drain_secs=3") as (process, url):
+        host, port = url.removeprefix("http://").split(":")
+        held = []
+        for sent in (
+            post("/v1/images/generations", stream),
+            post("/v1/nodes/lock", "{", length=9),
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + get,
+        ):
+            connection = socket.socket()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect((host, int(port)))
+            connection.sendall(sent)
+            held.append(connection)
+        while "obscura_queue_depth 1\n" not in httpx.get(f"{url}/metrics").text:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+        for connection in held:
+            connection.close()
 
 
 def test_sigkill_leaves_nothing_behind(tmp_path):

@@ -52,15 +52,8 @@ pub(super) async fn generate(
 ) -> Result<Response, ApiError> {
     let service = node.service()?;
     let envelope: Result<ConfidentialComputeRequest, ApiError> = body.object();
-    let admitted = node.credentials().admit_key(&headers)
-        || envelope.as_ref().is_ok_and(|envelope| {
-            parts(envelope)
-                .body_hash()
-                .is_ok_and(|hash| node.credentials().admit_signature(&headers, &hash))
-        });
-    if !admitted {
-        return Err(ApiError::Unauthorized);
-    }
+    let signed = envelope.as_ref().ok().map(parts);
+    let admission = node.credentials().admit(&headers, signed.as_ref())?;
     let envelope = envelope?;
     if envelope.model_name != service.offer().model {
         return Err(ApiError::UnknownModel);
@@ -76,6 +69,7 @@ pub(super) async fn generate(
             service.metrics().unopened();
         }
     })?;
+    node.credentials().spend(admission, &parts(&envelope))?;
     let read = wipe::stack(|| {
         let read = read(&plaintext, &envelope, &service);
         drop(plaintext);

@@ -24,6 +24,8 @@ pub(super) async fn live() -> (StatusCode, &'static str) {
 }
 
 /// Requests will be served: weights loaded, keys made, not draining
+///
+/// No figures: how long the queue is tells what others asked for. `/metrics` has them.
 #[utoipa::path(get, path = "/readyz", tag = "operations",
     responses(
         (status = 200, body = Ready, description = "They will"),

@@ -16,30 +16,39 @@ mod stream;
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
-    body::{Bytes, HttpBody},
-    extract::{DefaultBodyLimit, FromRequest, Request},
-    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
-    middleware,
-    routing::{get, post},
+    Json, Router, middleware,
+    routing::{MethodRouter, get, post},
 };
-use serde::de::DeserializeOwned;
-use tokio::time;
 
-use crate::{delivery, error::ApiError, node::Node, trace};
-
-/// The largest body of a request. A prompt of 1000 characters takes at most 4 kB, 12 kB escaped;
-/// the rest is room for a client's padding.
-pub const MAX_BODY_BYTES: usize = 256 * 1024;
+use crate::{
+    auth,
+    body::{Body, MAX_BODY_BYTES},
+    delivery,
+    error::ApiError,
+    node::Node,
+    origins, requests, trace,
+};
 
 /// Every route of `node`.
 pub fn app(node: Arc<Node>) -> Router {
-    let mut router = Router::new()
-        .route("/v1/confidential/images/generations", post(confidential::generate))
+    let keyed = |route: MethodRouter<Arc<Node>>| {
+        route.route_layer(middleware::from_fn_with_state(node.clone(), auth::require_key))
+    };
+    let signed = |route: MethodRouter<Arc<Node>>| {
+        let layer = middleware::from_fn_with_state(node.clone(), auth::require_key_or_signature);
+        route.route_layer(layer)
+    };
+    // What pages of other sites may use, where the operator does not forbid it: nothing in it is
+    // secret, and what is sent there is sealed.
+    let listed = Router::new()
+        .route("/v1/confidential/images/generations", signed(post(confidential::generate)))
         .route("/v1/attestation", get(attestation::report))
-        .route("/v1/nodes/lock", post(lock::lock))
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{*id}", get(models::one))
+        .layer(middleware::from_fn_with_state(node.clone(), origins::listed_pages))
+        .layer(origins::cors_listed(node.config()));
+    let mut own = Router::new()
+        .route("/v1/nodes/lock", keyed(post(lock::lock)))
+        .route("/v1/models", keyed(get(models::list)))
+        .route("/v1/models/{*id}", keyed(get(models::one)))
         .route("/health", get(health::health))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
@@ -49,62 +58,34 @@ pub fn app(node: Arc<Node>) -> Router {
         .route("/docs", get(pages::docs))
         .route("/", get(pages::playground));
     if node.config().allow_plaintext {
-        router = router
-            .route("/v1/images/generations", post(images::generate))
+        own = own
+            .route("/v1/images/generations", keyed(post(images::generate)))
             .route("/v1/images/files/{name}", get(images::file));
     }
-    router
+    let own = own
+        .layer(middleware::from_fn_with_state(node.clone(), origins::own_pages))
+        .layer(origins::cors_own(node.config()));
+    listed
+        .merge(own)
         .fallback(|| async { ApiError::NotFound })
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(node.clone(), origins::known_host))
+        .layer(middleware::from_fn_with_state(node.clone(), requests::bounded))
         .layer(middleware::from_fn_with_state(node.clone(), trace::request))
         .layer(middleware::from_fn_with_state(node.clone(), delivery::track))
         .with_state(node)
 }
 
-/// A bounded body of JSON, read whole, in a bounded time.
-struct Body(Bytes);
-
-impl FromRequest<Arc<Node>> for Body {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, node: &Arc<Node>) -> Result<Self, ApiError> {
-        // Without a type it is taken for what it must be, as proxies drop headers.
-        let media_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-        if media_type.is_some_and(|media_type| !is_json(media_type)) {
-            return Err(ApiError::NotJson);
-        }
-        // What is declared too long is not even begun to be read.
-        let declared = request.body().size_hint().lower();
-        if declared > MAX_BODY_BYTES as u64 {
-            return Err(ApiError::TooLarge);
-        }
-        let body = Bytes::from_request(request, node);
-        let body = time::timeout(node.config().body_timeout(), body).await;
-        body.map_err(|_| ApiError::TooSlow)?.map(Self).map_err(|rejection| {
-            match rejection.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge,
-                _ => ApiError::Malformed,
-            }
-        })
-    }
-}
-
-/// `application/json`, whatever its parameters.
-fn is_json(media_type: &[u8]) -> bool {
-    let essence = media_type.split(|byte| *byte == b';').next().unwrap_or_default();
-    essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
-}
-
-impl Body {
-    /// Reads one JSON object.
-    fn object<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
-        // A JSON array would also fill a struct; serde takes either.
-        if self.0.iter().find(|b| !b.is_ascii_whitespace()) != Some(&b'{') {
-            return Err(ApiError::Malformed);
-        }
-        serde_json::from_slice(&self.0).map_err(|_| ApiError::Malformed)
-    }
+/// What a listener for probes answers. No line in the log for each: probes come every few seconds.
+pub(crate) fn probes(node: Arc<Node>) -> Router {
+    Router::new()
+        .route("/health", get(health::health))
+        .route("/healthz", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(operations::metrics_probe))
+        .fallback(|| async { ApiError::NotFound })
+        .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
+        .with_state(node)
 }
 
 type Answer<T> = Result<Json<T>, ApiError>;

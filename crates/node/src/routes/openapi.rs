@@ -19,16 +19,17 @@ use super::{attestation, confidential, health, images, lock, models, operations}
 use crate::node::Node;
 
 /// What any route that takes a body may answer.
-const REFUSALS: [(&str, &str); 9] = [
+const REFUSALS: [(&str, &str); 10] = [
     ("400", "Malformed, or breaks a rule; `param` names the field"),
     ("401", "No valid credentials"),
+    ("403", "A page of another site, or a name that is not this machine's"),
     ("404", "Unknown model"),
     ("408", "The body took too long to arrive"),
     ("413", "The body is too large"),
-    ("415", "The body says that it is no JSON"),
-    ("429", "The queue is full, or longer than a request may take: `Retry-After`"),
+    ("415", "The body does not say that it is JSON"),
+    ("429", "The queue is full or too long, or the client has too many requests: `Retry-After`"),
     ("500", "Generation failed: `x-should-retry: false`"),
-    ("503", "Loading, stopping: `Retry-After`; or the request took too long"),
+    ("503", "Loading, stopping, busy: `Retry-After`; or the request took too long"),
 ];
 
 /// The routes that are served: the one in clear text only where the operator allows it.

@@ -24,20 +24,37 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// Numbers for Prometheus
 ///
-/// Numbers tell who asks how much and when, if nothing else: for holders of a key, where there are any.
+/// Numbers tell who asks how much and when, if nothing else: for holders of a metrics key, where
+/// there are any; else nobody sees them here where credentials are asked for. The listener for probes
+/// (`health_listen`) has them too.
 #[utoipa::path(get, path = "/metrics", tag = "operations",
     responses(
         (status = 200, body = String, content_type = "application/openmetrics-text",
             description = "OpenMetrics"),
-        (status = 401, body = ErrorBody, description = "No valid credentials"),
+        (status = 401, body = ErrorBody, description = "No valid metrics key"),
     ))]
 pub(super) async fn metrics(
     State(node): State<Arc<Node>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    if !node.credentials().admit_key(&headers) {
-        return Err(ApiError::Unauthorized);
+    match node.credentials().admit_metrics(&headers) {
+        true => Ok(figures(&node)),
+        false => Err(ApiError::Unauthorized),
     }
+}
+
+/// The same, on the listener for probes.
+pub(super) async fn metrics_probe(
+    State(node): State<Arc<Node>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    match node.credentials().admit_metrics_probe(&headers) {
+        true => Ok(figures(&node)),
+        false => Err(ApiError::Unauthorized),
+    }
+}
+
+fn figures(node: &Node) -> Response {
     let service = node.service().ok();
     let numbers = service.as_deref().map(|service: &Service| {
         let engine = service.engine();
@@ -45,7 +62,7 @@ pub(super) async fn metrics(
         service.metrics()
     });
     let text = metrics::expose(node.traffic(), numbers);
-    Ok(([(CONTENT_TYPE, OPEN_METRICS)], text).into_response())
+    ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response()
 }
 
 /// What runs here, for a person or a dashboard; [`super::attestation`] is what to believe.

@@ -1,0 +1,123 @@
+//! A request's body: bounded, of JSON, read within a time and within a budget of memory for all.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::{Body as Incoming, Bytes, HttpBody},
+    extract::{FromRequest, Request},
+    http::{HeaderValue, header::CONTENT_TYPE},
+};
+use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time,
+};
+
+use crate::{error::ApiError, node::Node};
+
+/// The largest body of a request. A prompt of 1000 characters takes at most 4 kB, 12 kB escaped;
+/// the rest is room for a client's padding.
+pub const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// A body grows by at least so much: so a client that sends one byte costs no more.
+const STEP_BYTES: usize = 8 * 1024;
+/// How long a body waits for others to be done with their memory.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A bounded body of JSON, read whole.
+pub(crate) struct Body(pub(crate) Bytes);
+
+impl FromRequest<Arc<Node>> for Body {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, node: &Arc<Node>) -> Result<Self, ApiError> {
+        // A page from elsewhere can send any body without asking first, but none of this type.
+        let media_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        if !media_type.is_some_and(is_json) {
+            return Err(ApiError::NotJson);
+        }
+        // What is declared too long is not even begun to be read.
+        if request.body().size_hint().lower() > MAX_BODY_BYTES as u64 {
+            return Err(ApiError::TooLarge);
+        }
+        let read = read(request.into_body(), node.bodies());
+        time::timeout(node.config().body_timeout(), read)
+            .await
+            .map_err(|_| ApiError::TooSlow)?
+            .map(|held| Self(Bytes::from_owner(held)))
+    }
+}
+
+impl Body {
+    /// Reads one JSON object.
+    pub(crate) fn object<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        // A JSON array would also fill a struct; serde takes either.
+        if self.0.iter().find(|b| !b.is_ascii_whitespace()) != Some(&b'{') {
+            return Err(ApiError::Malformed);
+        }
+        serde_json::from_slice(&self.0).map_err(|_| ApiError::Malformed)
+    }
+}
+
+/// The memory that all bodies together may take.
+pub(crate) struct BodyBudget(Arc<Semaphore>);
+
+impl BodyBudget {
+    /// # Panics
+    /// Above [`Semaphore::MAX_PERMITS`], which the configuration refuses.
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new(bytes)))
+    }
+
+    async fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+        let bytes = u32::try_from(bytes).map_err(|_| ApiError::TooLarge)?;
+        let permit = time::timeout(PATIENCE, self.0.clone().acquire_many_owned(bytes)).await;
+        permit.map_err(|_| ApiError::BodiesBusy)?.map_err(|_| ApiError::Internal)
+    }
+}
+
+/// A body, and its share of the budget until it is dropped.
+struct Held {
+    bytes: Vec<u8>,
+    share: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Held {
+    /// Makes room for so many more bytes, twice as much as before at least.
+    async fn grow(&mut self, more: usize, budget: &BodyBudget) -> Result<(), ApiError> {
+        let needed = self.bytes.len() + more;
+        if needed > MAX_BODY_BYTES {
+            return Err(ApiError::TooLarge);
+        }
+        let held = self.share.num_permits();
+        if needed > held {
+            let target = needed.max(2 * held).max(STEP_BYTES).min(MAX_BODY_BYTES);
+            self.share.merge(budget.reserve(target - held).await?);
+            self.bytes.reserve_exact(target - self.bytes.len());
+        }
+        Ok(())
+    }
+}
+
+async fn read(mut body: Incoming, budget: &BodyBudget) -> Result<Held, ApiError> {
+    let mut held = Held { bytes: Vec::new(), share: budget.reserve(0).await? };
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| ApiError::Malformed)?.into_data() else { continue };
+        held.grow(data.len(), budget).await?;
+        held.bytes.extend_from_slice(&data);
+    }
+    Ok(held)
+}
+
+/// `application/json`, whatever its parameters.
+fn is_json(media_type: &[u8]) -> bool {
+    let essence = media_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
+}

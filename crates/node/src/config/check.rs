@@ -1,0 +1,244 @@
+//! Configurations that would open the node to strangers, or that no node can keep.
+
+use std::net::SocketAddr;
+
+use axum::http::Uri;
+use protocol::{Limits, Size};
+use thiserror::Error;
+
+use super::Config;
+use crate::body::MAX_BODY_BYTES;
+
+/// The most that `max_prompt_chars` may say: what a body has room for.
+const MAX_PROMPT_CHARS: usize = 32_000;
+/// Ten years: longer times are slips, and no clock can add them up.
+const MAX_SECS: u64 = 10 * 365 * 24 * 3600;
+/// Of whatever is counted: connections, requests, verifiers.
+const MAX_COUNT: u64 = 1 << 24;
+/// The smallest image there is, in pixels.
+const MIN_PIXELS: u64 = 16 * 16;
+
+impl Config {
+    /// Refuses what would open the node to strangers, and what makes no sense.
+    ///
+    /// # Errors
+    /// Names the setting that is wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let open = self.api_keys_sha256.is_empty() && self.trusted_proxies.is_empty();
+        if open && !self.listen.ip().is_loopback() {
+            return Err(ConfigError::NoCredentials { listen: self.listen });
+        }
+        if !(1..=MAX_PROMPT_CHARS).contains(&self.max_prompt_chars) {
+            return Err(ConfigError::PromptChars);
+        }
+        if !(0.0..=1.0).contains(&self.queue_share) {
+            return Err(ConfigError::QueueShare);
+        }
+        for (key, value, least, most) in self.numbers() {
+            if !(least..=most).contains(&value) {
+                return Err(ConfigError::OutOfRange { key, least, most });
+            }
+        }
+        if self.key_grace_secs > self.key_lifetime_secs {
+            return Err(ConfigError::GraceBeyondLifetime);
+        }
+        if self.health_listen.is_some_and(|health| health == self.listen && health.port() != 0) {
+            return Err(ConfigError::SameListener { listen: self.listen });
+        }
+        if self.public_url.as_deref().is_some_and(|url| !is_base_url(url)) {
+            return Err(ConfigError::PublicUrl);
+        }
+        if self.allowed_hosts.iter().any(|host| !is_host(host)) {
+            return Err(ConfigError::AllowedHost);
+        }
+        Ok(())
+    }
+
+    /// Every number, and what it may be.
+    fn numbers(&self) -> [(&'static str, u64, u64, u64); 23] {
+        let count = |count: usize| count as u64;
+        let bytes = u64::from(u32::MAX) << 8;
+        [
+            ("queue_capacity", count(self.queue_capacity), 0, MAX_COUNT),
+            ("deadline_secs", self.deadline_secs, 1, MAX_SECS),
+            ("delivery_timeout_secs", self.delivery_timeout_secs, 1, MAX_SECS),
+            ("answer_memory_bytes", count(self.answer_memory_bytes), 1 << 20, u64::MAX >> 1),
+            ("url_lifetime_secs", self.url_lifetime_secs, 1, MAX_SECS),
+            ("url_memory_bytes", count(self.url_memory_bytes), 0, bytes),
+            ("max_pixels", self.max_pixels, MIN_PIXELS, u64::from(u32::MAX)),
+            ("max_total_pixels", self.max_total_pixels, MIN_PIXELS, u64::from(u32::MAX)),
+            // One is kept free for whoever comes next.
+            ("max_connections", count(self.max_connections), 2, MAX_COUNT),
+            ("max_connections_per_address", count(self.max_connections_per_address), 1, MAX_COUNT),
+            ("max_requests_per_address", count(self.max_requests_per_address), 1, MAX_COUNT),
+            ("body_memory_bytes", count(self.body_memory_bytes), MAX_BODY_BYTES as u64, bytes),
+            ("header_timeout_secs", self.header_timeout_secs, 1, MAX_SECS),
+            ("body_timeout_secs", self.body_timeout_secs, 1, MAX_SECS),
+            ("write_timeout_secs", self.write_timeout_secs, 1, MAX_SECS),
+            ("min_write_bytes_per_sec", self.min_write_bytes_per_sec, 1, bytes),
+            ("drain_secs", self.drain_secs, 0, MAX_SECS),
+            ("key_lifetime_secs", self.key_lifetime_secs, 1, MAX_SECS),
+            ("key_grace_secs", self.key_grace_secs, 0, MAX_SECS),
+            ("quotes_waiting", count(self.quotes_waiting), 1, MAX_COUNT),
+            ("quotes_per_minute", u64::from(self.quotes_per_minute), 1, MAX_COUNT),
+            ("quote_timeout_secs", self.quote_timeout_secs, 1, MAX_SECS),
+            ("replay_capacity", count(self.replay_capacity), 1, 1 << 32),
+        ]
+    }
+}
+
+/// A model's native size must itself be within the limits, or the default request would fail.
+pub(crate) fn check_native(limits: Limits, native: Size) -> Result<(), ConfigError> {
+    if native.pixels() > limits.max_pixels.min(limits.max_total_pixels) {
+        return Err(ConfigError::NativeSize { native });
+    }
+    Ok(())
+}
+
+/// `https://node.example`, with a path or without.
+fn is_base_url(text: &str) -> bool {
+    text.parse::<Uri>().is_ok_and(|url| {
+        let plain = url.query().is_none() && !text.contains(['#', '@']);
+        matches!(url.scheme_str(), Some("http" | "https")) && url.authority().is_some() && plain
+    })
+}
+
+/// A name or an address, without a port.
+fn is_host(text: &str) -> bool {
+    text.parse::<axum::http::uri::Authority>()
+        .is_ok_and(|authority| authority.host() == text && !text.is_empty())
+}
+
+/// Why a configuration does not stand.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A key or a value that is not known.
+    #[error("the settings cannot be understood: {0}")]
+    Parse(toml::de::Error),
+    /// The node would serve anybody.
+    #[error(
+        "refusing to listen on {listen} without credentials: \
+         set `api_keys_sha256` or `trusted_proxies`, or listen on loopback"
+    )]
+    NoCredentials {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// Prompts of no length, or longer than a body.
+    #[error("`max_prompt_chars` must be from 1 to {MAX_PROMPT_CHARS}")]
+    PromptChars,
+    /// More than all of the queue, or less than nothing.
+    #[error("`queue_share` must be from 0 to 1")]
+    QueueShare,
+    /// A number that no node can keep.
+    #[error("`{key}` must be from {least} to {most}")]
+    OutOfRange {
+        /// The setting.
+        key: &'static str,
+        /// The least that it may be.
+        least: u64,
+        /// The most.
+        most: u64,
+    },
+    /// Keys would be needed for longer than the next ones live.
+    #[error("`key_grace_secs` must not be longer than `key_lifetime_secs`")]
+    GraceBeyondLifetime,
+    /// Two listeners on one address.
+    #[error("`health_listen` must not be `listen`, {listen}")]
+    SameListener {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// URLs that begin with this would lead nowhere.
+    #[error("`public_url` must be `https://HOST` or `http://HOST`, without query and fragment")]
+    PublicUrl,
+    /// No host.
+    #[error("`allowed_hosts` must be names or addresses without ports")]
+    AllowedHost,
+    /// The bounds exclude the model's own size.
+    #[error("`max_pixels` or `max_total_pixels` is less than the model's native size, {native}")]
+    NativeSize {
+        /// The size.
+        native: Size,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(key: &str, value: &str) -> String {
+        let table: toml::Table = format!("{key} = {value}").parse().unwrap();
+        match Config::from_table(table).and_then(|config| config.check()) {
+            Ok(()) => String::new(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_its_name() {
+        for (key, value) in [
+            ("deadline_secs", "0"),
+            ("queue_share", "1.5"),
+            ("delivery_timeout_secs", "0"),
+            ("answer_memory_bytes", "0"),
+            ("url_lifetime_secs", "0"),
+            ("max_pixels", "0"),
+            ("max_total_pixels", "255"),
+            ("max_connections", "0"),
+            ("max_connections_per_address", "0"),
+            ("max_requests_per_address", "0"),
+            ("body_memory_bytes", "1000"),
+            ("header_timeout_secs", "0"),
+            ("body_timeout_secs", "0"),
+            ("write_timeout_secs", "0"),
+            ("write_timeout_secs", "9223372036854775807"),
+            ("min_write_bytes_per_sec", "0"),
+            ("drain_secs", "9223372036854775807"),
+            ("key_lifetime_secs", "0"),
+            ("key_grace_secs", "86401"),
+            ("quotes_waiting", "0"),
+            ("quotes_per_minute", "0"),
+            ("quote_timeout_secs", "0"),
+            ("replay_capacity", "0"),
+            ("queue_capacity", "9223372036854775807"),
+            ("queue_capacity", "-1"),
+            ("max_prompt_chars", "0"),
+            ("public_url", "\"node.example\""),
+            ("public_url", "\"ftp://node.example\""),
+            ("public_url", "\"https://node.example?a\""),
+            ("allowed_hosts", "[\"node.example:80\"]"),
+            ("allowed_hosts", "[\"\"]"),
+            ("allowed_origins", "[\"node.example\"]"),
+            ("cors_origins", "[\"https://a/b\"]"),
+            ("trusted_forwarders", "[\"10.0.0.0/33\"]"),
+            ("trusted_forwarders", "[\"gateway\"]"),
+            ("forwarded_header", "\"via\""),
+            ("health_listen", "\"127.0.0.1:8080\""),
+            ("health_listen", "\"somewhere\""),
+            ("listen", "\"0.0.0.0:8080\""),
+        ] {
+            let refusal = refusal(key, value);
+            let named = if key == "listen" { "0.0.0.0:8080" } else { key };
+            assert!(refusal.contains(named), "{key} = {value}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_and_what_operators_need_are_taken() {
+        for (key, value) in [
+            ("queue_capacity", "0"),
+            ("drain_secs", "0"),
+            ("key_grace_secs", "0"),
+            ("public_url", "\"https://node.example:8443/images\""),
+            ("allowed_hosts", "[\"node.example\", \"[::1]\"]"),
+            ("trusted_forwarders", "[\"10.0.0.0/8\", \"192.0.2.1\", \"2001:db8::/32\"]"),
+            ("forwarded_header", "\"forwarded\""),
+            ("cors_origins", "[]"),
+            ("health_listen", "\"0.0.0.0:8081\""),
+        ] {
+            assert_eq!(refusal(key, value), "", "{key} = {value}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! A listener for probes and metrics alone, which nothing on the other one can fill or delay.
+
+use std::{io, net, sync::Arc, thread, time::Duration};
+
+use tokio::{net::TcpListener, runtime, sync::watch};
+
+use super::{
+    Acceptor, Never,
+    connection::{Connections, Timeouts},
+    limiter::ConnectionLimiter,
+    socket::ReadPace,
+};
+use crate::{node::Node, routes};
+
+/// Connections at once, and of one source: probes come from few.
+const CONNECTIONS: usize = 64;
+const CONNECTIONS_PER_SOURCE: usize = 16;
+/// A probe that takes longer than this for its head or its answer has failed.
+const TIMEOUT: Duration = Duration::from_secs(5);
+const BYTES_PER_SEC: u64 = 64 * 1024;
+
+/// Answers `/health`, `/healthz`, `/readyz` and `/metrics` on a thread and a runtime of its own,
+/// until it is dropped: while the node loads, serves and stops.
+pub struct Probes {
+    /// The thread ends when this is gone.
+    _stop: watch::Sender<bool>,
+}
+
+impl Probes {
+    /// Answers on `listener`.
+    ///
+    /// # Errors
+    /// Where the system has no thread to give, or cannot watch the socket.
+    pub fn start(listener: net::TcpListener, node: Arc<Node>) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, mut stopped) = watch::channel(false);
+        thread::Builder::new().name("probes".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    error = run(listener, node) => {
+                        let Err(error) = error;
+                        tracing::error!(%error, "probes are not answered");
+                    }
+                    // An error: the sender is gone.
+                    _ = stopped.wait_for(|stop| *stop) => {}
+                }
+            });
+        })?;
+        Ok(Self { _stop: stop })
+    }
+}
+
+async fn run(listener: net::TcpListener, node: Arc<Node>) -> io::Result<Never> {
+    let listener = TcpListener::from_std(listener)?;
+    let read = ReadPace { timeout: TIMEOUT, bytes_per_sec: BYTES_PER_SEC };
+    let acceptor = Acceptor {
+        connections: Connections::new(
+            routes::probes(node.clone()),
+            Timeouts { header: TIMEOUT, read, idle: TIMEOUT },
+        ),
+        limiter: ConnectionLimiter::new(CONNECTIONS, CONNECTIONS_PER_SOURCE),
+        node,
+        stop: watch::channel(false).0,
+    };
+    Ok(acceptor.run(&listener).await)
+}

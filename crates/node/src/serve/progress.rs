@@ -1,0 +1,107 @@
+//! Requests and answers on their way: what has arrived, and what waits to be taken.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use axum::body::{Body, Bytes, HttpBody};
+use hyper::body::{Frame, Incoming, SizeHint};
+
+use super::activity::Request;
+
+/// A request's body, which tells when all of it is here.
+pub(super) struct Received {
+    body: Incoming,
+    /// `None` once all of it is here.
+    request: Option<Arc<Request>>,
+}
+
+impl Received {
+    pub(super) fn new(body: Incoming, request: &Arc<Request>) -> Self {
+        let mut this = Self { body, request: Some(request.clone()) };
+        this.note_end();
+        this
+    }
+
+    fn note_end(&mut self) {
+        if self.body.is_end_stream()
+            && let Some(request) = self.request.take()
+        {
+            request.received();
+        }
+    }
+}
+
+impl HttpBody for Received {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none()
+            && let Some(request) = self.request.take()
+        {
+            request.received();
+        }
+        self.note_end();
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        if let Some(request) = &self.request {
+            request.body_dropped();
+        }
+    }
+}
+
+/// An answer's body, which notes when each of its pieces is taken: HTTP asks for the next one then.
+pub(super) struct Answer {
+    body: Body,
+    request: Arc<Request>,
+}
+
+impl Answer {
+    pub(super) fn new(body: Body, request: Arc<Request>) -> Self {
+        Self { body, request }
+    }
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.request.working();
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_some() {
+            self.request.waiting();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
