@@ -6,36 +6,34 @@ import os
 
 
 class Record:
-    """Appends findings to one file, and knows those of earlier runs.
+    """Appends findings to a file, and knows those of earlier calls.
 
     A line is {"at": UTC, "part": name, …}. A line with "outcome" ends a part: "done" where all was
-    measured, whatever came out; "failed", "timed out" or "not run" otherwise.
+    measured, whatever came out; "failed", "timed out" or "not run" otherwise. `path` is the call's own
+    results file, which begins with all that was known before; `kept` lives on for the next call.
     """
 
-    def __init__(self, path, earlier=()):
-        self.path = path
+    def __init__(self, path, kept, earlier=()):
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.lines = [line for source in (*earlier, path) if source.exists() for line in read(source)]
-        self.file = path.open("a")
+        known = [line for source in (*earlier, kept) if source.exists() for line in read(source)]
+        self.path, self.lines, self.files = path, [], [path.open("w")]
+        for line in known:
+            self._append(line)
+        self.files.append(kept.open("a"))
+
+    def _append(self, line):
+        self.lines.append(line)
+        for file in self.files:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def write(self, part, **finding):
-        line = {"at": utc(), "part": part, **finding}
-        self.lines.append(line)
-        self.file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        return line
+        self._append({"at": utc(), "part": part, **finding})
 
     def of(self, part):
         """The findings of a part's latest run."""
-        found = []
-        for line in self.lines:
-            if line["part"] != part:
-                continue
-            if line.get("outcome") == "started":
-                found = []
-            found.append(line)
-        return found
+        return latest(self.lines, part)
 
     def outcome(self, part, binary):
         """How a part ended last, as far as it holds for this binary; None where it never ran."""
@@ -43,6 +41,17 @@ class Record:
         if not ended or ended[-1].get("binary", binary) != binary:
             return None
         return ended[-1]["outcome"]
+
+
+def latest(lines, part):
+    """The findings of a part's latest run."""
+    found = []
+    for line in lines:
+        if line["part"] == part:
+            if line.get("outcome") == "started":
+                found = []
+            found.append(line)
+    return found
 
 
 def read(path):
