@@ -79,8 +79,9 @@ def fly(flight, parts):
 
 def fly_part(flight, part):
     of_binary = {"binary": flight.digest} if part.ours else {}
-    seconds = min(part.limit, flight.left())
-    if seconds < min(LEAST_SECONDS, part.limit):
+    limit = min(part.limit, flight.options.limit)
+    seconds = min(limit, flight.left())
+    if seconds < min(LEAST_SECONDS, limit):
         flight.record.write(part.name, outcome="not run", reason="no time left", **of_binary)
         say(flight, f"{part.name}: not run, no time left")
         return
