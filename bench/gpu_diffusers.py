@@ -46,7 +46,7 @@ def main():
     picture = Picture(width, height, options.steps)
 
     backends = {"any": None} if options.tiny else BACKENDS
-    best = fastest(model, picture, backends)
+    best = options.attention or fastest(model, picture, backends)
     if options.kind != "eager":
         # Afterwards: what was compiled with one attention may keep it.
         model.compile(options.mode, in_fp8=options.kind == "fp8")
@@ -85,6 +85,7 @@ def parse():
     parser.add_argument("--warmups", type=int, default=3)
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--mode", default="default", help="of torch.compile")
+    parser.add_argument("--attention", choices=BACKENDS, help="instead of the fastest on this card")
     parser.add_argument("--wait-for", type=pathlib.Path, metavar="FILE")
     parser.add_argument("--tiny", action="store_true")
     return parser.parse_args()

@@ -146,6 +146,29 @@ esac
 }
 
 #[test]
+fn a_trace_becomes_a_table_of_the_last_image() {
+    let bench = Bench::new();
+    // A library that the driver would load; here the program writes the trace itself: a warm-up, a pause
+    // of 5 ms, an image of 400 kernels.
+    fs::write(bench.path("trace.so"), "").unwrap();
+    let traced = r#"#!/bin/sh
+awk 'BEGIN {
+  for (i = 0; i < 900; i++) {
+    t += 6000 + (i == 500 ? 5000000 : 0)
+    printf "%d\t5000\t132\t256\t64\t0\t%s\n", t, i % 2 ? "nvjet_sm90_tst" : "sm90_flash_fprop_wgmma"
+  }
+}' >"$TRACE_OUT"
+echo '{"reference":[],"seconds_per_image":0.5,"spread":[0.4,0.6],"stages":{}}'
+"#;
+    let (_, lines) = bench.call(traced, "only", &["kernels bf16"]);
+    assert_eq!(outcome(&lines, "kernels bf16").unwrap()["outcome"], "done", "{lines:#?}");
+    let table = lines.iter().find(|line| line["families"].is_object()).unwrap();
+    let near = |value: &Value, expected: f64| (value.as_f64().unwrap() - expected).abs() < 1e-6;
+    assert!(near(&table["busy_ms"], 2.0) && near(&table["families"]["attention"], 1.0), "{table}");
+    assert_eq!(table["kernels"][0]["calls"], 200);
+}
+
+#[test]
 fn without_a_card_nothing_is_written() {
     let bench = Bench::new();
     let python = ["-c", "import sys; print(sys.executable)"];

@@ -42,6 +42,8 @@ CALLS = {
         Part("bf16 again", 25, 60, ours.bench("bf16", warmups=3, runs=10)),
         Part("fp8 again", 25, 60, ours.bench("fp8", warmups=3, runs=10)),
         Part("diffusers fp8", 90, 140, peers.Diffusers("fp8"), ours=False),
+        # With the card for itself from the beginning.
+        Part("diffusers compiled again", 130, 160, peers.Diffusers("compiled"), ours=False),
         *(
             Part(f"{size} by {count}", 15, 40, ours.bench("bf16", f"--size={size}", f"--batch={count}"))
             for size, together in TOGETHER.items()
