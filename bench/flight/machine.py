@@ -11,13 +11,17 @@ NEEDED = ("libcublas", "libcublasLt", "libcudnn", "libcurand", "libnvrtc", "libc
 
 def card():
     """The card's name and driver, or None where no NVIDIA GPU answers."""
-    words = ["nvidia-smi", f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader"]
-    try:
-        line = subprocess.run(words, capture_output=True, text=True, check=True, timeout=20).stdout.splitlines()[0]
-    except (OSError, subprocess.SubprocessError, IndexError):
-        return None
-    found = dict(zip(QUERY, (part.strip() for part in line.split(","))))
-    return {"name": found["name"], "driver": found.get("driver_version"), "details": found}
+    # A driver that does not know one of the fields answers none of them.
+    for fields in (QUERY, QUERY[:2]):
+        words = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=20)
+        except (OSError, subprocess.SubprocessError):
+            continue
+        for line in done.stdout.splitlines()[:1]:
+            found = dict(zip(fields, (part.strip() for part in line.split(","))))
+            return {"name": found["name"], "driver": found.get("driver_version"), "details": found}
+    return None
 
 
 def describe(flight, name, seconds):
