@@ -70,6 +70,23 @@ def without_wrong_kernels(flight, tier):
     return {**flight.environment, "OBSCURA_REFERENCE": ",".join(off)}
 
 
+def sanitized(tool):
+    """One small image under compute-sanitizer: reads and writes outside of what was allocated, or races."""
+
+    def part(flight, name, seconds):
+        words = ["compute-sanitizer", f"--tool={tool}", "--error-exitcode=9", "--print-limit=20", flight.options.binary]
+        words += ["bench", "--device=cuda:0", "--json", "--dtype=bf16", "--preset=small", "--size=256x256"]
+        words += ["--steps=1", "--warmups=0", "--runs=1"]
+        # Under it, times say nothing.
+        outcome = flight.run(name, words, seconds, without_wrong_kernels(flight, "bf16"), lambda line: None)
+        said = (flight.logs / f"{log_name(name)}.out").read_text(errors="replace").splitlines()
+        problems = [line.removeprefix("=========").strip() for line in said if line.startswith("=========")]
+        flight.record.write(name, said=problems[:40])
+        return outcome
+
+    return part
+
+
 def node_start(flight, name, seconds):
     """From a node's start until it is ready: kernels loaded, compared, planned, a first image drawn.
 

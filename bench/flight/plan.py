@@ -53,6 +53,7 @@ CALLS = {
             Part(f"bf16 in {limit}", 25, 60, ours.bench("bf16", f"--memory-limit={limit}"))
             for limit in MEMORY_LIMITS
         ),
+        *(Part(tool, 30, 60, ours.sanitized(tool)) for tool in ("memcheck", "racecheck")),
     ],
 }
 
