@@ -49,10 +49,12 @@ class Flight:
 
     def finder(self, part):
         """What writes a child's JSON lines down as a part's findings."""
-        return lambda line: self.record.write(part, **{k: v for k, v in line.items() if k not in ("part", "at")})
+        own = ("part", "at")
+        return lambda line: self.record.write(part, **{key: of for key, of in line.items() if key not in own})
 
     def run(self, part, words, seconds, environment=None, on_json=None):
-        return run(words, self.logs, log_name(part), seconds, on_json or self.finder(part), environment or self.environment)
+        on_json, environment = on_json or self.finder(part), environment or self.environment
+        return run(words, self.logs, log_name(part), seconds, on_json, environment)
 
     def start(self, part, words, environment=None):
         """Starts a part's process while others run; `children` holds it until the part takes over."""

@@ -52,9 +52,9 @@ def bench(tier, *words, warmups=None, runs=None):
 
     def part(flight, name, seconds):
         options = flight.options
-        command = [options.binary, "bench", "--device=cuda:0", "--json", f"--dtype={tier}", f"--preset={options.preset}"]
-        command += [f"--steps={options.steps}", f"--warmups={warmups or options.warmups}"]
-        command += [f"--runs={runs or options.runs}", *words]
+        command = [options.binary, "bench", "--device=cuda:0", "--json", f"--dtype={tier}"]
+        command += [f"--preset={options.preset}", f"--steps={options.steps}"]
+        command += [f"--warmups={warmups or options.warmups}", f"--runs={runs or options.runs}", *words]
         if not any(word.startswith("--size") for word in words):
             command.append(f"--size={options.size}")
         return flight.run(name, command, seconds, without_wrong_kernels(flight, tier))

@@ -54,7 +54,8 @@ def doctors(found):
             continue
         yield f"{part}: {verdict.short(lines)}"
         for line in verdict.bad(lines):
-            yield f"- {line['result']}: {line['kernel']}, {line['case']}: {line.get('error')} {line.get('reason') or ''}"
+            why = f"{line.get('error') or ''} {line.get('reason') or ''}".strip()
+            yield f"- {line['result']}: {line['kernel']}, {line['case']}{': ' if why else ''}{why}"
         yield ""
     for line in found.of("truth"):
         if "errors" in line:
