@@ -148,14 +148,15 @@ esac
 #[test]
 fn a_trace_becomes_a_table_of_the_last_image() {
     let bench = Bench::new();
-    // A library that the driver would load; here the program writes the trace itself: a warm-up, a pause
-    // of 5 ms, an image of 400 kernels.
+    // A library that the driver would load; here the program writes the trace itself: a warm-up, its
+    // download, a pause for a PNG, then an image of 400 kernels with a pause for its noise.
     fs::write(bench.path("trace.so"), "").unwrap();
     let traced = r#"#!/bin/sh
 awk 'BEGIN {
   for (i = 0; i < 900; i++) {
-    t += 6000 + (i == 500 ? 5000000 : 0)
-    printf "%d\t5000\t132\t256\t64\t0\t%s\n", t, i % 2 ? "nvjet_sm90_tst" : "sm90_flash_fprop_wgmma"
+    t += 6000 + (i == 500 || i == 520 ? 5000000 : 0)
+    name = i == 499 ? "memcpy DtoH" : i % 2 ? "nvjet_sm90_tst" : "sm90_flash_fprop_wgmma"
+    printf "%d\t5000\t132\t256\t64\t0\t%s\n", t, name
   }
 }' >"$TRACE_OUT"
 echo '{"reference":[],"seconds_per_image":0.5,"spread":[0.4,0.6],"stages":{}}'

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import toolchain
 from ours import bench
 
-# Of a stage's pause on the device, which separates images: the host makes a PNG of the last one.
-PAUSE_NS = 2_000_000
+# An image is downloaded, then the device pauses: the host makes a PNG of it.
+DOWNLOAD = "memcpy DtoH"
+PAUSE_NS = 1_000_000
 # Fewer are no image.
 LEAST_RECORDS = 300
 # In order: the first that a kernel's name contains. Names are NVIDIA's libraries' and our own.
@@ -71,10 +72,10 @@ def read(path):
 
 
 def last_image(rows):
-    """The rows behind the last long pause that enough of them follow."""
+    """The rows behind the last image but one. Other pauses, as for an image's noise, are part of it."""
     windows, end = [[]], None
     for row in rows:
-        if end is not None and row.start - end > PAUSE_NS:
+        if end is not None and row.start - end > PAUSE_NS and windows[-1][-1].name == DOWNLOAD:
             windows.append([])
         windows[-1].append(row)
         end = max(end or 0, row.start + row.duration)

@@ -61,14 +61,12 @@ static void CUPTIAPI filled(CUcontext context, uint32_t stream, uint8_t *buffer,
     CUpti_Activity *record = NULL;
     pthread_mutex_lock(&lock);
     while (cuptiActivityGetNextRecord(buffer, valid, &record) == CUPTI_SUCCESS) take(record);
+    fflush(out);
     pthread_mutex_unlock(&lock);
     free(buffer);
 }
 
-static void finish(void) {
-    cuptiActivityFlushAll(1);
-    fflush(out);
-}
+static void finish(void) { cuptiActivityFlushAll(1); }
 
 static void need(CUptiResult result, const char *what) {
     const char *words = "unknown";
@@ -82,6 +80,8 @@ int InitializeInjection(void) {
     out = path ? fopen(path, "w") : stderr;
     if (!out) return 0;
     need(cuptiActivityRegisterCallbacks(wanted, filled), "callbacks");
+    // However the program ends, what it did until then is there.
+    need(cuptiActivityFlushPeriod(100), "flushing");
     need(cuptiActivityEnable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL), "kernels");
     need(cuptiActivityEnable(CUPTI_ACTIVITY_KIND_MEMCPY), "copies");
     need(cuptiActivityEnable(CUPTI_ACTIVITY_KIND_MEMSET), "fills");
