@@ -30,10 +30,26 @@ class Findings:
 def markdown(path):
     found = Findings(path)
     floors = Floors(found)
-    flights = found.of("flight")
-    lines = [f"{flight['card']}, driver {flight['driver']}, commit {flight['commit']}" for flight in flights[-1:]]
-    lines += ["", *outcomes(found), "", *doctors(found), *times(found, floors), "", *stages(found, floors)]
-    return "\n".join([*lines, "", *ceilings(found), "", *probes(found), "", *kernels(found)]).rstrip()
+    head = [f"{flight['card']}, driver {flight['driver']}, commit {flight['commit']}" for flight in found.of("flight")]
+    blocks = [
+        head[-1:],
+        outcomes(found),
+        doctors(found),
+        table(["", "ms an image", "least, most", "of its floor", "peak"], times(found, floors)),
+        table(["stage", "ms", "TFLOP/s", "of its floor"], stages(found, floors)),
+        table(["ceiling, by torch", "ms", "rate"], ceilings(found)),
+        probes(found),
+        kernels(found),
+    ]
+    texts = ["\n".join(block).strip() for block in blocks]
+    return "\n\n".join(text for text in texts if text)
+
+
+def table(names, rows):
+    """Rows of cells under their names; nothing where there are none."""
+    rows = list(rows)
+    for cells in [names, ["---"] * len(names), *rows] if rows else []:
+        yield f"| {' | '.join(cells)} |"
 
 
 def outcomes(found):
@@ -45,6 +61,8 @@ def outcomes(found):
         elif ended[-1]["outcome"] != "done":
             reason = str(ended[-1].get("reason", "")).strip().splitlines()
             yield f"- {part}: {ended[-1]['outcome']}{': ' + reason[-1] if reason else ''}"
+        for refusal in (found.timed(part) or {}).get("refusals", []):
+            yield f"- {part}: no kernel for {refusal['group']}, {refusal['count']} times: {refusal['reason']}"
 
 
 def doctors(found):
@@ -69,64 +87,58 @@ def doctors(found):
 
 
 def times(found, floors):
-    yield "| | ms an image | least, most | of its floor | peak |"
-    yield "|---|---|---|---|---|"
     for part in found.parts():
         line = found.timed(part)
         # A trace slows things down.
         if line is None or part.startswith("kernels "):
             continue
         low, high = line["spread"]
-        share = floors.share_of_image(part, line)
         peak = f"{line['peak_bytes'] / 1e9:.1f} GB" if line.get("peak_bytes") else ""
         off = f" (reference: {', '.join(line['reference'])})" if line.get("reference") else ""
-        yield (f"| {part}{off} | {1e3 * line['seconds_per_image']:.1f} | {1e3 * low:.1f}, {1e3 * high:.1f} "
-               f"| {percent(share)} | {peak} |")
+        share = percent(floors.share_of_image(part, line))
+        yield [part + off, f"{1e3 * line['seconds_per_image']:.1f}", f"{1e3 * low:.1f}, {1e3 * high:.1f}", share, peak]
     for ours, theirs in RATIOS:
         mine, other = found.timed(ours), found.timed(theirs)
         if mine and other:
-            yield f"| {ours} / {theirs} | {mine['seconds_per_image'] / other['seconds_per_image']:.3f} | | | |"
+            yield [f"{ours} / {theirs}", f"{mine['seconds_per_image'] / other['seconds_per_image']:.3f}", "", "", ""]
 
 
 def stages(found, floors):
     """Parts of an image; floors are this card's own."""
-    yield "| stage | ms | TFLOP/s | of its floor |"
-    yield "|---|---|---|---|"
     for part in found.parts():
         for stage, of in ((found.timed(part) or {}).get("stages") or {}).items():
-            share = floors.share(part, stage, of["milliseconds"])
             rate = f"{of['tflops']:.0f}" if of.get("tflops") else ""
-            yield f"| {part}: {stage} | {of['milliseconds']:.2f} | {rate} | {percent(share)} |"
+            share = percent(floors.share(part, stage, of["milliseconds"]))
+            yield [f"{part}: {stage}", f"{of['milliseconds']:.2f}", rate, share]
 
 
 def ceilings(found):
-    lines = [line for line in found.of("ceilings") if "ceiling" in line]
-    if not lines:
-        return
-    yield "| ceiling, by torch | ms | rate |"
-    yield "|---|---|---|"
-    for line in lines:
-        name = " ".join(str(line[key]) for key in ("ceiling", "name", "dtype", "through") if key in line)
-        name += {True: " + bias", False: ""}[line.get("biased", False)]
+    for line in found.of("ceilings"):
+        if "ceiling" not in line:
+            continue
+        words = [line["ceiling"], line["name"], line.get("dtype", ""), line.get("through", "")]
+        name = " ".join(dict.fromkeys(word for word in words if word)) + (" + bias" if line.get("biased") else "")
         if "error" in line:
-            yield f"| {name} | | {line['error'].splitlines()[0][:80]} |"
+            yield [name, "", line["error"].splitlines()[0][:80]]
             continue
         rate = f"{line['tflops']:.0f} TFLOP/s" if "tflops" in line else f"{line['bytes_per_second'] / 1e12:.2f} TB/s"
-        yield f"| {name} | {line['milliseconds']:.4f} | {rate} |"
+        yield [name, f"{line['milliseconds']:.4f}", rate]
 
 
 def probes(found):
     """cublasLt: a row a shape, a column a variant; TFLOP/s or why there is none."""
     lines = [line for line in found.of("cublaslt") if line.get("probe") == "product"]
-    if not lines:
-        return
     variants = list(dict.fromkeys(line["variant"] for line in lines))
-    yield f"| cublasLt, TFLOP/s | {' | '.join(variants)} |"
-    yield "|---" * (len(variants) + 1) + "|"
-    for name, dtype in dict.fromkeys((line["name"], line["dtype"]) for line in lines):
-        row = {line["variant"]: line for line in lines if (line["name"], line["dtype"]) == (name, dtype)}
-        cells = [f"{one['tflops']:.0f}" if "tflops" in one else one["status"] for one in map(row.get, variants) if one]
-        yield f"| {name} {dtype} | {' | '.join(cells)} |"
+
+    def cell(name, dtype, variant):
+        for line in lines:
+            if (line["name"], line["dtype"], line["variant"]) == (name, dtype, variant):
+                return f"{line['tflops']:.0f}" if "tflops" in line else line["status"]
+        return ""
+
+    shapes_and_types = dict.fromkeys((line["name"], line["dtype"]) for line in lines)
+    rows = ([f"{name} {dtype}", *(cell(name, dtype, one) for one in variants)] for name, dtype in shapes_and_types)
+    return table(["cublasLt, TFLOP/s", *variants], rows)
 
 
 def kernels(found, most=25):
@@ -137,10 +149,12 @@ def kernels(found, most=25):
             families = ", ".join(f"{name} {spent:.1f}" for name, spent in line["families"].items())
             yield f"{part}: busy {line['busy_ms']:.1f} of {line['span_ms']:.1f} ms: {families}"
             yield ""
-            yield "| ms | calls | µs | blocks | kernel |"
-            yield "|---|---|---|---|---|"
-            for row in line["kernels"][:most]:
-                yield f"| {row['ms']:.2f} | {row['calls']} | {row['us']:.1f} | {row['blocks']} | {row['kernel'][:90]} |"
+            rows = line["kernels"][:most]
+            yield from table(
+                ["ms", "calls", "µs", "blocks", "kernel"],
+                ([f"{row['ms']:.2f}", f"{row['calls']}", f"{row['us']:.1f}", f"{row['blocks']}", row["kernel"][:90]]
+                 for row in rows),
+            )
             yield ""
 
 
