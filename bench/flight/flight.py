@@ -73,6 +73,8 @@ def fly(flight, parts):
     todo = [part for part in parts if not flight.is_done(part)]
     try:
         for part in sorted(todo, key=lambda part: flight.record.outcome(part.name, flight.digest) is not None):
+            if part.beside in todo:
+                part.beside.run.prepare(flight, part.beside.name)
             fly_part(flight, part)
     finally:
         for child in flight.children.values():
@@ -87,9 +89,6 @@ def fly_part(flight, part):
         flight.record.write(part.name, outcome="not run", reason="no time left", **of_binary)
         say(flight, f"{part.name}: not run, no time left")
         return
-    beside = part.beside
-    if beside is not None and not flight.is_done(beside) and beside.name not in flight.children:
-        beside.run.prepare(flight, beside.name)
     flight.record.write(part.name, outcome="started", **of_binary)
     say(flight, f"{part.name}: at most {seconds:.0f} s …")
     started = time.monotonic()
