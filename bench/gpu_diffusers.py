@@ -1,19 +1,28 @@
 """diffusers on FLUX.1-schnell's shapes with random weights; prints its times as JSON.
 
-    python bench/gpu_diffusers.py eager|compiled [--size 1024x1024 --steps 4 --warmups 3 --runs 10]
+    python bench/gpu_diffusers.py eager|compiled|fp8 [--size 1024x1024 --steps 4 --warmups 3 --runs 10]
     python bench/gpu_diffusers.py eager --tiny        # a small model on the CPU: does this run at all?
 
-Timed is one picture, from token ids to PNG: both text encoders, `FluxPipeline`, PNG at zlib's
-fastest level. bf16. Eager and compiled each take whichever of torch's attention kernels is
-fastest on this card. Compiled is `torch.compile` of the transformer's blocks, one of each kind, and of
-the decoder, queries, keys and values projected as one, pictures with their channels last.
+Timed is one image, from token ids to PNG: both text encoders, `FluxPipeline`, PNG at zlib's fastest
+level. Each kind takes whichever of torch's attention kernels is fastest on this card.
+
+eager     bf16
+compiled  bf16; `torch.compile` of the transformer's blocks, one of each kind, and of the decoder;
+          queries, keys and values projected as one, images with their channels last
+fp8       as compiled, the blocks' linear layers in e4m3 through `torch._scaled_mm`: a scale for each
+          row of a weight, and one for each row of an activation, found when it comes
+
+Compiling takes a minute or more, most of it on the CPU. With --wait-for FILE the timed runs wait for
+that file, so that something else may use the card until then.
 """
 
 import argparse
 import contextlib
 import io
 import json
+import pathlib
 import statistics
+import sys
 import time
 
 import torch
@@ -37,13 +46,17 @@ def main():
     picture = Picture(width, height, options.steps)
 
     backends = {"any": None} if options.tiny else BACKENDS
-    best = fastest(model, picture, backends)
-    if options.kind == "compiled":
+    best = options.attention or fastest(model, picture, backends)
+    if options.kind != "eager":
         # Afterwards: what was compiled with one attention may keep it.
-        model.compile(options.mode)
+        model.compile(options.mode, in_fp8=options.kind == "fp8")
     with using(backends[best]):
-        for _ in range(options.warmups):
+        for warmup in range(options.warmups):
+            started = time.monotonic()
             model.draw(picture)
+            say(f"warm-up {warmup + 1}: {time.monotonic() - started:.1f} s")
+        if options.wait_for:
+            wait_for(options.wait_for)
         seconds = [model.draw(picture) for _ in range(options.runs)]
     totals = [sum(parts.values()) for parts in seconds]
     print(
@@ -66,14 +79,28 @@ def parse():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("kind", choices=["eager", "compiled"])
+    parser.add_argument("kind", choices=["eager", "compiled", "fp8"])
     parser.add_argument("--size", default="1024x1024")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--warmups", type=int, default=3)
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--mode", default="max-autotune-no-cudagraphs", help="of torch.compile")
+    parser.add_argument("--mode", default="default", help="of torch.compile")
+    parser.add_argument("--attention", choices=BACKENDS, help="instead of the fastest on this card")
+    parser.add_argument("--wait-for", type=pathlib.Path, metavar="FILE")
     parser.add_argument("--tiny", action="store_true")
     return parser.parse_args()
+
+
+def say(what):
+    """Progress; standard output is for the result."""
+    print(what, file=sys.stderr, flush=True)
+
+
+def wait_for(file, seconds=300):
+    """Waits until a file exists; whoever writes it may have died, so not for ever."""
+    deadline = time.monotonic() + seconds
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 class Picture:
@@ -101,10 +128,11 @@ class Model:
         self.clip_ids = torch.randint(0, sizes["clip"]["vocab_size"], (1, CLIP_TOKENS), device=device)
         self.t5_ids = torch.randint(0, sizes["t5"]["vocab_size"], (1, TEXT_TOKENS), device=device)
 
-    def compile(self, mode):
+    def compile(self, mode, in_fp8):
         torch._inductor.config.conv_1x1_as_mm = True
-        torch._inductor.config.coordinate_descent_tuning = False
         self.pipe.transformer.fuse_qkv_projections()
+        if in_fp8:
+            quantise(self.pipe.transformer)
         self.pipe.transformer.to(memory_format=torch.channels_last)
         self.pipe.vae.to(memory_format=torch.channels_last)
         # One graph for all blocks of a kind: two to compile instead of 57.
@@ -141,6 +169,54 @@ class Model:
         return time.perf_counter()
 
 
+E4M3_MAX = 448.0
+
+
+class Fp8Linear(torch.nn.Module):
+    """A linear layer in e4m3: weight (out, in) and input rows with a scale for each row."""
+
+    def __init__(self, linear):
+        super().__init__()
+        weight, scale = to_e4m3(linear.weight)
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale.t().contiguous())
+        self.register_buffer("bias", linear.bias)
+
+    def forward(self, x):
+        rows = x.reshape(-1, x.shape[-1])
+        values, scale = to_e4m3(rows)
+        y = scaled_product(values, scale, self.weight, self.scale, self.bias)
+        return y.view(*x.shape[:-1], y.shape[-1])
+
+
+def to_e4m3(rows):
+    """(n, k) → the same in e4m3, and each row's scale (n, 1), f32."""
+    scale = rows.abs().amax(dim=-1, keepdim=True).float().clamp(min=1e-12) / E4M3_MAX
+    return (rows.float() / scale).clamp(-E4M3_MAX, E4M3_MAX).to(torch.float8_e4m3fn), scale
+
+
+def scaled_product(x, scale_x, weight, scale_weight, bias):
+    """x (n, k), its scales (n, 1), weight (m, k), its scales (1, m) → (n, m), bf16."""
+    if x.is_cuda:
+        return torch._scaled_mm(
+            x, weight.t(), scale_a=scale_x, scale_b=scale_weight, bias=bias,
+            out_dtype=torch.bfloat16, use_fast_accum=True,
+        )
+    # torch has no scales for rows on a CPU.
+    y = (x.float() @ weight.float().t()) * scale_x * scale_weight
+    return (y + bias.float()).to(torch.bfloat16)
+
+
+def quantise(transformer):
+    """Puts the linear layers that every step runs through into e4m3. Modulation stays as it is."""
+    for blocks in (transformer.transformer_blocks, transformer.single_transformer_blocks):
+        for name, layer in list(blocks.named_modules()):
+            if not isinstance(layer, torch.nn.Linear) or ".norm" in name:
+                continue
+            owner, _, own = name.rpartition(".")
+            setattr(blocks.get_submodule(owner), own, Fp8Linear(layer))
+
+
 def random(make, device):
     """A module in bf16 whose weights keep the size of what they are given."""
     with torch.device("meta"):
@@ -169,7 +245,7 @@ def fastest(model, picture, backends):
                 model.draw(picture)
                 seconds[name] = sum(model.draw(picture).values())
         except RuntimeError as error:
-            print(f"attention through {name} does not run: {error}")
+            say(f"attention through {name} does not run: {error}")
     return min(seconds, key=seconds.get)
 
 
