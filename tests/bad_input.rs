@@ -5,6 +5,8 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use tests::{Exchange, MODEL, OneColour, PANIC_PROMPT, TestNode, error_of, http};
 
+mod fuzz;
+
 /// The fields that carry bytes in base64, and how many.
 const BINARY_FIELDS: [(&str, usize); 6] = [
     ("ciphertext", 0),
