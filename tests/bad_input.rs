@@ -7,6 +7,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Exchange, MODEL, OneColour, PANIC_PROMPT, TestNode, error_of, http};
 
+mod fuzz;
+
 /// The fields that carry bytes in base64, and how many.
 const BINARY_FIELDS: [(&str, usize); 6] = [
     ("ciphertext", 0),

@@ -8,6 +8,8 @@ use flux::{Error, FileDigest, LoadOptions, Manifest, Pins, Pipeline};
 use tempfile::TempDir;
 use tests::golden::model_directory;
 
+mod hostile_models;
+
 const TRANSFORMER: &str = "transformer/diffusion_pytorch_model.safetensors";
 
 #[test]

@@ -1,7 +1,9 @@
 //! The `config.json` of every component, as diffusers and transformers write them.
 //!
 //! Fields that change the computation are read; of those that this crate fixes (activation names,
-//! for instance) the one supported value is asserted by [`check`].
+//! for instance) the one supported value is asserted by [`check`]. Numbers have [`ranges`].
+
+mod ranges;
 
 use serde::Deserialize;
 
@@ -67,6 +69,7 @@ impl TransformerConfig {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
+        self.check_ranges()?;
         let component = "transformer";
         check(component, "patch_size", &self.patch_size, self.patch_size == 1)?;
         let out_channels = self.out_channels.unwrap_or(self.in_channels);
@@ -116,15 +119,13 @@ impl AutoEncoderConfig {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
+        self.check_ranges()?;
         let component = "vae";
         check(component, "out_channels", &self.out_channels, self.out_channels == 3)?;
         check(component, "act_fn", &self.act_fn, self.act_fn == "silu")?;
         let attends = self.mid_block_add_attention;
         check(component, "mid_block_add_attention", &attends, attends)?;
-        // Sizes are multiples of 16 px: up to three halvings, then packing 2×2.
         let blocks = &self.block_out_channels;
-        let fits = (1..=4).contains(&blocks.len());
-        check(component, "block_out_channels", &format_args!("{blocks:?}"), fits)?;
         let groups = self.norm_num_groups;
         let divides = groups > 0 && blocks.iter().all(|channels| channels.is_multiple_of(groups));
         check(component, "norm_num_groups", &groups, divides)
@@ -167,6 +168,7 @@ impl ClipConfig {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
+        self.check_ranges()?;
         let component = "text_encoder";
         self.activation()?;
         let heads = self.num_attention_heads;
@@ -220,12 +222,16 @@ impl T5Config {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
+        self.check_ranges()?;
         let component = "text_encoder_2";
         self.feed_forward()?;
         let buckets = self.relative_attention_num_buckets;
         // Half the buckets are for each direction, half of those for exact distances.
-        let divides = buckets >= 4 && buckets.is_multiple_of(4);
-        check(component, "relative_attention_num_buckets", &buckets, divides)
+        let divides = buckets.is_multiple_of(4);
+        check(component, "relative_attention_num_buckets", &buckets, divides)?;
+        // Beyond the exact ones there are ranges, which grow to the greatest distance.
+        let distance = self.relative_attention_max_distance;
+        check(component, "relative_attention_max_distance", &distance, distance > buckets / 4)
     }
 }
 
@@ -285,6 +291,7 @@ impl SchedulerConfig {
         for (field, is_set) in unsupported {
             check("scheduler", field, &is_set, !is_set)?;
         }
+        self.check_ranges()?;
         let kind = &self.time_shift_type;
         check("scheduler", "time_shift_type", kind, kind == "exponential")?;
         let (base, max) = (self.base_image_seq_len, self.max_image_seq_len);

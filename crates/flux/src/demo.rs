@@ -71,6 +71,6 @@ pub(crate) fn tokenizers(configs: &Configs) -> Result<(ClipTokenizer, T5Tokenize
     let mut directory = Directory::new(FILES, Pins::None);
     Ok((
         model::clip_tokenizer(&mut directory, &configs.clip)?,
-        model::t5_tokenizer(&mut directory, configs.text_tokens())?,
+        model::t5_tokenizer(&mut directory, &configs.t5, configs.text_tokens())?,
     ))
 }

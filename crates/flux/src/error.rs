@@ -1,6 +1,6 @@
 //! What can go wrong between a model directory and a picture.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use thiserror::Error;
 
@@ -17,6 +17,12 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// What should be a file is something else: a folder, a pipe, a device, a socket.
+    #[error("{} is not a regular file", path.display())]
+    NotAFile {
+        /// What is there.
+        path: PathBuf,
     },
     /// A JSON file does not parse, or lacks a field.
     #[error("cannot parse {}", path.display())]
@@ -51,6 +57,14 @@ pub enum Error {
         /// The index.
         path: PathBuf,
     },
+    /// An index names more files than any model has.
+    #[error("{} names more than {limit} files", path.display())]
+    TooManyShards {
+        /// The index.
+        path: PathBuf,
+        /// The most that are read.
+        limit: usize,
+    },
     /// Neither an index nor a single file of weights is there.
     #[error("no safetensors weights in {}", path.display())]
     NoWeights {
@@ -78,15 +92,27 @@ pub enum Error {
         limit_bytes: u64,
     },
     /// A tensor's place in its file does not follow from its dtype, its shape and its neighbours.
-    #[error("{}: tensor {name} has impossible offsets", path.display())]
+    #[error("{}: tensor {name:?} has impossible offsets", path.display())]
     TensorOffsets {
         /// The file.
         path: PathBuf,
         /// The tensor.
         name: String,
     },
+    /// A tensor is far longer than any that FLUX has.
+    #[error("{}: tensor {name:?} has {bytes} bytes, at most {limit_bytes} are read", path.display())]
+    TensorLength {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What it claims.
+        bytes: u64,
+        /// The most that is read.
+        limit_bytes: u64,
+    },
     /// A tensor has a dtype that no part of FLUX uses.
-    #[error("{}: tensor {name} has dtype {dtype}, expected F32, F16 or BF16", path.display())]
+    #[error("{}: tensor {name:?} has dtype {}, expected F32, F16 or BF16", path.display(), Quoted(dtype))]
     TensorDtype {
         /// The file.
         path: PathBuf,
@@ -139,7 +165,7 @@ pub enum Error {
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// Two files of one component hold the same tensor.
-    #[error("{component}: tensor {name} is there twice")]
+    #[error("{component}: tensor {name:?} is there twice")]
     DuplicateTensor {
         /// The component's folder.
         component: &'static str,
@@ -163,7 +189,7 @@ pub enum Error {
         names: Vec<String>,
     },
     /// A tensor's shape is not what the configuration asks for.
-    #[error("{component}: tensor {name} has shape {found:?}, expected {expected:?}")]
+    #[error("{component}: tensor {name:?} has shape {found:?}, expected {expected:?}")]
     MisshapenTensor {
         /// The component's folder.
         component: &'static str,
@@ -175,7 +201,7 @@ pub enum Error {
         found: Vec<usize>,
     },
     /// A configuration asks for something that is not FLUX.1 as this crate knows it.
-    #[error("{component}: {field} = {value} is not supported")]
+    #[error("{component}: {field} = {} is not supported", Quoted(value))]
     Unsupported {
         /// The component's folder.
         component: &'static str,
@@ -184,6 +210,17 @@ pub enum Error {
         /// Its value.
         value: String,
     },
+    /// The weights that rest in the host's memory are larger than it.
+    #[error("the weights take about {} MB, this machine has {} MB of memory", needed_bytes / 1_000_000, host_bytes / 1_000_000)]
+    HostMemory {
+        /// What the weights take.
+        needed_bytes: u64,
+        /// Of memory and swap together.
+        host_bytes: u64,
+    },
+    /// Reading the model met a fault in a library: the files are the likely cause.
+    #[error("reading the model failed where it should not: a file of it is not what it should be")]
+    Fault,
     /// The model and what it computes would take more of the device's memory than it may.
     #[error("{} MB of memory are allowed, about {} MB are needed", limit_bytes / 1_000_000, needed_bytes / 1_000_000)]
     MemoryLimit {
@@ -204,6 +241,17 @@ pub enum Error {
     /// The watcher asked to stop.
     #[error("cancelled")]
     Cancelled,
+}
+
+/// A word out of a file, as it may be printed: escaped where it could steer a terminal, and cut.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 120;
+        write!(f, "{}", self.0.chars().take(SHOWN).collect::<String>().escape_debug())?;
+        if self.0.chars().nth(SHOWN).is_some() { f.write_str("…") } else { Ok(()) }
+    }
 }
 
 impl From<candle_core::Error> for Error {

@@ -17,6 +17,8 @@ mod demo;
 pub mod doctor;
 mod draw;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "cuda")]
 pub mod gpu;
 mod job;

@@ -13,7 +13,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use thiserror::Error;
+
+use crate::{Error, checkpoint::read_regular};
 
 /// The files of a model, and where they come from.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -62,12 +63,29 @@ pub enum Pins {
     Exactly(Manifest),
 }
 
+/// The longest manifest file that is read: FLUX.1-schnell's has 4 kB.
+const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+
 impl Manifest {
+    /// Reads a manifest file: a regular one, of a megabyte at most.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or as [`Manifest::parse`].
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let bytes = read_regular(path, MAX_MANIFEST_BYTES)?;
+        let text = str::from_utf8(&bytes).map_err(|_| ManifestError::NotText)?;
+        Ok(Self::parse(text)?)
+    }
+
     /// Reads a manifest.
     ///
     /// # Errors
     /// Where it is not one, or names a file outside the model directory, or one file twice.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        // A parser's message quotes the line that it is about, and goes to a terminal.
+        if text.chars().any(|c| c.is_control() && !"\n\r\t".contains(c)) {
+            return Err(ManifestError::NotText);
+        }
         let manifest: Self = toml::from_str(text)?;
         let mut paths: Vec<&str> = manifest.files.iter().map(|file| file.path.as_str()).collect();
         paths.sort_unstable();
@@ -76,6 +94,7 @@ impl Manifest {
         }
         let inside = |path: &str| {
             Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
+                && !path.chars().any(char::is_control)
         };
         match paths.into_iter().find(|path| path.is_empty() || !inside(path)) {
             Some(path) => Err(ManifestError::Outside { path: path.to_owned() }),
@@ -124,9 +143,12 @@ impl Manifest {
 }
 
 /// What is wrong with a manifest.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestError {
+    /// Not UTF-8, or with characters in it that no text has.
+    #[error("the manifest is not a text")]
+    NotText,
     /// Not TOML, or not of a manifest's shape.
     #[error("the manifest cannot be understood")]
     Toml(#[from] toml::de::Error),
@@ -196,7 +218,7 @@ impl From<FileDigest> for String {
 }
 
 /// A text that is no SHA-256 digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be 64 hexadecimal digits")]
 pub struct NotADigest;
 

@@ -1,6 +1,9 @@
 //! All components of a FLUX.1 model, built from a directory or from memory.
 
-use std::path::Path;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
 
 use candle_core::{DType, Device};
 use serde::Deserialize;
@@ -88,8 +91,17 @@ impl Configs {
 }
 
 impl Model {
-    /// Loads the files of one.
+    /// Loads the files of one. A panic of a library that they provoke costs this load alone.
     pub(crate) fn load(
+        files: Files,
+        options: LoadOptions,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self> {
+        let load = AssertUnwindSafe(|| Self::load_unguarded(files, options, progress));
+        catch_unwind(load).unwrap_or(Err(Error::Fault))
+    }
+
+    fn load_unguarded(
         files: Files,
         options: LoadOptions,
         progress: &mut dyn FnMut(LoadProgress),
@@ -188,7 +200,7 @@ impl Sources {
         };
         configs.check()?;
         let clip_tokens = clip_tokenizer(directory, &configs.clip)?;
-        let t5_tokens = t5_tokenizer(directory, configs.text_tokens())?;
+        let t5_tokens = t5_tokenizer(directory, &configs.t5, configs.text_tokens())?;
         let shards = [
             directory.shards("text_encoder")?,
             directory.shards("text_encoder_2")?,
@@ -249,22 +261,33 @@ pub(crate) fn clip_tokenizer(
     };
     let path = directory.path("tokenizer");
     let tokenizer = if directory.has("tokenizer/vocab.json") {
-        let vocabulary = directory.bytes("tokenizer/vocab.json")?;
-        let merges = directory.bytes("tokenizer/merges.txt")?;
-        ClipTokenizer::from_vocabulary(&path, &vocabulary, &String::from_utf8_lossy(&merges))?
+        let vocabulary = directory.tokenizer_bytes("tokenizer/vocab.json")?;
+        let merges = directory.tokenizer_bytes("tokenizer/merges.txt")?;
+        let merges = String::from_utf8_lossy(&merges);
+        ClipTokenizer::from_vocabulary(&path, &vocabulary, &merges, config.vocab_size)?
     } else {
-        let json = directory.bytes("tokenizer/tokenizer.json")?;
-        ClipTokenizer::from_json(&path, &json)?
+        let json = directory.tokenizer_bytes("tokenizer/tokenizer.json")?;
+        ClipTokenizer::from_json(&path, &json, config.vocab_size)?
     };
     let positions = config.max_position_embeddings;
     // Where a tokenizer knows no limit, transformers writes one of about 1e30.
     let length = settings.model_max_length.map_or(positions, |most| positions.min(most as usize));
+    // Room for where a text starts and ends.
+    if length < 2 {
+        let (component, field, value) = ("tokenizer", "model_max_length", length.to_string());
+        return Err(Error::Unsupported { component, field, value });
+    }
     let padding = settings.pad_token.get("content").unwrap_or(&settings.pad_token).as_str();
     Ok(tokenizer.padded(length, padding))
 }
 
 /// Padding every text to `length` tokens.
-pub(crate) fn t5_tokenizer(directory: &mut Directory, length: usize) -> Result<T5Tokenizer> {
-    let json = directory.bytes("tokenizer_2/tokenizer.json")?;
-    T5Tokenizer::from_json(&directory.path("tokenizer_2/tokenizer.json"), &json, length)
+pub(crate) fn t5_tokenizer(
+    directory: &mut Directory,
+    config: &T5Config,
+    length: usize,
+) -> Result<T5Tokenizer> {
+    let json = directory.tokenizer_bytes("tokenizer_2/tokenizer.json")?;
+    let path = directory.path("tokenizer_2/tokenizer.json");
+    T5Tokenizer::from_json(&path, &json, config.vocab_size, length)
 }

@@ -1,7 +1,9 @@
 //! What a prompt becomes: CLIP's pooled vector and T5's states.
 
+mod charsmap;
 mod clip;
 mod t5;
+mod tokenizer_file;
 mod tokens;
 
 pub(crate) use clip::Clip;

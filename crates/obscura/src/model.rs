@@ -70,7 +70,8 @@ fn pins(args: &ModelArgs, directory: &Path) -> anyhow::Result<Pins> {
     let own = directory.join(MANIFEST_FILE);
     match &args.manifest {
         Some(path) => Ok(Pins::Exactly(models::read(path)?)),
-        None if own.is_file() => Ok(Pins::Exactly(models::read(&own)?)),
+        // Whatever is there under this name: what cannot be read pins nothing, and must not be passed over.
+        None if own.symlink_metadata().is_ok() => Ok(Pins::Exactly(models::read(&own)?)),
         None => Ok(Pins::None),
     }
 }

@@ -1,6 +1,10 @@
 //! `obscura models`: which models there are, and which bytes they are made of.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, ensure};
 use flux::Manifest;
@@ -65,8 +69,7 @@ fn pin(directory: &Path, output: Option<PathBuf>) -> anyhow::Result<()> {
         },
     };
     let digest = hex(&manifest.digest()?);
-    std::fs::write(&output, manifest.to_toml())
-        .with_context(|| format!("cannot write {}", output.display()))?;
+    write(&output, &manifest).with_context(|| format!("cannot write {}", output.display()))?;
     println!("{}", output.display());
     println!("{} files, manifest digest {digest}", manifest.files.len());
     Ok(())
@@ -115,7 +118,41 @@ fn check(directory: &Path, manifest: Option<PathBuf>) -> anyhow::Result<()> {
 
 /// Reads a manifest file.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Manifest> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Manifest::parse(&text).with_context(|| path.display().to_string())
+    Manifest::read(path).with_context(|| path.display().to_string())
+}
+
+/// Writes a manifest in place of the one that is there. Its directory may come from anybody: a link of
+/// this name is replaced, not followed.
+fn write(path: &Path, manifest: &Manifest) -> io::Result<()> {
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    match fs::remove_file(&part) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = File::create_new(&part)?;
+    file.write_all(manifest.to_toml().as_bytes())
+        .and_then(|()| fs::rename(&part, path))
+        .inspect_err(|_| drop(fs::remove_file(&part)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_manifest_is_not_written_through_a_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let secret = directory.path().join("authorized_keys");
+        fs::write(&secret, "mine").unwrap();
+        let output = directory.path().join(MANIFEST_FILE);
+        symlink(&secret, &output).unwrap();
+        symlink(&secret, directory.path().join("obscura.toml.part")).unwrap();
+        write(&output, &Manifest::default()).unwrap();
+        assert_eq!(fs::read_to_string(&secret).unwrap(), "mine");
+        assert!(output.symlink_metadata().unwrap().is_file());
+    }
 }

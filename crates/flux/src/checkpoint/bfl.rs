@@ -40,7 +40,7 @@ pub(crate) fn autoencoder(tensors: Tensors) -> Result<Tensors> {
         .keys()
         .filter_map(|name| name.strip_prefix("decoder.up.")?.split('.').next()?.parse().ok())
         .max()
-        .map_or(0, |top: usize| top + 1);
+        .map_or(0, |top: u32| top as usize + 1);
     tensors
         .into_iter()
         .map(|(name, tensor)| {
@@ -189,7 +189,7 @@ fn autoencoder_name(name: &str, levels: usize) -> Option<String> {
         return Some(format!("decoder.mid_block.attentions.0.{part}.{kind}"));
     }
     let (level, rest) = inner.strip_prefix("up.")?.split_once('.')?;
-    let block = levels.checked_sub(1 + level.parse::<usize>().ok()?)?;
+    let block = levels.checked_sub(1)?.checked_sub(level.parse().ok()?)?;
     if let Some(rest) = rest.strip_prefix("upsample.") {
         return Some(format!("decoder.up_blocks.{block}.upsamplers.0.{rest}"));
     }

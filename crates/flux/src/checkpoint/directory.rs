@@ -1,6 +1,6 @@
 //! A model directory, read file by file.
 
-use std::{collections::BTreeSet, io::Read, mem, path::PathBuf};
+use std::{collections::BTreeSet, fs, mem, path::PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use serde::de::DeserializeOwned;
@@ -8,12 +8,20 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Files, LoadProgress, Weights,
-    shards::{Index, Shards, Sink, Tensors, is_plain_name, read_all},
+    files::read_within,
+    json,
+    shards::{Index, MAX_WEIGHTS_BYTES, Shards, Sink, Tensors, is_plain_name, read_all},
 };
 use crate::{Error, FileDigest, Manifest, ManifestFile, Pins, Result};
 
-/// The longest file that is read whole: T5's `tokenizer.json` has 2.4 MB, an index 0.1 MB.
-const MAX_SMALL_FILE_BYTES: u64 = 64 << 20;
+/// The longest configuration or index that is read: an index of a thousand tensors has 0.1 MB.
+const MAX_JSON_BYTES: u64 = 4 << 20;
+
+/// The longest file of a tokenizer that is read: T5's has 2.4 MB, the largest in use 17 MB.
+const MAX_TOKENIZER_BYTES: u64 = 32 << 20;
+
+/// Files that the weights of one component may be in.
+const MAX_SHARDS: usize = 1024;
 
 /// A model directory, what was read from it so far, and what it is held against.
 pub(crate) struct Directory {
@@ -60,21 +68,18 @@ impl Directory {
 
     /// Reads, hashes and parses a JSON file.
     pub(crate) fn json<T: DeserializeOwned>(&mut self, name: &str) -> Result<T> {
-        let bytes = self.bytes(name)?;
-        serde_json::from_slice(&bytes)
-            .map_err(|source| Error::Json { path: self.path(name), source })
+        let bytes = self.small_file(name, MAX_JSON_BYTES)?;
+        json::read(&bytes).map_err(|source| Error::Json { path: self.path(name), source })
     }
 
-    /// Reads and hashes a small file.
-    pub(crate) fn bytes(&mut self, name: &str) -> Result<Vec<u8>> {
-        let path = self.path(name);
-        let read = |source| Error::Read { path: path.clone(), source };
-        let file = self.files.open(name).map_err(read)?;
-        let mut bytes = Vec::new();
-        file.take(MAX_SMALL_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(read)?;
-        if bytes.len() as u64 > MAX_SMALL_FILE_BYTES {
-            return Err(Error::TooLong { path, limit_bytes: MAX_SMALL_FILE_BYTES });
-        }
+    /// Reads and hashes a tokenizer's file.
+    pub(crate) fn tokenizer_bytes(&mut self, name: &str) -> Result<Vec<u8>> {
+        self.small_file(name, MAX_TOKENIZER_BYTES)
+    }
+
+    /// Reads and hashes a file that is read whole.
+    fn small_file(&mut self, name: &str, limit_bytes: u64) -> Result<Vec<u8>> {
+        let bytes = read_within(self.files.open(name)?, &self.path(name), limit_bytes)?;
         self.check_length(name, bytes.len() as u64)?;
         self.record(name, bytes.len() as u64, FileDigest(Sha256::digest(&bytes).into()))?;
         Ok(bytes)
@@ -127,6 +132,10 @@ impl Directory {
             if self.has(&index) {
                 let names: Index = self.json(&index)?;
                 let files: BTreeSet<String> = names.weight_map.into_values().collect();
+                if files.len() > MAX_SHARDS {
+                    let (path, limit) = (self.path(&index), MAX_SHARDS);
+                    return Err(Error::TooManyShards { path, limit });
+                }
                 if files.iter().any(|file| !is_plain_name(file)) {
                     return Err(Error::StrayShard { path: self.path(&index) });
                 }
@@ -155,6 +164,8 @@ impl Directory {
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<()> {
         let shards: Vec<&Shards> = components.iter().map(|component| component.shards).collect();
+        let resting = components.iter().filter(|component| component.device.is_cpu());
+        check_host_memory(resting.map(|component| component.shards.bytes()).sum(), dtype)?;
         let tensors = vec![Tensors::new(); components.len()];
         let bytes = Bytes::of(&shards, progress);
         self.read(&shards, &mut Building { components, dtype, tensors, bytes })
@@ -172,6 +183,9 @@ impl Directory {
     }
 
     fn read(&mut self, components: &[&Shards], sink: &mut dyn Sink) -> Result<()> {
+        if components.iter().map(|shards| shards.bytes()).sum::<u64>() > MAX_WEIGHTS_BYTES {
+            return Err(Error::TooLong { path: self.path(""), limit_bytes: MAX_WEIGHTS_BYTES });
+        }
         for shard in components.iter().flat_map(|shards| &shards.files) {
             self.check_length(&shard.name, shard.bytes)?;
         }
@@ -180,6 +194,28 @@ impl Directory {
         }
         Ok(())
     }
+}
+
+/// Refuses weights that cannot rest in the host's memory: reading them would end the process.
+fn check_host_memory(file_bytes: u64, dtype: DType) -> Result<()> {
+    // Elements of files have four bytes at most, so there are as many elements as this at least.
+    let needed_bytes = file_bytes / 4 * dtype.size_in_bytes() as u64;
+    match host_bytes() {
+        Some(host_bytes) if needed_bytes > host_bytes => {
+            Err(Error::HostMemory { needed_bytes, host_bytes })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Memory and swap of this machine, where it says so.
+fn host_bytes() -> Option<u64> {
+    let told = fs::read_to_string("/proc/meminfo").ok()?;
+    let kilobytes = |name: &str| {
+        let line = told.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    };
+    Some((kilobytes("MemTotal:")? + kilobytes("SwapTotal:").unwrap_or(0)).saturating_mul(1024))
 }
 
 /// A component that is to be read and built.

@@ -2,22 +2,45 @@
 //!
 //! Format: header length (u64, little-endian), header (JSON: name → dtype, shape, offsets), then the
 //! tensors' bytes without gaps. The header is bounded before it is believed, and the offsets must
-//! tile the rest of the file exactly, so nothing in it escapes hash or model.
+//! tile the rest of the file exactly, so nothing in it escapes hash or model. A sparse file holds
+//! nothing and may claim any length, so what a tensor may ask for is bounded as well.
 //!
 //! Files are read, not mapped: a mapped file can change between hash and use, and the disk belongs
 //! to whoever runs the machine.
 
-use std::{collections::HashMap, io::Read, path::Path, thread};
+use std::{
+    collections::HashSet,
+    fmt,
+    io::{self, Read},
+    path::Path,
+    thread,
+};
 
 use candle_core::{DType, Device, Tensor, WithDType};
 use half::{bf16, f16};
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, IgnoredAny, MapAccess, Visitor},
+};
 
 use super::digest::{BLOCK_BYTES, Digester};
 use crate::{Error, Result};
 
-/// No honest header is longer: FLUX's largest has 1 MB, the format's own bound is this.
-const MAX_HEADER_BYTES: u64 = 100_000_000;
+/// FLUX's longest header has 0.2 MB.
+const MAX_HEADER_BYTES: u64 = 16 << 20;
+
+/// Tensors of one file: FLUX's largest has 780.
+const MAX_TENSORS: usize = 65_536;
+
+/// A tensor's name: FLUX's longest has 69.
+const MAX_NAME_BYTES: usize = 256;
+
+/// Axes of a tensor: convolutions have four.
+const MAX_RANK: usize = 8;
+
+/// FLUX's largest tensor, T5's embedding in f32, has 0.5 GB; that of a text encoder with 131,072 tokens
+/// has 2.7.
+const MAX_TENSOR_BYTES: u64 = 4 << 30;
 
 /// Reads a whole file of `file_bytes` bytes, giving each tensor to `sink` on the CPU, in its own
 /// dtype, and returns the SHA-256 of all bytes.
@@ -54,7 +77,7 @@ struct HeaderEntry {
 }
 
 struct Header {
-    entries: HashMap<String, HeaderEntry>,
+    entries: Vec<(String, HeaderEntry)>,
     /// Where the tensors' bytes begin.
     data_start: u64,
 }
@@ -81,23 +104,56 @@ fn read_header(source: &mut Source<'_, '_>, file_bytes: u64) -> Result<Header> {
         return Err(Error::HeaderLength { path: path.to_owned(), header_bytes, limit_bytes });
     }
     let json = source.take(header_bytes as usize)?;
-    let mut values: HashMap<String, serde_json::Value> = parse(path, &json)?;
-    values.remove("__metadata__");
-    let entries = values
-        .into_iter()
-        .map(|(name, value)| {
-            let entry = serde_json::from_value(value)
-                .map_err(|source| Error::Json { path: path.to_owned(), source })?;
-            Ok((name, entry))
-        })
-        .collect::<Result<_>>()?;
+    let Entries(entries) = serde_json::from_slice(&json)
+        .map_err(|source| Error::Json { path: path.to_owned(), source })?;
     Ok(Header { entries, data_start: 8 + header_bytes })
+}
+
+/// The tensors of a header, each name once, in its order.
+struct Entries(Vec<(String, HeaderEntry)>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        json.deserialize_map(EntriesVisitor)
+    }
+}
+
+struct EntriesVisitor;
+
+impl<'de> Visitor<'de> for EntriesVisitor {
+    type Value = Entries;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("tensors by name")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+        let (mut entries, mut names) = (Vec::new(), HashSet::new());
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "__metadata__" {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            if name.len() > MAX_NAME_BYTES {
+                return Err(A::Error::custom(format_args!(
+                    "a tensor's name has more than {MAX_NAME_BYTES} bytes"
+                )));
+            }
+            if entries.len() == MAX_TENSORS {
+                return Err(A::Error::custom(format_args!("more than {MAX_TENSORS} tensors")));
+            }
+            if !names.insert(name.clone()) {
+                return Err(A::Error::custom(format_args!("tensor {name:?} is there twice")));
+            }
+            entries.push((name, map.next_value()?));
+        }
+        Ok(Entries(entries))
+    }
 }
 
 /// Orders the tensors by offset and checks that they fill the file without gap or overlap.
 fn plan(path: &Path, header: Header, file_bytes: u64) -> Result<Vec<Planned>> {
-    let mut entries: Vec<(String, HeaderEntry)> = header.entries.into_iter().collect();
-    // Empty tensors share their offset with the next one; they come first.
+    let mut entries = header.entries;
     entries.sort_by_key(|(_, entry)| entry.data_offsets);
     let mut end = 0;
     let mut planned = Vec::with_capacity(entries.len());
@@ -111,13 +167,18 @@ fn plan(path: &Path, header: Header, file_bytes: u64) -> Result<Vec<Planned>> {
                 return Err(Error::TensorDtype { path, name, dtype });
             }
         };
-        let bytes = entry
-            .shape
-            .iter()
-            .try_fold(dtype.size_in_bytes() as u64, |size, &dim| size.checked_mul(dim as u64));
+        // A tensor without elements has no bytes whatever its other axes say, and no part asks for one.
+        let is_shape = entry.shape.len() <= MAX_RANK && !entry.shape.contains(&0);
+        let bytes = is_shape.then_some(dtype.size_in_bytes() as u64).and_then(|element| {
+            entry.shape.iter().try_fold(element, |size, &dim| size.checked_mul(dim as u64))
+        });
         let [from, to] = entry.data_offsets;
         if from != end || to.checked_sub(from) != bytes || bytes.is_none() {
             return Err(Error::TensorOffsets { path: path.to_owned(), name });
+        }
+        if to - from > MAX_TENSOR_BYTES {
+            let (path, limit_bytes) = (path.to_owned(), MAX_TENSOR_BYTES);
+            return Err(Error::TensorLength { path, name, bytes: to - from, limit_bytes });
         }
         end = to;
         let bytes = (to - from) as usize;
@@ -141,7 +202,7 @@ struct Source<'a, 'scope> {
 impl Source<'_, '_> {
     /// The next `bytes` bytes; the caller has checked that the file claims to have as many.
     fn take(&mut self, bytes: usize) -> Result<Vec<u8>> {
-        let mut all = Vec::with_capacity(bytes);
+        let mut all = self.room(bytes)?;
         self.blocks(bytes, |block| all.extend_from_slice(block))?;
         Ok(all)
     }
@@ -152,11 +213,21 @@ impl Source<'_, '_> {
         entry: &Planned,
         decode: impl Fn([u8; SIZE]) -> T,
     ) -> Result<Tensor> {
-        let mut elements = Vec::with_capacity(entry.bytes / SIZE);
+        let mut elements = self.room(entry.bytes / SIZE)?;
         self.blocks(entry.bytes, |block| {
             elements.extend(block.as_chunks().0.iter().map(|&bytes| decode(bytes)));
         })?;
         Ok(Tensor::from_vec(elements, entry.shape.as_slice(), &Device::Cpu)?)
+    }
+
+    /// Room for so many, or an error where the machine has none; running out would end the process.
+    fn room<T>(&self, elements: usize) -> Result<Vec<T>> {
+        let mut room = Vec::new();
+        room.try_reserve_exact(elements).map_err(|_| Error::Read {
+            path: self.path.to_owned(),
+            source: io::ErrorKind::OutOfMemory.into(),
+        })?;
+        Ok(room)
     }
 
     fn blocks(&mut self, bytes: usize, mut each: impl FnMut(&[u8])) -> Result<()> {
@@ -172,10 +243,6 @@ impl Source<'_, '_> {
         }
         Ok(())
     }
-}
-
-fn parse<T: serde::de::DeserializeOwned>(path: &Path, json: &[u8]) -> Result<T> {
-    serde_json::from_slice(json).map_err(|source| Error::Json { path: path.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -250,6 +317,8 @@ mod tests {
             format!(r#"{{"a":{}}}"#, entry("[3]", 0, 8)),  // shape and length differ
             format!(r#"{{"a":{}}}"#, entry("[2]", 8, 0)),  // backwards
             format!(r#"{{"a":{}}}"#, entry("[4611686018427387905]", 0, 4)), // overflow
+            format!(r#"{{"a":{}}}"#, entry("[0,4294967296,4294967296]", 0, 0)), // of no bytes
+            format!(r#"{{"a":{}}}"#, entry("[1,1,1,1,1,1,1,1,3]", 0, 12)), // nine axes
         ];
         for header in headers {
             let error = read_bytes(&bytes_of(&header, &[0; 12])).unwrap_err();
@@ -262,5 +331,30 @@ mod tests {
         let header = r#"{"a":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}}"#;
         let error = read_bytes(&bytes_of(header, &[0; 8])).unwrap_err();
         assert!(matches!(error, Error::TensorDtype { dtype, .. } if dtype == "I64"));
+    }
+
+    #[test]
+    fn refuses_names_that_are_there_twice() {
+        let entry = r#"{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#;
+        for second in ["a", r"\u0061"] {
+            let header = format!(r#"{{"a":{entry},"{second}":{}}}"#, entry.replace("0,4", "4,8"));
+            let error = read_bytes(&bytes_of(&header, &[0; 8])).unwrap_err();
+            let Error::Json { source, .. } = &error else { panic!("{error}") };
+            assert!(source.to_string().contains(r#"tensor "a" is there twice"#), "{source}");
+        }
+    }
+
+    #[test]
+    fn an_absurd_tensor_is_refused_before_there_is_room_for_it() {
+        let bytes = MAX_TENSOR_BYTES + 4;
+        let header = format!(
+            r#"{{"a":{{"dtype":"F32","shape":[{}],"data_offsets":[0,{bytes}]}}}}"#,
+            bytes / 4
+        );
+        let file = bytes_of(&header, &[]);
+        // As a sparse file has it: the length is there, the bytes are not.
+        let claimed = file.len() as u64 + bytes;
+        let error = read(Path::new("x"), &*file, claimed, &mut |_, _| Ok(())).unwrap_err();
+        assert!(matches!(&error, Error::TensorLength { name, .. } if name == "a"), "{error}");
     }
 }

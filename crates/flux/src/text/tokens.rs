@@ -2,13 +2,17 @@
 //!
 //! The tokenizers keep no cache of the words they have seen: those would be pieces of prompts.
 
-use std::path::Path;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
 
 use serde_json::{Value, json};
 use tokenizers::{ModelWrapper, Tokenizer};
 use zeroize::Zeroizing;
 
-use crate::{Error, Result};
+use super::tokenizer_file::{self, TokenizerFault};
+use crate::{Error, Result, checkpoint::json};
 
 /// Ids of one prompt, padded.
 pub(crate) struct Tokens {
@@ -32,9 +36,15 @@ impl ClipTokenizer {
     const START: &str = "<|startoftext|>";
     const END: &str = "<|endoftext|>";
 
-    /// From `vocab.json` and `merges.txt`, the form FLUX.1 is published in.
-    pub(crate) fn from_vocabulary(path: &Path, vocabulary: &[u8], merges: &str) -> Result<Self> {
-        let vocabulary: Value = serde_json::from_slice(vocabulary)
+    /// From `vocab.json` and `merges.txt`, the form FLUX.1 is published in, for an encoder of `vocab_size`
+    /// tokens.
+    pub(crate) fn from_vocabulary(
+        path: &Path,
+        vocabulary: &[u8],
+        merges: &str,
+        vocab_size: usize,
+    ) -> Result<Self> {
+        let vocabulary = json::value(vocabulary)
             .map_err(|source| Error::Json { path: path.to_owned(), source })?;
         // The first line of merges.txt names its version.
         let merges: Vec<&str> = merges
@@ -73,12 +83,15 @@ impl ClipTokenizer {
                 "continuing_subword_prefix": "", "end_of_word_suffix": "</w>", "fuse_unk": false,
             },
         });
-        Self::from_json(path, tokenizer.to_string().as_bytes())
+        Self::of(of_value(path, tokenizer, vocab_size)?, path)
     }
 
-    /// From a `tokenizer.json`.
-    pub(crate) fn from_json(path: &Path, json: &[u8]) -> Result<Self> {
-        let tokenizer = parse(path, json)?;
+    /// From a `tokenizer.json`, for an encoder of `vocab_size` tokens.
+    pub(crate) fn from_json(path: &Path, json: &[u8], vocab_size: usize) -> Result<Self> {
+        Self::of(parse(path, json, vocab_size)?, path)
+    }
+
+    fn of(tokenizer: Tokenizer, path: &Path) -> Result<Self> {
         let start = id(&tokenizer, path, Self::START)?;
         let end = id(&tokenizer, path, Self::END)?;
         Ok(Self { tokenizer, start, end, padding: end, length: 77 })
@@ -106,9 +119,14 @@ pub(crate) struct T5Tokenizer {
 }
 
 impl T5Tokenizer {
-    /// From a `tokenizer.json`, padding to `length` tokens.
-    pub(crate) fn from_json(path: &Path, json: &[u8], length: usize) -> Result<Self> {
-        let tokenizer = parse(path, json)?;
+    /// From a `tokenizer.json`, for an encoder of `vocab_size` tokens, padding to `length`.
+    pub(crate) fn from_json(
+        path: &Path,
+        json: &[u8],
+        vocab_size: usize,
+        length: usize,
+    ) -> Result<Self> {
+        let tokenizer = parse(path, json, vocab_size)?;
         let end = id(&tokenizer, path, "</s>")?;
         let padding = id(&tokenizer, path, "<pad>")?;
         Ok(Self { tokenizer, end, padding, length })
@@ -143,9 +161,20 @@ impl Frame {
     }
 }
 
-fn parse(path: &Path, json: &[u8]) -> Result<Tokenizer> {
+/// A tokenizer of these bytes, for an encoder of so many tokens.
+fn parse(path: &Path, json: &[u8], vocab_size: usize) -> Result<Tokenizer> {
+    let json = json::value(json).map_err(|source| Error::Json { path: path.to_owned(), source })?;
+    of_value(path, json, vocab_size)
+}
+
+fn of_value(path: &Path, json: Value, vocab_size: usize) -> Result<Tokenizer> {
     let error = |source| Error::Tokenizer { path: path.to_owned(), source };
-    let mut tokenizer = Tokenizer::from_bytes(json).map_err(error)?;
+    let mut tokenizer = tokenizer_file::build(json).map_err(|fault| error(fault.into()))?;
+    let ids = tokenizer.get_vocab(true);
+    // The embedding has no row for it.
+    if let Some(&id) = ids.values().find(|&&id| id as usize >= vocab_size) {
+        return Err(error(TokenizerFault::Id { id, vocab_size }.into()));
+    }
     let mut model = tokenizer.get_model().clone();
     match &mut model {
         ModelWrapper::BPE(model) => model.resize_cache(0),
@@ -153,8 +182,6 @@ fn parse(path: &Path, json: &[u8]) -> Result<Tokenizer> {
         ModelWrapper::WordPiece(_) | ModelWrapper::WordLevel(_) => {}
     }
     tokenizer.with_model(model);
-    tokenizer.with_padding(None);
-    tokenizer.with_truncation(None).map_err(error)?;
     Ok(tokenizer)
 }
 
@@ -164,13 +191,17 @@ fn id(tokenizer: &Tokenizer, path: &Path, token: &'static str) -> Result<u32> {
 
 /// Ids of a text alone, without special tokens around it.
 fn plain_ids(tokenizer: &Tokenizer, text: &str) -> Result<Zeroizing<Vec<u32>>> {
+    // The library's tables come from a file: what they make it do to one text concerns that text alone.
+    let encoded = catch_unwind(AssertUnwindSafe(|| tokenizer.encode_fast(text, false)));
     // The cause may quote the text, so it is dropped.
-    let encoding = tokenizer.encode_fast(text, false).map_err(|_| Error::Tokenize)?;
+    let encoding = encoded.map_err(|_| Error::Tokenize)?.map_err(|_| Error::Tokenize)?;
     Ok(Zeroizing::new(encoding.get_ids().to_vec()))
 }
 
 #[cfg(test)]
 mod tests {
+    use tokenizers::normalizers::Precompiled;
+
     use super::*;
 
     #[test]
@@ -199,7 +230,7 @@ mod tests {
         let merges = "#version: 0.2\na b</w>\n";
         let vocabulary = vocabulary.to_string();
         let tokenizer =
-            ClipTokenizer::from_vocabulary(Path::new("vocab.json"), vocabulary.as_bytes(), merges)
+            ClipTokenizer::from_vocabulary(Path::new("v"), vocabulary.as_bytes(), merges, 10)
                 .unwrap()
                 .padded(12, None);
         let tokens = tokenizer.encode("AB  a\n11!!").unwrap();
@@ -210,7 +241,31 @@ mod tests {
 
     #[test]
     fn names_the_token_that_is_missing() {
-        let found = ClipTokenizer::from_vocabulary(Path::new("vocab.json"), b"{\"a\":0}", "");
+        let found = ClipTokenizer::from_vocabulary(Path::new("vocab.json"), b"{\"a\":0}", "", 9);
         assert!(matches!(found, Err(Error::MissingToken { token: "<|startoftext|>", .. })));
+    }
+
+    #[test]
+    fn an_id_beyond_the_embedding_is_refused() {
+        let vocabulary = br#"{"<|startoftext|>":0,"<|endoftext|>":1,"a":9}"#;
+        let load = |vocab_size| {
+            ClipTokenizer::from_vocabulary(Path::new("vocab.json"), vocabulary, "", vocab_size)
+        };
+        assert!(load(10).is_ok());
+        let Err(Error::Tokenizer { source, .. }) = load(9) else { panic!("id 9 of 9") };
+        assert!(source.to_string().contains("token 9 is none"), "{source}");
+    }
+
+    #[test]
+    fn a_panic_of_the_library_costs_one_text() {
+        let vocabulary = br#"{"<|startoftext|>":0,"<|endoftext|>":1}"#;
+        let mut clip =
+            ClipTokenizer::from_vocabulary(Path::new("vocab.json"), vocabulary, "", 2).unwrap();
+        // A trie of one unit, which leads out of it: what `charsmap` refuses to load.
+        let map = Precompiled::from(&[4, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f]).unwrap();
+        clip.tokenizer.with_normalizer(Some(map)).unwrap();
+        assert!(matches!(clip.encode("a"), Err(Error::Tokenize)));
+        clip.tokenizer.with_normalizer(None::<Precompiled>).unwrap();
+        assert!(clip.encode("a").is_ok());
     }
 }

@@ -1,0 +1,45 @@
+//! Generates images in this process, without a node: `cargo run --release -p flux --example pipeline`.
+//!
+//! `pipeline DIR` loads a model directory instead of the demo model.
+
+use std::{env, ops::ControlFlow, path::Path};
+
+use candle_core::{DType, Device};
+use flux::{GUIDANCE, Job, LoadOptions, Pins, Pipeline, Progress};
+use protocol::{Count, Prompt, Seed, Steps};
+
+#[expect(clippy::print_stdout, reason = "this is what it is for")]
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let device = Device::Cpu;
+    let pipeline = match env::args().nth(1) {
+        None => Pipeline::demo(&device)?,
+        Some(directory) => {
+            // `Pins::Exactly(manifest)` loads the bytes that a manifest names, or nothing.
+            let options =
+                LoadOptions { device, dtype: DType::F32, pins: Pins::None, memory_limit: None };
+            Pipeline::load(Path::new(&directory), options)?
+        }
+    };
+    let job = Job {
+        prompt: &Prompt::new("two teal hearts in the night sky".to_owned())?,
+        size: pipeline.native_size(),
+        steps: Steps::new(4)?,
+        seed: Seed::new(7),
+        count: Count::new(2)?,
+        guidance: GUIDANCE,
+    };
+    // `Break` ends the job after the step that is being computed.
+    let generated = pipeline.generate(&job, &mut |progress| {
+        if let Progress::Step { done, total } = progress {
+            println!("step {done} of {total}");
+        }
+        ControlFlow::Continue(())
+    })?;
+    for (index, picture) in generated.pictures.iter().enumerate() {
+        let (width, height) = (picture.size.width_px(), picture.size.height_px());
+        let file = format!("pipeline-{index}.png");
+        image::save_buffer(&file, &picture.rgb, width, height, image::ColorType::Rgb8)?;
+        println!("{file}");
+    }
+    Ok(())
+}

@@ -1,0 +1,343 @@
+//! What is fuzzed: each target is one function over bytes from outside, with the inputs it starts from.
+//!
+//! The fuzzer (`scripts/fuzz.sh`) and an ordinary test (`tests/fuzz.rs`) share this file. A target fails
+//! where it panics, hangs or takes memory that its input did not pay for; what it returns does not matter.
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use attest::{
+    Platform, Policy, Report,
+    binding::Nonce,
+    event_log::EventLog,
+    gpu_evidence::{self, GpuEvidence},
+    verify::{Challenge, appraise, verify},
+};
+use protocol::{
+    ConfidentialComputeRequest, ConfidentialComputeResponse, CreateImageRequest,
+    CreateImageResponse, ErrorBody, GuidanceUse, ImageRequest, Limits, Offer, Seed, Sequenced,
+    Size,
+};
+use seal::{Epoch, Keyring, KeyringLimits, RequestParts, ResponseParts};
+use serde_json::Value;
+
+/// A target.
+pub struct Target {
+    /// As `scripts/fuzz.sh` and the corpus's folder call it.
+    pub name: &'static str,
+    /// Runs one input.
+    pub run: fn(&[u8]),
+    /// The inputs it starts from, made of the fixtures in this folder.
+    pub seeds: fn(&Path) -> Vec<Vec<u8>>,
+}
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    Target { name: "envelope", run: envelope, seeds: envelope_seeds },
+    Target { name: "request", run: request, seeds: request_seeds },
+    Target { name: "response", run: response, seeds: response_seeds },
+    Target { name: "report", run: report, seeds: report_seeds },
+    Target { name: "quote", run: quote, seeds: quote_seeds },
+    Target { name: "gpu", run: gpu, seeds: gpu_seeds },
+    Target { name: "event_log", run: event_log, seeds: event_log_seeds },
+    Target { name: "safetensors", run: flux::fuzzing::safetensors, seeds: safetensors_seeds },
+    Target { name: "config", run: flux::fuzzing::config, seeds: config_seeds },
+    Target { name: "tokenizer", run: flux::fuzzing::tokenizer, seeds: tokenizer_seeds },
+    Target { name: "manifest", run: manifest, seeds: manifest_seeds },
+];
+
+/// Runs the target of this name.
+///
+/// # Panics
+/// Where there is none, or the input is a finding.
+pub fn run(name: &str, input: &[u8]) {
+    let target = TARGETS.iter().find(|target| target.name == name).expect("a target's name");
+    (target.run)(input);
+}
+
+/// A request as it arrives: envelope, opening, and what was inside.
+fn envelope(input: &[u8]) {
+    let Ok(envelope) = serde_json::from_slice::<ConfidentialComputeRequest>(input) else { return };
+    let keys = seal::dangerous::node_keys(NODE_SECRET, [7; 32]);
+    let limits = KeyringLimits { grace: Duration::ZERO, max_ciphertext_bytes: 1 << 18 };
+    let keyring = Keyring::new(Epoch::new(keys, [0; 32], 16), limits);
+    let parts = RequestParts {
+        ciphertext: &envelope.ciphertext,
+        nonce: &envelope.nonce,
+        salt: &envelope.salt,
+        client_dh_public_key: &envelope.client_dh_public_key,
+        node_dh_public_key: &envelope.node_dh_public_key,
+        plaintext_body_hash: &envelope.plaintext_body_hash,
+    };
+    if let Ok((plaintext, _)) = keyring.open(&parts, Instant::now()) {
+        request(plaintext.as_bytes());
+    }
+}
+
+/// The vectors' node: 01 02 03 … 20.
+const NODE_SECRET: [u8; 32] = {
+    let mut secret = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        secret[i] = i as u8 + 1;
+        i += 1;
+    }
+    secret
+};
+
+/// A request in clear text, checked against what a node offers.
+fn request(input: &[u8]) {
+    let Ok(Ok(request)) = CreateImageRequest::from_json(input) else { return };
+    let offer = Offer {
+        model: "black-forest-labs/FLUX.1-schnell".to_owned(),
+        native_size: Size::new(1024, 1024).expect("multiples of 16"),
+        guidance: GuidanceUse::Reads,
+        limits: Limits {
+            max_pixels: 1 << 22,
+            max_total_pixels: 10 << 20,
+            max_prompt_chars: 32_000,
+        },
+    };
+    if let Ok(request) = ImageRequest::parse(request, &offer, || Seed::new(0)) {
+        assert!(request.pixels() <= 10 << 20);
+        assert!(request.latent_patches() * 256 <= request.pixels());
+    }
+}
+
+/// A node's answer as the client reads it: the envelope, its opening, and, as if it had opened, the body of
+/// an answer, of an event or of an error.
+fn response(input: &[u8]) {
+    let _ = CreateImageResponse::from_json(input);
+    let _ = Sequenced::from_json(input);
+    let _ = serde_json::from_slice::<ErrorBody>(input);
+    let Ok(envelope) = serde_json::from_slice::<ConfidentialComputeResponse>(input) else { return };
+    let (Some(response_hash), Some(signature)) = (&envelope.response_hash, &envelope.signature)
+    else {
+        return;
+    };
+    let parts = ResponseParts {
+        ciphertext: &envelope.ciphertext,
+        nonce: &envelope.nonce,
+        response_hash,
+        signature,
+        receipt: envelope.receipt.as_deref(),
+    };
+    let node = seal::dangerous::node_keys(NODE_SECRET, [7; 32]).exchange_public();
+    let (_, opener) = seal::seal_request(&node, seal::Zeroizing::new(b"{}".to_vec()))
+        .expect("randomness, and a key of the right kind");
+    let _ = opener.stream_unattested().open(&parts);
+}
+
+/// A whole report, by the rules for simulated nodes.
+fn report(input: &[u8]) {
+    let _ = appraise(input, &simulated(), &challenge());
+}
+
+fn simulated() -> Policy {
+    Policy::production().dangerous().accept_simulated()
+}
+
+fn challenge() -> Challenge {
+    let nonce = Nonce::new([7; 32]).expect("not all zeros");
+    Challenge { nonce, now_secs: 1_800_000_000 }
+}
+
+/// A quote and its collateral. The first byte says whose; two more, where the quote ends.
+fn quote(input: &[u8]) {
+    let Some((&[kind, low, high], rest)) = input.split_first_chunk() else { return };
+    let end = usize::from(u16::from_le_bytes([low, high])).min(rest.len());
+    let (quote, collateral) = rest.split_at(end);
+    let platform = if kind.is_multiple_of(2) { Platform::Tdx } else { Platform::Snp };
+    let report = Report {
+        platform,
+        quote: quote.to_vec(),
+        collateral: collateral.to_vec(),
+        ..empty_report()
+    };
+    let _ = verify(&report, &Policy::production(), &challenge());
+}
+
+fn empty_report() -> Report {
+    Report {
+        platform: Platform::Tdx,
+        nonce: Nonce::ABSENT,
+        keyset: Vec::new(),
+        possession: [0; 64],
+        model_manifest: Vec::new(),
+        device_evidence: Vec::new(),
+        event_log: Vec::new(),
+        quote: Vec::new(),
+        collateral: Vec::new(),
+    }
+}
+
+/// What a GPU signs: an SPDM message of so many bytes as the first two say, then its certificates.
+fn gpu(input: &[u8]) {
+    let Some((&length, rest)) = input.split_first_chunk() else { return };
+    let end = usize::from(u16::from_le_bytes(length)).min(rest.len());
+    let (report, certificates) = rest.split_at(end);
+    let gpu = GpuEvidence { report: report.to_vec(), certificates: certificates.to_vec() };
+    let report = Report { device_evidence: gpu_evidence::encode(&[gpu]), ..empty_report() };
+    let _ = verify(&report, &Policy::production(), &challenge());
+}
+
+fn event_log(input: &[u8]) {
+    if let Ok(log) = EventLog::parse(input) {
+        let _ = log.replay();
+        assert_eq!(EventLog::parse(&log.to_json()).ok().as_ref(), Some(&log));
+    }
+}
+
+fn manifest(input: &[u8]) {
+    let Ok(text) = str::from_utf8(input) else { return };
+    if let Ok(manifest) = flux::Manifest::parse(text) {
+        assert_eq!(flux::Manifest::parse(&manifest.to_toml()).ok(), Some(manifest));
+    }
+}
+
+// Where each starts.
+
+fn vectors(fixtures: &Path) -> Vec<Value> {
+    let file = fs::read(fixtures.join("wire/atoma-wire-v1.json")).expect("the wire's vectors");
+    let vectors: Value = serde_json::from_slice(&file).expect("JSON");
+    vectors["cases"].as_array().expect("cases").clone()
+}
+
+fn field_of_vectors(fixtures: &Path, field: &str) -> Vec<Vec<u8>> {
+    let bytes = |value: &Value| match value {
+        Value::String(text) => text.clone().into_bytes(),
+        other => other.to_string().into_bytes(),
+    };
+    vectors(fixtures).iter().filter_map(|case| case.get(field).map(bytes)).collect()
+}
+
+fn envelope_seeds(fixtures: &Path) -> Vec<Vec<u8>> {
+    field_of_vectors(fixtures, "request")
+}
+
+fn request_seeds(fixtures: &Path) -> Vec<Vec<u8>> {
+    let mut seeds = field_of_vectors(fixtures, "request_plaintext");
+    seeds.push(
+        br#"{"model":"black-forest-labs/FLUX.1-schnell","prompt":"a","n":2,"size":"512x768","quality":"hd",
+        "style":"vivid","output_format":"jpeg","output_compression":80,"response_format":"b64_json",
+        "stream":true,"partial_images":3,"background":"auto","moderation":"low","user":"u","seed":7,
+        "steps":4,"guidance":3.5,"progress":true}"#
+            .to_vec(),
+    );
+    seeds
+}
+
+fn response_seeds(fixtures: &Path) -> Vec<Vec<u8>> {
+    let mut seeds = field_of_vectors(fixtures, "response");
+    seeds.extend(field_of_vectors(fixtures, "response_plaintext"));
+    let events = [
+        r#"{"type":"image_generation.progress","sequence_number":0,"final":false,"step":1,"steps":4}"#,
+        r#"{"type":"image_generation.partial_image","sequence_number":1,"final":false,"b64_json":"AA==",
+        "partial_image_index":0,"created_at":1,"size":"16x16","quality":"low","background":"opaque",
+        "output_format":"png"}"#,
+        r#"{"type":"error","sequence_number":2,"final":true,"error":{"message":"m","type":"server_error",
+        "param":null,"code":null}}"#,
+    ];
+    seeds.extend(events.map(|event| event.as_bytes().to_vec()));
+    seeds
+}
+
+fn attestation(fixtures: &Path, name: &str) -> Vec<u8> {
+    fs::read(fixtures.join("attestation").join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+fn report_seeds(fixtures: &Path) -> Vec<Vec<u8>> {
+    vec![attestation(fixtures, "simulated/report.json")]
+}
+
+fn quote_seeds(fixtures: &Path) -> Vec<Vec<u8>> {
+    let seed = |kind: u8, quote: &str, collateral: Option<&str>| {
+        let quote = attestation(fixtures, quote);
+        let mut bytes = vec![kind];
+        bytes.extend((quote.len() as u16).to_le_bytes());
+        bytes.extend(&quote);
+        bytes.extend(collateral.map(|name| attestation(fixtures, name)).unwrap_or_default());
+        bytes
+    };
+    vec![
+        seed(0, "tdx/v4.quote", Some("tdx/v4.collateral.json")),
+        seed(0, "tdx/v5-td15ex.quote", Some("tdx/v5-td15ex.collateral.json")),
+        seed(0, "tdx/sgx.quote", Some("tdx/sgx.collateral.json")),
+        seed(1, "snp/milan-v2.report", Some("snp/milan.chain.pem")),
+    ]
+}
+
+fn gpu_seeds(fixtures: &Path) -> Vec<Vec<u8>> {
+    let report = attestation(fixtures, "gpu/hopper.report");
+    let mut bytes = (report.len() as u16).to_le_bytes().to_vec();
+    bytes.extend(&report);
+    bytes.extend(attestation(fixtures, "gpu/hopper.chain.pem"));
+    vec![bytes]
+}
+
+fn event_log_seeds(_: &Path) -> Vec<Vec<u8>> {
+    let mut log = EventLog::default();
+    log.push_model([7; 32]);
+    log.push("another", b"payload");
+    vec![log.to_json(), b"[]".to_vec()]
+}
+
+fn safetensors_seeds(_: &Path) -> Vec<Vec<u8>> {
+    let headers = [
+        r#"{"__metadata__":{"format":"pt"},"b":{"dtype":"F32","shape":[2],"data_offsets":[2,10]},"a":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}"#,
+        r#"{"a.weight":{"dtype":"F16","shape":[5,1],"data_offsets":[0,10]}}"#,
+        "{}",
+    ];
+    headers
+        .iter()
+        .map(|header| {
+            let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+            bytes.extend(header.as_bytes());
+            bytes.extend([0; 10]);
+            bytes
+        })
+        .collect()
+}
+
+/// The first byte says which configuration.
+fn config_seeds(fixtures: &Path) -> Vec<Vec<u8>> {
+    let files = [
+        "model_index.json",
+        "text_encoder/config.json",
+        "text_encoder_2/config.json",
+        "transformer/config.json",
+        "vae/config.json",
+        "scheduler/scheduler_config.json",
+    ];
+    let demo = fixtures.join("../../models/demo");
+    files
+        .iter()
+        .enumerate()
+        .map(|(which, file)| {
+            let mut bytes = vec![which as u8];
+            bytes.extend(fs::read(demo.join(file)).unwrap_or_else(|e| panic!("{file}: {e}")));
+            bytes
+        })
+        .collect()
+}
+
+/// A small tokenizer of each kind, and the demo model's with its character map.
+fn tokenizer_seeds(fixtures: &Path) -> Vec<Vec<u8>> {
+    let unigram = r#"{"version":"1.0","added_tokens":[{"id":0,"content":"<pad>","single_word":false,"lstrip":false,"rstrip":false,"normalized":false,"special":true}],"normalizer":{"type":"Sequence","normalizers":[{"type":"Strip","strip_left":false,"strip_right":true},{"type":"Replace","pattern":{"Regex":" {2,}"},"content":"▁"}]},"pre_tokenizer":{"type":"Metaspace","replacement":"▁","prepend_scheme":"always","split":true},"model":{"type":"Unigram","unk_id":2,"vocab":[["<pad>",0.0],["</s>",0.0],["<unk>",0.0],["▁a",-1.5]],"byte_fallback":false}}"#;
+    let bpe = r#"{"added_tokens":[],"normalizer":{"type":"NFC"},"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"Split","pattern":{"Regex":"\\s+"},"behavior":"Removed","invert":true},{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true}]},"model":{"type":"BPE","dropout":null,"unk_token":"<|endoftext|>","continuing_subword_prefix":"","end_of_word_suffix":"</w>","fuse_unk":false,"vocab":{"<|startoftext|>":0,"<|endoftext|>":1,"a":2,"b</w>":3,"ab</w>":4},"merges":["a b</w>"]}}"#;
+    let map = r#"{"normalizer":{"type":"Precompiled","precompiled_charsmap":"BAAAAAAAAAA="},"model":{"type":"Unigram","unk_id":0,"vocab":[["a",0.0]]}}"#;
+    let whole = fs::read(fixtures.join("../../models/demo/tokenizer_2/tokenizer.json"));
+    let mut seeds: Vec<Vec<u8>> = [unigram, bpe, map].map(|text| text.as_bytes().to_vec()).into();
+    seeds.extend(whole);
+    seeds
+}
+
+fn manifest_seeds(fixtures: &Path) -> Vec<Vec<u8>> {
+    let models = fixtures.join("../../models");
+    ["flux1-schnell.toml", "demo/obscura.toml"]
+        .map(|name| fs::read(models.join(name)).unwrap_or_else(|e| panic!("{name}: {e}")))
+        .into()
+}
