@@ -9,9 +9,9 @@ mod safetensors;
 mod shards;
 mod weights;
 
-pub(crate) use directory::{Component, Directory};
+pub(crate) use directory::{Component, Directory, Keep, Kept, as_read};
 pub(crate) use files::Files;
 pub(crate) use layout::{Layout, Part};
 pub use shards::LoadProgress;
 pub(crate) use shards::Shards;
-pub(crate) use weights::{Scope, TensorSource, Weights};
+pub(crate) use weights::{TensorSource, VarBuilder, Weights};

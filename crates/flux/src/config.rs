@@ -3,9 +3,10 @@
 //! Fields that change the computation are read; of those that this crate fixes (activation names,
 //! for instance) the one supported value is asserted by [`check`].
 
+use kernels::Activation;
 use serde::Deserialize;
 
-use crate::{Error, Result, ops::Activation};
+use crate::{Error, Result};
 
 /// `model_index.json`: which pipeline the directory is for.
 #[derive(Deserialize)]

@@ -14,6 +14,7 @@ use crate::{
 };
 
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
+    doctor::refuse_reference()?;
     let settings = Settings::read(args)?;
     let launch = settings.launch()?;
     let _log = log::start(launch.log_format, launch.otlp_endpoint.as_deref())?;

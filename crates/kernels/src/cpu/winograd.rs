@@ -1,7 +1,7 @@
 //! Winograd's F(2×2, 3×3): a 2×2 tile of a 3×3 convolution from 16 products where the plain form
 //! has 36.
 //!
-//! y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A, for a 4×4 patch d of the picture and the kernel g. With many
+//! y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A, for a 4×4 patch d of the image and the kernel g. With many
 //! channels, ⊙ is a matrix product at each of the 16 points. All factors are 0, ±1 and ±½, so that the
 //! result is as exact as the plain form's. Source: Lavin and Gray, arXiv:1509.09308, section 4.1.
 
@@ -39,6 +39,28 @@ pub(super) fn transform_kernel(kernel: &[f32], outputs: usize) -> Vec<f32> {
         }
     });
     transformed
+}
+
+/// G g Gᵀ (16, c, o) → the kernel (o, 3, 3, c), to the last bits: of its rows and columns, the first and the
+/// last are there as they were, the middle is half a difference twice.
+pub(super) fn restore_kernel(transformed: &[f32], [channels, outputs]: [usize; 2]) -> Vec<f32> {
+    /// g = H (G g Gᵀ) Hᵀ
+    const H: [[f32; 4]; 3] = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, -1.0, 0.0], [0.0, 0.0, 0.0, 1.0]];
+    let mut kernel = vec![0.0; 9 * channels * outputs];
+    for (point, matrix) in transformed.chunks_exact(channels * outputs).enumerate() {
+        for tap in 0..9 {
+            let factor = H[tap / 3][point / 4] * H[tap % 3][point % 4];
+            if factor == 0.0 {
+                continue;
+            }
+            for (c, row) in matrix.chunks_exact(outputs).enumerate() {
+                for (o, x) in row.iter().enumerate() {
+                    kernel[(o * 9 + tap) * channels + c] += factor * x;
+                }
+            }
+        }
+    }
+    kernel
 }
 
 /// Where the transformed values of one tile stand: at each point, `step` after the last.

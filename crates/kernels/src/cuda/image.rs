@@ -1,33 +1,21 @@
-//! Latents and pictures: unpacking, doubling, conversion to bytes.
+//! Latents and images: unpacking, upsampling, conversion to bytes.
 
 use candle_core::{DType, Tensor};
 
-use crate::cuda::{
-    Error, Result,
-    context::{self, PushKernelArg, THREADS, grid},
-    operand::{Operand, Output, VECTOR, check_shape, device},
+use crate::{
+    cuda::{
+        Error, Result,
+        context::{self, PushKernelArg, THREADS, grid},
+        tensor::{Operand, Output, check_shape, device},
+    },
+    operand::Unpacking,
 };
-
-/// How tokens become latent pixels.
-#[derive(Debug, Clone, Copy)]
-pub struct Unpacking {
-    /// Rows and columns of tokens.
-    pub grid: [usize; 2],
-    /// Channels of a latent pixel.
-    pub channels: usize,
-    /// Latents are divided by this …
-    pub scaling: f64,
-    /// … and then moved by this.
-    pub shift: f64,
-    /// Of the result: bf16 or f32.
-    pub dtype: DType,
-}
 
 /// tokens (rows · columns, 4·c), f32 → latent pixels / scaling + shift: (2·rows, 2·columns, c).
 ///
 /// # Errors
 /// `Unsupported` for other dtypes.
-pub fn unpack(tokens: &Tensor, how: &Unpacking) -> Result<Tensor> {
+pub(super) fn unpack(tokens: &Tensor, how: Unpacking) -> Result<Tensor> {
     const NAME: &str = "unpack";
     let [rows, columns] = how.grid;
     let shape = [rows * columns, 4 * how.channels];
@@ -40,9 +28,9 @@ pub fn unpack(tokens: &Tensor, how: &Unpacking) -> Result<Tensor> {
         _ => return Err(Error::Unsupported { kernel: NAME, what: "this dtype" }),
     };
     let context = context::of(device(NAME, tokens)?)?;
-    let picture = (2 * rows, 2 * columns, how.channels);
+    let image = (2 * rows, 2 * columns, how.channels);
     // SAFETY: the kernel below writes every value.
-    let y = unsafe { Output::new(&context.device, picture, how.dtype) }?;
+    let y = unsafe { Output::new(&context.device, image, how.dtype) }?;
     let (row_count, column_count, channels) = (rows as i32, columns as i32, how.channels as i32);
     let (scaling, shift) = (how.scaling as f32, how.shift as f32);
     let mut call = context.call("unpack", suffix)?;
@@ -58,8 +46,10 @@ pub fn unpack(tokens: &Tensor, how: &Unpacking) -> Result<Tensor> {
 ///
 /// # Errors
 /// `Unsupported` where c is no multiple of 8.
-pub fn doubled(x: &Tensor) -> Result<Tensor> {
-    const NAME: &str = "doubling";
+#[cfg(feature = "cudnn")]
+pub(super) fn upsample_nearest(x: &Tensor) -> Result<Tensor> {
+    use crate::cuda::tensor::VECTOR;
+    const NAME: &str = "upsampling";
     let (height, width, channels) = x.dims3()?;
     let operand = Operand::contiguous(NAME, x)?;
     operand.require(channels.is_multiple_of(VECTOR), "this many channels")?;
@@ -71,25 +61,25 @@ pub fn doubled(x: &Tensor) -> Result<Tensor> {
     // SAFETY: the kernel below writes every pixel.
     let y = unsafe { Output::new(&context.device, shape, operand.dtype) }?;
     let (rows, columns, of_pixel) = (height as u32, width as u32, vectors as u32);
-    let mut call = context.call("doubled", operand.suffix()?)?;
+    let mut call = context.call("upsample", operand.suffix()?)?;
     call.arg(&operand.address).arg(&y.address).arg(&rows).arg(&columns).arg(&of_pixel);
     // SAFETY: the kernel's arguments in its order; y has four vectors for each of x's.
     unsafe { call.launch(context.strided(count)) }?;
     Ok(y.into_tensor())
 }
 
-/// picture (h, w, 3) in −1 to 1 → 8 bits, rounded half to even. bf16 or f32.
+/// image (h, w, 3) in −1 to 1 → 8 bits, rounded half to even. bf16 or f32.
 ///
 /// # Errors
 /// `Unsupported` for other dtypes.
-pub fn to_bytes(picture: &Tensor) -> Result<Tensor> {
+pub(super) fn to_bytes(image: &Tensor) -> Result<Tensor> {
     const NAME: &str = "to bytes";
-    let (height, width, channels) = picture.dims3()?;
-    check_shape((NAME, "picture"), &picture.dims()[2..], &[3])?;
-    let operand = Operand::contiguous(NAME, picture)?;
+    let (height, width, channels) = image.dims3()?;
+    check_shape((NAME, "image"), &image.dims()[2..], &[3])?;
+    let operand = Operand::contiguous(NAME, image)?;
     let values = height * width * channels;
     operand.require(values <= i32::MAX as usize, "this many values")?;
-    let context = context::of(device(NAME, picture)?)?;
+    let context = context::of(device(NAME, image)?)?;
     // SAFETY: the kernel below writes every value.
     let y = unsafe { Output::new(&context.device, (height, width, channels), DType::U8) }?;
     let count = values as i32;

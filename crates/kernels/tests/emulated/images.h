@@ -70,7 +70,7 @@ void pictures() {
     constexpr int height = 3, width = 5, vectors = 3, wide = vectors * 8;
     const auto x = Array<T>::random(height * width * wide);
     Array<T> large(4 * height * width * wide);
-    launch(2, 64, 0, [&] { doubled(x->at, large.at, height, width, vectors); });
+    launch(2, 64, 0, [&] { upsample(x->at, large.at, height, width, vectors); });
     compare("doubling", large.count, 1e-9, [&](size_t i) { return large[i]; },
             [&](size_t i) {
                 const size_t row = i / wide / (2 * width), column = i / wide % (2 * width);

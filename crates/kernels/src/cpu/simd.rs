@@ -26,7 +26,7 @@ macro_rules! vectorised {
                 $(_param: std::marker::PhantomData<$param>,)?
             }
             impl<'a $(, $param: $bound)?> pulp::NullaryFnOnce for Call<'a $(, $param)?> {
-                type Output = crate::ops::cpu::simd::output!($($output)?);
+                type Output = crate::cpu::simd::output!($($output)?);
                 #[inline(always)]
                 fn call(self) -> Self::Output {
                     let Self { $($arg,)* .. } = self;

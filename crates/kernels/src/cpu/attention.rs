@@ -4,33 +4,30 @@
 //! block brings a larger one, the sums so far are scaled down first.
 
 use candle_core::{Error, Result, Tensor};
-use kernels::cpu::{self, Matrix, MatrixMut, Product};
 use rayon::prelude::*;
 
 use super::{
+    gemm::{self, Matrix, MatrixMut, Product},
     linear::{Bias, MIN_ROWS, activate},
     matrix::Elements,
     panels::{Rows, TILE_ROWS, multiply},
     simd::{GeluTanh, exp, exp_sum, max, transpose, vectorised},
 };
-use crate::{
-    layers::Linear,
-    ops::{Heads, Input, Mask, Scores},
-};
+use crate::operand::{Heads, Linear, Mask, Scores};
 
 /// Queries of a block.
 const QUERIES: usize = TILE_ROWS;
 /// Keys of a block.
 const KEYS: usize = 256;
 
-pub(crate) fn attention(heads: &Heads, scores: &Scores<'_>) -> Result<Tensor> {
+pub(super) fn attention(heads: &Heads, scores: Scores<'_>) -> Result<Tensor> {
     let (rows, count, width) = heads.q.dims3()?;
     let mut out = vec![0.0; rows * count * width];
     attend(heads, scores, &mut out, count * width)?;
     Tensor::from_vec(out, (rows, count * width), heads.q.device())
 }
 
-pub(crate) fn attention_beside_mlp(heads: &Heads, x: Input<'_>, mlp: &Linear) -> Result<Tensor> {
+pub(super) fn attention_beside_mlp(heads: &Heads, x: &Tensor, mlp: &Linear) -> Result<Tensor> {
     let (rows, count, width) = heads.q.dims3()?;
     let (attended, hidden) = (count * width, mlp.outputs());
     let row = attended + hidden;
@@ -38,16 +35,16 @@ pub(crate) fn attention_beside_mlp(heads: &Heads, x: Input<'_>, mlp: &Linear) ->
     let bias = Bias::of(mlp);
     let bias = bias.slice()?;
     let beside = Rows { out: &mut out, step: row, start: attended };
-    multiply(x.values, mlp, beside, |_, hidden| activate::<GeluTanh>(hidden, bias))?;
-    attend(heads, &Scores::scaled(width), &mut out, row)?;
-    Tensor::from_vec(out, (rows, row), x.values.device())
+    multiply(x, mlp, beside, |_, hidden| activate::<GeluTanh>(hidden, bias))?;
+    attend(heads, Scores::scaled(width), &mut out, row)?;
+    Tensor::from_vec(out, (rows, row), x.device())
 }
 
 /// Writes softmax(q·kᵀ · scale + mask) · v into the first h·d elements of each of `out`'s rows.
-fn attend(heads: &Heads, scores: &Scores<'_>, out: &mut [f32], row: usize) -> Result<()> {
+fn attend(heads: &Heads, scores: Scores<'_>, out: &mut [f32], row: usize) -> Result<()> {
     let elements = [&heads.q, &heads.k, &heads.v].map(Elements::of);
-    let pictures = heads.pictures;
-    let [q, k, v] = [0, 1, 2].map(|i| elements[i].heads(pictures));
+    let images = heads.images;
+    let [q, k, v] = [0, 1, 2].map(|i| elements[i].heads(images));
     let [q, k, v] = [q?, k?, v?];
     let bias = match scores.mask {
         Mask::Bias(bias) => Some(Elements::of(bias)),
@@ -56,12 +53,12 @@ fn attend(heads: &Heads, scores: &Scores<'_>, out: &mut [f32], row: usize) -> Re
     let bias = bias.as_ref().map(Elements::slice).transpose()?;
     let [length, count, width] = heads.shape()?;
     // (n·h, l/256, d, 256): the keys of a block side by side, the last block narrower.
-    let mut keys = vec![0.0; pictures * count * length * width];
+    let mut keys = vec![0.0; images * count * length * width];
     let blocks = keys.par_chunks_mut(length * width).enumerate().flat_map(|(i, all)| {
         all.par_chunks_mut(KEYS * width).enumerate().map(move |(block, to)| (i, block * KEYS, to))
     });
     blocks
-        .try_for_each(|(i, first, to)| -> cpu::Result<()> {
+        .try_for_each(|(i, first, to)| -> gemm::Result<()> {
             let count = to.len() / width;
             let from = k[i].some_rows(first, count)?;
             transpose(from.elements(), from.steps()[0], to, count);
@@ -80,7 +77,7 @@ fn attend(heads: &Heads, scores: &Scores<'_>, out: &mut [f32], row: usize) -> Re
         },
     };
     // (n·h, l, d): blocks of queries of one head are adjacent.
-    let mut attended = vec![0.0; pictures * count * length * width];
+    let mut attended = vec![0.0; images * count * length * width];
     attended
         .par_chunks_mut(length * width)
         .enumerate()
@@ -94,9 +91,9 @@ fn attend(heads: &Heads, scores: &Scores<'_>, out: &mut [f32], row: usize) -> Re
         .map_err(Error::wrap)?;
     // (n, h, l, d) → (n·l, h·d)
     out.par_chunks_mut(row).with_min_len(MIN_ROWS).enumerate().for_each(|(i, out)| {
-        let (picture, i) = (i / length, i % length);
+        let (image, i) = (i / length, i % length);
         for (head, out) in out.chunks_exact_mut(width).take(count).enumerate() {
-            let head = picture * count + head;
+            let head = image * count + head;
             out.copy_from_slice(&attended[(head * length + i) * width..][..width]);
         }
     });
@@ -136,7 +133,7 @@ struct Block {
 
 impl Block {
     /// The queries from `first` on: out (queries, d), which is zero.
-    fn attend(&mut self, head: &Head<'_>, first: usize, out: &mut [f32]) -> cpu::Result<()> {
+    fn attend(&mut self, head: &Head<'_>, first: usize, out: &mut [f32]) -> gemm::Result<()> {
         let [keys, width] = head.v.size();
         let queries = out.len() / width;
         let q = head.q.some_rows(first, queries)?;

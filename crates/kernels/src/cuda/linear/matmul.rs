@@ -11,8 +11,12 @@ use candle_core::cuda_backend::cudarc::{
     driver::{CudaSlice, CudaStream, DevicePtr},
 };
 
+use super::NAME;
 use super::plan::{Descriptors, Matrices, Problem};
-use crate::cuda::{Error, Result, timing::fastest};
+use crate::{
+    cuda::{Error, Result, timing::Trial},
+    groups::Group,
+};
 
 /// Room for split sums; NVIDIA recommends 32 MiB on Hopper.
 const WORKSPACE_BYTES: usize = 64 << 20;
@@ -21,26 +25,26 @@ const WORKSPACE_BYTES: usize = 64 << 20;
 const CANDIDATES: [usize; 2] = [24, 4];
 const LARGE: f64 = 1e9;
 
-/// Multiplies matrices in one stream.
-pub(crate) struct Multiplier {
+/// Multiplies matrices in one stream: a matmul handle.
+pub(crate) struct Matmul {
     handle: sys::cublasLtHandle_t,
     stream: Arc<CudaStream>,
     /// Used by one product at a time: they are all in one stream.
     workspace: CudaSlice<u8>,
-    /// `None` where no algorithm works.
-    plans: HashMap<Problem, Option<Plan>>,
+    /// Why there is none, where no algorithm works.
+    plans: HashMap<Problem, Result<Plan, Box<str>>>,
 }
 
-// SAFETY: cublasLt's handle and descriptors are bound to no thread, and a `Multiplier` is used through
+// SAFETY: cublasLt's handle and descriptors are bound to no thread, and a `Matmul` is used through
 // `&mut` alone.
-unsafe impl Send for Multiplier {}
+unsafe impl Send for Matmul {}
 
 struct Plan {
     descriptors: Descriptors,
     algorithm: sys::cublasLtMatmulAlgo_t,
 }
 
-impl Multiplier {
+impl Matmul {
     pub(crate) fn new(stream: &Arc<CudaStream>) -> Result<Self> {
         stream.context().bind_to_thread()?;
         // SAFETY: only cublasLt uses it, which reads nothing there that it did not write.
@@ -64,26 +68,31 @@ impl Multiplier {
                 let descriptors = Descriptors::new(problem)?;
                 descriptors.operation.point(at)?;
                 let candidates = products.candidates(problem, &descriptors)?;
+                let candidates: Vec<_> = candidates.into_iter().enumerate().collect();
+                let mut trial = Trial::new(NAME, &self.stream);
                 // SAFETY: as this function's caller promises; each run writes the same product.
-                let best = fastest(&self.stream, &candidates, |algorithm| unsafe {
+                let best = trial.fastest(&candidates, |algorithm| unsafe {
                     products.run(&descriptors, algorithm, at)
                 })?;
-                place.insert(
-                    best.map(|(index, _)| Plan { descriptors, algorithm: candidates[index] }),
-                )
+                place.insert(match best {
+                    Some(place) => {
+                        trial.record(Group::Linear);
+                        Ok(Plan { descriptors, algorithm: candidates[place].1 })
+                    }
+                    None => Err(format!("cublasLt, {problem}: {}", trial.refusal()).into()),
+                })
             }
         };
-        let plan = plan.as_ref().ok_or(Error::Unsupported {
-            kernel: "linear",
-            what: "this product: cublasLt has no algorithm",
-        })?;
+        let plan = plan
+            .as_ref()
+            .map_err(|reason| Error::NoPlan { kernel: NAME, reason: reason.clone() })?;
         plan.descriptors.operation.point(at)?;
         // SAFETY: as this function's caller promises.
         unsafe { products.run(&plan.descriptors, &plan.algorithm, at) }
     }
 }
 
-impl Drop for Multiplier {
+impl Drop for Matmul {
     fn drop(&mut self) {
         // SAFETY: made by `new`, and destroyed here alone. There is nothing to do about a refusal.
         let _ = unsafe { result::destroy_handle(self.handle) };
@@ -148,7 +157,7 @@ impl Products<'_> {
     /// D ← W xᵀ + β C with the operation's epilogue.
     ///
     /// # Safety
-    /// As for [`Multiplier::multiply`]; the descriptors are of the same problem.
+    /// As for [`Matmul::multiply`]; the descriptors are of the same problem.
     unsafe fn run(
         &self,
         descriptors: &Descriptors,

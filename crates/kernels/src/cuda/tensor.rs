@@ -125,21 +125,15 @@ impl Rows {
 /// While it lives, what kernels are about to write is filled with NaN first (255 in bytes), so that a
 /// value that is never written shows. Slow; for comparisons with the reference.
 #[must_use]
-pub struct Poison(());
+pub(crate) struct Poison(());
 
 static POISONED: AtomicBool = AtomicBool::new(false);
 
 impl Poison {
     /// From now on.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         POISONED.store(true, Ordering::Relaxed);
         Self(())
-    }
-}
-
-impl Default for Poison {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -1,4 +1,4 @@
-// Latents and pictures: unpacking, doubling, conversion to bytes.
+// Latents and images: unpacking, upsampling, conversion to bytes.
 
 #include "vector.cuh"
 
@@ -30,7 +30,7 @@ extern "C" __global__ void unpack_f32(const float* tokens, float* pixels, int ro
 
 // x (height, width, vectors · 8) → each pixel twice each way: (2·height, 2·width, vectors · 8).
 template <typename T>
-__device__ __forceinline__ void doubled(const T* x, T* y, unsigned height, unsigned width, unsigned vectors) {
+__device__ __forceinline__ void upsample(const T* x, T* y, unsigned height, unsigned width, unsigned vectors) {
     const unsigned of_row = width * vectors;
     const unsigned all = height * of_row;
     const size_t right = vectors * 8, below = 2 * (size_t)of_row * 8;
@@ -46,14 +46,14 @@ __device__ __forceinline__ void doubled(const T* x, T* y, unsigned height, unsig
     }
 }
 
-extern "C" __global__ void doubled_bf16(const bf16* x, bf16* y, unsigned height, unsigned width,
+extern "C" __global__ void upsample_bf16(const bf16* x, bf16* y, unsigned height, unsigned width,
                                         unsigned vectors) {
-    doubled(x, y, height, width, vectors);
+    upsample(x, y, height, width, vectors);
 }
 
-extern "C" __global__ void doubled_f32(const float* x, float* y, unsigned height, unsigned width,
+extern "C" __global__ void upsample_f32(const float* x, float* y, unsigned height, unsigned width,
                                        unsigned vectors) {
-    doubled(x, y, height, width, vectors);
+    upsample(x, y, height, width, vectors);
 }
 
 // −1 … 1 → 0 … 255, rounded half to even.

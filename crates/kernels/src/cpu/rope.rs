@@ -4,22 +4,22 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::{linear::MIN_ROWS, matrix::Elements, norm::inverse_rms, simd::vectorised};
-use crate::ops::{Heads, Rotations, Stream, pictures_of, rows_each};
+use crate::operand::{Heads, Rotations, Stream, images_of, rows_each};
 
-pub(crate) fn join_heads(streams: &[Stream<'_>], rotations: &Rotations) -> Result<Heads> {
-    let pictures = pictures_of(streams, rotations)?;
+pub(super) fn qk_norm_rope(streams: &[Stream<'_>], rotations: &Rotations) -> Result<Heads> {
+    let images = images_of(streams, rotations)?;
     let width = streams[0].norm_q.weight.elem_count();
     let row = streams[0].qkv.dim(1)? / 3;
-    let length = pictures * rotations.cos.dim(0)?;
+    let length = images * rotations.cos.dim(0)?;
     let mut joint = [(); 3].map(|()| vec![0.0; length * row]);
     let mut from = 0;
-    for picture in 0..pictures {
+    for image in 0..images {
         let mut position = 0;
         for stream in streams {
-            let here = rows_each(stream.qkv.dim(0)?, pictures)?;
+            let here = rows_each(stream.qkv.dim(0)?, images)?;
             let [q, k, v] = &mut joint;
             let [q, k, v] = [q, k, v].map(|joint| &mut joint[from * row..(from + here) * row]);
-            let place = Place { rotations, first: picture * here, position, row, width };
+            let place = Place { rotations, first: image * here, position, row, width };
             join(stream, &place, [q, k, v])?;
             (from, position) = (from + here, position + here);
         }
@@ -27,15 +27,15 @@ pub(crate) fn join_heads(streams: &[Stream<'_>], rotations: &Rotations) -> Resul
     let device = streams[0].qkv.device();
     let [q, k, v] =
         joint.map(|elements| Tensor::from_vec(elements, (length, row / width, width), device));
-    Ok(Heads { q: q?, k: k?, v: v?, pictures })
+    Ok(Heads { q: q?, k: k?, v: v?, images })
 }
 
-/// Which of a stream's tokens are joined, and where they stand in their picture.
+/// Which of a stream's tokens are joined, and where they stand in their image.
 struct Place<'a> {
     rotations: &'a Rotations,
     /// The first of the stream's rows.
     first: usize,
-    /// Its position in the picture.
+    /// Its position in the image.
     position: usize,
     /// h · d
     row: usize,

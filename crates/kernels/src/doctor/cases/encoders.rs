@@ -1,21 +1,19 @@
 //! The text encoders' kernels: T5 over a prompt's tokens, CLIP over 77.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 use super::{
     Widths, layer, one, tolerance,
     transformer::{After, Product, linear},
 };
 use crate::{
-    Result,
+    Affine, Heads, Mask, RmsNorm, Scores,
     doctor::{Case, Examination},
-    layers::{LayerNorm, RmsNorm},
-    ops::{Heads, Mask, Scores, fused, reference},
 };
 
 const CLIP_TOKENS: usize = 77;
 
-pub(super) fn all(examination: &mut Examination, widths: &Widths) -> Result<()> {
+pub(super) fn all(examination: &mut Examination<'_>, widths: &Widths) -> Result<()> {
     let &Widths { dtype, text_tokens, t5, clip, .. } = widths;
     root_mean_square(examination, dtype, [text_tokens, t5[0]])?;
     layer_norm(examination, dtype, [CLIP_TOKENS, clip[0]])?;
@@ -39,7 +37,7 @@ pub(super) fn all(examination: &mut Examination, widths: &Widths) -> Result<()> 
 }
 
 fn root_mean_square(
-    examination: &mut Examination,
+    examination: &mut Examination<'_>,
     dtype: DType,
     [rows, width]: [usize; 2],
 ) -> Result<()> {
@@ -52,17 +50,14 @@ fn root_mean_square(
         tolerance: tolerance(dtype),
         inputs: &inputs,
     };
-    let norm = |x: &[Tensor]| RmsNorm { weight: x[1].clone(), eps: 1e-6 };
-    examination.compare(
-        case,
-        |x| one(fused::rms_norm(&x[0], &norm(x))?),
-        |x| Ok(vec![reference::rms_norm(&x[0], &norm(x))?]),
-    );
+    examination.compare(case, |on, x| {
+        one(on.rms_norm(&x[0], &RmsNorm { weight: x[1].clone(), eps: 1e-6 }))
+    });
     Ok(())
 }
 
 fn layer_norm(
-    examination: &mut Examination,
+    examination: &mut Examination<'_>,
     dtype: DType,
     [rows, width]: [usize; 2],
 ) -> Result<()> {
@@ -77,17 +72,14 @@ fn layer_norm(
         tolerance: tolerance(dtype),
         inputs: &inputs,
     };
-    let norm = |x: &[Tensor]| LayerNorm { weight: x[1].clone(), bias: x[2].clone(), eps: 1e-5 };
-    examination.compare(
-        case,
-        |x| one(fused::layer_norm(&x[0], &norm(x))?),
-        |x| Ok(vec![reference::layer_norm(&x[0], &norm(x))?]),
-    );
+    examination.compare(case, |on, x| {
+        one(on.layer_norm(&x[0], Affine::Weights { weight: &x[1], bias: &x[2] }, 1e-5))
+    });
     Ok(())
 }
 
 fn gated_gelu(
-    examination: &mut Examination,
+    examination: &mut Examination<'_>,
     dtype: DType,
     [rows, width, hidden]: [usize; 3],
 ) -> Result<()> {
@@ -101,11 +93,7 @@ fn gated_gelu(
         tolerance: tolerance(dtype),
         inputs: &inputs,
     };
-    examination.compare(
-        case,
-        |x| one(fused::linear_gated_gelu(&x[0], &layer(&x[1..]))?),
-        |x| Ok(vec![reference::linear_gated_gelu(&x[0], &layer(&x[1..]))?]),
-    );
+    examination.compare(case, |on, x| one(on.linear_gated_gelu(&x[0], &layer(&x[1..]))));
     Ok(())
 }
 
@@ -118,7 +106,7 @@ struct Masked {
 }
 
 /// With a bias or a causal mask.
-fn attention(examination: &mut Examination, dtype: DType, masked: Masked) -> Result<()> {
+fn attention(examination: &mut Examination<'_>, dtype: DType, masked: Masked) -> Result<()> {
     let Masked { length, heads: [count, head], bias } = masked;
     let inputs = [examination.random(dtype, &[length, 3, count, head])?];
     let kind = if bias.is_some() { "bias" } else { "causal" };
@@ -130,14 +118,9 @@ fn attention(examination: &mut Examination, dtype: DType, masked: Masked) -> Res
     };
     let mask = bias.as_ref().map_or(Mask::Causal, Mask::Bias);
     let scores = Scores { mask, ..Scores::scaled(head) };
-    let split = |x: &[Tensor]| -> candle_core::Result<Heads> {
+    examination.compare(case, |on, x| {
         let part = |i| x[0].narrow(1, i, 1)?.squeeze(1);
-        Ok(Heads { q: part(0)?, k: part(1)?, v: part(2)?, pictures: 1 })
-    };
-    examination.compare(
-        case,
-        |x| one(fused::attention(&split(x)?, &scores)?),
-        |x| Ok(vec![reference::attention(&split(x)?, &scores)?]),
-    );
+        one(on.attention(&Heads { q: part(0)?, k: part(1)?, v: part(2)?, images: 1 }, scores))
+    });
     Ok(())
 }

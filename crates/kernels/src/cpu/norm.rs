@@ -8,43 +8,40 @@ use super::{
     matrix::Elements,
     simd::{Elementwise, Identity, Silu, sum, sum_of_squares, vectorised},
 };
-use crate::{
-    layers::{GroupNorm, LayerNorm, RmsNorm},
-    ops::{Shift, rows_each},
-};
+use crate::operand::{Affine, GroupNorm, RmsNorm, rows_each};
 
-pub(crate) fn layer_norm_shift(x: &Tensor, by: &Shift<'_>) -> Result<Tensor> {
-    let (shift, scale) = (Elements::of(by.shift), Elements::of(by.scale));
-    let (shift, scale) = (shift.slice()?, scale.slice()?);
-    let each = rows_each(x.dim(0)?, by.scale.dim(0)?)?;
-    each_row(x, |i, x, y| {
-        standardise(x, y, 1e-6);
-        let of_picture = i / each * x.len()..(i / each + 1) * x.len();
-        scale_and_shift(y, &scale[of_picture.clone()], &shift[of_picture]);
-    })
+pub(super) fn layer_norm(x: &Tensor, affine: Affine<'_>, eps: f64) -> Result<Tensor> {
+    let eps = eps as f32;
+    match affine {
+        Affine::Modulation(by) => {
+            let (shift, scale) = (Elements::of(by.shift), Elements::of(by.scale));
+            let (shift, scale) = (shift.slice()?, scale.slice()?);
+            let each = rows_each(x.dim(0)?, by.scale.dim(0)?)?;
+            each_row(x, |i, x, y| {
+                standardise(x, y, eps);
+                let of_image = i / each * x.len()..(i / each + 1) * x.len();
+                scale_and_shift(y, &scale[of_image.clone()], &shift[of_image]);
+            })
+        }
+        Affine::Weights { weight, bias } => {
+            let (weight, bias) = (Elements::of(weight), Elements::of(bias));
+            let (weight, bias) = (weight.slice()?, bias.slice()?);
+            each_row(x, |_, x, y| {
+                standardise(x, y, eps);
+                scale_and_add(y, weight, bias);
+            })
+        }
+    }
 }
 
-pub(crate) fn layer_norm(x: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
-    let (weight, bias) = (Elements::of(&norm.weight), Elements::of(&norm.bias));
-    let (weight, bias) = (weight.slice()?, bias.slice()?);
-    each_row(x, |_, x, y| {
-        standardise(x, y, norm.eps as f32);
-        affine(y, weight, bias);
-    })
-}
-
-pub(crate) fn rms_norm(x: &Tensor, norm: &RmsNorm) -> Result<Tensor> {
+pub(super) fn rms_norm(x: &Tensor, norm: &RmsNorm) -> Result<Tensor> {
     let weight = Elements::of(&norm.weight);
     let weight = weight.slice()?;
     each_row(x, |_, x, y| divide_by_rms(x, y, weight, norm.eps as f32))
 }
 
-pub(crate) fn group_norm(x: &Tensor, norm: &GroupNorm) -> Result<Tensor> {
-    each_channel::<Identity>(x, norm)
-}
-
-pub(crate) fn group_norm_silu(x: &Tensor, norm: &GroupNorm) -> Result<Tensor> {
-    each_channel::<Silu>(x, norm)
+pub(super) fn group_norm(x: &Tensor, norm: &GroupNorm, silu: bool) -> Result<Tensor> {
+    if silu { each_channel::<Silu>(x, norm) } else { each_channel::<Identity>(x, norm) }
 }
 
 /// 1/√(mean(x²) + ε)
@@ -76,7 +73,7 @@ vectorised! {
 
 vectorised! {
     /// y ← y · weight + bias
-    fn affine<'a>(y: &'a mut [f32], weight: &'a [f32], bias: &'a [f32]) {
+    fn scale_and_add<'a>(y: &'a mut [f32], weight: &'a [f32], bias: &'a [f32]) {
         for ((y, w), b) in y.iter_mut().zip(weight).zip(bias) {
             *y = y.mul_add(*w, *b);
         }
@@ -150,7 +147,7 @@ fn each_channel<F: Elementwise>(x: &Tensor, norm: &GroupNorm) -> Result<Tensor> 
             add_channel_sums(pixels, plain, squared);
             sums
         })
-        // Collected first: added up in the order of the picture, whatever the threads do.
+        // Collected first: added up in the order of the image, whatever the threads do.
         .collect::<Vec<_>>();
     let pixels = elements.len() / channels;
     let (factor, offset) = channel_affine(&sums, pixels, norm)?;

@@ -7,10 +7,10 @@ mod encoders;
 mod quantised;
 mod transformer;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Result, Tensor};
 
-use super::{Depth, Examination};
-use crate::{Result, bench::Tier, layers::Linear};
+use super::{Depth, Examination, Outputs};
+use crate::{Linear, Precision};
 
 /// Tolerances of ‖kernel − reference‖ / ‖reference‖.
 const F32: f64 = 1e-5;
@@ -55,7 +55,11 @@ const SMALL: Widths = Widths {
 };
 
 /// All of them. Grids are rows and columns of tokens: of 16×16 pixels each.
-pub(super) fn all(examination: &mut Examination, depth: Depth, tiers: &[Tier]) -> Result<()> {
+pub(super) fn all(
+    examination: &mut Examination<'_>,
+    depth: Depth,
+    precisions: &[Precision],
+) -> Result<()> {
     if examination.device.is_cpu() {
         let grids: &[[usize; 2]] = match depth {
             Depth::Short => &[[5, 7]],
@@ -68,16 +72,16 @@ pub(super) fn all(examination: &mut Examination, depth: Depth, tiers: &[Tier]) -
         Depth::Short => &[[17, 33]],
         Depth::Full => &[[17, 33], [16, 16], [64, 64], [64, 128]],
     };
-    if tiers.iter().any(|tier| *tier != Tier::F32) {
+    if precisions.iter().any(|&precision| precision != Precision::F32) {
         model(examination, &FLUX, grids)?;
     }
     #[cfg(feature = "cuda")]
-    if tiers.contains(&Tier::Fp8) {
+    if precisions.contains(&Precision::Fp8) {
         for grid in grids {
             quantised::layers(examination, &FLUX, FLUX.text_tokens + grid[0] * grid[1])?;
         }
     }
-    if tiers.contains(&Tier::F32) {
+    if precisions.contains(&Precision::F32) {
         transformer::tokens(examination, &SMALL, 35)?;
         encoders::all(examination, &SMALL)?;
         autoencoder::without_convolutions(examination, &SMALL, [5, 7])?;
@@ -85,7 +89,7 @@ pub(super) fn all(examination: &mut Examination, depth: Depth, tiers: &[Tier]) -
     Ok(())
 }
 
-fn model(examination: &mut Examination, widths: &Widths, grids: &[[usize; 2]]) -> Result<()> {
+fn model(examination: &mut Examination<'_>, widths: &Widths, grids: &[[usize; 2]]) -> Result<()> {
     for grid in grids {
         transformer::tokens(examination, widths, grid[0] * grid[1])?;
     }
@@ -106,10 +110,10 @@ fn tolerance(dtype: DType) -> f64 {
 
 /// A layer of a weight and, behind it, a bias.
 fn layer(tensors: &[Tensor]) -> Linear {
-    Linear { weight: tensors[0].clone(), bias: tensors.get(1).cloned(), row_scales: None }
+    Linear::new(tensors[0].clone(), tensors.get(1).cloned())
 }
 
 /// One tensor, or none, as a comparison wants it.
-fn one(output: Option<Tensor>) -> candle_core::Result<Option<Vec<Tensor>>> {
-    Ok(output.map(|output| vec![output]))
+fn one(output: Result<Option<Tensor>>) -> Result<Option<Outputs>> {
+    Ok(output?.map(|output| vec![output]))
 }

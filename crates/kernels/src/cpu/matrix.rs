@@ -3,10 +3,10 @@
 use candle_core::{
     CpuStorage, Error, InplaceOp1, Layout, Result, Storage, StorageRef, Tensor, bail,
 };
-use kernels::cpu::Matrix;
 use zeroize::Zeroize;
 
-use crate::ops::rows_each;
+use super::gemm::Matrix;
+use crate::operand::rows_each;
 
 /// The f32 elements of a CPU tensor, from its first one on.
 pub(super) struct Elements<'a> {
@@ -29,17 +29,17 @@ impl<'a> Elements<'a> {
     }
 
     /// The tensor (n·l, h, d) as n·h matrices (l, d).
-    pub(super) fn heads(&self, pictures: usize) -> Result<Vec<Matrix<'_>>> {
+    pub(super) fn heads(&self, images: usize) -> Result<Vec<Matrix<'_>>> {
         let (rows, count, width) = self.layout.shape().dims3()?;
-        let length = rows_each(rows, pictures)?;
+        let length = rows_each(rows, images)?;
         let [row_step, head_step, 1] = *self.layout.stride() else {
             bail!("expected adjacent elements of a head, found {:?}", self.layout.stride())
         };
         let elements = self.onwards()?;
-        (0..pictures * count)
+        (0..images * count)
             .map(|i| {
-                let (picture, head) = (i / count, i % count);
-                let first = picture * length * row_step + head * head_step;
+                let (image, head) = (i / count, i % count);
+                let first = image * length * row_step + head * head_step;
                 let elements = elements.get(first..).unwrap_or_default();
                 Matrix::new(elements, [length, width], [row_step, 1]).map_err(Error::wrap)
             })
@@ -69,7 +69,7 @@ impl<'a> Elements<'a> {
 }
 
 /// Overwrites a tensor's storage with zeros.
-pub(crate) fn wipe(x: &Tensor) -> Result<()> {
+pub(super) fn wipe(x: &Tensor) -> Result<()> {
     struct Wipe;
     impl InplaceOp1 for Wipe {
         fn name(&self) -> &'static str {

@@ -1,39 +1,63 @@
-//! 3×3 convolutions on channels-last pictures, in tiles of 2×2 outputs by Winograd's method.
+//! 3×3 convolutions on channels-last images, in tiles of 2×2 outputs by Winograd's method.
 //!
 //! Blocks of tiles are transformed, multiplied and transformed back while they are in the cache. A
-//! picture whose pixels are to be doubled first is never doubled: the rows of a tile's patch are then
+//! image whose pixels are to be doubled first is never doubled: the rows of a tile's patch are then
 //! a, b, b, c, of which the transform makes a − b, 2b, 0, b − c, and likewise for columns. Where it is
 //! 0, no product is needed, which leaves 9 of 16.
 
-use candle_core::{Error, Result, Tensor};
-use kernels::cpu::{Matrix, MatrixMut, Product};
+use std::{borrow::Cow, sync::Arc};
+
+use candle_core::{Device, Error, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::{
+    gemm::{self, Matrix, MatrixMut, Product},
     matrix::Elements,
-    winograd::{POINTS, Place, transform_kernel, transform_patch, transform_tile},
+    winograd::{POINTS, Place, restore_kernel, transform_kernel, transform_patch, transform_tile},
 };
-use crate::layers::Conv3x3;
+use crate::operand::{Conv3x3, ConvForm, Kernel3x3};
 
 /// Tiles of a block: what one product makes. As many rows as the product reads without packing.
 const BLOCK_TILES: usize = 48;
 /// Tiles of a task, at least.
 const TASK_TILES: usize = 2 * BLOCK_TILES;
 
-pub(crate) fn conv3x3(x: &Tensor, conv: &Conv3x3) -> Result<Tensor> {
-    convolve(x, conv, Pixels::Plain, None)
+/// A convolution's weight (out, 3, 3, in), transformed: (16, in, out).
+#[derive(Clone)]
+pub struct WinogradKernel {
+    elements: Arc<Vec<f32>>,
+    channels: usize,
+    outputs: usize,
 }
 
-pub(crate) fn conv3x3_onto(x: &Tensor, conv: &Conv3x3, onto: &Tensor) -> Result<Tensor> {
-    let onto = Elements::of(onto);
-    convolve(x, conv, Pixels::Plain, Some(onto.slice()?))
+impl WinogradKernel {
+    /// Of a contiguous f32 weight (out, 3, 3, in) on the CPU.
+    pub(crate) fn of(weight: &Tensor) -> Result<Self> {
+        let (outputs, _, _, channels) = weight.dims4()?;
+        let elements = Arc::new(transform_kernel(Elements::of(weight).slice()?, outputs));
+        Ok(Self { elements, channels, outputs })
+    }
+
+    /// The weight (out, 3, 3, in), to f32's last bits.
+    pub(crate) fn to_tensor(&self) -> Result<Tensor> {
+        let Self { channels, outputs, .. } = *self;
+        let kernel = restore_kernel(&self.elements, [channels, outputs]);
+        Tensor::from_vec(kernel, (outputs, 3, 3, channels), &Device::Cpu)
+    }
 }
 
-pub(crate) fn upsample_conv3x3(x: &Tensor, conv: &Conv3x3) -> Result<Tensor> {
-    convolve(x, conv, Pixels::Doubled, None)
+pub(super) fn conv3x3(x: &Tensor, conv: &Conv3x3, form: ConvForm<'_>) -> Result<Tensor> {
+    match form {
+        ConvForm::Plain => convolve(x, conv, Pixels::Plain, None),
+        ConvForm::Upsampled => convolve(x, conv, Pixels::Doubled, None),
+        ConvForm::Add(residual) => {
+            let residual = Elements::of(residual);
+            convolve(x, conv, Pixels::Plain, Some(residual.slice()?))
+        }
+    }
 }
 
-/// How the picture's pixels are seen.
+/// How the image's pixels are seen.
 #[derive(Clone, Copy)]
 enum Pixels {
     Plain,
@@ -56,18 +80,29 @@ impl Pixels {
     }
 }
 
-fn convolve(x: &Tensor, conv: &Conv3x3, pixels: Pixels, onto: Option<&[f32]>) -> Result<Tensor> {
+fn convolve(
+    x: &Tensor,
+    conv: &Conv3x3,
+    pixels: Pixels,
+    residual: Option<&[f32]>,
+) -> Result<Tensor> {
     let (height, width, channels) = x.dims3()?;
-    let outputs = conv.weight.dim(0)?;
-    let elements = [x, &conv.weight, &conv.bias].map(Elements::of);
-    let kernel = transform_kernel(elements[1].slice()?, outputs);
+    let kernel = match &conv.kernel {
+        Kernel3x3::Winograd(kernel) => Cow::Borrowed(kernel),
+        Kernel3x3::Plain(weight) => Cow::Owned(WinogradKernel::of(weight)?),
+    };
+    if kernel.channels != channels {
+        bail!("{channels} channels and a convolution of {}", kernel.channels)
+    }
+    let outputs = kernel.outputs;
+    let elements = [x, &conv.bias].map(Elements::of);
     let convolution = Convolution {
-        picture: elements[0].slice()?,
+        image: elements[0].slice()?,
         size: [height, width, channels],
         pixels,
-        kernel: &kernel,
-        bias: elements[2].slice()?,
-        onto,
+        kernel: &kernel.elements,
+        bias: elements[1].slice()?,
+        residual,
         zeros: &vec![0.0; channels],
     };
     let [height, width] = convolution.out_size();
@@ -84,7 +119,7 @@ fn convolve(x: &Tensor, conv: &Conv3x3, pixels: Pixels, onto: Option<&[f32]>) ->
 
 struct Convolution<'a> {
     /// (h, w, c)
-    picture: &'a [f32],
+    image: &'a [f32],
     size: [usize; 3],
     pixels: Pixels,
     /// (16, c, o)
@@ -92,8 +127,8 @@ struct Convolution<'a> {
     /// (o,)
     bias: &'a [f32],
     /// What the result is added to: (h, w, o).
-    onto: Option<&'a [f32]>,
-    /// A pixel outside the picture: (c,).
+    residual: Option<&'a [f32]>,
+    /// A pixel outside the image: (c,).
     zeros: &'a [f32],
 }
 
@@ -118,12 +153,7 @@ impl Convolution<'_> {
     }
 
     /// Whole rows of the output, from an even one on: (rows, w, o).
-    fn band(
-        &self,
-        scratch: &mut Scratch,
-        first_row: usize,
-        out: &mut [f32],
-    ) -> kernels::cpu::Result<()> {
+    fn band(&self, scratch: &mut Scratch, first_row: usize, out: &mut [f32]) -> gemm::Result<()> {
         let ([_, width], [_, _, channels], outputs) = (self.out_size(), self.size, self.bias.len());
         let rows = out.len() / (width * outputs);
         let columns = width.div_ceil(2);
@@ -157,7 +187,7 @@ impl Convolution<'_> {
     }
 
     /// Sixteen products (tiles, c) · (c, o), less those that vanish.
-    fn multiply(&self, scratch: &mut Scratch, tiles: usize) -> kernels::cpu::Result<()> {
+    fn multiply(&self, scratch: &mut Scratch, tiles: usize) -> gemm::Result<()> {
         let (channels, outputs) = (self.size[2], self.bias.len());
         let patches = scratch.patches.chunks_exact(BLOCK_TILES * channels);
         let products = scratch.products.chunks_exact_mut(BLOCK_TILES * outputs);
@@ -180,19 +210,19 @@ impl Convolution<'_> {
         let rows: [_; 4] = std::array::from_fn(|i| inside(self.pixels.source(row, i), height));
         let columns: [_; 4] = std::array::from_fn(|i| inside(self.pixels.source(column, i), width));
         std::array::from_fn(|i| match (rows[i / 4], columns[i % 4]) {
-            (Some(y), Some(x)) => &self.picture[(y * width + x) * channels..][..channels],
+            (Some(y), Some(x)) => &self.image[(y * width + x) * channels..][..channels],
             _ => self.zeros,
         })
     }
 
-    /// out[at..] ← pixels (+ onto); `out` begins at element `origin` of the picture.
+    /// out[at..] ← pixels (+ residual); `out` begins at element `origin` of the image.
     fn place(&self, pixels: &[f32], origin: usize, out: &mut [f32], at: usize) {
         let out = &mut out[at..][..pixels.len()];
-        match self.onto {
-            Some(onto) => {
-                let onto = &onto[origin + at..][..pixels.len()];
-                for ((out, x), onto) in out.iter_mut().zip(pixels).zip(onto) {
-                    *out = x + onto;
+        match self.residual {
+            Some(residual) => {
+                let residual = &residual[origin + at..][..pixels.len()];
+                for ((out, x), residual) in out.iter_mut().zip(pixels).zip(residual) {
+                    *out = x + residual;
                 }
             }
             None => out.copy_from_slice(pixels),

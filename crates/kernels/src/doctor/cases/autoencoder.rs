@@ -1,22 +1,19 @@
 //! The decoder's kernels.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 use super::{F32, Widths, one, tolerance};
 use crate::{
-    Result,
+    Activation, Conv3x3, ConvForm, GroupNorm, Heads, Scores, Unpacking,
     doctor::{Case, Examination},
-    latents::Grid,
-    layers::{Conv3x3, GroupNorm},
-    ops::{Heads, Scores, Unpacking, fused, reference},
 };
 
 /// Channels of a latent pixel.
 const LATENT: usize = 16;
 
-/// Everything that depends on the size of a picture, given by its rows and columns of tokens.
+/// Everything that depends on the size of an image, given by its rows and columns of tokens.
 pub(super) fn decoder(
-    examination: &mut Examination,
+    examination: &mut Examination<'_>,
     widths: &Widths,
     grid: [usize; 2],
 ) -> Result<()> {
@@ -25,13 +22,13 @@ pub(super) fn decoder(
     let [deepest, middle, last] = widths.channels;
     for (scale, inputs, outputs, kind) in [
         (1, LATENT, deepest, Kind::Plain),
-        (1, deepest, deepest, Kind::Onto),
+        (1, deepest, deepest, Kind::Add),
         (1, deepest, deepest, Kind::Upsampled),
         (2, deepest, deepest, Kind::Plain),
         (4, deepest, middle, Kind::Plain),
         (4, middle, middle, Kind::Upsampled),
         (8, middle, last, Kind::Plain),
-        (8, last, last, Kind::Onto),
+        (8, last, last, Kind::Add),
         (8, last, 3, Kind::Plain),
     ] {
         let size = [scale * height, scale * width];
@@ -42,15 +39,15 @@ pub(super) fn decoder(
 
 /// The same but for its convolutions, for which GPUs have no kernel in f32.
 pub(super) fn without_convolutions(
-    examination: &mut Examination,
+    examination: &mut Examination<'_>,
     widths: &Widths,
     [rows, columns]: [usize; 2],
 ) -> Result<()> {
     let &Widths { dtype, channels: [deepest, middle, last], groups, .. } = widths;
     let (height, width) = (2 * rows, 2 * columns);
-    // A CPU's latents and pictures are plain copies, which have no kernel.
+    // A CPU's latents and images are plain copies, which have no kernel.
     if !examination.device.is_cpu() {
-        unpacked(examination, Grid { rows, columns, channels: LATENT }, dtype)?;
+        unpacked(examination, [rows, columns], dtype)?;
         bytes(examination, dtype, [8 * height, 8 * width, 3])?;
     }
     one_head(examination, dtype, [height * width, deepest])?;
@@ -63,7 +60,7 @@ pub(super) fn without_convolutions(
 
 /// One head over all latent pixels, as the decoder's middle has it.
 fn one_head(
-    examination: &mut Examination,
+    examination: &mut Examination<'_>,
     dtype: DType,
     [pixels, channels]: [usize; 2],
 ) -> Result<()> {
@@ -74,21 +71,16 @@ fn one_head(
         tolerance: tolerance(dtype),
         inputs: &inputs,
     };
-    let scores = Scores::scaled(channels);
-    let split = |x: &[Tensor]| -> candle_core::Result<Heads> {
+    examination.compare(case, |on, x| {
         let part = |i| x[0].narrow(1, i * channels, channels)?.unsqueeze(1);
-        Ok(Heads { q: part(0)?, k: part(1)?, v: part(2)?, pictures: 1 })
-    };
-    examination.compare(
-        case,
-        |x| one(fused::attention(&split(x)?, &scores)?),
-        |x| Ok(vec![reference::attention(&split(x)?, &scores)?]),
-    );
+        let heads = Heads { q: part(0)?, k: part(1)?, v: part(2)?, images: 1 };
+        one(on.attention(&heads, Scores::scaled(channels)))
+    });
     Ok(())
 }
 
 fn group_norm(
-    examination: &mut Examination,
+    examination: &mut Examination<'_>,
     dtype: DType,
     shape: [usize; 3],
     groups: usize,
@@ -106,16 +98,9 @@ fn group_norm(
         tolerance: tolerance(dtype),
         inputs: &inputs,
     };
-    examination.compare(
-        case("group norm + silu"),
-        |x| one(fused::group_norm_silu(&x[0], &norm(x))?),
-        |x| Ok(vec![reference::group_norm_silu(&x[0], &norm(x))?]),
-    );
-    examination.compare(
-        case("group norm"),
-        |x| one(fused::group_norm(&x[0], &norm(x))?),
-        |x| Ok(vec![reference::group_norm(&x[0], &norm(x))?]),
-    );
+    for (kernel, then) in [("group norm + silu", Some(Activation::Silu)), ("group norm", None)] {
+        examination.compare(case(kernel), |on, x| one(on.group_norm(&x[0], &norm(x), then)));
+    }
     Ok(())
 }
 
@@ -130,11 +115,11 @@ struct Convolution {
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Plain,
-    Onto,
+    Add,
     Upsampled,
 }
 
-fn convolution(examination: &mut Examination, dtype: DType, how: Convolution) -> Result<()> {
+fn convolution(examination: &mut Examination<'_>, dtype: DType, how: Convolution) -> Result<()> {
     let Convolution { size: [height, width], inputs, outputs, kind } = how;
     let tensors = [
         examination.random(dtype, &[height, width, inputs])?,
@@ -148,49 +133,38 @@ fn convolution(examination: &mut Examination, dtype: DType, how: Convolution) ->
         tolerance: tolerance(dtype),
         inputs: &tensors,
     };
-    let conv = |x: &[Tensor]| Conv3x3 { weight: x[1].clone(), bias: x[2].clone() };
-    examination.compare(
-        case,
-        |x| {
-            one(match kind {
-                Kind::Plain => fused::conv3x3(&x[0], &conv(x)),
-                Kind::Onto => fused::conv3x3_onto(&x[0], &conv(x), &x[3]),
-                Kind::Upsampled => fused::upsample_conv3x3(&x[0], &conv(x)),
-            }?)
-        },
-        |x| {
-            Ok(vec![match kind {
-                Kind::Plain => reference::conv3x3(&x[0], &conv(x)),
-                Kind::Onto => reference::conv3x3_onto(&x[0], &conv(x), &x[3]),
-                Kind::Upsampled => reference::upsample_conv3x3(&x[0], &conv(x)),
-            }?])
-        },
-    );
+    examination.compare(case, |on, x| {
+        let form = match kind {
+            Kind::Plain => ConvForm::Plain,
+            Kind::Add => ConvForm::Add(&x[3]),
+            Kind::Upsampled => ConvForm::Upsampled,
+        };
+        one(on.conv3x3(&x[0], &Conv3x3::new(x[1].clone(), x[2].clone()), form))
+    });
     Ok(())
 }
 
-fn unpacked(examination: &mut Examination, grid: Grid, dtype: DType) -> Result<()> {
+fn unpacked(
+    examination: &mut Examination<'_>,
+    [rows, columns]: [usize; 2],
+    dtype: DType,
+) -> Result<()> {
     const SCALING: f64 = 0.3611;
     const SHIFT: f64 = 0.1159;
-    let shape = [grid.tokens(), 4 * grid.channels];
-    let inputs = [examination.random(DType::F32, &shape)?];
+    let inputs = [examination.random(DType::F32, &[rows * columns, 4 * LATENT])?];
     let case = Case {
         kernel: "unpacking of latents",
-        name: format!("{dtype:?} {} × {}", grid.rows, grid.columns),
+        name: format!("{dtype:?} {rows} × {columns}"),
         tolerance: tolerance(dtype),
         inputs: &inputs,
     };
-    let how = Unpacking { grid, scaling: SCALING, shift: SHIFT, dtype };
-    let wide = Unpacking { dtype: DType::F32, ..how };
-    examination.compare(
-        case,
-        |x| one(fused::unpack(&x[0], &how)?),
-        |x| Ok(vec![reference::unpack(&x[0], &wide)?]),
-    );
+    let grid = [rows, columns];
+    let how = Unpacking { grid, channels: LATENT, scaling: SCALING, shift: SHIFT, dtype };
+    examination.compare(case, |on, x| one(on.unpack(&x[0], how)));
     Ok(())
 }
 
-fn bytes(examination: &mut Examination, dtype: DType, shape: [usize; 3]) -> Result<()> {
+fn bytes(examination: &mut Examination<'_>, dtype: DType, shape: [usize; 3]) -> Result<()> {
     let inputs = [examination.random(dtype, &shape)?];
     let case = Case {
         kernel: "conversion to bytes",
@@ -199,10 +173,6 @@ fn bytes(examination: &mut Examination, dtype: DType, shape: [usize; 3]) -> Resu
         tolerance: 100.0 * F32,
         inputs: &inputs,
     };
-    examination.compare(
-        case,
-        |x| one(fused::to_bytes(&x[0])?),
-        |x| Ok(vec![(((&x[0] * 0.5)? + 0.5)?.clamp(0f32, 1f32)? * 255.0)?.round()?]),
-    );
+    examination.compare(case, |on, x| one(on.to_bytes(&x[0])));
     Ok(())
 }

@@ -9,9 +9,9 @@ use candle_core::{Device, Tensor};
 
 use crate::{
     Error, Generated, Job, Picture, Pipeline, Preview, Progress, Result, Timings, Watch,
-    clock::Moment,
+    clock::Event,
     job::Part,
-    pipeline::{Encoded, Run, Settings, Wiped},
+    pipeline::{DenoiseContext, PromptEmbeds, Settings, Wiped},
 };
 
 impl Pipeline {
@@ -91,11 +91,11 @@ struct ActiveJob<'a, 'w> {
     asked: &'a Job<'a>,
     watch: &'w mut dyn Watch,
     /// Its prompt; or why it ended before all of its pictures were made.
-    state: Result<Encoded>,
+    state: Result<PromptEmbeds>,
     /// Over all pictures.
     steps_done: usize,
     pictures: Vec<Picture>,
-    laps: Vec<(Part, [Rc<Moment>; 2])>,
+    spans: Vec<(Part, [Rc<Event>; 2])>,
 }
 
 /// A picture to be drawn: a place in a batch.
@@ -112,15 +112,15 @@ struct Denoised {
     samples: Vec<Sample>,
     /// (n·tokens, c), f32
     latents: Wiped,
-    run: Run,
+    context: DenoiseContext,
 }
 
 impl<'a, 'w> ActiveJob<'a, 'w> {
     fn begin(pipeline: &Pipeline, asked: &'a Job<'a>, watch: &'w mut dyn Watch) -> Result<Self> {
         let started = now(pipeline)?;
         let state = pipeline.encode(asked.prompt.expose());
-        let laps = vec![(Part::Encode, [started, now(pipeline)?])];
-        let mut job = Self { asked, watch, state, steps_done: 0, pictures: Vec::new(), laps };
+        let spans = vec![(Part::Encode, [started, now(pipeline)?])];
+        let mut job = Self { asked, watch, state, steps_done: 0, pictures: Vec::new(), spans };
         job.tell(Progress::Encoded);
         Ok(job)
     }
@@ -145,7 +145,7 @@ impl<'a, 'w> ActiveJob<'a, 'w> {
             Ok(encoded) => encoded,
             Err(error) => return Ok(Err(error)),
         };
-        let timings = Timings::of(&self.laps)?;
+        let timings = Timings::of(&self.spans)?;
         Ok(Ok(Generated { pictures: self.pictures, prompt_tokens: encoded.tokens, timings }))
     }
 }
@@ -175,18 +175,18 @@ impl Batcher<'_, '_> {
         let started = now(pipeline)?;
         let noise = Wiped(noise.to_device(&pipeline.model.device)?);
         let (mut samples, mut latents) = self.remaining(batch.to_vec(), noise)?;
-        let Some(mut run) = self.run(&samples)? else { return Ok(None) };
+        let Some(mut context) = self.context(&samples)? else { return Ok(None) };
         let steps = self.settings.steps.get();
         // A GPU is given one step while it computes another, so that it never waits, and no more: what is
         // told has happened, and who leaves is noticed.
         let ahead = usize::from(!pipeline.device().is_cpu());
         let mut under_way = VecDeque::new();
         for step in 0..steps {
-            let velocity = Wiped(pipeline.velocity(&run, step, &latents.0)?);
+            let velocity = Wiped(pipeline.velocity(&context, step, &latents.0)?);
             if step + 1 < steps {
-                self.show(&samples, &run, step, [&latents.0, &velocity.0])?;
+                self.show(&samples, &context, step, [&latents.0, &velocity.0])?;
             }
-            latents = Wiped(run.schedule.step(step, &latents.0, &velocity.0)?);
+            latents = Wiped(context.schedule.step(step, &latents.0, &velocity.0)?);
             under_way.push_back(now(pipeline)?);
             let left = if step + 1 < steps { ahead } else { 0 };
             while under_way.len() > left
@@ -198,17 +198,17 @@ impl Batcher<'_, '_> {
             let before = samples.len();
             (samples, latents) = self.remaining(samples, latents)?;
             if samples.len() < before {
-                match self.run(&samples)? {
-                    Some(of_others) => run = of_others,
+                match self.context(&samples)? {
+                    Some(of_others) => context = of_others,
                     None => return Ok(None),
                 }
             }
         }
-        let lap = [started, now(pipeline)?];
+        let span = [started, now(pipeline)?];
         for sample in samples.chunk_by(|a, b| a.job == b.job).map(|of_job| of_job[0]) {
-            self.jobs[sample.job].laps.push((Part::Denoise, lap.clone()));
+            self.jobs[sample.job].spans.push((Part::Denoise, span.clone()));
         }
-        Ok(Some(Denoised { samples, latents, run }))
+        Ok(Some(Denoised { samples, latents, context }))
     }
 
     /// Those whose jobs go on, and their latents (n·tokens, c).
@@ -233,8 +233,8 @@ impl Batcher<'_, '_> {
     }
 
     /// What the steps of these pictures share; `None` where there are none.
-    fn run(&self, samples: &[Sample]) -> Result<Option<Run>> {
-        let encoded: Vec<&Encoded> =
+    fn context(&self, samples: &[Sample]) -> Result<Option<DenoiseContext>> {
+        let encoded: Vec<&PromptEmbeds> =
             samples.iter().filter_map(|sample| self.jobs[sample.job].state.as_ref().ok()).collect();
         match &encoded[..] {
             [] => Ok(None),
@@ -246,7 +246,7 @@ impl Batcher<'_, '_> {
     fn show(
         &mut self,
         samples: &[Sample],
-        run: &Run,
+        context: &DenoiseContext,
         step: usize,
         [latents, velocity]: [&Tensor; 2],
     ) -> Result<()> {
@@ -260,8 +260,8 @@ impl Batcher<'_, '_> {
                 [latents, velocity].map(|all| of_one(all, place, samples.len()));
             let (latents, velocity) = (latents?, velocity?);
             let decode = || {
-                let clean = Wiped(run.schedule.clean(step, &latents, &velocity)?);
-                Ok(Picture { size, rgb: pipeline.rgb(run, &clean.0)? })
+                let clean = Wiped(context.schedule.clean(step, &latents, &velocity)?);
+                Ok(Picture { size, rgb: pipeline.rgb(context, &clean.0)? })
             };
             let job = &mut self.jobs[sample.job];
             if let Err(error) = job.watch.preview(&Preview::new(step + 1, sample.index, &decode)) {
@@ -281,7 +281,7 @@ impl Batcher<'_, '_> {
     }
 
     fn decode(&mut self, denoised: Option<Denoised>) -> Result<()> {
-        let Some(Denoised { samples, latents, run }) = denoised else { return Ok(()) };
+        let Some(Denoised { samples, latents, context }) = denoised else { return Ok(()) };
         for (place, sample) in samples.iter().enumerate() {
             let job = &mut self.jobs[sample.job];
             if !job.goes_on() {
@@ -289,11 +289,11 @@ impl Batcher<'_, '_> {
             }
             let started = now(self.pipeline)?;
             let latents = of_one(&latents.0, place, samples.len())?;
-            match self.pipeline.rgb(&run, &latents) {
+            match self.pipeline.rgb(&context, &latents) {
                 Ok(rgb) => job.pictures.push(Picture { size: self.settings.size, rgb }),
                 Err(error) => job.state = Err(error),
             }
-            job.laps.push((Part::Decode, [started, now(self.pipeline)?]));
+            job.spans.push((Part::Decode, [started, now(self.pipeline)?]));
             let (done, total) = (job.pictures.len(), job.asked.count.get());
             job.tell(Progress::Decoded { done, total });
         }
@@ -308,6 +308,6 @@ fn of_one(all: &Tensor, place: usize, pictures: usize) -> Result<Tensor> {
 }
 
 /// Where the device is; a GPU runs behind, and is not waited for.
-fn now(pipeline: &Pipeline) -> Result<Rc<Moment>> {
-    Ok(Rc::new(Moment::now(&pipeline.model.device)?))
+fn now(pipeline: &Pipeline) -> Result<Rc<Event>> {
+    Ok(Rc::new(Event::now(&pipeline.model.device)?))
 }

@@ -8,32 +8,27 @@ use super::{
     panels::{Rows, multiply},
     simd::{Elementwise, GeluTanh, Identity, QuickGelu, Relu, Silu, vectorised},
 };
-use crate::{
-    layers::Linear,
-    ops::{Activation, Gated, Input, rows_each},
-};
+use crate::operand::{Activation, Epilogue, Linear, rows_each};
 
 /// Rows that one task finishes, at least: a few hundred KB of work.
 pub(super) const MIN_ROWS: usize = 16;
 
-pub(crate) fn linear(x: Input<'_>, layer: &Linear) -> Result<Tensor> {
-    activated::<Identity>(x.values, layer)
-}
-
-pub(crate) fn linear_activated(x: Input<'_>, layer: &Linear, act: Activation) -> Result<Tensor> {
-    let Input { values, .. } = x;
-    match act {
-        Activation::GeluTanh => activated::<GeluTanh>(values, layer),
-        Activation::QuickGelu => activated::<QuickGelu>(values, layer),
-        Activation::Silu => activated::<Silu>(values, layer),
-        Activation::Relu => activated::<Relu>(values, layer),
+pub(super) fn linear(x: &Tensor, layer: &Linear, then: Epilogue<'_>) -> Result<Tensor> {
+    match then {
+        Epilogue::None => activated::<Identity>(x, layer),
+        Epilogue::Activate(Activation::GeluTanh) => activated::<GeluTanh>(x, layer),
+        Epilogue::Activate(Activation::QuickGelu) => activated::<QuickGelu>(x, layer),
+        Epilogue::Activate(Activation::Silu) => activated::<Silu>(x, layer),
+        Epilogue::Activate(Activation::Relu) => activated::<Relu>(x, layer),
         // Not in FLUX.1, so not worth a kernel.
-        Activation::GeluErf => linear(x, layer)?.gelu_erf(),
+        Epilogue::Activate(Activation::GeluErf) => activated::<Identity>(x, layer)?.gelu_erf(),
+        Epilogue::Add(residual) => added(x, layer, residual),
+        Epilogue::GatedResidual { gate, residual } => gated(x, layer, [gate, residual]),
     }
 }
 
-pub(crate) fn linear_gated_gelu(x: &Tensor, layer: &Linear) -> Result<Tensor> {
-    let product = linear(x.into(), layer)?;
+pub(super) fn linear_gated_gelu(x: &Tensor, layer: &Linear) -> Result<Tensor> {
+    let product = activated::<Identity>(x, layer)?;
     let (length, width) = product.dims2()?;
     let half = width / 2;
     let product = Elements::of(&product);
@@ -45,23 +40,23 @@ pub(crate) fn linear_gated_gelu(x: &Tensor, layer: &Linear) -> Result<Tensor> {
     Tensor::from_vec(out, (length, half), x.device())
 }
 
-pub(crate) fn linear_onto(x: &Tensor, layer: &Linear, onto: &Tensor) -> Result<Tensor> {
-    let (bias, onto) = (Bias::of(layer), Elements::of(onto));
-    let (bias, onto) = (bias.slice()?, onto.slice()?);
+fn added(x: &Tensor, layer: &Linear, residual: &Tensor) -> Result<Tensor> {
+    let (bias, residual) = (Bias::of(layer), Elements::of(residual));
+    let (bias, residual) = (bias.slice()?, residual.slice()?);
     let width = layer.outputs();
-    finish(x, layer, |i, row| add_bias_and(row, bias, &onto[i * width..][..width]))
+    finish(x, layer, |i, row| add_bias_and(row, bias, &residual[i * width..][..width]))
 }
 
-pub(crate) fn linear_gated(x: &Tensor, layer: &Linear, gated: &Gated<'_>) -> Result<Tensor> {
-    let (gate, onto) = (Elements::of(gated.gate), Elements::of(gated.onto));
-    let (gate, onto) = (gate.slice()?, onto.slice()?);
+fn gated(x: &Tensor, layer: &Linear, [gate, residual]: [&Tensor; 2]) -> Result<Tensor> {
+    let each = rows_each(x.dim(0)?, gate.dim(0)?)?;
+    let (gate, residual) = (Elements::of(gate), Elements::of(residual));
+    let (gate, residual) = (gate.slice()?, residual.slice()?);
     let bias = Bias::of(layer);
     let bias = bias.slice()?;
     let width = layer.outputs();
-    let each = rows_each(x.dim(0)?, gated.gate.dim(0)?)?;
     finish(x, layer, |i, row| {
         activate::<Identity>(row, bias);
-        gate_onto(row, &gate[i / each * width..][..width], &onto[i * width..][..width]);
+        gate_onto(row, &gate[i / each * width..][..width], &residual[i * width..][..width]);
     })
 }
 
