@@ -164,10 +164,35 @@ pub struct Refusal {
     pub count: u64,
 }
 
-/// Reasons that are kept apart; what comes behind them is counted under one of its own.
-const MOST_REASONS: usize = 200;
+/// Refusals by group and reason, and how often each came.
+struct Ledger(BTreeMap<(Group, String), u64>);
 
-static REFUSALS: Mutex<BTreeMap<(Group, String), u64>> = Mutex::new(BTreeMap::new());
+impl Ledger {
+    /// Reasons that are kept apart; what comes behind them is counted under one of its own.
+    const MOST: usize = 200;
+
+    /// Counts one more; whether it is the first of its kind.
+    fn count(&mut self, group: Group, reason: &str) -> bool {
+        let known = self.0.contains_key(&(group, reason.to_owned()));
+        let fits = known || self.0.len() < Self::MOST;
+        let reason = if fits { reason } else { "and other reasons" };
+        let count = self.0.entry((group, reason.to_owned())).or_default();
+        *count += 1;
+        *count == 1
+    }
+
+    fn all(&self) -> Vec<Refusal> {
+        let all = self.0.iter();
+        all.map(|((group, reason), &count)| Refusal {
+            group: *group,
+            reason: reason.clone(),
+            count,
+        })
+        .collect()
+    }
+}
+
+static REFUSALS: Mutex<Ledger> = Mutex::new(Ledger(BTreeMap::new()));
 
 thread_local! {
     /// Groups that ran on this thread, or were to, since somebody asked.
@@ -179,22 +204,14 @@ thread_local! {
 /// All refusals of this process so far.
 #[must_use]
 pub fn refusals() -> Vec<Refusal> {
-    let refusals = REFUSALS.lock().unwrap_or_else(PoisonError::into_inner);
-    let all = refusals.iter();
-    all.map(|((group, reason), &count)| Refusal { group: *group, reason: reason.clone(), count })
-        .collect()
+    REFUSALS.lock().unwrap_or_else(PoisonError::into_inner).all()
 }
 
 /// Notes a refusal; the first of its kind is also logged.
 #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
 pub(crate) fn refuse(group: Group, reason: &str) {
     LATEST.set(Some(reason.to_owned()));
-    let mut refusals = REFUSALS.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = refusals.contains_key(&(group, reason.to_owned()));
-    let reason = if known || refusals.len() < MOST_REASONS { reason } else { "and other reasons" };
-    let count = refusals.entry((group, reason.to_owned())).or_default();
-    *count += 1;
-    if *count == 1 {
+    if REFUSALS.lock().unwrap_or_else(PoisonError::into_inner).count(group, reason) {
         tracing::warn!(group = group.name(), reason, "a kernel was refused");
     }
 }
@@ -279,9 +296,13 @@ mod tests {
 
     #[test]
     fn reasons_are_bounded() {
-        for i in 0..2 * MOST_REASONS {
-            refuse(Group::Picture, &format!("reason {i}"));
-        }
-        assert!(refusals().len() <= MOST_REASONS + Group::ALL.len());
+        let mut ledger = Ledger(BTreeMap::new());
+        let first = (0..2 * Ledger::MOST)
+            .filter(|i| ledger.count(Group::Picture, &format!("reason {i}")))
+            .count();
+        assert_eq!((first, ledger.all().len()), (Ledger::MOST + 1, Ledger::MOST + 1));
+        assert!(!ledger.count(Group::Picture, "reason 7"));
+        let counts: u64 = ledger.all().iter().map(|refusal| refusal.count).sum();
+        assert_eq!(counts, 2 * Ledger::MOST as u64 + 1);
     }
 }
