@@ -4,7 +4,7 @@
 use std::{collections::HashMap, fs, path::Path};
 
 use candle_core::{DType, Device, Tensor};
-use flux::{Error, FileDigest, LoadOptions, Manifest, Pins, Pipeline};
+use flux::{Error, FileDigest, LoadOptions, Manifest, Pins, Pipeline, Precision};
 use tempfile::TempDir;
 use tests::golden::model_directory;
 
@@ -182,7 +182,7 @@ fn pin(directory: &TempDir) -> Manifest {
 fn load(directory: &Path, pins: Pins) -> Result<Pipeline, Error> {
     Pipeline::load(
         directory,
-        LoadOptions { device: Device::Cpu, dtype: DType::F32, pins, memory_limit: None },
+        LoadOptions { device: Device::Cpu, precision: Precision::F32, pins, memory_limit: None },
     )
 }
 

@@ -1,8 +1,8 @@
 //! The same picture as diffusers, stage by stage: token ids, encoders, noise, every step, the
 //! decoded picture. The references were recorded by `tests/parity/make_golden.py`.
 
-use candle_core::{DType, Device, Tensor};
-use flux::{LoadOptions, Pins, Pipeline, StageInputs};
+use candle_core::{Device, Tensor};
+use flux::{LoadOptions, Pins, Pipeline, Precision, StageInputs};
 use protocol::{Seed, Size, Steps};
 use serde_json::Value;
 use tests::golden::{
@@ -172,7 +172,7 @@ fn load(directory: &std::path::Path) -> Pipeline {
         directory,
         LoadOptions {
             device: Device::Cpu,
-            dtype: DType::F32,
+            precision: Precision::F32,
             pins: Pins::None,
             memory_limit: None,
         },

@@ -5,15 +5,14 @@
 pub(crate) mod tiles;
 
 use candle_core::Tensor;
-
-use crate::{
-    Result,
-    checkpoint::Scope,
-    config::AutoEncoderConfig,
-    latents::Grid,
-    layers::{Conv3x3, GroupNorm, Linear},
-    ops::{self, Heads, Scores, Unpacking},
+use kernels::{
+    Activation, Conv3x3, ConvForm, Epilogue, GroupNorm, Heads, Linear, Scores, Unpacking,
 };
+
+use crate::{Result, checkpoint::VarBuilder, config::AutoEncoderConfig, latents::Grid, layers};
+
+/// Behind every normalisation but the attention's.
+const SILU: Option<Activation> = Some(Activation::Silu);
 
 /// Decodes latents.
 pub(crate) struct AutoEncoder {
@@ -31,20 +30,20 @@ pub(crate) struct AutoEncoder {
 }
 
 impl AutoEncoder {
-    pub(crate) fn load(config: &AutoEncoderConfig, scope: &Scope<'_>) -> Result<Self> {
+    pub(crate) fn load(config: &AutoEncoderConfig, vb: &VarBuilder<'_>) -> Result<Self> {
         let channels = config.latent_channels;
         let post_quant = config
             .use_post_quant_conv
-            .then(|| Linear::load_pointwise(&scope.at("post_quant_conv"), [channels, channels]))
+            .then(|| layers::pointwise(&vb.pp("post_quant_conv"), [channels, channels]))
             .transpose()?;
-        let scope = scope.at("decoder");
+        let vb = vb.pp("decoder");
         let deepest = config.block_out_channels.last().copied().unwrap_or_default();
         let mut width = deepest;
         let mut up = Vec::new();
         for (i, &outputs) in config.block_out_channels.iter().rev().enumerate() {
-            let scope = scope.at("up_blocks").at(i);
+            let vb = vb.pp("up_blocks").pp(i);
             let is_last = i + 1 == config.block_out_channels.len();
-            up.push(UpBlock::load(config, &scope, UpShape { inputs: width, outputs, is_last })?);
+            up.push(UpBlock::load(config, &vb, UpShape { inputs: width, outputs, is_last })?);
             width = outputs;
         }
         Ok(Self {
@@ -52,11 +51,11 @@ impl AutoEncoder {
             shift_factor: config.shift_factor,
             downscale: config.downscale(),
             post_quant,
-            conv_in: Conv3x3::load(&scope.at("conv_in"), [deepest, channels])?,
-            middle: Middle::load(config, &scope.at("mid_block"), deepest)?,
+            conv_in: layers::conv3x3(&vb.pp("conv_in"), [deepest, channels])?,
+            middle: Middle::load(config, &vb.pp("mid_block"), deepest)?,
             up,
-            norm_out: GroupNorm::load(&scope.at("conv_norm_out"), width, config.norm_num_groups)?,
-            conv_out: Conv3x3::load(&scope.at("conv_out"), [config.out_channels, width])?,
+            norm_out: layers::group_norm(&vb.pp("conv_norm_out"), width, config.norm_num_groups)?,
+            conv_out: layers::conv3x3(&vb.pp("conv_out"), [config.out_channels, width])?,
         })
     }
 
@@ -64,12 +63,13 @@ impl AutoEncoder {
     /// where it was decoded in tiles.
     pub(crate) fn decode(&self, latents: &Tensor, grid: Grid, in_tiles: bool) -> Result<Tensor> {
         let how = Unpacking {
-            grid,
+            grid: [grid.rows, grid.columns],
+            channels: grid.channels,
             scaling: self.scaling_factor,
             shift: self.shift_factor,
-            dtype: self.conv_in.weight.dtype(),
+            dtype: self.conv_in.dtype(),
         };
-        let pixels = ops::unpack(latents, &how)?;
+        let pixels = kernels::unpack(latents, how)?;
         if in_tiles {
             return tiles::decode(&pixels, self.downscale, |tile| self.decode_pixels(tile));
         }
@@ -82,13 +82,13 @@ impl AutoEncoder {
             Some(post_quant) => pointwise(latents, post_quant)?,
             None => latents.clone(),
         };
-        x = ops::conv3x3(&x, &self.conv_in)?;
+        x = kernels::conv3x3(&x, &self.conv_in, ConvForm::Plain)?;
         x = self.middle.forward(&x)?;
         for block in &self.up {
             x = block.forward(&x)?;
         }
-        let x = ops::group_norm_silu(&x, &self.norm_out)?;
-        Ok(ops::conv3x3(&x, &self.conv_out)?)
+        let x = kernels::group_norm(&x, &self.norm_out, SILU)?;
+        Ok(kernels::conv3x3(&x, &self.conv_out, ConvForm::Plain)?)
     }
 }
 
@@ -100,12 +100,12 @@ struct Middle {
 }
 
 impl Middle {
-    fn load(config: &AutoEncoderConfig, scope: &Scope<'_>, width: usize) -> Result<Self> {
-        let (resnets, groups) = (scope.at("resnets"), config.norm_num_groups);
+    fn load(config: &AutoEncoderConfig, vb: &VarBuilder<'_>, width: usize) -> Result<Self> {
+        let (resnets, groups) = (vb.pp("resnets"), config.norm_num_groups);
         Ok(Self {
-            first: Residual::load(&resnets.at(0), [width, width], groups)?,
-            attention: Attention::load(&scope.at("attentions.0"), width, groups)?,
-            second: Residual::load(&resnets.at(1), [width, width], groups)?,
+            first: Residual::load(&resnets.pp(0), [width, width], groups)?,
+            attention: Attention::load(&vb.pp("attentions.0"), width, groups)?,
+            second: Residual::load(&resnets.pp(1), [width, width], groups)?,
         })
     }
 
@@ -128,17 +128,17 @@ struct UpBlock {
 }
 
 impl UpBlock {
-    fn load(config: &AutoEncoderConfig, scope: &Scope<'_>, shape: UpShape) -> Result<Self> {
+    fn load(config: &AutoEncoderConfig, vb: &VarBuilder<'_>, shape: UpShape) -> Result<Self> {
         let UpShape { inputs, outputs, is_last } = shape;
         let residuals = (0..=config.layers_per_block)
             .map(|i| {
                 let inputs = if i == 0 { inputs } else { outputs };
-                let scope = scope.at("resnets").at(i);
-                Residual::load(&scope, [outputs, inputs], config.norm_num_groups)
+                let vb = vb.pp("resnets").pp(i);
+                Residual::load(&vb, [outputs, inputs], config.norm_num_groups)
             })
             .collect::<Result<_>>()?;
         let upsample = (!is_last)
-            .then(|| Conv3x3::load(&scope.at("upsamplers.0.conv"), [outputs, outputs]))
+            .then(|| layers::conv3x3(&vb.pp("upsamplers.0.conv"), [outputs, outputs]))
             .transpose()?;
         Ok(Self { residuals, upsample })
     }
@@ -150,7 +150,7 @@ impl UpBlock {
             x = residual.forward(&x)?;
         }
         match &self.upsample {
-            Some(conv) => Ok(ops::upsample_conv3x3(&x, conv)?),
+            Some(conv) => Ok(kernels::conv3x3(&x, conv, ConvForm::Upsampled)?),
             None => Ok(x),
         }
     }
@@ -167,27 +167,29 @@ struct Residual {
 }
 
 impl Residual {
-    fn load(scope: &Scope<'_>, shape: [usize; 2], groups: usize) -> Result<Self> {
+    fn load(vb: &VarBuilder<'_>, shape: [usize; 2], groups: usize) -> Result<Self> {
         let [outputs, inputs] = shape;
         Ok(Self {
-            norm1: GroupNorm::load(&scope.at("norm1"), inputs, groups)?,
-            conv1: Conv3x3::load(&scope.at("conv1"), [outputs, inputs])?,
-            norm2: GroupNorm::load(&scope.at("norm2"), outputs, groups)?,
-            conv2: Conv3x3::load(&scope.at("conv2"), [outputs, outputs])?,
+            norm1: layers::group_norm(&vb.pp("norm1"), inputs, groups)?,
+            conv1: layers::conv3x3(&vb.pp("conv1"), [outputs, inputs])?,
+            norm2: layers::group_norm(&vb.pp("norm2"), outputs, groups)?,
+            conv2: layers::conv3x3(&vb.pp("conv2"), [outputs, outputs])?,
             shortcut: (inputs != outputs)
-                .then(|| Linear::load_pointwise(&scope.at("conv_shortcut"), shape))
+                .then(|| layers::pointwise(&vb.pp("conv_shortcut"), shape))
                 .transpose()?,
         })
     }
 
     /// (h, w, inputs) → (h, w, outputs)
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let hidden = ops::conv3x3(&ops::group_norm_silu(x, &self.norm1)?, &self.conv1)?;
-        let hidden = ops::group_norm_silu(&hidden, &self.norm2)?;
-        Ok(match &self.shortcut {
-            Some(shortcut) => ops::conv3x3_onto(&hidden, &self.conv2, &pointwise(x, shortcut)?)?,
-            None => ops::conv3x3_onto(&hidden, &self.conv2, x)?,
-        })
+        let hidden = kernels::group_norm(x, &self.norm1, SILU)?;
+        let hidden = kernels::conv3x3(&hidden, &self.conv1, ConvForm::Plain)?;
+        let hidden = kernels::group_norm(&hidden, &self.norm2, SILU)?;
+        let residual = match &self.shortcut {
+            Some(shortcut) => &pointwise(x, shortcut)?,
+            None => x,
+        };
+        Ok(kernels::conv3x3(&hidden, &self.conv2, ConvForm::Add(residual))?)
     }
 }
 
@@ -200,12 +202,11 @@ struct Attention {
 }
 
 impl Attention {
-    fn load(scope: &Scope<'_>, width: usize, groups: usize) -> Result<Self> {
-        let project = |name| Linear::load(&scope.at(name), [width, width]);
+    fn load(vb: &VarBuilder<'_>, width: usize, groups: usize) -> Result<Self> {
         Ok(Self {
-            norm: GroupNorm::load(&scope.at("group_norm"), width, groups)?,
-            qkv: Linear::stack(&[project("to_q")?, project("to_k")?, project("to_v")?])?,
-            out: project("to_out.0")?,
+            norm: layers::group_norm(&vb.pp("group_norm"), width, groups)?,
+            qkv: layers::stacked(vb, &["to_q", "to_k", "to_v"], [width, width])?,
+            out: layers::linear(&vb.pp("to_out.0"), [width, width])?,
         })
     }
 
@@ -214,14 +215,15 @@ impl Attention {
         let (height, width, channels) = x.dims3()?;
         let tokens = height * width;
         // (h, w, c) → (h·w, c)
-        let normal = ops::group_norm(x, &self.norm)?.reshape((tokens, channels))?;
-        let qkv = ops::linear(&normal, &self.qkv)?;
+        let normal = kernels::group_norm(x, &self.norm, None)?.reshape((tokens, channels))?;
+        let qkv = kernels::linear(&normal, &self.qkv, Epilogue::None)?;
         // (h·w, 3·c) → 3 × (h·w, 1, c)
         let part = |i| qkv.narrow(1, i * channels, channels)?.unsqueeze(1);
-        let heads = Heads { q: part(0)?, k: part(1)?, v: part(2)?, pictures: 1 };
-        let attended = ops::attention(&heads, &Scores::scaled(channels))?;
-        let onto = x.reshape((tokens, channels))?;
-        Ok(ops::linear_onto(&attended, &self.out, &onto)?.reshape((height, width, channels))?)
+        let heads = Heads { q: part(0)?, k: part(1)?, v: part(2)?, images: 1 };
+        let attended = kernels::attention(&heads, Scores::scaled(channels))?;
+        let residual = x.reshape((tokens, channels))?;
+        let y = kernels::linear(&attended, &self.out, Epilogue::Add(&residual))?;
+        Ok(y.reshape((height, width, channels))?)
     }
 }
 
@@ -229,5 +231,6 @@ impl Attention {
 fn pointwise(x: &Tensor, layer: &Linear) -> Result<Tensor> {
     let (height, width, channels) = x.dims3()?;
     let flat = x.reshape((height * width, channels))?;
-    Ok(ops::linear(&flat, layer)?.reshape((height, width, layer.outputs()))?)
+    let y = kernels::linear(&flat, layer, Epilogue::None)?;
+    Ok(y.reshape((height, width, layer.outputs()))?)
 }

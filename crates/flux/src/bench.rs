@@ -12,11 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
+use kernels::Precision;
 use protocol::{Count, Prompt, Seed, Size, Steps};
 
 use crate::{
-    Error, GUIDANCE, Job, MemoryLimit, Picture, Pipeline, Result, clock::Moment, pipeline::Settings,
+    Error, GUIDANCE, Job, MemoryLimit, Picture, Pipeline, Result, clock::Event, pipeline::Settings,
 };
 use work::Work;
 
@@ -29,35 +30,13 @@ pub enum Preset {
     Small,
 }
 
-/// What it computes in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tier {
-    /// f32 throughout.
-    F32,
-    /// bf16 throughout.
-    Bf16,
-    /// The transformer's blocks' linear layers in e4m3, the rest in bf16. On GPUs alone.
-    Fp8,
-}
-
-impl Tier {
-    /// Of the weights that it does not have in 8 bits, and of everything between the layers.
-    #[must_use]
-    pub fn dtype(self) -> DType {
-        match self {
-            Self::F32 => DType::F32,
-            Self::Bf16 | Self::Fp8 => DType::BF16,
-        }
-    }
-}
-
 /// What is measured.
 #[derive(Debug, Clone, Copy)]
-pub struct Protocol {
+pub struct BenchConfig {
     /// Of which shapes.
     pub preset: Preset,
-    /// In which tier.
-    pub tier: Tier,
+    /// In which precision.
+    pub precision: Precision,
     /// Of each picture.
     pub size: Size,
     /// Of each picture.
@@ -112,35 +91,31 @@ const PROMPT: &str = "a photo of a cat sitting on a wooden table";
 /// Makes the model on the device, and pictures with it; `finish` is given each picture.
 ///
 /// # Errors
-/// Where the device has no room or cannot compute in the tier, or a kernel fails.
+/// Where the device has no room or cannot compute in the precision, or a kernel fails.
 pub fn measure(
     device: &Device,
-    protocol: &Protocol,
+    config: &BenchConfig,
     finish: &mut dyn FnMut(&Picture),
 ) -> Result<Measured, Error> {
-    let dtype = protocol.tier.dtype();
-    let pipeline = match protocol.preset {
-        Preset::Schnell => Pipeline::synthetic(device, dtype, protocol.memory_limit)?,
-        Preset::Small => Pipeline::demo_as(device, dtype, protocol.memory_limit)?,
+    let (precision, limit) = (config.precision, config.memory_limit);
+    let mut pipeline = match config.preset {
+        Preset::Schnell => Pipeline::synthetic(device, precision, limit)?,
+        Preset::Small => Pipeline::demo_as(device, precision, limit)?,
     };
-    let mut pipeline = match protocol.tier {
-        Tier::F32 | Tier::Bf16 => pipeline,
-        Tier::Fp8 => pipeline.into_fp8()?,
-    };
-    let batch = NonZeroUsize::new(protocol.batch.get()).unwrap_or(NonZeroUsize::MIN);
+    let batch = NonZeroUsize::new(config.batch.get()).unwrap_or(NonZeroUsize::MIN);
     pipeline.set_max_batch(batch);
     device.synchronize()?;
     let weights = memory(device)?;
-    for seed in 0..protocol.warmups {
-        draw(&pipeline, protocol, seed, finish)?;
+    for seed in 0..config.warmups {
+        draw(&pipeline, config, seed, finish)?;
     }
     // What the warm-ups took is not counted.
     memory(device)?;
-    let drawn = (0..protocol.runs)
-        .map(|seed| draw(&pipeline, protocol, seed, finish))
+    let drawn = (0..config.runs)
+        .map(|seed| draw(&pipeline, config, seed, finish))
         .collect::<Result<Vec<_>>>()?;
     let peak = memory(device)?;
-    let mut stages = stages(&pipeline, protocol)?;
+    let mut stages = stages(&pipeline, config)?;
     stages.push(Stage {
         name: "png",
         milliseconds: median(&mut drawn.iter().map(|drawn| 1e3 * drawn.finish).collect::<Vec<_>>()),
@@ -164,13 +139,13 @@ struct Drawn {
 
 fn draw(
     pipeline: &Pipeline,
-    protocol: &Protocol,
+    config: &BenchConfig,
     seed: usize,
     finish: &mut dyn FnMut(&Picture),
 ) -> Result<Drawn> {
     let started = Instant::now();
     let prompt = Prompt::new(PROMPT.to_owned()).expect("a short text is a prompt");
-    let Protocol { size, steps, batch: count, .. } = *protocol;
+    let BenchConfig { size, steps, batch: count, .. } = *config;
     let seed = Seed::new(seed as u64);
     let job = Job { prompt: &prompt, size, steps, seed, count, guidance: GUIDANCE };
     let made = pipeline.generate(&job, &mut |_| ControlFlow::Continue(()))?;
@@ -180,35 +155,35 @@ fn draw(
     Ok(Drawn { all: all.as_secs_f64(), finish: (all - made_after).as_secs_f64() })
 }
 
-/// Each part of a batch between two moments of the device, on pictures of its own.
-fn stages(pipeline: &Pipeline, protocol: &Protocol) -> Result<Vec<Stage>> {
+/// Each part of a batch between two events of the device, on pictures of its own.
+fn stages(pipeline: &Pipeline, config: &BenchConfig) -> Result<Vec<Stage>> {
     const NAMES: [&str; 4] = ["text_encoders", "preparation", "denoising", "decoding"];
-    let (device, pictures) = (&pipeline.model.device, protocol.batch.get());
+    let (device, pictures) = (&pipeline.model.device, config.batch.get());
     let mut milliseconds: [Vec<f64>; 4] = Default::default();
-    for seed in 0..protocol.runs {
-        let mut moments = vec![Moment::now(device)?];
+    for seed in 0..config.runs {
+        let mut events = vec![Event::now(device)?];
         let encoded = pipeline.encode(PROMPT)?;
-        moments.push(Moment::now(device)?);
-        let Protocol { size, steps, .. } = *protocol;
+        events.push(Event::now(device)?);
+        let BenchConfig { size, steps, .. } = *config;
         let prompts = vec![&encoded; pictures];
-        let run = pipeline.start(&prompts, &Settings { size, steps, guidance: GUIDANCE })?;
-        let noise = run.grid.noise(Seed::new(seed as u64), device)?;
+        let context = pipeline.start(&prompts, &Settings { size, steps, guidance: GUIDANCE })?;
+        let noise = context.grid.noise(Seed::new(seed as u64), device)?;
         let mut latents = Tensor::cat(&vec![noise; pictures], 0)?;
-        moments.push(Moment::now(device)?);
+        events.push(Event::now(device)?);
         for step in 0..steps.get() {
-            latents = pipeline.step(&run, step, &latents)?;
+            latents = pipeline.step(&context, step, &latents)?;
         }
-        moments.push(Moment::now(device)?);
+        events.push(Event::now(device)?);
         for picture in latents.chunk(pictures, 0)? {
-            pipeline.rgb(&run, &picture)?;
+            pipeline.rgb(&context, &picture)?;
         }
-        moments.push(Moment::now(device)?);
-        for (of_stage, pair) in milliseconds.iter_mut().zip(moments.windows(2)) {
+        events.push(Event::now(device)?);
+        for (of_stage, pair) in milliseconds.iter_mut().zip(events.windows(2)) {
             let took: Duration = pair[0].until(&pair[1])?;
             of_stage.push(1e3 * took.as_secs_f64());
         }
     }
-    let work = Work::of(&pipeline.model.configs, protocol.size, protocol.steps.get());
+    let work = Work::of(&pipeline.model.configs, config.size, config.steps.get());
     let work = work.times(pictures);
     let of_stages = [work.encoders, work.preparation, work.denoising, work.decoding];
     let on_gpu = !device.is_cpu();
@@ -220,7 +195,7 @@ fn stages(pipeline: &Pipeline, protocol: &Protocol) -> Result<Vec<Stage>> {
             name,
             milliseconds,
             teraflop: work.total() / 1e12,
-            floor_milliseconds: on_gpu.then(|| work.floor_milliseconds(protocol.tier)),
+            floor_milliseconds: on_gpu.then(|| work.floor_milliseconds(config.precision)),
         })
         .collect())
 }
@@ -232,7 +207,7 @@ fn memory(device: &Device) -> Result<Option<[u64; 2]>> {
         return Ok(None);
     }
     let memory = kernels::cuda::memory_use(device)?;
-    kernels::cuda::MemoryUse::forget_peak(device)?;
+    kernels::cuda::MemoryUse::reset_peak(device)?;
     Ok(Some([memory.used_bytes, memory.peak_bytes]))
 }
 
@@ -265,9 +240,9 @@ mod tests {
 
     #[test]
     fn a_small_model_is_measured_on_a_cpu() {
-        let protocol = Protocol {
+        let config = BenchConfig {
             preset: Preset::Small,
-            tier: Tier::F32,
+            precision: Precision::F32,
             size: Size::new(64, 48).unwrap(),
             steps: Steps::new(2).unwrap(),
             batch: Count::new(2).unwrap(),
@@ -277,15 +252,15 @@ mod tests {
         };
         let mut sizes = Vec::new();
         let measured =
-            measure(&Device::Cpu, &protocol, &mut |picture| sizes.push(picture.size)).unwrap();
-        assert_eq!(sizes, [protocol.size; 2]);
+            measure(&Device::Cpu, &config, &mut |picture| sizes.push(picture.size)).unwrap();
+        assert_eq!(sizes, [config.size; 2]);
         let names: Vec<&str> = measured.stages.iter().map(|stage| stage.name).collect();
         assert_eq!(names, ["text_encoders", "preparation", "denoising", "decoding", "png"]);
         assert!(measured.stages[2].milliseconds > 0.0 && measured.stages[2].teraflop > 0.0);
         // What was not measured is not made up.
         assert!(measured.memory.is_none());
         assert!(measured.stages.iter().all(|stage| stage.floor_milliseconds.is_none()));
-        let in_8_bits = Protocol { tier: Tier::Fp8, ..protocol };
+        let in_8_bits = BenchConfig { precision: Precision::Fp8, ..config };
         assert!(measure(&Device::Cpu, &in_8_bits, &mut |_| {}).is_err());
     }
 }

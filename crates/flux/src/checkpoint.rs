@@ -10,12 +10,12 @@ mod safetensors;
 mod shards;
 mod weights;
 
-pub(crate) use directory::{Component, Directory};
+pub(crate) use directory::{Component, Directory, Keep, Kept, as_read};
 pub(crate) use files::{Files, read_regular};
 pub(crate) use layout::{Layout, Part};
 pub use shards::LoadProgress;
 pub(crate) use shards::Shards;
-pub(crate) use weights::{Scope, TensorSource, Weights};
+pub(crate) use weights::{TensorSource, VarBuilder, Weights};
 
 /// Reads all tensors of one weights file in memory and keeps none.
 pub(crate) fn read_tensors(path: &std::path::Path, file: &[u8]) -> crate::Result<[u8; 32]> {

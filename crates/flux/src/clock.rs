@@ -7,13 +7,13 @@ use candle_core::Device;
 use crate::Result;
 
 /// Where a device's work is.
-pub(crate) struct Moment {
+pub(crate) struct Event {
     host: Instant,
     #[cfg(feature = "cuda")]
     on_gpu: Option<kernels::cuda::Mark>,
 }
 
-impl Moment {
+impl Event {
     /// Behind all work that the device was given so far; waits for none of it.
     #[cfg_attr(not(feature = "cuda"), allow(unused_variables))]
     pub(crate) fn now(device: &Device) -> Result<Self> {
@@ -24,7 +24,7 @@ impl Moment {
         })
     }
 
-    /// Waits until a GPU has reached it. A CPU has reached every moment there is.
+    /// Waits until a GPU has reached it. A CPU has reached every event there is.
     pub(crate) fn wait(&self) -> Result<()> {
         #[cfg(feature = "cuda")]
         if let Some(mark) = &self.on_gpu {
@@ -33,7 +33,7 @@ impl Moment {
         Ok(())
     }
 
-    /// Time to a later moment; waits until a GPU has reached both.
+    /// Time to a later event; waits until a GPU has reached both.
     pub(crate) fn until(&self, later: &Self) -> Result<Duration> {
         #[cfg(feature = "cuda")]
         if let (Some(from), Some(to)) = (&self.on_gpu, &later.on_gpu) {

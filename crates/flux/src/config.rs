@@ -5,9 +5,10 @@
 
 mod ranges;
 
+use kernels::Activation;
 use serde::Deserialize;
 
-use crate::{Error, Result, ops::Activation};
+use crate::{Error, Result};
 
 /// `model_index.json`: which pipeline the directory is for.
 #[derive(Deserialize)]

@@ -1,6 +1,7 @@
 //! The demo model of `models/demo`, which is part of every program that uses this crate.
 
-use candle_core::{DType, Device};
+use candle_core::Device;
+use kernels::Precision;
 
 use crate::{
     Error, LoadOptions, Manifest, MemoryLimit, Pins, Pipeline, Result,
@@ -46,22 +47,22 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::demo_as`].
     pub fn demo(device: &Device) -> Result<Self, Error> {
-        Self::demo_as(device, DType::F32, None)
+        Self::demo_as(device, Precision::F32, None)
     }
 
-    /// The same in another dtype or within a limit. It is loaded as every other model is, and its
+    /// The same in another precision or within a limit. It is loaded as every other model is, and its
     /// manifest is insisted on.
     ///
     /// # Errors
     /// Where the device has no room for it.
     pub fn demo_as(
         device: &Device,
-        dtype: DType,
+        precision: Precision,
         memory_limit: Option<MemoryLimit>,
     ) -> Result<Self, Error> {
         let manifest = Manifest::parse(MANIFEST).expect("a test reads it");
         let pins = Pins::Exactly(manifest);
-        let options = LoadOptions { device: device.clone(), dtype, pins, memory_limit };
+        let options = LoadOptions { device: device.clone(), precision, pins, memory_limit };
         Ok(Self::of(Model::load(FILES, options, &mut |_| {})?))
     }
 }

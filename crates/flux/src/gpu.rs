@@ -4,7 +4,7 @@ use candle_core::Device;
 
 use crate::Error;
 
-pub use kernels::cuda::{Card, MemoryUse};
+pub use kernels::cuda::{DeviceInfo, MemoryUse};
 
 /// Opens a GPU as the kernels want it: all work in one stream, freed memory kept for the next use.
 ///
@@ -18,8 +18,8 @@ pub fn open(ordinal: usize) -> Result<Device, Error> {
 ///
 /// # Errors
 /// Where the device is no GPU, or its driver does not answer.
-pub fn card(device: &Device) -> Result<Card, Error> {
-    Ok(kernels::cuda::card(device)?)
+pub fn device_info(device: &Device) -> Result<DeviceInfo, Error> {
+    Ok(kernels::cuda::device_info(device)?)
 }
 
 impl From<kernels::cuda::Error> for Error {

@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, rc::Rc, time::Duration};
 
 use protocol::{Count, Prompt, SecretBytes, Seed, Size, Steps};
 
-use crate::{Error, Result, clock::Moment};
+use crate::{Error, Result, clock::Event};
 
 /// The guidance scale where none is asked for, as in diffusers.
 pub const GUIDANCE: f32 = 3.5;
@@ -144,10 +144,10 @@ pub struct Timings {
 }
 
 impl Timings {
-    /// Of the moments around each part.
-    pub(crate) fn of(laps: &[(Part, [Rc<Moment>; 2])]) -> Result<Self> {
+    /// Of the events around each part.
+    pub(crate) fn of(spans: &[(Part, [Rc<Event>; 2])]) -> Result<Self> {
         let mut timings = Self::default();
-        for (part, [from, to]) in laps {
+        for (part, [from, to]) in spans {
             let total = match part {
                 Part::Encode => &mut timings.encode,
                 Part::Denoise => &mut timings.denoise,

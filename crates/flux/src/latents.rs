@@ -37,21 +37,13 @@ impl Grid {
             .reshape((rows * columns, 4 * channels))?;
         Ok(noise.to_device(device)?)
     }
-
-    /// Tokens (rows·columns, 4·channels) → latent pixels, channels last: (h, w, channels).
-    pub(crate) fn unpack(self, tokens: &Tensor) -> candle_core::Result<Tensor> {
-        let Self { rows, columns, channels } = self;
-        // (rows·columns, 4c) → (rows, columns, c, 2, 2) → (rows, 2, columns, 2, c) → (h, w, c)
-        tokens.reshape(&[rows, columns, channels, 2, 2][..])?.permute([0, 3, 1, 4, 2])?.reshape((
-            2 * rows,
-            2 * columns,
-            channels,
-        ))
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use candle_core::DType;
+    use kernels::Unpacking;
+
     use super::*;
 
     #[test]
@@ -59,7 +51,15 @@ mod tests {
         let grid = Grid::new(Size::new(48, 32).unwrap(), 8, 3);
         assert_eq!((grid.rows, grid.columns), (2, 3));
         let seed = Seed::new(7);
-        let pixels = grid.unpack(&grid.noise(seed, &Device::Cpu).unwrap()).unwrap();
+        let as_they_are = Unpacking {
+            grid: [grid.rows, grid.columns],
+            channels: grid.channels,
+            scaling: 1.0,
+            shift: 0.0,
+            dtype: DType::F32,
+        };
+        let noise = grid.noise(seed, &Device::Cpu).unwrap();
+        let pixels = kernels::unpack(&noise, as_they_are).unwrap();
         // (h, w, c) → (c, h, w), the order in which noise is drawn
         let drawn = pixels.permute((2, 0, 1)).unwrap().flatten_all().unwrap();
         assert_eq!(drawn.to_vec1::<f32>().unwrap(), noise::normal(seed, 3 * 4 * 6));

@@ -1,144 +1,148 @@
-//! Weights of the layers that every part of the model is made of. What they compute is in
-//! [`crate::ops`].
+//! From a model's tensors to its layers, each stored as it computes from the moment it is built.
 
 use candle_core::{Device, Tensor};
+use kernels::{Conv3x3, GroupNorm, LayerNorm, Linear, Precision, RmsNorm, Weight};
 
-use crate::{Result, checkpoint::Scope};
+use crate::{
+    Result,
+    checkpoint::{Kept, VarBuilder},
+};
 
-/// y = x Wᵀ + b
-pub(crate) struct Linear {
-    /// (out, in)
-    pub(crate) weight: Tensor,
-    /// (out,)
-    pub(crate) bias: Option<Tensor>,
-    /// Of a weight that is stored in e4m3: what each of its rows is multiplied by. (out,), f32.
-    pub(crate) row_scales: Option<Tensor>,
+/// How weights are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Storage {
+    /// In the order in which a CPU reads them, where it computes: not those that only rest there.
+    pub(crate) packed: bool,
+    /// Whether the layers that every step of the sampler runs through are in 8 bits.
+    pub(crate) e4m3: bool,
 }
 
-impl Linear {
-    /// `weight` (out, in) and `bias` (out,) of a scope.
-    pub(crate) fn load(scope: &Scope<'_>, [outputs, inputs]: [usize; 2]) -> Result<Self> {
-        let weight = scope.tensor("weight", &[outputs, inputs])?;
-        Ok(Self { weight, bias: Some(scope.tensor("bias", &[outputs])?), row_scales: None })
+impl Storage {
+    /// Of a text encoder that computes on `device`, wherever its weights rest.
+    pub(crate) fn of_text_encoder(device: &Device) -> Self {
+        Self { packed: device.is_cpu(), e4m3: false }
     }
 
-    /// `weight` (out, in) alone.
-    pub(crate) fn load_unbiased(scope: &Scope<'_>, [outputs, inputs]: [usize; 2]) -> Result<Self> {
-        let weight = scope.tensor("weight", &[outputs, inputs])?;
-        Ok(Self { weight, bias: None, row_scales: None })
-    }
-
-    /// A 1×1 convolution, which is a linear layer on channels-last pixels:
-    /// `weight` (out, in, 1, 1) and `bias` (out,).
-    pub(crate) fn load_pointwise(scope: &Scope<'_>, [outputs, inputs]: [usize; 2]) -> Result<Self> {
-        let weight = scope.tensor("weight", &[outputs, inputs, 1, 1])?;
-        // (out, in, 1, 1) → (out, in)
-        let weight = weight.reshape((outputs, inputs))?;
-        Ok(Self { weight, bias: Some(scope.tensor("bias", &[outputs])?), row_scales: None })
-    }
-
-    /// Several layers of the same input as one: their outputs side by side.
-    pub(crate) fn stack(layers: &[Self]) -> Result<Self> {
-        let weights: Vec<&Tensor> = layers.iter().map(|layer| &layer.weight).collect();
-        let biases: Option<Vec<&Tensor>> = layers.iter().map(|layer| layer.bias.as_ref()).collect();
-        Ok(Self {
-            weight: Tensor::cat(&weights, 0)?,
-            bias: biases.map(|biases| Tensor::cat(&biases, 0)).transpose()?,
-            row_scales: None,
-        })
-    }
-
-    /// The same layer on a device; no copy where it is there.
-    pub(crate) fn on(&self, device: &Device) -> Result<Self> {
-        let moved = |tensor: &Option<Tensor>| {
-            tensor.as_ref().map(|tensor| tensor.to_device(device)).transpose()
-        };
-        Ok(Self {
-            weight: self.weight.to_device(device)?,
-            bias: moved(&self.bias)?,
-            row_scales: moved(&self.row_scales)?,
-        })
-    }
-
-    /// Length of an output row.
-    pub(crate) fn outputs(&self) -> usize {
-        self.weight.dims()[0]
+    /// Of transformer and autoencoder.
+    pub(crate) fn new(device: &Device, precision: Precision) -> Self {
+        Self { packed: device.is_cpu(), e4m3: precision == Precision::Fp8 }
     }
 }
 
-/// y = (x − mean) / √(var + ε) · w + b over the last dimension.
-pub(crate) struct LayerNorm {
-    /// (d,)
-    pub(crate) weight: Tensor,
-    /// (d,)
-    pub(crate) bias: Tensor,
-    pub(crate) eps: f64,
+/// The scales of a weight that was quantised as soon as it was read: `row_scales` beside `weight`.
+const ROW_SCALES: &str = "row_scales";
+
+/// `weight` (out, in) and `bias` (out,).
+pub(crate) fn linear(vb: &VarBuilder<'_>, shape: [usize; 2]) -> Result<Linear> {
+    packed(vb, Linear::new(vb.get("weight", &shape)?, Some(vb.get("bias", &shape[..1])?)))
 }
 
-impl LayerNorm {
-    pub(crate) fn load(scope: &Scope<'_>, width: usize, eps: f64) -> Result<Self> {
-        let weight = scope.tensor("weight", &[width])?;
-        Ok(Self { weight, bias: scope.tensor("bias", &[width])?, eps })
+/// `weight` (out, in) alone.
+pub(crate) fn linear_unbiased(vb: &VarBuilder<'_>, shape: [usize; 2]) -> Result<Linear> {
+    packed(vb, Linear::new(vb.get("weight", &shape)?, None))
+}
+
+/// A 1×1 convolution, which is a linear layer on channels-last pixels:
+/// `weight` (out, in, 1, 1) and `bias` (out,).
+pub(crate) fn pointwise(vb: &VarBuilder<'_>, [outputs, inputs]: [usize; 2]) -> Result<Linear> {
+    let weight = vb.get("weight", &[outputs, inputs, 1, 1])?;
+    // (out, in, 1, 1) → (out, in)
+    let weight = weight.reshape((outputs, inputs))?;
+    packed(vb, Linear::new(weight, Some(vb.get("bias", &[outputs])?)))
+}
+
+/// Several layers of the same input as one, their outputs side by side.
+pub(crate) fn stacked(vb: &VarBuilder<'_>, names: &[&str], shape: [usize; 2]) -> Result<Linear> {
+    let bias = |vb: &VarBuilder<'_>| vb.get("bias", &shape[..1]).map(Some);
+    stack(vb, names, |vb| Ok(Linear::new(vb.get("weight", &shape)?, bias(vb)?)))
+}
+
+/// The same without biases.
+pub(crate) fn stacked_unbiased(
+    vb: &VarBuilder<'_>,
+    names: &[&str],
+    shape: [usize; 2],
+) -> Result<Linear> {
+    stack(vb, names, |vb| Ok(Linear::new(vb.get("weight", &shape)?, None)))
+}
+
+fn stack(
+    vb: &VarBuilder<'_>,
+    names: &[&str],
+    part: impl Fn(&VarBuilder<'_>) -> Result<Linear>,
+) -> Result<Linear> {
+    let parts = names.iter().map(|name| part(&vb.pp(name))).collect::<Result<Vec<_>>>()?;
+    packed(vb, Linear::stack(&parts)?)
+}
+
+/// A layer of a transformer's block: as [`linear`], or in 8 bits where those are asked for.
+pub(crate) fn block_linear(vb: &VarBuilder<'_>, shape: [usize; 2]) -> Result<Linear> {
+    quantised(vb, block_part(vb, shape)?)
+}
+
+/// Queries, keys and values (out, in) each as one such layer: under `fused`, or joined from three.
+pub(crate) fn block_qkv(
+    vb: &VarBuilder<'_>,
+    fused: &str,
+    parts: [&str; 3],
+    [outputs, inputs]: [usize; 2],
+) -> Result<Linear> {
+    let one = vb.pp(fused);
+    if one.has("weight") {
+        return quantised(vb, block_part(&one, [3 * outputs, inputs])?);
     }
-
-    /// The same on a device; no copy where it is there.
-    pub(crate) fn on(&self, device: &Device) -> Result<Self> {
-        let (weight, bias) = (self.weight.to_device(device)?, self.bias.to_device(device)?);
-        Ok(Self { weight, bias, eps: self.eps })
-    }
+    let part = |name| block_part(&vb.pp(name), [outputs, inputs]);
+    quantised(vb, Linear::stack(&parts.map(part).into_iter().collect::<Result<Vec<_>>>()?)?)
 }
 
-/// y = x / √(mean(x²) + ε) · w over the last dimension.
-pub(crate) struct RmsNorm {
-    /// (d,)
-    pub(crate) weight: Tensor,
-    pub(crate) eps: f64,
+/// With its scales, where it was quantised when it was read.
+fn block_part(vb: &VarBuilder<'_>, shape: [usize; 2]) -> Result<Linear> {
+    let weight = vb.get("weight", &shape)?;
+    let weight = if vb.storage.e4m3 && vb.has(ROW_SCALES) {
+        Weight::E4m3 { values: weight, row_scales: vb.get(ROW_SCALES, &shape[..1])? }
+    } else {
+        Weight::Plain(weight)
+    };
+    Ok(Linear { weight, bias: Some(vb.get("bias", &shape[..1])?) })
 }
 
-impl RmsNorm {
-    pub(crate) fn load(scope: &Scope<'_>, width: usize, eps: f64) -> Result<Self> {
-        Ok(Self { weight: scope.tensor("weight", &[width])?, eps })
-    }
-
-    /// The same on a device; no copy where it is there.
-    pub(crate) fn on(&self, device: &Device) -> Result<Self> {
-        Ok(Self { weight: self.weight.to_device(device)?, eps: self.eps })
-    }
+fn quantised(vb: &VarBuilder<'_>, layer: Linear) -> Result<Linear> {
+    if vb.storage.e4m3 { Ok(layer.quantised()?) } else { packed(vb, layer) }
 }
 
-/// Normalises each group of channels over the whole picture, then scales and shifts each channel.
-pub(crate) struct GroupNorm {
-    /// (c,)
-    pub(crate) weight: Tensor,
-    /// (c,)
-    pub(crate) bias: Tensor,
-    pub(crate) groups: usize,
+fn packed(vb: &VarBuilder<'_>, layer: Linear) -> Result<Linear> {
+    if vb.storage.packed { Ok(layer.packed()?) } else { Ok(layer) }
 }
 
-impl GroupNorm {
-    /// What diffusers gives every group normalisation of the autoencoder.
-    pub(crate) const EPS: f64 = 1e-6;
-
-    pub(crate) fn load(scope: &Scope<'_>, channels: usize, groups: usize) -> Result<Self> {
-        let weight = scope.tensor("weight", &[channels])?;
-        Ok(Self { weight, bias: scope.tensor("bias", &[channels])?, groups })
-    }
+/// A weight that was just read, as it is kept: in e4m3 with its scales beside it. So the device never holds
+/// more than one layer that is not.
+pub(crate) fn quantise_as_read(name: String, weight: Tensor) -> Result<Kept> {
+    let (values, row_scales) = kernels::quantise_rows(&weight)?;
+    let scales_name = format!("{}{ROW_SCALES}", name.strip_suffix("weight").unwrap_or(&name));
+    Ok(vec![(name, values), (scales_name, row_scales)])
 }
 
-/// A 3×3 convolution of stride 1 that keeps the size (one pixel of zeros around).
-pub(crate) struct Conv3x3 {
-    /// (out, 3, 3, in): channels last, as the activations are.
-    pub(crate) weight: Tensor,
-    /// (out,)
-    pub(crate) bias: Tensor,
+/// `weight` (d,) and `bias` (d,).
+pub(crate) fn layer_norm(vb: &VarBuilder<'_>, width: usize, eps: f64) -> Result<LayerNorm> {
+    Ok(LayerNorm { weight: vb.get("weight", &[width])?, bias: vb.get("bias", &[width])?, eps })
 }
 
-impl Conv3x3 {
-    /// `weight` (out, in, 3, 3) and `bias` (out,) of a scope.
-    pub(crate) fn load(scope: &Scope<'_>, [outputs, inputs]: [usize; 2]) -> Result<Self> {
-        let weight = scope.tensor("weight", &[outputs, inputs, 3, 3])?;
-        // (out, in, 3, 3) → (out, 3, 3, in)
-        let weight = weight.permute((0, 2, 3, 1))?.contiguous()?;
-        Ok(Self { weight, bias: scope.tensor("bias", &[outputs])? })
-    }
+/// `weight` (d,)
+pub(crate) fn rms_norm(vb: &VarBuilder<'_>, width: usize, eps: f64) -> Result<RmsNorm> {
+    Ok(RmsNorm { weight: vb.get("weight", &[width])?, eps })
+}
+
+/// `weight` (c,) and `bias` (c,).
+pub(crate) fn group_norm(vb: &VarBuilder<'_>, channels: usize, groups: usize) -> Result<GroupNorm> {
+    let weight = vb.get("weight", &[channels])?;
+    Ok(GroupNorm { weight, bias: vb.get("bias", &[channels])?, groups })
+}
+
+/// `weight` (out, in, 3, 3) and `bias` (out,).
+pub(crate) fn conv3x3(vb: &VarBuilder<'_>, [outputs, inputs]: [usize; 2]) -> Result<Conv3x3> {
+    let weight = vb.get("weight", &[outputs, inputs, 3, 3])?;
+    // (out, in, 3, 3) → (out, 3, 3, in)
+    let weight = weight.permute((0, 2, 3, 1))?.contiguous()?;
+    let conv = Conv3x3::new(weight, vb.get("bias", &[outputs])?);
+    if vb.storage.packed { Ok(conv.packed()?) } else { Ok(conv) }
 }

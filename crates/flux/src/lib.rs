@@ -14,11 +14,10 @@ mod checkpoint;
 mod clock;
 mod config;
 mod demo;
-pub mod doctor;
-mod draw;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+mod generate;
 #[cfg(feature = "cuda")]
 pub mod gpu;
 mod job;
@@ -30,7 +29,6 @@ mod model;
 #[cfg(test)]
 mod names;
 mod noise;
-mod ops;
 mod pipeline;
 mod sampler;
 mod stages;
@@ -40,6 +38,7 @@ mod transformer;
 pub use checkpoint::LoadProgress;
 pub use error::Error;
 pub use job::{GUIDANCE, Generated, Job, Picture, Preview, Progress, PromptTokens, Timings, Watch};
+pub use kernels::{Precision, doctor, groups};
 pub use manifest::{FileDigest, Manifest, ManifestError, ManifestFile, NotADigest, Pins};
 pub use memory::MemoryLimit;
 pub use model::LoadOptions;

@@ -6,6 +6,7 @@
 //! large to be decoded whole are decoded in tiles.
 
 use candle_core::{DType, Device};
+use kernels::Precision;
 
 use crate::{
     Error, Result, autoencoder::tiles, config::AutoEncoderConfig, latents::Grid, model::Configs,
@@ -49,13 +50,41 @@ pub(crate) struct WeightBytes {
 
 impl WeightBytes {
     /// From the lengths of the files of CLIP, T5, transformer and autoencoder.
-    pub(crate) fn of_files([clip, t5, transformer, autoencoder]: [u64; 4], dtype: DType) -> Self {
+    pub(crate) fn of_files(
+        [clip, t5, transformer, autoencoder]: [u64; 4],
+        configs: &Configs,
+        precision: Precision,
+        on_gpu: bool,
+    ) -> Self {
+        let dtype = precision.dtype();
         let loaded = |stored: u64| stored / STORED_BYTES * dtype.size_in_bytes() as u64;
+        let in_8_bits = match precision {
+            Precision::F32 | Precision::Bf16 => 0,
+            // A byte instead of two. The scales, one for each row, are a thousandth of that.
+            Precision::Fp8 => block_values(configs),
+        };
+        let autoencoder =
+            if on_gpu { loaded(autoencoder) } else { transformed(loaded(autoencoder)) };
         Self {
             text_encoders: loaded(clip + t5),
-            transformer_and_autoencoder: loaded(transformer + autoencoder),
+            transformer_and_autoencoder: loaded(transformer).saturating_sub(in_8_bits)
+                + autoencoder,
         }
     }
+}
+
+/// Values of the layers that a precision in 8 bits has in 8 bits: of each stream of a double block and of
+/// each single block queries, keys, values, the way out, and a feed-forward of four times the width.
+pub(crate) fn block_values(configs: &Configs) -> u64 {
+    let config = &configs.transformer;
+    let width = config.width() as u64;
+    let blocks = (2 * config.num_layers + config.num_single_layers) as u64;
+    blocks.saturating_mul(12 * width * width)
+}
+
+/// A CPU keeps 3×3 kernels as 4×4 ones.
+fn transformed(kernels: u64) -> u64 {
+    kernels / 9 * 16
 }
 
 impl MemoryPlan {
@@ -195,8 +224,24 @@ mod tests {
 
     #[test]
     fn a_file_is_as_long_as_its_weights_in_16_bits() {
-        let weights = |dtype| WeightBytes::of_files([1, 99, 180, 20], dtype);
-        assert_eq!(weights(DType::BF16).text_encoders, 100);
-        assert_eq!(weights(DType::F32).transformer_and_autoencoder, 400);
+        let configs = configs_of_schnell().unwrap();
+        let weights = |precision, on_gpu| {
+            WeightBytes::of_files([2, 98, 180, 18], &configs, precision, on_gpu)
+        };
+        assert_eq!(weights(Precision::Bf16, true).text_encoders, 100);
+        assert_eq!(weights(Precision::F32, true).transformer_and_autoencoder, 396);
+        assert_eq!(weights(Precision::F32, false).transformer_and_autoencoder, 360 + 64);
+    }
+
+    /// 23.8 GB of which 17.2 are the blocks' layers.
+    #[test]
+    fn in_8_bits_the_blocks_are_half_as_large() {
+        let configs = configs_of_schnell().unwrap();
+        let files = [246_000_000, 9_524_000_000, 23_782_000_000, 168_000_000];
+        let of = |precision| WeightBytes::of_files(files, &configs, precision, true);
+        let saved = of(Precision::Bf16).transformer_and_autoencoder
+            - of(Precision::Fp8).transformer_and_autoencoder;
+        assert_eq!(saved, 76 * 12 * 3072 * 3072);
+        assert_eq!(of(Precision::Bf16).text_encoders, of(Precision::Fp8).text_encoders);
     }
 }

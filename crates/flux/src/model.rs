@@ -5,15 +5,17 @@ use std::{
     path::Path,
 };
 
-use candle_core::{DType, Device};
+use candle_core::Device;
+use kernels::Precision;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
     Error, LoadProgress, Manifest, Pins, Result,
     autoencoder::AutoEncoder,
-    checkpoint::{Component, Directory, Files, Layout, Part, Shards, Weights},
+    checkpoint::{Component, Directory, Files, Keep, Layout, Part, Shards, Weights, as_read},
     config::{AutoEncoderConfig, ClipConfig, SchedulerConfig, T5Config, TransformerConfig},
+    layers::{self, Storage},
     memory::{MemoryLimit, MemoryPlan, WeightBytes},
     text::{Clip, ClipTokenizer, T5, T5Tokenizer},
     transformer::Transformer,
@@ -24,8 +26,8 @@ use crate::{
 pub struct LoadOptions {
     /// Where it computes.
     pub device: Device,
-    /// What it computes in: F32 or BF16. (F16 overflows in T5.)
-    pub dtype: DType,
+    /// What it computes in. (F16 is not there: it overflows in T5.)
+    pub precision: Precision,
     /// Which bytes it must be made of.
     pub pins: Pins,
     /// How much of the device's memory it may take; `None`: as much as there is. To stay within, the
@@ -44,7 +46,7 @@ pub(crate) struct Model {
     pub(crate) autoencoder: AutoEncoder,
     pub(crate) configs: Configs,
     pub(crate) device: Device,
-    pub(crate) dtype: DType,
+    pub(crate) precision: Precision,
     pub(crate) memory: MemoryPlan,
     /// All that it was made from, a line a file; its SHA-256 names the model.
     pub(crate) listing: Vec<u8>,
@@ -106,44 +108,72 @@ impl Model {
         options: LoadOptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self> {
-        let LoadOptions { device, dtype, pins, memory_limit } = options;
+        let LoadOptions { device, precision, pins, memory_limit } = options;
         let mut directory = Directory::new(files, pins);
         let Sources { configs, clip_tokens, t5_tokens, shards } = Sources::read(&mut directory)?;
-        let weights = WeightBytes::of_files(shards.each_ref().map(Shards::bytes), dtype);
         let on_gpu = !device.is_cpu();
-        let memory = MemoryPlan::new(memory_limit, weights, &configs, dtype, on_gpu)?;
+        let files = shards.each_ref().map(Shards::bytes);
+        let weights = WeightBytes::of_files(files, &configs, precision, on_gpu);
+        let memory = MemoryPlan::new(memory_limit, weights, &configs, precision.dtype(), on_gpu)?;
         let resting = memory.text_encoders(&device);
-        let (mut clip, mut t5, mut transformer, mut autoencoder) = (None, None, None, None);
-        // Each is built while the others are still being read.
-        let mut build_clip =
-            |weights| build_clip(&configs, weights, &device).map(|it| clip = Some(it));
-        let mut build_t5 = |weights| build_t5(&configs, weights, &device).map(|it| t5 = Some(it));
-        let mut build_transformer =
-            |weights| build_transformer(&configs, weights).map(|it| transformer = Some(it));
-        let mut build_autoencoder =
-            |weights| build_autoencoder(&configs, weights).map(|it| autoencoder = Some(it));
-        let [of_clip, of_t5, of_transformer, of_autoencoder] = &shards;
-        let mut components = [
-            Component { shards: of_clip, device: resting, build: &mut build_clip },
-            Component { shards: of_t5, device: resting, build: &mut build_t5 },
-            Component { shards: of_transformer, device: &device, build: &mut build_transformer },
-            Component { shards: of_autoencoder, device: &device, build: &mut build_autoencoder },
+        let [clip, t5, transformer, autoencoder] = &shards;
+        let part = |shards, device| Component { shards, device, keep: as_read };
+        let components = [
+            part(clip, resting),
+            part(t5, resting),
+            Component { keep: kept_by_transformer(precision), ..part(transformer, &device) },
+            part(autoencoder, &device),
         ];
-        directory.weights(&mut components, dtype, progress)?;
-        const BUILT: &str = "each component is built, or there is an error";
+        let storage = Storage::new(&device, precision);
+        let mut parts = Parts::default();
+        // Each is built while the others are still being read.
+        let mut build = |component, weights| match component {
+            0 => build_clip(&configs, weights, &device).map(|it| parts.clip = Some(it)),
+            1 => build_t5(&configs, weights, &device).map(|it| parts.t5 = Some(it)),
+            2 => build_transformer(&configs, weights.stored(storage))
+                .map(|it| parts.transformer = Some(it)),
+            _ => build_autoencoder(&configs, weights.stored(storage))
+                .map(|it| parts.autoencoder = Some(it)),
+        };
+        directory.weights(&components, precision.dtype(), &mut build, progress)?;
+        let lacking = |folder: &str| Error::NoWeights { path: directory.path(folder) };
+        let Parts { clip, t5, transformer, autoencoder } = parts;
         Ok(Self {
             clip_tokens,
             t5_tokens,
-            clip: clip.expect(BUILT),
-            t5: t5.expect(BUILT),
-            transformer: transformer.expect(BUILT),
-            autoencoder: autoencoder.expect(BUILT),
+            clip: clip.ok_or_else(|| lacking("text_encoder"))?,
+            t5: t5.ok_or_else(|| lacking("text_encoder_2"))?,
+            transformer: transformer.ok_or_else(|| lacking("transformer"))?,
+            autoencoder: autoencoder.ok_or_else(|| lacking("vae"))?,
             configs,
             listing: directory.finish()?.listing()?.into_bytes(),
             device,
-            dtype,
+            precision,
             memory,
         })
+    }
+}
+
+/// The components that are built, while others are still being read.
+#[derive(Default)]
+struct Parts {
+    clip: Option<Clip>,
+    t5: Option<T5>,
+    transformer: Option<Transformer>,
+    autoencoder: Option<AutoEncoder>,
+}
+
+/// What becomes of the transformer's tensors as they arrive.
+fn kept_by_transformer(precision: Precision) -> Keep {
+    match precision {
+        Precision::F32 | Precision::Bf16 => as_read,
+        Precision::Fp8 => |name, tensor| {
+            if Transformer::is_block_weight(&name) {
+                layers::quantise_as_read(name, tensor)
+            } else {
+                as_read(name, tensor)
+            }
+        },
     }
 }
 
@@ -216,7 +246,8 @@ pub(crate) fn build_clip(configs: &Configs, weights: Weights, device: &Device) -
     // Position ids are a constant that older files carry.
     weights
         .ignore(&["text_model.embeddings.position_ids", "embeddings.position_ids"])
-        .build(|scope| Clip::load(&configs.clip, device, scope))
+        .stored(Storage::of_text_encoder(device))
+        .build(|vb| Clip::load(&configs.clip, device, vb))
 }
 
 /// Computes on `device`, wherever the weights rest.
@@ -224,18 +255,19 @@ pub(crate) fn build_t5(configs: &Configs, weights: Weights, device: &Device) -> 
     // The embedding may be there under both of its names.
     weights
         .ignore(&["encoder.embed_tokens.weight"])
-        .build(|scope| T5::load(&configs.t5, configs.text_tokens(), device, scope))
+        .stored(Storage::of_text_encoder(device))
+        .build(|vb| T5::load(&configs.t5, configs.text_tokens(), device, vb))
 }
 
 pub(crate) fn build_transformer(configs: &Configs, weights: Weights) -> Result<Transformer> {
-    weights.build(|scope| Transformer::load(&configs.transformer, scope))
+    weights.build(|vb| Transformer::load(&configs.transformer, vb))
 }
 
 pub(crate) fn build_autoencoder(configs: &Configs, weights: Weights) -> Result<AutoEncoder> {
     // Pictures are only decoded here.
     weights
         .ignore(&["encoder.", "quant_conv."])
-        .build(|scope| AutoEncoder::load(&configs.autoencoder, scope))
+        .build(|vb| AutoEncoder::load(&configs.autoencoder, vb))
 }
 
 /// The parts of `tokenizer_config.json` that matter here.

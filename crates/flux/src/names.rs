@@ -8,7 +8,9 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     checkpoint::{Weights, bfl},
+    memory::block_values,
     model::{Configs, build_autoencoder, build_clip, build_t5, build_transformer},
+    transformer::Transformer,
 };
 
 type Tensors = BTreeMap<String, Tensor>;
@@ -35,16 +37,22 @@ fn dev_in_black_forest_labs_layout() {
     asks_for_exactly("flux1-dev", single_files(&lists));
 }
 
+/// What is quantised as it is read is what the memory plan counts on, under the names of both layouts.
+#[test]
+fn the_layers_in_8_bits_are_found_by_their_names() {
+    let configs = configs("flux1-schnell");
+    let of_diffusers = diffusers(&["flux1-schnell/diffusers.txt"]).remove("transformer").unwrap();
+    let of_bfl = diffusers(&["flux1-schnell/bfl.txt"]).remove("flux1").unwrap();
+    for tensors in [of_diffusers, of_bfl] {
+        let layers = tensors.iter().filter(|(name, _)| Transformer::is_block_weight(name));
+        let values: usize = layers.map(|(_, tensor)| tensor.elem_count()).sum();
+        assert_eq!(values as u64, block_values(&configs));
+    }
+}
+
 /// Builds every listed component; a tensor that is missing, left over or misshapen is an error.
 fn asks_for_exactly(model: &str, components: BTreeMap<String, Tensors>) {
-    let configs = Configs {
-        clip: config(model, "text_encoder/config.json"),
-        t5: config(model, "text_encoder_2/config.json"),
-        transformer: config(model, "transformer/config.json"),
-        autoencoder: config(model, "vae/config.json"),
-        scheduler: config(model, "scheduler/scheduler_config.json"),
-    };
-    configs.check().unwrap();
+    let configs = configs(model);
     assert!(components.len() >= 2);
     for (component, tensors) in components {
         match component.as_str() {
@@ -105,6 +113,18 @@ fn listed(lists: &[&str]) -> Vec<(String, Tensor)> {
 fn name_and_shape(line: &str) -> (String, Vec<usize>) {
     let (name, shape) = line.split_once(' ').unwrap();
     (name.to_owned(), shape.split(',').map(|side| side.parse().unwrap()).collect())
+}
+
+fn configs(model: &str) -> Configs {
+    let configs = Configs {
+        clip: config(model, "text_encoder/config.json"),
+        t5: config(model, "text_encoder_2/config.json"),
+        transformer: config(model, "transformer/config.json"),
+        autoencoder: config(model, "vae/config.json"),
+        scheduler: config(model, "scheduler/scheduler_config.json"),
+    };
+    configs.check().unwrap();
+    configs
 }
 
 fn config<T: DeserializeOwned>(model: &str, name: &str) -> T {

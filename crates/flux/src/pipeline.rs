@@ -3,6 +3,7 @@
 use std::{num::NonZeroUsize, ops::ControlFlow, path::Path, rc::Rc};
 
 use candle_core::{DType, Device, DeviceLocation, Tensor};
+use kernels::Precision;
 use protocol::{Count, Prompt, SecretBytes, Seed, Size, Steps};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -12,7 +13,6 @@ use crate::{
     checkpoint::Files,
     latents::Grid,
     model::Model,
-    ops,
     sampler::Schedule,
     transformer::{Conditions, Prepared},
 };
@@ -140,7 +140,7 @@ impl Pipeline {
         };
         let text =
             if self.model.memory.text_on_host() { ", text encoders on the host" } else { "" };
-        format!("{device} {}{text}", self.model.dtype.as_str())
+        format!("{device} {}{text}", precision_name(self.model.precision))
     }
 }
 
@@ -152,12 +152,12 @@ pub(crate) struct Wiped(pub(crate) Tensor);
 impl Drop for Wiped {
     fn drop(&mut self) {
         // Failing to wipe must not hide the error that may be unwinding through here.
-        let _ = ops::wipe(&self.0);
+        let _ = kernels::wipe(&self.0);
     }
 }
 
 /// A prompt as the transformer sees it.
-pub(crate) struct Encoded {
+pub(crate) struct PromptEmbeds {
     /// T5's (l, d)
     pub(crate) states: Rc<Wiped>,
     /// CLIP's (1, d)
@@ -174,18 +174,18 @@ pub(crate) struct Settings {
 }
 
 /// What the steps of pictures that are drawn together share.
-pub(crate) struct Run {
+pub(crate) struct DenoiseContext {
     pub(crate) grid: Grid,
     pub(crate) schedule: Schedule,
     prepared: Prepared,
 }
 
 impl Pipeline {
-    pub(crate) fn encode(&self, text: &str) -> Result<Encoded> {
+    pub(crate) fn encode(&self, text: &str) -> Result<PromptEmbeds> {
         let model = &self.model;
         let clip_tokens = model.clip_tokens.encode(text)?;
         let t5_tokens = model.t5_tokens.encode(text)?;
-        Ok(Encoded {
+        Ok(PromptEmbeds {
             pooled: Rc::new(Wiped(model.clip.pooled(&clip_tokens.ids)?)),
             states: Rc::new(Wiped(model.t5.states(&t5_tokens.ids)?)),
             tokens: PromptTokens {
@@ -202,12 +202,16 @@ impl Pipeline {
     }
 
     /// Prepares pictures of these prompts; as many as there are prompts, at least one.
-    pub(crate) fn start(&self, encoded: &[&Encoded], settings: &Settings) -> Result<Run> {
+    pub(crate) fn start(
+        &self,
+        prompts: &[&PromptEmbeds],
+        settings: &Settings,
+    ) -> Result<DenoiseContext> {
         let configs = &self.model.configs;
         let grid = self.grid(settings.size);
         let schedule = Schedule::new(&configs.scheduler, settings.steps.get(), grid.tokens());
-        let states = concat_rows(encoded.iter().map(|encoded| &encoded.states))?;
-        let pooled = concat_rows(encoded.iter().map(|encoded| &encoded.pooled))?;
+        let states = concat_rows(prompts.iter().map(|prompt| &prompt.states))?;
+        let pooled = concat_rows(prompts.iter().map(|prompt| &prompt.pooled))?;
         let prepared = self.model.transformer.prepare(&Conditions {
             states: &states.0,
             pooled: &pooled.0,
@@ -215,43 +219,60 @@ impl Pipeline {
             guidance: settings.guidance,
             grid,
         })?;
-        Ok(Run { grid, schedule, prepared })
+        Ok(DenoiseContext { grid, schedule, prepared })
     }
 
     /// latents (tokens, c), f32 → after one step.
-    pub(crate) fn step(&self, run: &Run, step: usize, latents: &Tensor) -> Result<Tensor> {
-        run.schedule.step(step, latents, &self.velocity(run, step, latents)?)
+    pub(crate) fn step(
+        &self,
+        context: &DenoiseContext,
+        step: usize,
+        latents: &Tensor,
+    ) -> Result<Tensor> {
+        context.schedule.step(step, latents, &self.velocity(context, step, latents)?)
     }
 
     /// latents (n·tokens, c), f32 → velocity (n·tokens, c), f32.
-    pub(crate) fn velocity(&self, run: &Run, step: usize, latents: &Tensor) -> Result<Tensor> {
+    pub(crate) fn velocity(
+        &self,
+        context: &DenoiseContext,
+        step: usize,
+        latents: &Tensor,
+    ) -> Result<Tensor> {
         let model = &self.model;
-        let velocity =
-            model.transformer.velocity(&latents.to_dtype(model.dtype)?, &run.prepared, step)?;
+        let velocity = model.transformer.velocity(
+            &latents.to_dtype(model.precision.dtype())?,
+            &context.prepared,
+            step,
+        )?;
         Ok(velocity.to_dtype(DType::F32)?)
     }
 
     /// latents (tokens, c), f32 → picture (h, w, 3), f32, about −1 to 1, on the host.
-    pub(crate) fn decode(&self, run: &Run, latents: &Tensor) -> Result<Wiped> {
-        let picture = self.decode_on_device(run, latents)?;
+    pub(crate) fn decode(&self, context: &DenoiseContext, latents: &Tensor) -> Result<Wiped> {
+        let picture = self.decode_on_device(context, latents)?;
         Ok(Wiped(picture.to_dtype(DType::F32)?.to_device(&Device::Cpu)?))
     }
 
     /// latents (tokens, c), f32 → picture (h, w, 3), 8 bits. Where the device can, it converts: a
     /// quarter of the bytes travel.
-    pub(crate) fn rgb(&self, run: &Run, latents: &Tensor) -> Result<SecretBytes> {
-        let picture = Wiped(self.decode_on_device(run, latents)?);
-        if let Some(bytes) = ops::to_bytes(&picture.0)? {
+    pub(crate) fn rgb(&self, context: &DenoiseContext, latents: &Tensor) -> Result<SecretBytes> {
+        let picture = Wiped(self.decode_on_device(context, latents)?);
+        if let Some(bytes) = kernels::to_bytes(&picture.0)? {
             let bytes = Wiped(bytes);
             return Ok(bytes.0.flatten_all()?.to_vec1::<u8>()?.into());
         }
         to_rgb(&Wiped(picture.0.to_dtype(DType::F32)?.to_device(&Device::Cpu)?).0)
     }
 
-    fn decode_on_device(&self, run: &Run, latents: &Tensor) -> Result<Tensor> {
+    fn decode_on_device(&self, context: &DenoiseContext, latents: &Tensor) -> Result<Tensor> {
         let model = &self.model;
-        let in_tiles = model.memory.in_tiles(&model.configs.autoencoder, run.grid, model.dtype);
-        model.autoencoder.decode(latents, run.grid, in_tiles)
+        let in_tiles = model.memory.in_tiles(
+            &model.configs.autoencoder,
+            context.grid,
+            model.precision.dtype(),
+        );
+        model.autoencoder.decode(latents, context.grid, in_tiles)
     }
 
     /// Draws a picture of this size and forgets it: on a GPU, the first one of each size finds the fastest
@@ -276,7 +297,7 @@ impl Pipeline {
         #[cfg(feature = "cuda")]
         if limit_bytes.is_some() && self.device().is_cuda() {
             // What was compared and loaded before is no picture.
-            kernels::cuda::MemoryUse::forget_peak(self.device())?;
+            kernels::cuda::MemoryUse::reset_peak(self.device())?;
         }
         self.generate(&job, &mut |_| ControlFlow::Continue(()))?;
         match (limit_bytes, self.peak_memory_bytes()) {
@@ -286,15 +307,13 @@ impl Pipeline {
             _ => Ok(()),
         }
     }
+}
 
-    /// The same model with the transformer's blocks in 8 bits (e4m3), on a GPU that multiplies those:
-    /// faster, and not quite the same pictures.
-    ///
-    /// # Errors
-    /// Where the device has no kernel for it, as CPUs have not.
-    pub fn into_fp8(mut self) -> Result<Self, Error> {
-        self.model.transformer.quantise()?;
-        Ok(self)
+fn precision_name(precision: Precision) -> &'static str {
+    match precision {
+        Precision::F32 => "f32",
+        Precision::Bf16 => "bf16",
+        Precision::Fp8 => "fp8",
     }
 }
 

@@ -56,20 +56,20 @@ impl Pipeline {
     pub fn stages(&self, inputs: &StageInputs<'_>) -> Result<Stages, Error> {
         let &StageInputs { text, size, steps, seed, guidance } = inputs;
         let encoded = self.encode(text)?;
-        let run = self.start(&[&encoded], &Settings { size, steps, guidance })?;
-        let noise = run.grid.noise(seed, &self.model.device)?;
+        let context = self.start(&[&encoded], &Settings { size, steps, guidance })?;
+        let noise = context.grid.noise(seed, &self.model.device)?;
         let mut latents = vec![noise];
         for step in 0..steps.get() {
-            latents.push(self.step(&run, step, &latents[step])?);
+            latents.push(self.step(&context, step, &latents[step])?);
         }
-        let decoded = self.decode(&run, &latents[steps.get()])?;
+        let decoded = self.decode(&context, &latents[steps.get()])?;
         let mut latents = latents.iter().map(floats).collect::<Result<Vec<_>>>()?;
         Ok(Stages {
             clip_ids: self.model.clip_tokens.encode(text)?.ids.to_vec(),
             t5_ids: self.model.t5_tokens.encode(text)?.ids.to_vec(),
             pooled: floats(&encoded.pooled.0)?,
             t5_states: floats(&encoded.states.0)?,
-            sigmas: run.schedule.sigmas().to_vec(),
+            sigmas: context.schedule.sigmas().to_vec(),
             noise: latents.remove(0),
             latents,
             picture: floats(&decoded.0)?,

@@ -15,19 +15,13 @@ mod rows;
 use std::{cell::RefCell, sync::Arc};
 
 use candle_core::{Device, Tensor};
+use kernels::{Epilogue, Linear, Rotations};
 
-use crate::{
-    Result,
-    checkpoint::Scope,
-    config::TransformerConfig,
-    latents::Grid,
-    layers::Linear,
-    ops::{self, Rotations, Shift},
-};
+use crate::{Result, checkpoint::VarBuilder, config::TransformerConfig, latents::Grid, layers};
 
 use blocks::{DoubleBlock, SingleBlock};
 use embeddings::Conditioner;
-use modulation::Modulation;
+use modulation::{Modulations, ShiftScale};
 use rows::{interleave, of_each};
 
 /// Double-stream blocks, in which text and picture have weights of their own, then single-stream
@@ -67,47 +61,53 @@ pub(crate) struct Prepared {
     text: Tensor,
     rotations: Arc<Rotations>,
     /// Of the picture's stream and the text's: 6 parts each.
-    double: Vec<[Modulation; 2]>,
+    double: Vec<[Modulations; 2]>,
     /// 3 parts each.
-    single: Vec<Modulation>,
+    single: Vec<Modulations>,
     /// 2 parts.
-    out: Modulation,
+    out: Modulations,
 }
 
 impl Transformer {
-    pub(crate) fn load(config: &TransformerConfig, scope: &Scope<'_>) -> Result<Self> {
+    pub(crate) fn load(config: &TransformerConfig, vb: &VarBuilder<'_>) -> Result<Self> {
         let width = config.width();
         let double = (0..config.num_layers)
-            .map(|i| DoubleBlock::load(config, &scope.at("transformer_blocks").at(i)))
+            .map(|i| DoubleBlock::load(config, &vb.pp("transformer_blocks").pp(i)))
             .collect::<Result<_>>()?;
         let single = (0..config.num_single_layers)
-            .map(|i| SingleBlock::load(config, &scope.at("single_transformer_blocks").at(i)))
+            .map(|i| SingleBlock::load(config, &vb.pp("single_transformer_blocks").pp(i)))
             .collect::<Result<_>>()?;
         Ok(Self {
-            picture_in: Linear::load(&scope.at("x_embedder"), [width, config.in_channels])?,
-            text_in: Linear::load(
-                &scope.at("context_embedder"),
+            picture_in: layers::linear(&vb.pp("x_embedder"), [width, config.in_channels])?,
+            text_in: layers::linear(
+                &vb.pp("context_embedder"),
                 [width, config.joint_attention_dim],
             )?,
-            conditioner: Conditioner::load(config, &scope.at("time_text_embed"))?,
+            conditioner: Conditioner::load(config, &vb.pp("time_text_embed"))?,
             double,
             single,
-            norm_out: Linear::load(&scope.at("norm_out.linear"), [2 * width, width])?,
-            picture_out: Linear::load(&scope.at("proj_out"), [config.in_channels, width])?,
+            norm_out: layers::linear(&vb.pp("norm_out.linear"), [2 * width, width])?,
+            picture_out: layers::linear(&vb.pp("proj_out"), [config.in_channels, width])?,
             axes: config.axes_dims_rope,
             latest_rotations: RefCell::default(),
         })
     }
 
-    /// Stores the blocks' layers in e4m3 with a scale for each row. Modulation, embeddings and the last
-    /// layer stay as they are: they are little work, and what they lose shows.
-    pub(crate) fn quantise(&mut self) -> Result<()> {
-        let double = self.double.iter_mut().flat_map(DoubleBlock::layers_mut);
-        let single = self.single.iter_mut().flat_map(SingleBlock::layers_mut);
-        for layer in double.chain(single) {
-            ops::quantise(layer)?;
-        }
-        Ok(())
+    /// Whether a tensor, as its file names it, is a layer that every step runs through, and so one that is
+    /// kept in 8 bits where those are asked for. Modulation, embeddings and the last layer stay as they are:
+    /// they are little work, and what they lose shows.
+    pub(crate) fn is_block_weight(name: &str) -> bool {
+        const BLOCKS: [&str; 4] = [
+            "transformer_blocks.",
+            "single_transformer_blocks.",
+            "double_blocks.",
+            "single_blocks.",
+        ];
+        const MODULATIONS: [&str; 3] = ["img_mod", "txt_mod", "modulation"];
+        let is_other = |part: &str| part.starts_with("norm") || MODULATIONS.contains(&part);
+        BLOCKS.iter().any(|block| name.starts_with(block))
+            && name.ends_with(".weight")
+            && !name.split('.').any(is_other)
     }
 
     /// Computes what does not depend on the latents.
@@ -115,13 +115,14 @@ impl Transformer {
         let pictures = conditions.pooled.dim(0)?;
         // (steps·n, d)
         let conditioning = self.conditioner.forward(conditions)?;
-        let modulation = |layer: &Linear, parts| -> Result<Modulation> {
-            Ok(Modulation { all: ops::linear(&conditioning, layer)?, pictures, parts })
+        let modulation = |layer: &Linear, parts| -> Result<Modulations> {
+            let all = kernels::linear(&conditioning, layer, Epilogue::None)?;
+            Ok(Modulations { all, pictures, parts })
         };
         let device = conditioning.device();
         let text_tokens = conditions.states.dim(0)? / pictures;
         Ok(Prepared {
-            text: ops::linear(conditions.states, &self.text_in)?,
+            text: kernels::linear(conditions.states, &self.text_in, Epilogue::None)?,
             rotations: self.rotations((text_tokens, conditions.grid), device)?,
             double: self
                 .double
@@ -158,7 +159,7 @@ impl Transformer {
         step: usize,
     ) -> Result<Tensor> {
         let Prepared { rotations, out, .. } = prepared;
-        let mut picture = ops::linear(latents, &self.picture_in)?;
+        let mut picture = kernels::linear(latents, &self.picture_in, Epilogue::None)?;
         let mut text = prepared.text.clone();
         for (block, modulation) in self.double.iter().zip(&prepared.double) {
             (picture, text) = block.forward([&picture, &text], modulation, step, rotations)?;
@@ -171,8 +172,8 @@ impl Transformer {
         // (n·(l + tokens), d) → (n·tokens, d)
         let [_, picture] = of_each(&both, [text.dim(0)?, picture.dim(0)?], out.pictures)?;
         // Here scale comes before shift, unlike in the blocks.
-        let (scale, shift) = (out.part(step, 0)?, out.part(step, 1)?);
-        let picture = ops::layer_norm_shift(&picture, &Shift { shift: &shift, scale: &scale })?;
-        Ok(ops::linear(&picture, &self.picture_out)?)
+        let by = ShiftScale { scale: out.part(step, 0)?, shift: out.part(step, 1)? };
+        let picture = kernels::ada_layer_norm(&picture, by.by())?;
+        Ok(kernels::linear(&picture, &self.picture_out, Epilogue::None)?)
     }
 }

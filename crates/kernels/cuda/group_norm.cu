@@ -1,4 +1,4 @@
-// Group normalisation of pictures with their channels last, x (pixels, c), in two passes over x:
+// Group normalisation of images with their channels last, x (pixels, c), in two passes over x:
 // `group_sums` and `group_apply`, with `group_finish` between them over a few kilobytes.
 //
 // c is a multiple of 8; a group's channels divide eight, or eight divides them. A block's threads

@@ -2,7 +2,7 @@
 // their root mean square over a head's width, weighted, rotated; values as they are.
 //
 // qkv (rows, 3, heads, width) → q, k, v (joint rows, heads, width) each. Rows are those of several
-// pictures, `each` of every one, `joint` of every one among the outputs. A head is shared by width / 8
+// images, `each` of every one, `joint` of every one among the outputs. A head is shared by width / 8
 // neighbouring lanes, a power of two up to 32, each with eight values.
 
 #include "vector.cuh"
@@ -37,7 +37,7 @@ __device__ __forceinline__ void rotate(Eight& x, const float* cos, const float* 
 }
 
 template <typename T>
-__device__ __forceinline__ void join_heads(const JoinHeads<T>& p) {
+__device__ __forceinline__ void qk_norm_rope(const JoinHeads<T>& p) {
     const int lanes = p.width / 8;
     const int of_part = p.heads * lanes;
     const int of_row = of_part * (p.v == nullptr ? 2 : 3);
@@ -61,7 +61,7 @@ __device__ __forceinline__ void join_heads(const JoinHeads<T>& p) {
     if (!inside) {
         return;
     }
-    const int of_picture = row % p.each;
+    const int of_image = row % p.each;
     T* to = part == 0 ? p.q : part == 1 ? p.k : p.v;
     if (part < 2) {
         const int lane = within % lanes;
@@ -71,17 +71,17 @@ __device__ __forceinline__ void join_heads(const JoinHeads<T>& p) {
         for (int i = 0; i < 8; i++) {
             x.at[i] *= scale * weight.at[i];
         }
-        const long long angle = (long long)of_picture * (p.width / 2) + lane * 4;
+        const long long angle = (long long)of_image * (p.width / 2) + lane * 4;
         rotate(x, p.cos + angle, p.sin + angle);
     }
-    const long long to_row = (long long)(row / p.each) * p.joint + of_picture;
+    const long long to_row = (long long)(row / p.each) * p.joint + of_image;
     store(to + to_row * of_part * 8 + within * 8, x);
 }
 
-extern "C" __global__ void join_heads_bf16(const JoinHeads<bf16> parameters) {
-    join_heads(parameters);
+extern "C" __global__ void qk_norm_rope_bf16(const JoinHeads<bf16> parameters) {
+    qk_norm_rope(parameters);
 }
 
-extern "C" __global__ void join_heads_f32(const JoinHeads<float> parameters) {
-    join_heads(parameters);
+extern "C" __global__ void qk_norm_rope_f32(const JoinHeads<float> parameters) {
+    qk_norm_rope(parameters);
 }

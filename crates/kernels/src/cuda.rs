@@ -1,4 +1,4 @@
-//! CUDA kernels and the cuDNN and cublasLt calls behind safe functions on candle tensors.
+//! The operations on GPUs: CUDA kernels, cuDNN and cublasLt behind safe functions on candle tensors.
 //!
 //! Every function checks dtypes, shapes and strides, computes on its tensors' own stream and returns
 //! new tensors. What it cannot do for a shape it says with [`Error::Unsupported`]: callers have a
@@ -10,38 +10,27 @@
 //! it is said so.
 
 mod attention_in_memory;
+mod backend;
 mod context;
 #[cfg(feature = "cudnn")]
 mod cudnn;
 mod error;
 mod group_norm;
 mod heads;
+mod image;
 mod linear;
 mod norm;
-mod operand;
-mod picture;
 mod pointwise;
 mod quantise;
+mod tensor;
 mod timing;
 mod wipe;
 
+pub(crate) use {backend::Cuda, tensor::Poison};
 pub use {
-    attention_in_memory::{Bias, Heads, attention_in_memory},
-    context::{Card, MemoryUse, card, memory_use, open},
+    context::{DeviceInfo, MemoryUse, device_info, memory_use, open},
     error::Error,
-    group_norm::{GroupNorm, group_norm},
-    heads::{Rotations, Stream, join_heads},
-    linear::{Activation, Input, Linear, Then, linear},
-    norm::{Affine, layer_norm, layer_norm_e4m3, rms_norm},
-    operand::Poison,
-    picture::{Unpacking, doubled, to_bytes, unpack},
-    pointwise::gated_gelu,
-    quantise::{dequantise_rows, quantise_rows},
     timing::{Mark, mark},
-    wipe::wipe,
 };
-
-#[cfg(feature = "cudnn")]
-pub use cudnn::{Conv3x3, attention, attention_beside_mlp, conv3x3, conv3x3_onto};
 
 type Result<T, E = Error> = std::result::Result<T, E>;

@@ -2,7 +2,8 @@
 
 use anyhow::{Context, bail};
 use flux::MemoryLimit;
-use flux::bench::{Measured, Protocol, Stage, measure, median};
+use flux::bench::{BenchConfig, Measured, Stage, measure, median};
+use flux::groups;
 use printable::Printable;
 use protocol::{Count, Format, Steps};
 use serde_json::{Map, Value, json};
@@ -10,10 +11,11 @@ use serde_json::{Map, Value, json};
 use crate::{args::BenchArgs, device};
 
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
+    let off = groups::turned_off()?;
     let device = args.device.open()?;
-    let protocol = Protocol {
+    let config = BenchConfig {
         preset: args.preset.into(),
-        tier: args.dtype.tier(&device),
+        precision: args.dtype.precision(&device),
         size: args.size,
         steps: Steps::new(args.steps).context("--steps")?,
         batch: Count::new(args.batch).context("--batch")?,
@@ -25,20 +27,35 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         runs: args.runs.max(1),
     };
     let mut bytes = 0;
-    let measured = measure(&device, &protocol, &mut |picture| {
+    let measured = measure(&device, &config, &mut |picture| {
         // A failing encoder would make the picture look faster than it is.
         bytes = engine::encode(picture, Format::Png).map_or(0, |file| file.len());
     })?;
     if bytes == 0 {
         bail!("the picture could not be encoded");
     }
-    let report = Report::new(device::name(&device)?, &measured, protocol.batch.get());
+    let report = Report::new(device::name(&device)?, &measured, config.batch.get());
+    let refusals = groups::refusals();
     if args.json {
-        println!("{}", report.to_json());
+        let refusals = refusals.iter().map(|refusal| {
+            json!({
+                "group": refusal.group.name(), "reason": refusal.reason, "count": refusal.count,
+            })
+        });
+        let mut found = report.to_json();
+        found["reference"] = off.names().into();
+        found["refusals"] = refusals.collect();
+        println!("{found}");
     } else {
         let card = Printable::new(&report.card);
         println!("{card}: {} in {} steps, prompt to PNG", args.size, args.steps);
         report.print_table();
+        for refusal in refusals {
+            println!("refused: {}, {} times: {}", refusal.group, refusal.count, refusal.reason);
+        }
+        if off != groups::Groups::default() {
+            println!("computed by the reference: {off}");
+        }
     }
     Ok(())
 }

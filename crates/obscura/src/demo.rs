@@ -11,10 +11,11 @@ use node::{Config, Node, Service};
 use protocol::{CreateImageRequest, SecretBytes, Size};
 use tokio::net::TcpListener;
 
-use crate::{args::DemoArgs, evidence, hex, model, output::Output, process, serve};
+use crate::{args::DemoArgs, doctor, evidence, hex, model, output::Output, process, serve};
 
 pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
     ensure!(args.listen.ip().is_loopback(), "the demo asks for no credentials: loopback only");
+    doctor::refuse_reference()?;
     let output = Output::new(&args.output)?;
     process::harden().context("core dumps cannot be turned off")?;
     serve::runtime()?.block_on(async {

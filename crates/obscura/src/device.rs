@@ -2,8 +2,8 @@
 
 use std::str::FromStr;
 
-use candle_core::{DType, Device};
-use flux::bench::Tier;
+use candle_core::Device;
+use flux::Precision;
 
 use crate::args::DTypeChoice;
 
@@ -47,7 +47,7 @@ impl DeviceChoice {
 pub(crate) fn name(device: &Device) -> anyhow::Result<String> {
     #[cfg(feature = "cuda")]
     if device.is_cuda() {
-        return Ok(flux::gpu::card(device)?.name);
+        return Ok(flux::gpu::device_info(device)?.name);
     }
     anyhow::ensure!(device.is_cpu(), "an unknown kind of device");
     Ok("CPU".to_owned())
@@ -79,16 +79,12 @@ fn first_gpu() -> Option<Device> {
 }
 
 impl DTypeChoice {
-    pub(crate) fn on(self, device: &Device) -> DType {
-        self.tier(device).dtype()
-    }
-
-    pub(crate) fn tier(self, device: &Device) -> Tier {
+    pub(crate) fn precision(self, device: &Device) -> Precision {
         match self {
-            Self::F32 => Tier::F32,
-            Self::Auto if device.is_cpu() => Tier::F32,
-            Self::Auto | Self::Bf16 => Tier::Bf16,
-            Self::Fp8 => Tier::Fp8,
+            Self::F32 => Precision::F32,
+            Self::Auto if device.is_cpu() => Precision::F32,
+            Self::Auto | Self::Bf16 => Precision::Bf16,
+            Self::Fp8 => Precision::Fp8,
         }
     }
 }

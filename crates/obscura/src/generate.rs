@@ -30,6 +30,7 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
 }
 
 fn here(args: &GenerateArgs, output: &Output) -> anyhow::Result<()> {
+    flux::groups::turned_off()?;
     let prompt = Prompt::new(args.prompt.clone()).context("the prompt")?;
     let steps = Steps::new(args.steps).context("--steps")?;
     let count = Count::new(args.n).context("--n")?;

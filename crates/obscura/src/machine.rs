@@ -55,6 +55,8 @@ pub(crate) struct Machine {
     pub(crate) token_file: Option<PathBuf>,
     /// Whether this program was built for GPUs.
     pub(crate) built_for_gpus: bool,
+    /// Where this process looks for libraries before anywhere else, and where those that it has came from.
+    pub(crate) library_folders: Vec<PathBuf>,
 }
 
 /// Weights of FLUX.1-schnell with its text encoders: files in bf16.
@@ -66,6 +68,9 @@ impl Machine {
         let mut items = vec![self.gpu(), self.memory(), self.model()];
         if !self.model.is_dir() {
             items.extend([self.disk(), self.token()]);
+        }
+        if self.built_for_gpus && items[0].found {
+            items.push(self.nvrtc());
         }
         items.push(self.tee());
         items.push(self.quotes());
@@ -85,6 +90,49 @@ impl Machine {
         };
         let detail = driver.unwrap_or_else(|| "no NVIDIA driver is loaded".to_owned());
         Item { name: "GPU", found: remedy.is_none(), detail, remedy }
+    }
+
+    /// What cuDNN compiles its attention with, at run time: the compiler, and what that reads.
+    fn nvrtc(&self) -> Item {
+        const PARTS: [&str; 2] = ["libnvrtc.so.13", "libnvrtc-builtins.so.13."];
+        let folders = self.library_folders.iter().cloned().chain(self.system_folders());
+        let names: Vec<String> = folders
+            .filter_map(|folder| fs::read_dir(folder).ok())
+            .flat_map(|entries| {
+                entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            })
+            .collect();
+        let lacking: Vec<&str> = PARTS
+            .into_iter()
+            .filter(|part| !names.iter().any(|name| name.starts_with(part)))
+            .collect();
+        let detail = match &lacking[..] {
+            [] => "libnvrtc.so.13 and its builtins".to_owned(),
+            lacking => format!("no {}: attention takes the slow way", lacking.join(", no ")),
+        };
+        let remedy =
+            "install CUDA 13's nvrtc, or have LD_LIBRARY_PATH name the folder of its libraries";
+        let found = lacking.is_empty();
+        Item { name: "nvrtc", found, detail, remedy: (!found).then_some(remedy) }
+    }
+
+    /// Where the system's loader looks: what its configuration names, and the usual places.
+    fn system_folders(&self) -> Vec<PathBuf> {
+        const USUAL: [&str; 5] = [
+            "usr/local/cuda/lib64",
+            "usr/lib/x86_64-linux-gnu",
+            "usr/lib64",
+            "usr/lib",
+            "usr/local/lib",
+        ];
+        let configurations = fs::read_dir(self.root.join("etc/ld.so.conf.d"));
+        let configured = configurations
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok())
+            .flat_map(|text| text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>())
+            .filter_map(|line| Some(self.root.join(line.strip_prefix('/')?)));
+        configured.chain(USUAL.map(|folder| self.root.join(folder))).collect()
     }
 
     /// On a CPU the weights are held in f32, twice as large as their files.
@@ -182,6 +230,7 @@ mod tests {
             has_token: false,
             token_file: None,
             built_for_gpus: true,
+            library_folders: vec![root.join("venv/nvidia/lib")],
         }
     }
 
@@ -218,9 +267,26 @@ mod tests {
         put(at, "sys/devices/virtual/misc/tdx_guest/measurements/rtmr3:sha384", "");
         fs::create_dir_all(at.join("sys/kernel/config/tsm/report")).unwrap();
         fs::create_dir_all(at.join("models/flux1-schnell")).unwrap();
+        put(at, "usr/lib64/libnvrtc.so.13", "");
+        put(at, "usr/lib64/libnvrtc-builtins.so.13.0", "");
         assert!(missing(&machine(at)).is_empty());
         let for_cpus = Machine { built_for_gpus: false, ..machine(at) };
         assert_eq!(missing(&for_cpus), ["GPU"]);
+    }
+
+    #[test]
+    fn nvrtc_needs_its_builtins_wherever_they_are() {
+        let root = tempfile::tempdir().unwrap();
+        let at = root.path();
+        let of = |machine: &Machine| machine.look().into_iter().find(|item| item.name == "nvrtc");
+        assert!(of(&machine(at)).is_none(), "without a driver there are other things to do first");
+        put(at, "proc/driver/nvidia/version", "NVRM version: NVIDIA 580\n");
+        put(at, "venv/nvidia/lib/libnvrtc.so.13", "");
+        let without = of(&machine(at)).unwrap();
+        assert!(!without.found && without.detail.contains("no libnvrtc-builtins.so.13."));
+        put(at, "etc/ld.so.conf.d/cuda.conf", "# CUDA\n/opt/cuda/lib\n");
+        put(at, "opt/cuda/lib/libnvrtc-builtins.so.13.0", "");
+        assert!(of(&machine(at)).unwrap().found);
     }
 
     #[test]

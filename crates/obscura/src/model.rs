@@ -7,7 +7,7 @@ use flux::{LoadOptions, MemoryLimit, Pins, Pipeline};
 use node::LoadedModel;
 
 use crate::{
-    args::{DTypeChoice, ModelArgs},
+    args::ModelArgs,
     models::{self, MANIFEST_FILE},
     progress,
     store::{self, Known},
@@ -25,25 +25,21 @@ pub(crate) const DEMO_NOTICE: &str =
 /// within `--memory-limit`.
 pub(crate) fn load(args: &ModelArgs, pixels: u64) -> anyhow::Result<Pipeline> {
     let device = args.device.open()?;
-    let dtype = args.dtype.on(&device);
+    let precision = args.dtype.precision(&device);
     let memory_limit = args.memory_limit.map(|limit| MemoryLimit { bytes: limit.as_u64(), pixels });
-    let loaded = if args.model == DEMO {
+    if args.model == DEMO {
         ensure!(args.manifest.is_none(), "the demo model is built in, with its manifest");
-        Pipeline::demo_as(&device, dtype, memory_limit)
-            .context("the demo model could not be loaded")?
+        Pipeline::demo_as(&device, precision, memory_limit)
+            .context("the demo model could not be loaded")
     } else {
         let directory = directory(&args.model)?;
         let pins = pins(args, &directory)?;
-        let options = LoadOptions { device, dtype, pins, memory_limit };
+        let options = LoadOptions { device, precision, pins, memory_limit };
         let bar = progress::load();
         let mut watch = |progress| bar.show(&progress);
         let loaded = Pipeline::load_watched(&directory, options, &mut watch);
         bar.finish();
-        loaded.with_context(|| format!("{} could not be loaded", directory.display()))?
-    };
-    match args.dtype {
-        DTypeChoice::Fp8 => loaded.into_fp8().context("the model could not be stored in 8 bits"),
-        DTypeChoice::Auto | DTypeChoice::F32 | DTypeChoice::Bf16 => Ok(loaded),
+        loaded.with_context(|| format!("{} could not be loaded", directory.display()))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
 };
 
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
+    doctor::refuse_reference()?;
     let settings = Settings::read(args)?;
     let launch = settings.launch()?;
     // Before anything starts a thread, as the export of traces does.

@@ -16,16 +16,67 @@ fn json(output: &Output) -> Value {
 
 #[test]
 fn a_cpus_kernels_agree_with_their_references() {
-    let found = json(&obscura(&["doctor", "--device", "cpu", "--short", "--json"]));
-    assert_eq!(found["card"], "CPU");
-    assert_eq!(found["result"], "pass");
-    let machine = found["machine"].as_array().unwrap();
-    assert!(machine.iter().any(|item| item["name"] == "TEE"));
-    let kernels = found["kernels"].as_array().unwrap();
-    assert!(kernels.len() > 30, "{}", kernels.len());
-    for kernel in kernels {
-        assert_eq!(kernel["result"], "agrees", "{kernel}");
-        assert!(kernel["error"].as_f64().unwrap() < kernel["tolerance"].as_f64().unwrap());
+    let output = obscura(&["doctor", "--device", "cpu", "--short", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = lines(&output);
+    let of_kind = |kind: &str| lines.iter().filter(|line| line["kind"] == kind).collect::<Vec<_>>();
+    assert!(of_kind("machine").iter().any(|item| item["name"] == "TEE"));
+    assert_eq!(
+        *of_kind("device")[0],
+        serde_json::json!({
+            "kind": "device", "card": "CPU", "reference": []
+        })
+    );
+    let findings = of_kind("finding");
+    assert!(findings.len() > 30, "{}", findings.len());
+    for finding in &findings {
+        assert_eq!(finding["result"], "agrees", "{finding}");
+        assert!(finding["error"].as_f64().unwrap() < finding["tolerance"].as_f64().unwrap());
+        assert!(!finding["groups"].as_array().unwrap().is_empty());
+    }
+    let summary = lines.last().unwrap();
+    assert_eq!((&summary["kind"], &summary["result"]), (&"summary".into(), &"pass".into()));
+    assert_eq!(summary["comparisons"], findings.len());
+    assert!(summary["bad_groups"].as_array().unwrap().is_empty() && summary["lost"].is_null());
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Groups that are named are the reference's; a name that there is not ends all of it at once.
+#[test]
+fn named_groups_are_left_to_the_reference() {
+    let doctor = ["doctor", "--device", "cpu", "--short", "--json"];
+    let bench = ["bench", "--device=cpu", "--preset=small", "--size=64x64", "--steps=1"];
+    let bench = [&bench[..], &["--warmups=0", "--runs=1", "--json"]].concat();
+    let with = |groups: &str, words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_obscura"));
+        command.args(words).env("OBSCURA_REFERENCE", groups).output().unwrap()
+    };
+    let found = lines(&with("attention, conv", &doctor));
+    let of = |kernel: &str| found.iter().find(|line| line["kernel"] == kernel).unwrap();
+    assert_eq!(
+        (&of("convolution")["result"], &of("linear")["result"]),
+        (&"no kernel".into(), &"agrees".into())
+    );
+    assert_eq!(found.last().unwrap()["result"], "pass");
+    let found = json(&with("conv,linear", &bench));
+    assert_eq!(found["reference"], serde_json::json!(["linear", "conv"]));
+    assert!(found["refusals"].as_array().unwrap().is_empty());
+
+    let generate = ["generate", "a red circle", "--output", "never.png"];
+    for words in [&doctor[..], &bench, &generate] {
+        let output = with("conv,attentoin", words);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && output.stdout.is_empty());
+        assert!(said.contains("attentoin") && said.contains("linear, norm, heads"), "{said}");
+    }
+    for words in [&["serve", "--tee", "simulated"][..], &["demo", "--once"]] {
+        let output = with("conv", words);
+        assert!(!output.status.success() && output.stdout.is_empty());
+        assert!(String::from_utf8_lossy(&output.stderr).contains("OBSCURA_REFERENCE"));
     }
 }
 

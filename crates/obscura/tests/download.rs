@@ -9,8 +9,8 @@ use std::{
     process::{Command, Output},
 };
 
-use candle_core::{DType, Device};
-use flux::{LoadOptions, Manifest, Pins, Pipeline};
+use candle_core::Device;
+use flux::{LoadOptions, Manifest, Pins, Pipeline, Precision};
 use hub::{COMMIT, REPOSITORY, STRANGERS_TOKEN, TOKEN, TestHub, sha256};
 use tempfile::TempDir;
 use tests::golden::model_directory;
@@ -35,8 +35,9 @@ async fn a_download_is_a_pinned_model_that_loads() {
     let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     assert!(said.contains(&format!("manifest digest {hex}")), "{said}");
 
-    let (device, dtype) = (Device::Cpu, DType::F32);
-    let options = LoadOptions { device, dtype, pins: Pins::Exactly(pinned), memory_limit: None };
+    let (device, precision) = (Device::Cpu, Precision::F32);
+    let options =
+        LoadOptions { device, precision, pins: Pins::Exactly(pinned), memory_limit: None };
     assert_eq!(Pipeline::load(&bench.model(), options).unwrap().digest(), digest);
 
     assert_eq!(hub.sent_bytes(), bench.total_bytes());

@@ -129,12 +129,12 @@ mod tests {
         let encoded = pipeline.encode(prompt).unwrap();
         let steps = Steps::new(4).unwrap();
         let settings = Settings { size: pipeline.native_size(), steps, guidance: GUIDANCE };
-        let run = pipeline.start(&[&encoded], &settings).unwrap();
-        let mut latents = run.grid.noise(Seed::new(2), &Device::Cpu).unwrap();
+        let context = pipeline.start(&[&encoded], &settings).unwrap();
+        let mut latents = context.grid.noise(Seed::new(2), &Device::Cpu).unwrap();
         for step in 0..steps.get() {
-            latents = pipeline.step(&run, step, &latents).unwrap();
+            latents = pipeline.step(&context, step, &latents).unwrap();
         }
-        (latents, run.grid)
+        (latents, context.grid)
     }
 
     /// Four pictures a row, of which one is dark: no tile has the mean and the variance of the whole.

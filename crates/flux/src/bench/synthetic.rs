@@ -4,6 +4,7 @@
 use std::{cell::Cell, rc::Rc};
 
 use candle_core::{DType, Device, Tensor};
+use kernels::Precision;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -11,7 +12,8 @@ use crate::{
     Error, MemoryLimit, Pipeline, Result,
     checkpoint::{TensorSource, Weights},
     demo,
-    memory::{MemoryPlan, WeightBytes},
+    layers::Storage,
+    memory::{MemoryPlan, WeightBytes, block_values},
     model::{Configs, Model, build_autoencoder, build_clip, build_t5, build_transformer},
 };
 
@@ -23,24 +25,27 @@ impl Pipeline {
     /// Where the device has no room for it.
     pub(super) fn synthetic(
         device: &Device,
-        dtype: DType,
+        precision: Precision,
         memory_limit: Option<MemoryLimit>,
     ) -> Result<Self> {
         let configs = configs()?;
         let (clip_tokens, t5_tokens) = demo::tokenizers(&configs)?;
         let made_bytes = Rc::new(Cell::new(0));
         let weights = |component| {
+            let dtype = precision.dtype();
             let source = Random { device: device.clone(), dtype, made_bytes: made_bytes.clone() };
-            Weights::new(component, source)
+            Weights::new(component, source).stored(Storage::new(device, precision))
         };
         let clip = build_clip(&configs, weights("text_encoder"), device)?;
         let t5 = build_t5(&configs, weights("text_encoder_2"), device)?;
         let text_encoders = made_bytes.take();
         let transformer = build_transformer(&configs, weights("transformer"))?;
         let autoencoder = build_autoencoder(&configs, weights("vae"))?;
-        let made = WeightBytes { text_encoders, transformer_and_autoencoder: made_bytes.take() };
+        let in_8_bits = if precision == Precision::Fp8 { block_values(&configs) } else { 0 };
+        let transformer_and_autoencoder = made_bytes.take() - in_8_bits;
+        let made = WeightBytes { text_encoders, transformer_and_autoencoder };
         let on_gpu = !device.is_cpu();
-        let memory = MemoryPlan::new(memory_limit, made, &configs, dtype, on_gpu)?;
+        let memory = MemoryPlan::new(memory_limit, made, &configs, precision.dtype(), on_gpu)?;
         let resting = memory.text_encoders(device);
         let model = Model {
             clip_tokens,
@@ -51,7 +56,7 @@ impl Pipeline {
             autoencoder,
             configs,
             device: device.clone(),
-            dtype,
+            precision,
             memory,
             listing: b"random weights\n".to_vec(),
         };

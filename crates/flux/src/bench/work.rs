@@ -1,8 +1,8 @@
 //! How many floating-point operations a picture takes: two for each product that is summed.
 
+use kernels::Precision;
 use protocol::Size;
 
-use super::Tier;
 use crate::{config::AutoEncoderConfig, latents::Grid, model::Configs};
 
 /// Of dense products of random bf16 and e4m3 matrices on an H200, measured; in operations a second.
@@ -20,7 +20,7 @@ pub(super) struct Work {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Operations {
-    /// In layers that the tier for 8 bits has in 8 bits.
+    /// In layers that the precision in 8 bits has in 8 bits.
     pub(super) quantisable: f64,
     /// In all others, attention and convolutions.
     pub(super) other: f64,
@@ -35,10 +35,10 @@ impl Operations {
         Self { quantisable: pictures * self.quantisable, other: pictures * self.other }
     }
 
-    pub(super) fn floor_milliseconds(self, tier: Tier) -> f64 {
-        let rate = match tier {
-            Tier::F32 | Tier::Bf16 => BF16_RATE,
-            Tier::Fp8 => E4M3_RATE,
+    pub(super) fn floor_milliseconds(self, precision: Precision) -> f64 {
+        let rate = match precision {
+            Precision::F32 | Precision::Bf16 => BF16_RATE,
+            Precision::Fp8 => E4M3_RATE,
         };
         (self.quantisable / rate + self.other / BF16_RATE) * 1e3
     }
@@ -162,13 +162,13 @@ mod tests {
         assert!(close(work.denoising.other, 4.0 * 13.3), "{:?}", work.denoising);
         assert!(close(work.encoders.total(), 2.4), "{:?}", work.encoders);
         assert!(close(work.decoding.total(), 10.5), "{:?}", work.decoding);
-        let floor = |tier| {
+        let floor = |precision| {
             [work.encoders, work.preparation, work.denoising, work.decoding]
-                .map(|part| part.floor_milliseconds(tier))
+                .map(|part| part.floor_milliseconds(precision))
                 .iter()
                 .sum::<f64>()
         };
-        assert!((floor(Tier::Bf16) - 368.0).abs() < 5.0, "{}", floor(Tier::Bf16));
-        assert!((floor(Tier::Fp8) - 234.0).abs() < 5.0, "{}", floor(Tier::Fp8));
+        assert!((floor(Precision::Bf16) - 368.0).abs() < 5.0, "{}", floor(Precision::Bf16));
+        assert!((floor(Precision::Fp8) - 234.0).abs() < 5.0, "{}", floor(Precision::Fp8));
     }
 }

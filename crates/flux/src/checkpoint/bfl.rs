@@ -2,7 +2,8 @@
 //!
 //! `flux1-*.safetensors` holds the transformer, `ae.safetensors` the autoencoder. They differ from
 //! diffusers' files in three ways besides names: queries, keys and values (and, in single blocks, the
-//! feed-forward's first layer) are one tensor; the last modulation has shift before scale, where
+//! feed-forward's first layer) are one tensor, as layers want them, which is called `to_qkv` as diffusers
+//! calls it where it joins them itself; the last modulation has shift before scale, where
 //! diffusers has scale before shift; the autoencoder's attention is 1×1 convolutions.
 //!
 //! A name that is not known is kept, and so refused as a surplus tensor under the name it has in its
@@ -70,15 +71,6 @@ fn transformer_tensor(name: &str, tensor: Tensor) -> Result<Vec<(String, Tensor)
     };
     if let Some((number, part)) = block("double_blocks.") {
         let at = |inner: &str| format!("transformer_blocks.{number}.{inner}");
-        let qkv = match part.as_str() {
-            "img_attn.qkv" => Some(["attn.to_q", "attn.to_k", "attn.to_v"]),
-            "txt_attn.qkv" => Some(["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"]),
-            _ => None,
-        };
-        if let Some(names) = qkv {
-            let rows = rows(&tensor) / 3;
-            return split(&tensor, rows, &names.map(|inner| format!("{}.{kind}", at(inner))));
-        }
         if let Some(inner) = double_block_name(&part) {
             // BFL's norms have a `scale`, everybody else's a `weight`.
             let kind = if kind == "scale" { "weight" } else { kind };
@@ -89,9 +81,9 @@ fn transformer_tensor(name: &str, tensor: Tensor) -> Result<Vec<(String, Tensor)
         let at = |inner: &str| format!("single_transformer_blocks.{number}.{inner}");
         if part == "linear1" {
             // Three of the stream's width, then the feed-forward's four.
-            let rows = rows(&tensor) / 7;
-            let names = ["attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"];
-            return split(&tensor, rows, &names.map(|inner| format!("{}.{kind}", at(inner))));
+            let of_qkv = 3 * (rows(&tensor) / 7);
+            let names = ["attn.to_qkv", "proj_mlp"].map(|inner| format!("{}.{kind}", at(inner)));
+            return split(&tensor, of_qkv, names);
         }
         if let Some(inner) = single_block_name(&part) {
             let kind = if kind == "scale" { "weight" } else { kind };
@@ -101,20 +93,14 @@ fn transformer_tensor(name: &str, tensor: Tensor) -> Result<Vec<(String, Tensor)
     Ok(vec![(name.to_owned(), tensor)])
 }
 
-/// Cuts a tensor along its first axis: `each` rows for every name, what is left for the last. The pieces
-/// share the tensor's memory.
-fn split(tensor: &Tensor, each: usize, names: &[String]) -> Result<Vec<(String, Tensor)>> {
-    let total = rows(tensor);
-    let last = names.len() - 1;
-    names
-        .iter()
-        .enumerate()
-        .map(|(index, name)| {
-            let start = index * each;
-            let length = if index == last { total - start } else { each };
-            Ok((name.clone(), tensor.narrow(0, start, length)?))
-        })
-        .collect()
+/// Cuts a tensor along its first axis, in front of row `at`. The pieces share the tensor's memory.
+fn split(
+    tensor: &Tensor,
+    at: usize,
+    [front, behind]: [String; 2],
+) -> Result<Vec<(String, Tensor)>> {
+    let rest = rows(tensor) - at;
+    Ok(vec![(front, tensor.narrow(0, 0, at)?), (behind, tensor.narrow(0, at, rest)?)])
 }
 
 /// Length of the first axis; 0 for a scalar, which then fits nowhere.
@@ -141,6 +127,8 @@ fn double_block_name(part: &str) -> Option<&'static str> {
     Some(match part {
         "img_mod.lin" => "norm1.linear",
         "txt_mod.lin" => "norm1_context.linear",
+        "img_attn.qkv" => "attn.to_qkv",
+        "txt_attn.qkv" => "attn.to_added_qkv",
         "img_attn.norm.query_norm" => "attn.norm_q",
         "img_attn.norm.key_norm" => "attn.norm_k",
         "txt_attn.norm.query_norm" => "attn.norm_added_q",

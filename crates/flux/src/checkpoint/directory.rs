@@ -155,12 +155,13 @@ impl Directory {
         Shards::in_folder(component, "", BTreeSet::from([file.to_owned()]), &self.files)
     }
 
-    /// Reads all tensors of these components, and has each built as soon as the last of its tensors is
-    /// there.
+    /// Reads all tensors of these components, and has each built, by its number, as soon as the last of its
+    /// tensors is there.
     pub(crate) fn weights(
         &mut self,
-        components: &mut [Component<'_>],
+        components: &[Component<'_>],
         dtype: DType,
+        build: &mut dyn FnMut(usize, Weights) -> Result<()>,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<()> {
         let shards: Vec<&Shards> = components.iter().map(|component| component.shards).collect();
@@ -168,7 +169,7 @@ impl Directory {
         check_host_memory(resting.map(|component| component.shards.bytes()).sum(), dtype)?;
         let tensors = vec![Tensors::new(); components.len()];
         let bytes = Bytes::of(&shards, progress);
-        self.read(&shards, &mut Building { components, dtype, tensors, bytes })
+        self.read(&shards, &mut Building { components, dtype, build, tensors, bytes })
     }
 
     /// Reads all tensors of these components and keeps none: for their digests.
@@ -223,8 +224,19 @@ pub(crate) struct Component<'a> {
     pub(crate) shards: &'a Shards,
     /// Where its weights rest.
     pub(crate) device: &'a Device,
-    /// Called once.
-    pub(crate) build: &'a mut dyn FnMut(Weights) -> Result<()>,
+    /// What becomes of each tensor on the device, and under which names it is kept.
+    pub(crate) keep: Keep,
+}
+
+/// From a tensor's name in its file to what is kept.
+pub(crate) type Keep = fn(String, Tensor) -> Result<Kept>;
+
+/// Tensors under the names that the model's parts ask for.
+pub(crate) type Kept = Vec<(String, Tensor)>;
+
+/// Keeps a tensor as it was read.
+pub(crate) fn as_read(name: String, tensor: Tensor) -> Result<Kept> {
+    Ok(vec![(name, tensor)])
 }
 
 /// How many have come.
@@ -246,8 +258,9 @@ impl<'a> Bytes<'a> {
 }
 
 struct Building<'a, 'c> {
-    components: &'a mut [Component<'c>],
+    components: &'a [Component<'c>],
     dtype: DType,
+    build: &'a mut dyn FnMut(usize, Weights) -> Result<()>,
     /// Of each component, those that have come.
     tensors: Vec<Tensors>,
     bytes: Bytes<'a>,
@@ -255,19 +268,21 @@ struct Building<'a, 'c> {
 
 impl Sink for Building<'_, '_> {
     fn tensor(&mut self, component: usize, name: String, tensor: Tensor) -> Result<()> {
-        let Component { shards, device, .. } = &self.components[component];
+        let Component { shards, device, keep } = &self.components[component];
         self.bytes.add(&tensor);
         let tensor = tensor.to_device(device)?.to_dtype(self.dtype)?;
-        match self.tensors[component].insert(name.clone(), tensor) {
-            Some(_) => Err(Error::DuplicateTensor { component: shards.component, name }),
-            None => Ok(()),
+        for (name, tensor) in keep(name, tensor)? {
+            if self.tensors[component].insert(name.clone(), tensor).is_some() {
+                return Err(Error::DuplicateTensor { component: shards.component, name });
+            }
         }
+        Ok(())
     }
 
     fn end(&mut self, component: usize) -> Result<()> {
-        let Component { shards, build, .. } = &mut self.components[component];
+        let Component { shards, .. } = &self.components[component];
         let tensors = (shards.rename)(mem::take(&mut self.tensors[component]))?;
-        build(Weights::new(shards.component, tensors))
+        (self.build)(component, Weights::new(shards.component, tensors))
     }
 }
 

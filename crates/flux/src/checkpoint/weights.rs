@@ -8,7 +8,7 @@ use std::{
 
 use candle_core::Tensor;
 
-use crate::{Error, Result};
+use crate::{Error, Result, layers::Storage};
 
 /// Where a component's tensors come from.
 pub(crate) trait TensorSource {
@@ -44,19 +44,29 @@ pub(crate) struct Weights {
     source: RefCell<Box<dyn TensorSource>>,
     /// Names of surplus tensors that published checkpoints are known to carry.
     unused: BTreeSet<String>,
+    storage: Storage,
 }
 
 impl Weights {
     pub(crate) fn new(component: &'static str, source: impl TensorSource + 'static) -> Self {
-        Self { component, source: RefCell::new(Box::new(source)), unused: BTreeSet::new() }
+        Self {
+            component,
+            source: RefCell::new(Box::new(source)),
+            unused: BTreeSet::new(),
+            storage: Storage::default(),
+        }
     }
 
     /// Builds a part of the model from all tensors, and refuses those that it did not take.
     ///
     /// # Errors
     /// Where `build` fails, or tensors are left over.
-    pub(crate) fn build<T>(mut self, build: impl FnOnce(&Scope<'_>) -> Result<T>) -> Result<T> {
-        let built = build(&Scope { weights: &self, prefix: String::new() })?;
+    pub(crate) fn build<T>(
+        mut self,
+        build: impl FnOnce(&VarBuilder<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let built =
+            build(&VarBuilder { weights: &self, prefix: String::new(), storage: self.storage })?;
         let mut names = self.source.get_mut().rest();
         names.retain(|name| !self.unused.contains(name));
         if names.is_empty() {
@@ -64,6 +74,11 @@ impl Weights {
         } else {
             Err(Error::SurplusTensors { component: self.component, names })
         }
+    }
+
+    /// Has layers keep their weights so.
+    pub(crate) fn stored(self, storage: Storage) -> Self {
+        Self { storage, ..self }
     }
 
     /// Lets tensors that start with one of `prefixes` be there without being used.
@@ -75,23 +90,29 @@ impl Weights {
 }
 
 /// The tensors under one prefix.
-pub(crate) struct Scope<'a> {
+pub(crate) struct VarBuilder<'a> {
     weights: &'a Weights,
     /// Empty, or ending in a dot.
     prefix: String,
+    /// How layers keep them.
+    pub(crate) storage: Storage,
 }
 
-impl<'a> Scope<'a> {
+impl<'a> VarBuilder<'a> {
     /// The tensors under `{prefix}{part}.`.
-    pub(crate) fn at(&self, part: impl Display) -> Scope<'a> {
-        Scope { weights: self.weights, prefix: format!("{}{part}.", self.prefix) }
+    pub(crate) fn pp(&self, part: impl Display) -> VarBuilder<'a> {
+        VarBuilder {
+            weights: self.weights,
+            prefix: format!("{}{part}.", self.prefix),
+            storage: self.storage,
+        }
     }
 
     /// Takes a tensor.
     ///
     /// # Errors
     /// Where it is missing or has another shape; both name it.
-    pub(crate) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+    pub(crate) fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let component = self.weights.component;
         let name = format!("{}{name}", self.prefix);
         let found = self.weights.source.borrow_mut().take(&name, shape)?;
@@ -128,7 +149,7 @@ mod tests {
     #[test]
     fn names_what_is_missing() {
         let error = weights(&[("conv.bias", &[2])])
-            .build(|scope| scope.at("conv").tensor("weight", &[2, 3]))
+            .build(|vb| vb.pp("conv").get("weight", &[2, 3]))
             .unwrap_err();
         assert!(
             matches!(error, Error::MissingTensor { component: "vae", name } if name == "conv.weight")
@@ -138,7 +159,7 @@ mod tests {
     #[test]
     fn names_what_is_misshapen() {
         let error = weights(&[("conv.weight", &[3, 2])])
-            .build(|scope| scope.at("conv").tensor("weight", &[2, 3]))
+            .build(|vb| vb.pp("conv").get("weight", &[2, 3]))
             .unwrap_err();
         let Error::MisshapenTensor { name, expected, found, .. } = error else { panic!("{error}") };
         assert_eq!((name.as_str(), expected, found), ("conv.weight", vec![2, 3], vec![3, 2]));
@@ -147,7 +168,7 @@ mod tests {
     #[test]
     fn names_what_is_left_over() {
         let error = weights(&[("a", &[1]), ("c", &[1]), ("b", &[1])])
-            .build(|scope| scope.tensor("a", &[1]))
+            .build(|vb| vb.get("a", &[1]))
             .unwrap_err();
         assert!(matches!(error, Error::SurplusTensors { names, .. } if names == ["b", "c"]));
     }
@@ -156,7 +177,7 @@ mod tests {
     fn known_surplus_is_let_be() {
         let built = weights(&[("decoder.a", &[1]), ("encoder.a", &[1])])
             .ignore(&["encoder."])
-            .build(|scope| scope.tensor("decoder.a", &[1]));
+            .build(|vb| vb.get("decoder.a", &[1]));
         assert!(built.is_ok());
     }
 }

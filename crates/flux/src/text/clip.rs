@@ -3,15 +3,10 @@
 //! Source: the behaviour of transformers' `CLIPTextModel`.
 
 use candle_core::{Device, Tensor};
+use kernels::{Activation, Epilogue, LayerNorm, Linear, Mask, Scores};
 
 use super::{embeddings, split_heads};
-use crate::{
-    Result,
-    checkpoint::Scope,
-    config::ClipConfig,
-    layers::{LayerNorm, Linear},
-    ops::{self, Activation, Mask, Scores},
-};
+use crate::{Result, checkpoint::VarBuilder, config::ClipConfig, layers};
 
 /// Causal transformer over token and position embeddings. Its weights may rest elsewhere than it
 /// computes: a layer at a time then travels there for each text.
@@ -29,30 +24,28 @@ pub(crate) struct Clip {
 
 impl Clip {
     /// Computing on `device`.
-    pub(crate) fn load(config: &ClipConfig, device: &Device, scope: &Scope<'_>) -> Result<Self> {
+    pub(crate) fn load(config: &ClipConfig, device: &Device, vb: &VarBuilder<'_>) -> Result<Self> {
         let width = config.hidden_size;
         // Older releases of transformers write the inner module's name before every tensor's.
         let inner;
-        let scope = if scope.has("text_model.final_layer_norm.weight") {
-            inner = scope.at("text_model");
+        let vb = if vb.has("text_model.final_layer_norm.weight") {
+            inner = vb.pp("text_model");
             &inner
         } else {
-            scope
+            vb
         };
-        let embeddings = scope.at("embeddings");
+        let embeddings = vb.pp("embeddings");
         let layers = (0..config.num_hidden_layers)
-            .map(|i| Layer::load(config, &scope.at("encoder.layers").at(i)))
+            .map(|i| Layer::load(config, &vb.pp("encoder.layers").pp(i)))
             .collect::<Result<_>>()?;
         Ok(Self {
             device: device.clone(),
-            tokens: embeddings
-                .at("token_embedding")
-                .tensor("weight", &[config.vocab_size, width])?,
+            tokens: embeddings.pp("token_embedding").get("weight", &[config.vocab_size, width])?,
             positions: embeddings
-                .at("position_embedding")
-                .tensor("weight", &[config.max_position_embeddings, width])?,
+                .pp("position_embedding")
+                .get("weight", &[config.max_position_embeddings, width])?,
             layers,
-            norm: LayerNorm::load(&scope.at("final_layer_norm"), width, config.layer_norm_eps)?,
+            norm: layers::layer_norm(&vb.pp("final_layer_norm"), width, config.layer_norm_eps)?,
             eos_token_id: config.eos_token_id,
         })
     }
@@ -67,7 +60,7 @@ impl Clip {
         }
         // Only the pooled token's state is asked for. (l, d) → (1, d)
         let x = x.narrow(0, self.end_of_text(ids), 1)?.contiguous()?;
-        Ok(ops::layer_norm(&x, &self.norm.on(&self.device)?)?)
+        Ok(kernels::layer_norm(&x, &self.norm.on(&self.device)?)?)
     }
 
     /// The same with weights that rest on `device`.
@@ -107,19 +100,18 @@ struct Layer {
 }
 
 impl Layer {
-    fn load(config: &ClipConfig, scope: &Scope<'_>) -> Result<Self> {
+    fn load(config: &ClipConfig, vb: &VarBuilder<'_>) -> Result<Self> {
         let (width, hidden) = (config.hidden_size, config.intermediate_size);
-        let attention = scope.at("self_attn");
-        let project = |name| Linear::load(&attention.at(name), [width, width]);
-        let mlp = scope.at("mlp");
+        let attention = vb.pp("self_attn");
+        let mlp = vb.pp("mlp");
         let eps = config.layer_norm_eps;
         Ok(Self {
-            norm1: LayerNorm::load(&scope.at("layer_norm1"), width, eps)?,
-            qkv: Linear::stack(&[project("q_proj")?, project("k_proj")?, project("v_proj")?])?,
-            out: project("out_proj")?,
-            norm2: LayerNorm::load(&scope.at("layer_norm2"), width, eps)?,
-            fc1: Linear::load(&mlp.at("fc1"), [hidden, width])?,
-            fc2: Linear::load(&mlp.at("fc2"), [width, hidden])?,
+            norm1: layers::layer_norm(&vb.pp("layer_norm1"), width, eps)?,
+            qkv: layers::stacked(&attention, &["q_proj", "k_proj", "v_proj"], [width, width])?,
+            out: layers::linear(&attention.pp("out_proj"), [width, width])?,
+            norm2: layers::layer_norm(&vb.pp("layer_norm2"), width, eps)?,
+            fc1: layers::linear(&mlp.pp("fc1"), [hidden, width])?,
+            fc2: layers::linear(&mlp.pp("fc2"), [width, hidden])?,
             activation: config.activation()?,
             heads: config.num_attention_heads,
         })
@@ -140,12 +132,14 @@ impl Layer {
 
     /// (l, d) → (l, d)
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let heads =
-            split_heads(&ops::linear(&ops::layer_norm(x, &self.norm1)?, &self.qkv)?, self.heads)?;
+        let normal = kernels::layer_norm(x, &self.norm1)?;
+        let qkv = kernels::linear(&normal, &self.qkv, Epilogue::None)?;
+        let heads = split_heads(&qkv, self.heads)?;
         let scores = Scores { mask: Mask::Causal, ..Scores::scaled(heads.q.dim(2)?) };
-        let x = ops::linear_onto(&ops::attention(&heads, &scores)?, &self.out, x)?;
-        let hidden = ops::layer_norm(&x, &self.norm2)?;
-        let hidden = ops::linear_activated(&hidden, &self.fc1, self.activation)?;
-        Ok(ops::linear_onto(&hidden, &self.fc2, &x)?)
+        let attended = kernels::attention(&heads, scores)?;
+        let x = kernels::linear(&attended, &self.out, Epilogue::Add(x))?;
+        let hidden = kernels::layer_norm(&x, &self.norm2)?;
+        let hidden = kernels::linear(&hidden, &self.fc1, Epilogue::Activate(self.activation))?;
+        Ok(kernels::linear(&hidden, &self.fc2, Epilogue::Add(&x))?)
     }
 }

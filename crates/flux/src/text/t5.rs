@@ -4,14 +4,14 @@
 //! Source: the behaviour of transformers' `T5EncoderModel`.
 
 use candle_core::{DType, Device, Tensor};
+use kernels::{Activation, Epilogue, Linear, Mask, RmsNorm, Scores};
 
 use super::{embeddings, split_heads};
 use crate::{
     Result,
-    checkpoint::Scope,
+    checkpoint::VarBuilder,
     config::{T5Config, T5FeedForward},
-    layers::{Linear, RmsNorm},
-    ops::{self, Activation, Mask, Scores},
+    layers,
 };
 
 /// Bidirectional transformer with relative positions. Its weights may rest elsewhere than it computes:
@@ -33,30 +33,34 @@ impl T5 {
         config: &T5Config,
         length: usize,
         device: &Device,
-        scope: &Scope<'_>,
+        vb: &VarBuilder<'_>,
     ) -> Result<Self> {
         let width = config.d_model;
         let shape = [config.vocab_size, width];
         // The embedding is shared with a decoder that is not here; it goes by either name.
-        let tokens = if scope.has("shared.weight") {
-            scope.tensor("shared.weight", &shape)?
+        let tokens = if vb.has("shared.weight") {
+            vb.get("shared.weight", &shape)?
         } else {
-            scope.tensor("encoder.embed_tokens.weight", &shape)?
+            vb.get("encoder.embed_tokens.weight", &shape)?
         };
-        let encoder = scope.at("encoder");
+        let encoder = vb.pp("encoder");
         let shape = [config.relative_attention_num_buckets, config.num_heads];
         let buckets = encoder
-            .at("block.0.layer.0.SelfAttention.relative_attention_bias")
-            .tensor("weight", &shape)?;
+            .pp("block.0.layer.0.SelfAttention.relative_attention_bias")
+            .get("weight", &shape)?;
         let layers = (0..config.num_layers)
-            .map(|i| Layer::load(config, &encoder.at("block").at(i).at("layer")))
+            .map(|i| Layer::load(config, &encoder.pp("block").pp(i).pp("layer")))
             .collect::<Result<_>>()?;
         Ok(Self {
             device: device.clone(),
             bias: position_bias(config, &buckets, length)?.to_device(device)?,
             tokens,
             layers,
-            norm: RmsNorm::load(&encoder.at("final_layer_norm"), width, config.layer_norm_epsilon)?,
+            norm: layers::rms_norm(
+                &encoder.pp("final_layer_norm"),
+                width,
+                config.layer_norm_epsilon,
+            )?,
         })
     }
 
@@ -66,7 +70,7 @@ impl T5 {
         for layer in &self.layers {
             x = layer.on(&self.device)?.forward(&x, &self.bias)?;
         }
-        Ok(ops::rms_norm(&x, &self.norm.on(&self.device)?)?)
+        Ok(kernels::rms_norm(&x, &self.norm.on(&self.device)?)?)
     }
 
     /// The same with weights that rest on `device`.
@@ -95,27 +99,27 @@ struct Layer {
 }
 
 impl Layer {
-    fn load(config: &T5Config, scope: &Scope<'_>) -> Result<Self> {
+    fn load(config: &T5Config, vb: &VarBuilder<'_>) -> Result<Self> {
         let (width, hidden) = (config.d_model, config.d_ff);
         let inner = config.num_heads * config.d_kv;
         let eps = config.layer_norm_epsilon;
-        let (first, second) = (scope.at(0), scope.at(1));
-        let attention = first.at("SelfAttention");
-        let project = |name| Linear::load_unbiased(&attention.at(name), [inner, width]);
-        let dense = second.at("DenseReluDense");
-        let widen = |name| Linear::load_unbiased(&dense.at(name), [hidden, width]);
+        let (first, second) = (vb.pp(0), vb.pp(1));
+        let attention = first.pp("SelfAttention");
+        let dense = second.pp("DenseReluDense");
         let feed_forward = config.feed_forward()?;
         Ok(Self {
-            norm1: RmsNorm::load(&first.at("layer_norm"), width, eps)?,
-            qkv: Linear::stack(&[project("q")?, project("k")?, project("v")?])?,
-            out: Linear::load_unbiased(&attention.at("o"), [width, inner])?,
-            norm2: RmsNorm::load(&second.at("layer_norm"), width, eps)?,
+            norm1: layers::rms_norm(&first.pp("layer_norm"), width, eps)?,
+            qkv: layers::stacked_unbiased(&attention, &["q", "k", "v"], [inner, width])?,
+            out: layers::linear_unbiased(&attention.pp("o"), [width, inner])?,
+            norm2: layers::rms_norm(&second.pp("layer_norm"), width, eps)?,
             feed_forward,
             wi: match feed_forward {
-                T5FeedForward::GatedGelu => Linear::stack(&[widen("wi_0")?, widen("wi_1")?])?,
-                T5FeedForward::Relu => widen("wi")?,
+                T5FeedForward::GatedGelu => {
+                    layers::stacked_unbiased(&dense, &["wi_0", "wi_1"], [hidden, width])?
+                }
+                T5FeedForward::Relu => layers::linear_unbiased(&dense.pp("wi"), [hidden, width])?,
             },
-            wo: Linear::load_unbiased(&dense.at("wo"), [width, hidden])?,
+            wo: layers::linear_unbiased(&dense.pp("wo"), [width, hidden])?,
             heads: config.num_heads,
         })
     }
@@ -135,17 +139,21 @@ impl Layer {
 
     /// (l, d) → (l, d)
     fn forward(&self, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
-        let heads =
-            split_heads(&ops::linear(&ops::rms_norm(x, &self.norm1)?, &self.qkv)?, self.heads)?;
+        let normal = kernels::rms_norm(x, &self.norm1)?;
+        let qkv = kernels::linear(&normal, &self.qkv, Epilogue::None)?;
+        let heads = split_heads(&qkv, self.heads)?;
         // T5 folds 1/√d into its weights.
         let scores = Scores { scale: 1.0, mask: Mask::Bias(bias) };
-        let x = ops::linear_onto(&ops::attention(&heads, &scores)?, &self.out, x)?;
-        let normal = ops::rms_norm(&x, &self.norm2)?;
+        let attended = kernels::attention(&heads, scores)?;
+        let x = kernels::linear(&attended, &self.out, Epilogue::Add(x))?;
+        let normal = kernels::rms_norm(&x, &self.norm2)?;
         let hidden = match self.feed_forward {
-            T5FeedForward::GatedGelu => ops::linear_gated_gelu(&normal, &self.wi)?,
-            T5FeedForward::Relu => ops::linear_activated(&normal, &self.wi, Activation::Relu)?,
+            T5FeedForward::GatedGelu => kernels::linear_gated_gelu(&normal, &self.wi)?,
+            T5FeedForward::Relu => {
+                kernels::linear(&normal, &self.wi, Epilogue::Activate(Activation::Relu))?
+            }
         };
-        Ok(ops::linear_onto(&hidden, &self.wo, &x)?)
+        Ok(kernels::linear(&hidden, &self.wo, Epilogue::Add(&x))?)
     }
 }
 

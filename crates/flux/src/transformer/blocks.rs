@@ -1,18 +1,13 @@
 //! The transformer's two kinds of block.
 
 use candle_core::Tensor;
+use kernels::{Activation, Epilogue, Linear, RmsNorm, Rotations, Scores, Stream};
 
-use super::{modulation::Modulation, rows::of_each};
-use crate::{
-    Result,
-    checkpoint::Scope,
-    config::TransformerConfig,
-    layers::{Linear, RmsNorm},
-    ops::{self, Activation, Gated, Rotations, Scores, Shift, Stream},
-};
+use super::{modulation::Modulations, rows::of_each};
+use crate::{Result, checkpoint::VarBuilder, config::TransformerConfig, layers};
 
 /// From a layer and the number of its parts to what it makes of the conditions.
-type Modulate<'a> = &'a dyn Fn(&Linear, usize) -> Result<Modulation>;
+type Modulate<'a> = &'a dyn Fn(&Linear, usize) -> Result<Modulations>;
 
 /// Of query and key normalisation.
 const QK_EPS: f64 = 1e-6;
@@ -24,23 +19,16 @@ pub(super) struct DoubleBlock {
 }
 
 impl DoubleBlock {
-    pub(super) fn load(config: &TransformerConfig, scope: &Scope<'_>) -> Result<Self> {
+    pub(super) fn load(config: &TransformerConfig, vb: &VarBuilder<'_>) -> Result<Self> {
         Ok(Self {
-            picture: StreamWeights::load(config, scope, &PICTURE)?,
-            text: StreamWeights::load(config, scope, &TEXT)?,
+            picture: StreamWeights::load(config, vb, &PICTURE)?,
+            text: StreamWeights::load(config, vb, &TEXT)?,
         })
-    }
-
-    /// The layers that every step runs through.
-    pub(super) fn layers_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
-        [&mut self.picture, &mut self.text]
-            .into_iter()
-            .flat_map(|stream| [&mut stream.qkv, &mut stream.out, &mut stream.fc1, &mut stream.fc2])
     }
 
     /// The modulation of the picture and of the text: shift, scale, gate of the attention, then of the
     /// feed-forward.
-    pub(super) fn modulation(&self, of: Modulate<'_>) -> Result<[Modulation; 2]> {
+    pub(super) fn modulation(&self, of: Modulate<'_>) -> Result<[Modulations; 2]> {
         Ok([of(&self.picture.modulation, 6)?, of(&self.text.modulation, 6)?])
     }
 
@@ -48,7 +36,7 @@ impl DoubleBlock {
     pub(super) fn forward(
         &self,
         [picture, text]: [&Tensor; 2],
-        [for_picture, for_text]: &[Modulation; 2],
+        [for_picture, for_text]: &[Modulations; 2],
         step: usize,
         rotations: &Rotations,
     ) -> Result<(Tensor, Tensor)> {
@@ -56,10 +44,10 @@ impl DoubleBlock {
         let text_qkv = self.text.qkv(text, for_text, step)?;
         // Text first: (n·(l + tokens), h, d)
         let streams = [self.text.stream(&text_qkv), self.picture.stream(&picture_qkv)];
-        let heads = ops::join_heads(&streams, rotations)?;
-        let attended = ops::attention(&heads, &Scores::scaled(heads.q.dim(2)?))?;
+        let heads = kernels::qk_norm_rope(&streams, rotations)?;
+        let attended = kernels::attention(&heads, Scores::scaled(heads.q.dim(2)?))?;
         let rows = [text.dim(0)?, picture.dim(0)?];
-        let [of_text, of_picture] = of_each(&attended, rows, heads.pictures)?;
+        let [of_text, of_picture] = of_each(&attended, rows, heads.images)?;
         let picture = self.picture.finish(picture, &of_picture, for_picture, step)?;
         Ok((picture, self.text.finish(text, &of_text, for_text, step)?))
     }
@@ -78,28 +66,23 @@ pub(super) struct SingleBlock {
 }
 
 impl SingleBlock {
-    pub(super) fn load(config: &TransformerConfig, scope: &Scope<'_>) -> Result<Self> {
+    pub(super) fn load(config: &TransformerConfig, vb: &VarBuilder<'_>) -> Result<Self> {
         let (width, hidden) = (config.width(), config.mlp_width());
-        let attention = scope.at("attn");
-        let project = |name| Linear::load(&attention.at(name), [width, width]);
-        let norm = |name| RmsNorm::load(&attention.at(name), config.attention_head_dim, QK_EPS);
+        let attention = vb.pp("attn");
+        let norm = |name| layers::rms_norm(&attention.pp(name), config.attention_head_dim, QK_EPS);
+        let parts = ["to_q", "to_k", "to_v"];
         Ok(Self {
-            modulation: Linear::load(&scope.at("norm.linear"), [3 * width, width])?,
-            qkv: Linear::stack(&[project("to_q")?, project("to_k")?, project("to_v")?])?,
+            modulation: layers::linear(&vb.pp("norm.linear"), [3 * width, width])?,
+            qkv: layers::block_qkv(&attention, "to_qkv", parts, [width, width])?,
             norm_q: norm("norm_q")?,
             norm_k: norm("norm_k")?,
-            mlp: Linear::load(&scope.at("proj_mlp"), [hidden, width])?,
-            out: Linear::load(&scope.at("proj_out"), [width, width + hidden])?,
+            mlp: layers::block_linear(&vb.pp("proj_mlp"), [hidden, width])?,
+            out: layers::block_linear(&vb.pp("proj_out"), [width, width + hidden])?,
         })
     }
 
-    /// The layers that every step runs through.
-    pub(super) fn layers_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
-        [&mut self.qkv, &mut self.mlp, &mut self.out].into_iter()
-    }
-
     /// Shift, scale and gate.
-    pub(super) fn modulation(&self, of: Modulate<'_>) -> Result<Modulation> {
+    pub(super) fn modulation(&self, of: Modulate<'_>) -> Result<Modulations> {
         of(&self.modulation, 3)
     }
 
@@ -107,18 +90,19 @@ impl SingleBlock {
     pub(super) fn forward(
         &self,
         x: &Tensor,
-        modulation: &Modulation,
+        modulation: &Modulations,
         step: usize,
         rotations: &Rotations,
     ) -> Result<Tensor> {
-        let [shift, scale, gate] = [0, 1, 2].map(|i| modulation.part(step, i));
         let normal =
-            ops::layer_norm_shift_for(&self.qkv, x, &Shift { shift: &shift?, scale: &scale? })?;
-        let qkv = ops::linear(&normal, &self.qkv)?;
+            kernels::ada_layer_norm_for(&self.qkv, x, modulation.shift_scale(step, 0)?.by())?;
+        let qkv = kernels::linear(&normal, &self.qkv, Epilogue::None)?;
         let stream = Stream { qkv: &qkv, norm_q: &self.norm_q, norm_k: &self.norm_k };
-        let heads = ops::join_heads(&[stream], rotations)?;
-        let branches = ops::attention_beside_mlp(&heads, &normal, &self.mlp)?;
-        Ok(ops::linear_gated(&branches, &self.out, &Gated { onto: x, gate: &gate? })?)
+        let heads = kernels::qk_norm_rope(&[stream], rotations)?;
+        let branches = kernels::attention_beside_mlp(&heads, &normal, &self.mlp)?;
+        let gate = modulation.part(step, 2)?;
+        let then = Epilogue::GatedResidual { gate: &gate, residual: x };
+        Ok(kernels::linear(&branches, &self.out, then)?)
     }
 }
 
@@ -137,6 +121,8 @@ struct StreamWeights {
 /// What diffusers calls the parts of a stream.
 struct StreamNames {
     modulation: &'static str,
+    /// Where all three are one tensor.
+    fused_qkv: &'static str,
     qkv: [&'static str; 3],
     norms: [&'static str; 2],
     out: &'static str,
@@ -145,6 +131,7 @@ struct StreamNames {
 
 const PICTURE: StreamNames = StreamNames {
     modulation: "norm1.linear",
+    fused_qkv: "to_qkv",
     qkv: ["to_q", "to_k", "to_v"],
     norms: ["norm_q", "norm_k"],
     out: "to_out.0",
@@ -153,6 +140,7 @@ const PICTURE: StreamNames = StreamNames {
 
 const TEXT: StreamNames = StreamNames {
     modulation: "norm1_context.linear",
+    fused_qkv: "to_added_qkv",
     qkv: ["add_q_proj", "add_k_proj", "add_v_proj"],
     norms: ["norm_added_q", "norm_added_k"],
     out: "to_add_out",
@@ -160,30 +148,27 @@ const TEXT: StreamNames = StreamNames {
 };
 
 impl StreamWeights {
-    fn load(config: &TransformerConfig, scope: &Scope<'_>, names: &StreamNames) -> Result<Self> {
+    fn load(config: &TransformerConfig, vb: &VarBuilder<'_>, names: &StreamNames) -> Result<Self> {
         let (width, hidden) = (config.width(), config.mlp_width());
-        let attention = scope.at("attn");
-        let project = |name| Linear::load(&attention.at(name), [width, width]);
-        let norm = |name| RmsNorm::load(&attention.at(name), config.attention_head_dim, QK_EPS);
-        let feed_forward = scope.at(names.feed_forward);
-        let [q, k, v] = names.qkv;
+        let attention = vb.pp("attn");
+        let norm = |name| layers::rms_norm(&attention.pp(name), config.attention_head_dim, QK_EPS);
+        let feed_forward = vb.pp(names.feed_forward);
         Ok(Self {
-            modulation: Linear::load(&scope.at(names.modulation), [6 * width, width])?,
-            qkv: Linear::stack(&[project(q)?, project(k)?, project(v)?])?,
+            modulation: layers::linear(&vb.pp(names.modulation), [6 * width, width])?,
+            qkv: layers::block_qkv(&attention, names.fused_qkv, names.qkv, [width, width])?,
             norm_q: norm(names.norms[0])?,
             norm_k: norm(names.norms[1])?,
-            out: project(names.out)?,
-            fc1: Linear::load(&feed_forward.at("net.0.proj"), [hidden, width])?,
-            fc2: Linear::load(&feed_forward.at("net.2"), [width, hidden])?,
+            out: layers::block_linear(&attention.pp(names.out), [width, width])?,
+            fc1: layers::block_linear(&feed_forward.pp("net.0.proj"), [hidden, width])?,
+            fc2: layers::block_linear(&feed_forward.pp("net.2"), [width, hidden])?,
         })
     }
 
     /// x (n·l, d) → (n·l, 3·d)
-    fn qkv(&self, x: &Tensor, modulation: &Modulation, step: usize) -> Result<Tensor> {
-        let (shift, scale) = (modulation.part(step, 0)?, modulation.part(step, 1)?);
+    fn qkv(&self, x: &Tensor, modulation: &Modulations, step: usize) -> Result<Tensor> {
         let normal =
-            ops::layer_norm_shift_for(&self.qkv, x, &Shift { shift: &shift, scale: &scale })?;
-        Ok(ops::linear(&normal, &self.qkv)?)
+            kernels::ada_layer_norm_for(&self.qkv, x, modulation.shift_scale(step, 0)?.by())?;
+        Ok(kernels::linear(&normal, &self.qkv, Epilogue::None)?)
     }
 
     fn stream<'a>(&'a self, qkv: &'a Tensor) -> Stream<'a> {
@@ -195,16 +180,18 @@ impl StreamWeights {
         &self,
         x: &Tensor,
         attended: &Tensor,
-        modulation: &Modulation,
+        modulation: &Modulations,
         step: usize,
     ) -> Result<Tensor> {
         let gate = modulation.part(step, 2)?;
-        let x = ops::linear_gated(attended, &self.out, &Gated { onto: x, gate: &gate })?;
-        let (shift, scale) = (modulation.part(step, 3)?, modulation.part(step, 4)?);
+        let then = Epilogue::GatedResidual { gate: &gate, residual: x };
+        let x = kernels::linear(attended, &self.out, then)?;
         let normal =
-            ops::layer_norm_shift_for(&self.fc1, &x, &Shift { shift: &shift, scale: &scale })?;
-        let hidden = ops::linear_activated(&normal, &self.fc1, Activation::GeluTanh)?;
+            kernels::ada_layer_norm_for(&self.fc1, &x, modulation.shift_scale(step, 3)?.by())?;
+        let then = Epilogue::Activate(Activation::GeluTanh);
+        let hidden = kernels::linear(&normal, &self.fc1, then)?;
         let gate = modulation.part(step, 5)?;
-        Ok(ops::linear_gated(&hidden, &self.fc2, &Gated { onto: &x, gate: &gate })?)
+        let then = Epilogue::GatedResidual { gate: &gate, residual: &x };
+        Ok(kernels::linear(&hidden, &self.fc2, then)?)
     }
 }

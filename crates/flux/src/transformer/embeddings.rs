@@ -2,15 +2,10 @@
 //! picture.
 
 use candle_core::{Device, Tensor};
+use kernels::{Activation, Epilogue, Linear};
 
 use super::Conditions;
-use crate::{
-    Result,
-    checkpoint::Scope,
-    config::TransformerConfig,
-    layers::Linear,
-    ops::{self, Activation},
-};
+use crate::{Result, checkpoint::VarBuilder, config::TransformerConfig, layers};
 
 /// Channels of a sinusoidal embedding.
 const CHANNELS: usize = 256;
@@ -24,9 +19,9 @@ pub(super) struct Conditioner {
 }
 
 impl Conditioner {
-    pub(super) fn load(config: &TransformerConfig, scope: &Scope<'_>) -> Result<Self> {
+    pub(super) fn load(config: &TransformerConfig, vb: &VarBuilder<'_>) -> Result<Self> {
         let width = config.width();
-        let load = |name, inputs| Mlp::load(&scope.at(name), [width, inputs]);
+        let load = |name, inputs| Mlp::load(&vb.pp(name), [width, inputs]);
         Ok(Self {
             timestep: load("timestep_embedder", CHANNELS)?,
             text: load("text_embedder", config.pooled_projection_dim)?,
@@ -59,14 +54,14 @@ struct Mlp {
 }
 
 impl Mlp {
-    fn load(scope: &Scope<'_>, [width, inputs]: [usize; 2]) -> Result<Self> {
-        let first = Linear::load(&scope.at("linear_1"), [width, inputs])?;
-        Ok(Self { first, second: Linear::load(&scope.at("linear_2"), [width, width])? })
+    fn load(vb: &VarBuilder<'_>, [width, inputs]: [usize; 2]) -> Result<Self> {
+        let first = layers::linear(&vb.pp("linear_1"), [width, inputs])?;
+        Ok(Self { first, second: layers::linear(&vb.pp("linear_2"), [width, width])? })
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let hidden = ops::linear_activated(x, &self.first, Activation::Silu)?;
-        Ok(ops::linear(&hidden, &self.second)?)
+        let hidden = kernels::linear(x, &self.first, Epilogue::Activate(Activation::Silu))?;
+        Ok(kernels::linear(&hidden, &self.second, Epilogue::None)?)
     }
 }
 

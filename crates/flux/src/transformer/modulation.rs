@@ -5,18 +5,35 @@ use candle_core::Tensor;
 use crate::Result;
 
 /// Of all steps and pictures.
-pub(super) struct Modulation {
+pub(super) struct Modulations {
     /// (steps·n, parts·d): a step's n pictures are neighbours.
     pub(super) all: Tensor,
     pub(super) pictures: usize,
     pub(super) parts: usize,
 }
 
-impl Modulation {
+/// What a normalisation is modulated by: (n, d) each.
+pub(super) struct ShiftScale {
+    pub(super) shift: Tensor,
+    pub(super) scale: Tensor,
+}
+
+impl ShiftScale {
+    pub(super) fn by(&self) -> kernels::Modulation<'_> {
+        kernels::Modulation { shift: &self.shift, scale: &self.scale }
+    }
+}
+
+impl Modulations {
     /// Part `index` of one step: (n, d)
     pub(super) fn part(&self, step: usize, index: usize) -> Result<Tensor> {
         let width = self.all.dim(1)? / self.parts;
         let of_step = self.all.narrow(0, step * self.pictures, self.pictures)?;
         Ok(of_step.narrow(1, index * width, width)?.contiguous()?)
+    }
+
+    /// Part `first` as a shift, the one behind it as a scale.
+    pub(super) fn shift_scale(&self, step: usize, first: usize) -> Result<ShiftScale> {
+        Ok(ShiftScale { shift: self.part(step, first)?, scale: self.part(step, first + 1)? })
     }
 }

@@ -1,8 +1,9 @@
 //! Rotary positions on three axes: text (always 0), row and column of the picture.
 
 use candle_core::{Device, Tensor};
+use kernels::Rotations;
 
-use crate::{Result, latents::Grid, ops::Rotations};
+use crate::{Result, latents::Grid};
 
 /// Base of the geometric series of frequencies.
 const THETA: f64 = 10_000.0;

@@ -1,4 +1,4 @@
-//! softmax(q·kᵀ · scale + bias) · v with the scores in memory: two products of cuBLAS on the heads as
+//! softmax(q·kᵀ · scale + mask) · v with the scores in memory: two products of cuBLAS on the heads as
 //! they lie, and a softmax between them.
 
 use std::ffi::c_void;
@@ -8,10 +8,13 @@ use candle_core::{
     cuda_backend::cudarc::cublas::{result, sys},
 };
 
-use crate::cuda::{
-    Error, Result,
-    context::{self, Context, PushKernelArg, THREADS, grid},
-    operand::{Operand, Output, check_shape, device, suffix},
+use crate::{
+    cuda::{
+        Error, Result,
+        context::{self, Context, PushKernelArg, THREADS, grid},
+        tensor::{Operand, Output, check_shape, device, suffix},
+    },
+    operand::{self, Heads, Mask},
 };
 
 const NAME: &str = "attention in memory";
@@ -24,69 +27,46 @@ const MOST_KEYS: usize = 1024;
 
 const THREADS_OF_LONG_ROW: usize = 512;
 
-/// Queries, keys and values of n attentions.
-#[derive(Clone, Copy)]
-pub struct Heads<'a> {
-    /// (n·l, h, d), any strides whose last is 1.
-    pub q: &'a Tensor,
-    /// (n·m, h, d), as q.
-    pub k: &'a Tensor,
-    /// (n·m, h, d), as q.
-    pub v: &'a Tensor,
-    /// n: how many follow each other. Each attends to its own tokens alone.
-    pub pictures: usize,
-}
-
-/// What is added to scores before the softmax.
-#[derive(Clone, Copy)]
-pub enum Bias<'a> {
-    /// Nothing.
-    None,
-    /// −∞ where the key is behind the query.
-    Causal,
-    /// (h, l, m), f32; the same for each of the n.
-    Tensor(&'a Tensor),
-}
-
 /// Heads → (n·l, h·d), bf16 or f32; softmax in f32, scores and weights stored as the heads are.
 ///
 /// # Errors
 /// `Unsupported` for other dtypes, tokens that overlap, and where a biased or causal row has more than
 /// 1024 scores.
-pub fn attention_in_memory(heads: &Heads<'_>, scale: f32, bias: Bias<'_>) -> Result<Tensor> {
-    let &Heads { q, k, v, pictures } = heads;
+pub(super) fn attention_in_memory(heads: &Heads, scores: operand::Scores<'_>) -> Result<Tensor> {
+    let Heads { q, k, v, images } = heads;
+    let (images, operand::Scores { scale, mask }) = (*images, scores);
     let context = context::of(device(NAME, q)?)?;
     let ((rows, count, width), keys) = (q.dims3()?, k.dims3()?.0);
     check_shape((NAME, "keys"), k.dims(), &[keys, count, width])?;
     check_shape((NAME, "values"), v.dims(), &[keys, count, width])?;
     let [q, k, v] = [Operand::new(NAME, q)?, Operand::new(NAME, k)?, Operand::new(NAME, v)?];
-    let whole = pictures > 0 && rows.is_multiple_of(pictures) && keys.is_multiple_of(pictures);
-    q.require(whole, "tokens of a part of a picture")?;
+    let whole = images > 0 && rows.is_multiple_of(images) && keys.is_multiple_of(images);
+    q.require(whole, "tokens of a part of an image")?;
     for operand in [&q, &k, &v] {
         operand.require(operand.dtype == q.dtype, "heads of different dtypes")?;
         operand.require(operand.strides()[2] == 1, "values apart")?;
         operand.require(operand.strides()[0] >= width, "tokens that overlap")?;
     }
-    let (queries, keys, joined) = (rows / pictures, keys / pictures, count * width);
+    let (queries, keys, joined) = (rows / images, keys / images, count * width);
     q.require(queries > 0 && keys > 0 && joined > 0, "nothing")?;
     q.require((count * queries).max(keys) <= i32::MAX as usize / 32, "this many scores")?;
     let (dtype, bytes) = (q.dtype, q.dtype.size_in_bytes());
-    // A bias belongs to all queries of a picture.
-    let most = match bias {
-        Bias::None => (MOST_SCORES / (count * keys)).clamp(1, queries),
-        Bias::Causal | Bias::Tensor(_) => queries,
+    // A bias belongs to all queries of an image.
+    let most = match mask {
+        Mask::None => (MOST_SCORES / (count * keys)).clamp(1, queries),
+        Mask::Causal | Mask::Bias(_) => queries,
     };
-    // SAFETY: the products below write each picture's queries, which are all the rows there are.
+    // SAFETY: the products below write each image's queries, which are all the rows there are.
     let y = unsafe { Output::new(&context.device, (rows, joined), dtype) }?;
-    for picture in 0..pictures {
+    for image in 0..images {
         let of = |operand: &Operand<'_>, row: usize| Matrices {
             address: operand.address + (row * operand.strides()[0] * bytes) as u64,
             stride: operand.strides()[0],
             next: operand.strides()[1],
         };
-        let (k, v) = (of(&k, picture * keys), of(&v, picture * keys));
+        let (k, v) = (of(&k, image * keys), of(&v, image * keys));
         for from in (0..queries).step_by(most) {
-            let row = picture * queries + from;
+            let row = image * queries + from;
             let queries = most.min(queries - from);
             // SAFETY: the product below writes every score.
             let scores = unsafe { Output::new(&context.device, (count, queries, keys), dtype) }?;
@@ -97,7 +77,7 @@ pub fn attention_in_memory(heads: &Heads<'_>, scale: f32, bias: Bias<'_>) -> Res
             // the scores are new.
             unsafe { product.run(&context, &of(&q, row), (&k, true), &at) }?;
             let shape = [count, queries, keys];
-            Scores { address: scores.address, shape, dtype }.soften(&context, scale, bias)?;
+            Scores { address: scores.address, shape, dtype }.softmax(&context, scale, mask)?;
             let address = y.address + (row * joined * bytes) as u64;
             let to = Matrices { address, stride: joined, next: width };
             let product =
@@ -193,11 +173,11 @@ struct Scores {
 
 impl Scores {
     /// x ← softmax(x · scale + bias) over the last dimension.
-    fn soften(&self, context: &Context, scale: f32, bias: Bias<'_>) -> Result<()> {
+    fn softmax(&self, context: &Context, scale: f32, mask: Mask<'_>) -> Result<()> {
         let ([heads, queries, keys], address) = (self.shape, self.address);
         let (rows, key_count, suffix) = (heads * queries, keys as i32, suffix(NAME, self.dtype)?);
         if keys > MOST_KEYS {
-            if !matches!(bias, Bias::None) {
+            if !matches!(mask, Mask::None) {
                 let what = "this many keys behind a mask";
                 return Err(Error::Unsupported { kernel: NAME, what });
             }
@@ -208,14 +188,14 @@ impl Scores {
             unsafe { call.launch(grid(rows as u32, THREADS_OF_LONG_ROW)) }?;
             return Ok(());
         }
-        let bias_tensor = match bias {
-            Bias::Tensor(tensor) => {
+        let bias_tensor = match mask {
+            Mask::Bias(tensor) => {
                 Some(Operand::companion((NAME, "bias"), tensor, DType::F32, &self.shape)?)
             }
-            Bias::None | Bias::Causal => None,
+            Mask::None | Mask::Causal => None,
         };
         let bias_address = bias_tensor.as_ref().map_or(0u64, |bias| bias.address);
-        let causal = i32::from(matches!(bias, Bias::Causal));
+        let causal = i32::from(matches!(mask, Mask::Causal));
         let (row_count, query_count) = (rows as i64, queries as i32);
         let mut call = context.call("softmax", suffix)?;
         call.arg(&address).arg(&bias_address).arg(&address).arg(&row_count);

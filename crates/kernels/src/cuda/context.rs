@@ -21,7 +21,7 @@ use candle_core::{
 
 pub(crate) use candle_core::cuda_backend::cudarc::driver::PushKernelArg;
 
-use crate::cuda::{Error, Result, linear::Multiplier};
+use crate::cuda::{Error, Result, linear::Matmul};
 
 /// Opens a GPU for [`candle_core`], as this crate's kernels want it.
 ///
@@ -42,7 +42,7 @@ pub fn open(ordinal: usize) -> Result<Device> {
 
 /// What a GPU is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Card {
+pub struct DeviceInfo {
     /// As its driver names it.
     pub name: String,
     /// Major and minor version of what it can do.
@@ -57,14 +57,16 @@ pub struct Card {
 ///
 /// # Errors
 /// Where the driver does not answer.
-pub fn card(device: &Device) -> Result<Card> {
-    let Device::Cuda(cuda) = device else { return Err(Error::NotOnDevice { kernel: "card" }) };
+pub fn device_info(device: &Device) -> Result<DeviceInfo> {
+    let Device::Cuda(cuda) = device else {
+        return Err(Error::NotOnDevice { kernel: "device info" });
+    };
     let stream = cuda.cuda_stream();
     let context = stream.context();
     let mut driver_cuda_version = 0;
     // SAFETY: the call writes one integer, to a place that is one.
     unsafe { sys::cuDriverGetVersion(&raw mut driver_cuda_version) }.result()?;
-    Ok(Card {
+    Ok(DeviceInfo {
         name: context.name()?,
         compute_capability: context.compute_capability()?,
         memory_bytes: context.total_mem()? as u64,
@@ -77,7 +79,7 @@ pub fn card(device: &Device) -> Result<Card> {
 pub struct MemoryUse {
     /// By tensors, now.
     pub used_bytes: u64,
-    /// The most that it ever was since [`MemoryUse::forget_peak`].
+    /// The most that it ever was since [`MemoryUse::reset_peak`].
     pub peak_bytes: u64,
     /// Kept by the pool, used or not.
     pub reserved_bytes: u64,
@@ -88,7 +90,7 @@ impl MemoryUse {
     ///
     /// # Errors
     /// Where the driver refuses.
-    pub fn forget_peak(device: &Device) -> Result<()> {
+    pub fn reset_peak(device: &Device) -> Result<()> {
         let Device::Cuda(cuda) = device else {
             return Err(Error::NotOnDevice { kernel: "memory use" });
         };
@@ -143,7 +145,7 @@ pub(crate) struct Context {
     /// Streaming multiprocessors.
     pub(crate) multiprocessors: u32,
     functions: HashMap<&'static str, CudaFunction>,
-    pub(crate) multiplier: Mutex<Multiplier>,
+    pub(crate) matmul: Mutex<Matmul>,
     #[cfg(feature = "cudnn")]
     pub(crate) cudnn: Mutex<crate::cuda::cudnn::Library>,
 }
@@ -179,7 +181,7 @@ impl Context {
             .context()
             .attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         Ok(Self {
-            multiplier: Mutex::new(Multiplier::new(&stream)?),
+            matmul: Mutex::new(Matmul::new(&stream)?),
             #[cfg(feature = "cudnn")]
             cudnn: Mutex::new(crate::cuda::cudnn::Library::new(&stream)?),
             device: device.clone(),
@@ -237,7 +239,7 @@ const KERNELS: &[(&[u8], &[&str])] = &[
         image!("norm"),
         &["layer_norm_bf16", "layer_norm_f32", "layer_norm_e4m3", "rms_norm_bf16", "rms_norm_f32"],
     ),
-    (image!("heads"), &["join_heads_bf16", "join_heads_f32"]),
+    (image!("heads"), &["qk_norm_rope_bf16", "qk_norm_rope_f32"]),
     (
         image!("pointwise"),
         &[
@@ -263,12 +265,12 @@ const KERNELS: &[(&[u8], &[&str])] = &[
     ),
     (image!("softmax"), &["softmax_bf16", "softmax_f32", "softmax_long_bf16", "softmax_long_f32"]),
     (
-        image!("picture"),
+        image!("image"),
         &[
             "unpack_bf16",
             "unpack_f32",
-            "doubled_bf16",
-            "doubled_f32",
+            "upsample_bf16",
+            "upsample_f32",
             "to_bytes_bf16",
             "to_bytes_f32",
         ],

@@ -12,14 +12,17 @@ use candle_core::cuda_backend::cudarc::{
     driver::{CudaSlice, CudaStream, DevicePtr},
 };
 
-use crate::cuda::{Error, Result, timing::fastest};
+use crate::{
+    cuda::{Error, Result, timing::Trial},
+    groups::Group,
+};
 use attention::Shape;
 use conv::Problem;
-use descriptor::{Bound, Target, check};
-use graph::Plan;
+use descriptor::{Bound, Descriptor, Target, check};
+use graph::{Graph, Plan};
 
-pub use attention::{attention, attention_beside_mlp};
-pub use conv::{Conv3x3, conv3x3, conv3x3_onto};
+pub(super) use attention::{attention, attention_beside_mlp, is_fusable};
+pub(super) use conv::{conv3x3, conv3x3_add};
 
 /// cuDNN's handle in one stream, its workspace, and the plan pinned for each shape.
 pub(crate) struct Library {
@@ -78,18 +81,90 @@ impl Library {
     ///
     /// # Safety
     /// As for [`Library::run`], for each of the plans.
-    unsafe fn pin(&mut self, plans: Result<Vec<Plan>>, bound: &Bound<'_>) -> Pinned {
-        let plans = plans.map_err(|error| error.to_string())?;
+    unsafe fn pin_fastest(
+        &mut self,
+        of: &Of,
+        graph: Result<Graph>,
+        bound: &Bound<'_>,
+    ) -> Result<Pinned> {
+        let (graph, configurations) = match self.offered(of, graph) {
+            Ok(offered) => offered,
+            Err(reason) => return Ok(Err(reason)),
+        };
         let stream = self.stream.clone();
+        let mut trial = Trial::new(of.kernel, &stream);
+        let mut plans = Vec::new();
+        for (index, configuration) in configurations.into_iter().enumerate() {
+            // cuDNN says only when it plans whether an engine takes the graph.
+            match Plan::new(&self.target, configuration, &graph) {
+                Ok(plan) => plans.push((index, plan)),
+                Err(error) => trial.note(index, &error.to_string()),
+            }
+        }
         // SAFETY: the caller's promise; each run writes the same result.
-        let best = fastest(&stream, &plans, |plan| unsafe { self.run(plan, bound) })
-            .map_err(|error| error.to_string())?;
-        best.and_then(|(index, _)| plans.into_iter().nth(index))
-            .ok_or_else(|| "cuDNN has no engine that runs".into())
+        let best = trial.fastest(&plans, |plan| unsafe { self.run(plan, bound) })?;
+        Ok(match best.and_then(|place| plans.into_iter().nth(place)) {
+            Some((_, plan)) => {
+                trial.record(of.group);
+                Ok(plan)
+            }
+            None => Err(trial.refusal()),
+        })
     }
+
+    /// The first of the plans that runs, as cuDNN's heuristics rank them; those behind it are not made,
+    /// which takes a second or two each.
+    ///
+    /// # Safety
+    /// As for [`Library::run`], for each of the plans.
+    unsafe fn pin_first(
+        &mut self,
+        of: &Of,
+        graph: Result<Graph>,
+        bound: &Bound<'_>,
+    ) -> Result<Pinned> {
+        let (graph, configurations) = match self.offered(of, graph) {
+            Ok(offered) => offered,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let stream = self.stream.clone();
+        let mut trial = Trial::new(of.kernel, &stream);
+        for (index, configuration) in configurations.into_iter().enumerate() {
+            let planned = trial.run(index, || {
+                let plan = Plan::new(&self.target, configuration, &graph)?;
+                // SAFETY: the caller's promise.
+                unsafe { self.run(&plan, bound) }.map(|()| plan)
+            })?;
+            if let Some(plan) = planned {
+                trial.record(of.group);
+                return Ok(Ok(plan));
+            }
+        }
+        Ok(Err(trial.refusal()))
+    }
+
+    /// A graph and what cuDNN offers for it, or why it offers nothing.
+    fn offered(
+        &self,
+        of: &Of,
+        graph: Result<Graph>,
+    ) -> std::result::Result<(Graph, Vec<Descriptor>), Box<str>> {
+        let offered = graph.and_then(|graph| {
+            let configurations = graph.configurations(&self.target, of.most)?;
+            Ok((graph, configurations))
+        });
+        offered.map_err(|error| error.to_string().into())
+    }
+}
+
+/// What plans are for, and how many engines are asked at most.
+struct Of {
+    kernel: &'static str,
+    group: Group,
+    most: usize,
 }
 
 /// An error that callers have a reference for unless there is a plan.
 fn planned<'a>(kernel: &'static str, plan: &'a Pinned) -> Result<&'a Plan> {
-    plan.as_ref().map_err(|reason| Error::NoEngine { kernel, reason: reason.clone() })
+    plan.as_ref().map_err(|reason| Error::NoPlan { kernel, reason: reason.clone() })
 }

@@ -18,13 +18,22 @@ pub enum Error {
         /// What of its tensors it cannot work with.
         what: &'static str,
     },
-    /// cuDNN has nothing for such tensors; the composed reference computes them.
-    #[cfg(feature = "cudnn")]
-    #[error("{kernel}: no engine: {reason}")]
-    NoEngine {
+    /// A library has nothing that runs such tensors; the composed reference computes them.
+    #[error("{kernel}: nothing runs it: {reason}")]
+    NoPlan {
         /// Which one.
         kernel: &'static str,
-        /// cuDNN's own words.
+        /// What became of each thing that the library offered, in its own words.
+        reason: Box<str>,
+    },
+    /// The device answers nothing any more: a kernel left an error behind that stays.
+    #[error("{kernel}, candidate {candidate}, left the device unusable: {reason}")]
+    Lost {
+        /// Which one.
+        kernel: &'static str,
+        /// Of the things that a library offered for it, the number of the one that ran last.
+        candidate: usize,
+        /// The driver's or the library's own words.
         reason: Box<str>,
     },
     /// Tensors that do not belong together: a mistake of the caller.
@@ -86,12 +95,7 @@ impl Error {
     /// Whether the composed reference should compute instead.
     #[must_use]
     pub fn is_unsupported(&self) -> bool {
-        match self {
-            Self::Unsupported { .. } => true,
-            #[cfg(feature = "cudnn")]
-            Self::NoEngine { .. } => true,
-            _ => false,
-        }
+        matches!(self, Self::Unsupported { .. } | Self::NoPlan { .. })
     }
 }
 

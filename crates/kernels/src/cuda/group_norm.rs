@@ -1,27 +1,17 @@
-//! Group normalisation of pictures with their channels last.
+//! Group normalisation of images with their channels last.
 
 use candle_core::{DType, Tensor};
 
-use crate::cuda::{
-    Activation, Error, Result,
-    context::{self, PushKernelArg, THREADS, grid},
-    operand::{Operand, Output, VECTOR, device},
+use crate::{
+    cuda::{
+        Error, Result,
+        context::{self, PushKernelArg, THREADS, grid},
+        tensor::{Operand, Output, VECTOR, device},
+    },
+    operand::{Activation, GroupNorm},
 };
 
 const NAME: &str = "group norm";
-
-/// Normalises each group of channels over the whole picture.
-#[derive(Clone, Copy)]
-pub struct GroupNorm<'a> {
-    /// (c,)
-    pub weight: &'a Tensor,
-    /// (c,)
-    pub bias: &'a Tensor,
-    /// Neighbouring channels form them.
-    pub groups: usize,
-    /// Added to variances.
-    pub eps: f64,
-}
 
 /// x (h, w, c) → (x − mean) / √(var + ε) ∘ weight + bias, and silu of that where asked: (h, w, c).
 /// bf16 or f32. The sums are taken in a fixed order: the result is the same every time.
@@ -29,7 +19,7 @@ pub struct GroupNorm<'a> {
 /// # Errors
 /// `Unsupported` for activations other than silu, and for groups that neither divide eight channels
 /// nor consist of eights.
-pub fn group_norm(x: &Tensor, norm: &GroupNorm<'_>, then: Option<Activation>) -> Result<Tensor> {
+pub(super) fn group_norm(x: &Tensor, norm: &GroupNorm, then: Option<Activation>) -> Result<Tensor> {
     let silu = match then {
         None => 0i32,
         Some(Activation::Silu) => 1,
@@ -38,8 +28,8 @@ pub fn group_norm(x: &Tensor, norm: &GroupNorm<'_>, then: Option<Activation>) ->
     let (height, width, channels) = x.dims3()?;
     let operand = Operand::contiguous(NAME, x)?;
     let work = Work::new(height * width, channels, norm.groups)?;
-    let weight = Operand::companion((NAME, "weight"), norm.weight, operand.dtype, &[channels])?;
-    let bias = Operand::companion((NAME, "bias"), norm.bias, operand.dtype, &[channels])?;
+    let weight = Operand::companion((NAME, "weight"), &norm.weight, operand.dtype, &[channels])?;
+    let bias = Operand::companion((NAME, "bias"), &norm.bias, operand.dtype, &[channels])?;
     let suffix = operand.suffix()?;
     let context = context::of(device(NAME, x)?)?;
     let blocks = work.blocks(context.multiprocessors as usize);
@@ -64,7 +54,7 @@ pub fn group_norm(x: &Tensor, norm: &GroupNorm<'_>, then: Option<Activation>) ->
     let (block_count, values) = (blocks as i32, work.values_of_group());
     let mut call = context.call_named(NAME, "group_finish")?;
     call.arg(&partial.address).arg(&statistics.address).arg(&block_count).arg(&groups);
-    call.arg(&values).arg(&norm.eps);
+    call.arg(&values).arg(&GroupNorm::EPS);
     // SAFETY: the kernel's arguments in its order; one warp for each group.
     unsafe { call.launch(grid(norm.groups as u32, 32)) }?;
 
@@ -77,7 +67,7 @@ pub fn group_norm(x: &Tensor, norm: &GroupNorm<'_>, then: Option<Activation>) ->
     Ok(y.into_tensor())
 }
 
-/// How a picture is divided among threads.
+/// How an image is divided among threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Work {
     pixels: usize,
@@ -161,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn small_pictures_take_few_blocks_and_odd_groups_none() {
+    fn small_images_take_few_blocks_and_odd_groups_none() {
         assert_eq!(Work::new(3, 512, 32).unwrap().blocks(132), 1);
         assert!(Work::new(64, 24, 2).is_err());
         assert!(Work::new(64, 36, 4).is_err());

@@ -1,74 +1,56 @@
 //! Queries, keys and values of several streams as the heads of one attention.
 
-use candle_core::{DType, Tensor, cuda_backend::cudarc::driver::DeviceRepr};
+use candle_core::{DType, cuda_backend::cudarc::driver::DeviceRepr};
 
-use crate::cuda::{
-    Error, Result,
-    context::{self, PushKernelArg, THREADS, grid},
-    operand::{Operand, Output, VECTOR, check_shape, device},
+use crate::{
+    cuda::{
+        Error, Result,
+        context::{self, PushKernelArg, THREADS, grid},
+        tensor::{Operand, Output, VECTOR, check_shape, device},
+    },
+    operand::{Heads, Rotations, Stream},
 };
 
-const NAME: &str = "join heads";
+const NAME: &str = "qk norm + rope";
 
-/// One stream's share of a joint attention.
-#[derive(Clone, Copy)]
-pub struct Stream<'a> {
-    /// Queries, keys and values side by side: (n·l, 3·h·d).
-    pub qkv: &'a Tensor,
-    /// Weight and ε of the queries' normalisation; (d,).
-    pub norm_q: (&'a Tensor, f64),
-    /// Weight and ε of the keys' normalisation; (d,).
-    pub norm_k: (&'a Tensor, f64),
-}
-
-/// Cosines and sines of a picture's tokens, the streams' one after the other: (l₁ + l₂ + …, d/2) each,
-/// f32.
-#[derive(Clone, Copy)]
-pub struct Rotations<'a> {
-    /// Of the angles.
-    pub cos: &'a Tensor,
-    /// Of the angles.
-    pub sin: &'a Tensor,
-}
-
-/// Streams of n·l₁, n·l₂, … tokens → queries, keys, values of n·(l₁ + l₂ + …) tokens, (n·l, h, d) each:
-/// queries and keys normalised over each head's width, then rotated in pairs of neighbours. A picture's
+/// Streams of n·l₁, n·l₂, … tokens → heads of n·(l₁ + l₂ + …) tokens, (n·l, h, d) each:
+/// queries and keys normalised over each head's width, then rotated in pairs of neighbours. An image's
 /// tokens of all streams come together; there are n times as many tokens as angles. bf16 or f32.
 ///
 /// Of a single stream, the values are a view into `qkv`.
 ///
 /// # Errors
 /// `Unsupported` where d / 8 is no power of two up to 32, or where a stream's tokens are no multiple of n.
-pub fn join_heads(streams: &[Stream<'_>], rotations: &Rotations<'_>) -> Result<[Tensor; 3]> {
+pub(super) fn qk_norm_rope(streams: &[Stream<'_>], rotations: &Rotations) -> Result<Heads> {
     let first = streams.first().ok_or(Error::Unsupported { kernel: NAME, what: "no streams" })?;
-    let shape = Heads::of(streams)?;
+    let shape = Joined::of(streams)?;
     let joint = rotations.cos.dims2()?.0.max(1);
-    let pictures = shape.length / joint;
-    // Then the streams' shares of a picture add up to its angles.
-    check_shape((NAME, "tokens"), &[shape.length], &[pictures * joint])?;
+    let images = shape.length / joint;
+    // Then the streams' shares of an image add up to its angles.
+    check_shape((NAME, "tokens"), &[shape.length], &[images * joint])?;
     let cos =
-        Operand::companion((NAME, "cos"), rotations.cos, DType::F32, &[joint, shape.width / 2])?;
+        Operand::companion((NAME, "cos"), &rotations.cos, DType::F32, &[joint, shape.width / 2])?;
     let sin =
-        Operand::companion((NAME, "sin"), rotations.sin, DType::F32, &[joint, shape.width / 2])?;
+        Operand::companion((NAME, "sin"), &rotations.sin, DType::F32, &[joint, shape.width / 2])?;
     let context = context::of(device(NAME, first.qkv)?)?;
     let dtype = first.qkv.dtype();
-    let Heads { length, count, width } = shape;
+    let Joined { length, count, width } = shape;
     let new = || {
         // SAFETY: each stream's kernel below writes its rows, and the streams' rows are all there are.
         unsafe { Output::new(&context.device, (length, count, width), dtype) }
     };
     let (q, k) = (new()?, new()?);
     let v = if streams.len() > 1 { Some(new()?) } else { None };
-    // Of a picture's rows, the stream's first.
+    // Of an image's rows, the stream's first.
     let mut row = 0;
     for stream in streams {
         let rows = stream.qkv.dim(0)?;
         let qkv = Operand::contiguous(NAME, stream.qkv)?;
-        let each = rows / pictures.max(1);
-        qkv.require(each > 0 && each * pictures == rows, "tokens of a part of a picture")?;
+        let each = rows / images.max(1);
+        qkv.require(each > 0 && each * images == rows, "tokens of a part of an image")?;
         check_shape((NAME, "qkv"), stream.qkv.dims(), &[rows, 3 * count * width])?;
         let weight = |weight| Operand::companion((NAME, "norm's weight"), weight, dtype, &[width]);
-        let (weight_q, weight_k) = (weight(stream.norm_q.0)?, weight(stream.norm_k.0)?);
+        let (weight_q, weight_k) = (weight(&stream.norm_q.weight)?, weight(&stream.norm_k.weight)?);
         let heads_at = |base: u64| base + (row * count * width * dtype.size_in_bytes()) as u64;
         let angles_at = |base: u64| base + (row * width / 2 * size_of::<f32>()) as u64;
         let parameters = Parameters {
@@ -85,16 +67,16 @@ pub fn join_heads(streams: &[Stream<'_>], rotations: &Rotations<'_>) -> Result<[
             joint: joint as i32,
             heads: count as i32,
             width: width as i32,
-            eps_q: stream.norm_q.1 as f32,
-            eps_k: stream.norm_k.1 as f32,
+            eps_q: stream.norm_q.eps as f32,
+            eps_k: stream.norm_k.eps as f32,
         };
         let parts = if v.is_some() { 3 } else { 2 };
         let vectors = rows * parts * count * (width / VECTOR);
-        let mut call = context.call("join_heads", qkv.suffix()?)?;
+        let mut call = context.call("qk_norm_rope", qkv.suffix()?)?;
         call.arg(&parameters);
         // SAFETY: the one argument is laid out as the kernel's. qkv holds rows · 3 · count · width
-        // values; cos and sin hold width / 2 for each of a picture's joint rows, the outputs
-        // count · width for those of every picture, and this stream's `each` rows of a picture begin at
+        // values; cos and sin hold width / 2 for each of an image's joint rows, the outputs
+        // count · width for those of every image, and this stream's `each` rows of an image begin at
         // `row`, behind those of the streams before it. Each thread touches one vector of each; those
         // beyond the last row touch none.
         unsafe { call.launch(grid(vectors.div_ceil(THREADS) as u32, THREADS)) }?;
@@ -105,10 +87,10 @@ pub fn join_heads(streams: &[Stream<'_>], rotations: &Rotations<'_>) -> Result<[
         // (n·l, 3·h·d) → (n·l, h, d)
         None => first.qkv.reshape((length, 3, count, width))?.narrow(1, 2, 1)?.squeeze(1)?,
     };
-    Ok([q.into_tensor(), k.into_tensor(), v])
+    Ok(Heads { q: q.into_tensor(), k: k.into_tensor(), v, images })
 }
 
-/// What `join_heads_*` takes, as `cuda/heads.cu` declares it: addresses, then counts.
+/// What `qk_norm_rope_*` takes, as `cuda/heads.cu` declares it: addresses, then counts.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Parameters {
@@ -134,19 +116,19 @@ unsafe impl DeviceRepr for Parameters {}
 
 /// The shape of all streams' heads together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Heads {
+struct Joined {
     length: usize,
     count: usize,
     width: usize,
 }
 
-impl Heads {
+impl Joined {
     fn of(streams: &[Stream<'_>]) -> Result<Self> {
         let mut length = 0;
         for stream in streams {
             length += stream.qkv.dims2()?.0;
         }
-        let width = streams[0].norm_q.0.elem_count();
+        let width = streams[0].norm_q.weight.elem_count();
         let joined = streams[0].qkv.dims2()?.1;
         if !is_shared_evenly(width) || !joined.is_multiple_of(3 * width) {
             return Err(Error::Unsupported { kernel: NAME, what: "this width of a head" });

@@ -1,87 +1,39 @@
 //! Linear layers through cublasLt, with what follows them fused in or run in place behind.
 
-mod multiplier;
+mod matmul;
 mod plan;
 
 use candle_core::{DType, Tensor};
 
-use crate::cuda::{
-    Error, Result,
-    context::{self, Context, lock},
-    operand::{Operand, Output, check_shape, device},
-    pointwise::Filled,
-    quantise,
+use crate::{
+    cuda::{
+        Error, Result,
+        context::{self, Context, lock},
+        pointwise::Filled,
+        quantise,
+        tensor::{Operand, Output, check_shape, device},
+    },
+    groups::{self, Group},
+    operand::{Activation, Epilogue, Input, Linear, Weight},
 };
 
-pub(crate) use multiplier::Multiplier;
-use plan::{Epilogue, Matrices, Problem};
+pub(crate) use matmul::Matmul;
+use plan::{Fused, Matrices, Problem};
 
 const NAME: &str = "linear";
 
-/// y = x Wᵀ + b
-#[derive(Clone, Copy)]
-pub struct Linear<'a> {
-    /// (out, in): bf16 or f32 as x, or e4m3.
-    pub weight: &'a Tensor,
-    /// (out,)
-    pub bias: Option<&'a Tensor>,
-    /// What each row of an e4m3 weight is multiplied by: (out,), f32.
-    pub row_scales: Option<&'a Tensor>,
+/// What the product is, and so what its input stands for.
+fn dtype_of(x: Input<'_>) -> DType {
+    if x.row_scales.is_some() { DType::BF16 } else { x.values.dtype() }
 }
 
-/// Rows that a layer is given: (l, in), apart or not.
-#[derive(Clone, Copy)]
-pub struct Input<'a> {
-    /// bf16 or f32; or e4m3.
-    pub values: &'a Tensor,
-    /// What each row of e4m3 values is multiplied by: (l,), f32. They then stand for bf16.
-    pub row_scales: Option<&'a Tensor>,
-}
-
-impl Input<'_> {
-    fn dtype(&self) -> DType {
-        if self.row_scales.is_some() { DType::BF16 } else { self.values.dtype() }
+/// A layer's weight, and its rows' scales where it is e4m3.
+fn weight_of(layer: &Linear) -> Result<(&Tensor, Option<&Tensor>)> {
+    match &layer.weight {
+        Weight::Plain(weight) => Ok((weight, None)),
+        Weight::E4m3 { values, row_scales } => Ok((values, Some(row_scales))),
+        Weight::Panels(_) => Err(Error::NotOnDevice { kernel: NAME }),
     }
-}
-
-impl<'a> From<&'a Tensor> for Input<'a> {
-    fn from(values: &'a Tensor) -> Self {
-        Self { values, row_scales: None }
-    }
-}
-
-/// Activations, as the kernels number them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(i32)]
-pub enum Activation {
-    /// GELU in its tanh form.
-    GeluTanh = 0,
-    /// GELU itself.
-    GeluErf = 1,
-    /// x · σ(1.702 x)
-    QuickGelu = 2,
-    /// max(x, 0)
-    Relu = 3,
-    /// x · σ(x)
-    Silu = 4,
-}
-
-/// What follows a linear layer.
-#[derive(Clone, Copy)]
-pub enum Then<'a> {
-    /// y
-    Nothing,
-    /// activation(y)
-    Activate(Activation),
-    /// onto + y; (l, out)
-    Add(&'a Tensor),
-    /// onto + gate ∘ y
-    Gate {
-        /// (n, out), a row for as many rows of y as for the next.
-        gate: &'a Tensor,
-        /// (l, out)
-        onto: &'a Tensor,
-    },
 }
 
 /// x (l, in) → (l, out).
@@ -92,9 +44,9 @@ pub enum Then<'a> {
 /// # Errors
 /// `Unsupported` where in or out are no multiples of 8 (16 for e4m3), for other dtypes, and for rows in
 /// e4m3 of a layer that is not.
-pub fn linear(x: Input<'_>, layer: &Linear<'_>, then: Then<'_>) -> Result<Tensor> {
+pub(super) fn linear(x: Input<'_>, layer: &Linear, then: Epilogue<'_>) -> Result<Tensor> {
     let context = context::of(device(NAME, x.values)?)?;
-    let (shape, dtype) = ([x.values.dims2()?.0, layer.weight.dims2()?.0], x.dtype());
+    let (shape, dtype) = ([x.values.dims2()?.0, layer.outputs()], dtype_of(x));
     // SAFETY: the product below writes every value.
     let y = unsafe { Output::new(&context.device, (shape[0], shape[1]), dtype) }?;
     let place = Place { address: y.address, stride: shape[1] };
@@ -103,11 +55,11 @@ pub fn linear(x: Input<'_>, layer: &Linear<'_>, then: Then<'_>) -> Result<Tensor
     let filled = Filled { address, shape, stride: shape[1], dtype, context: &context };
     match then {
         // `product` saw to GELU in its tanh form.
-        Then::Activate(activation) if activation != Activation::GeluTanh => {
+        Epilogue::Activate(activation) if activation != Activation::GeluTanh => {
             filled.activate(None, Some(activation))?;
         }
-        Then::Gate { gate, onto } => filled.gate_onto(gate, onto)?,
-        Then::Nothing | Then::Activate(_) | Then::Add(_) => {}
+        Epilogue::GatedResidual { gate, residual } => filled.gate_onto(gate, residual)?,
+        Epilogue::None | Epilogue::Activate(_) | Epilogue::Add(_) => {}
     }
     Ok(y.into_tensor())
 }
@@ -125,17 +77,17 @@ pub(crate) struct Place {
 pub(crate) fn product(
     context: &Context,
     x: Input<'_>,
-    layer: &Linear<'_>,
-    then: Then<'_>,
+    layer: &Linear,
+    then: Epilogue<'_>,
     place: Place,
 ) -> Result<()> {
-    let (outputs, inputs) = layer.weight.dims2()?;
-    let dtype = x.dtype();
+    let (weight, weight_scales) = weight_of(layer)?;
+    let (outputs, inputs) = weight.dims2()?;
+    let dtype = dtype_of(x);
     let (length, width) = x.values.dims2()?;
     check_shape((NAME, "x"), &[width], &[inputs])?;
-    let weight = Operand::contiguous(NAME, layer.weight)?;
-    let weight_scales = layer
-        .row_scales
+    let weight = Operand::contiguous(NAME, weight)?;
+    let weight_scales = weight_scales
         .map(|scales| Operand::companion((NAME, "scales"), scales, DType::F32, &[outputs]))
         .transpose()?;
     let expected = if weight_scales.is_some() { DType::F8E4M3 } else { dtype };
@@ -154,10 +106,11 @@ pub(crate) fn product(
         .transpose()?;
     let bias = layer
         .bias
+        .as_ref()
         .map(|bias| Operand::companion((NAME, "bias"), bias, dtype, &[outputs]))
         .transpose()?;
     let onto = match then {
-        Then::Add(onto) => {
+        Epilogue::Add(onto) => {
             Some(Operand::companion((NAME, "onto"), onto, dtype, &[length, outputs])?)
         }
         _ => None,
@@ -176,7 +129,7 @@ pub(crate) fn product(
         bias: bias.as_ref().map(|bias| bias.address),
         scales,
     };
-    let gelu = matches!(then, Then::Activate(Activation::GeluTanh));
+    let gelu = matches!(then, Epilogue::Activate(Activation::GeluTanh));
     let problem = Problem {
         rows: rows.rows,
         inputs,
@@ -185,7 +138,7 @@ pub(crate) fn product(
         output_stride: place.stride,
         element: weight.dtype.try_into()?,
         // cublasLt's GELU is as exact as bf16 needs it, which may be less than f32 does.
-        epilogue: if gelu && dtype == DType::BF16 { Epilogue::Gelu } else { Epilogue::Plain },
+        epilogue: if gelu && dtype == DType::BF16 { Fused::Gelu } else { Fused::Plain },
         biased: matrices.bias.is_some(),
         accumulates: matrices.onto.is_some(),
         alignments: matrices.alignments(),
@@ -197,13 +150,16 @@ pub(crate) fn product(
         // SAFETY: the operands' shapes and dtypes were checked above to be the problem's; their
         // storages are locked until the product is in the stream. `place` has room for the rows, as
         // its maker says.
-        match unsafe { lock(&context.multiplier).multiply(problem, &matrices) } {
-            Err(error) if error.is_unsupported() => Ok(false),
+        match unsafe { lock(&context.matmul).multiply(problem, &matrices) } {
+            Err(error) if error.is_unsupported() => {
+                groups::refuse(Group::Linear, &error.to_string());
+                Ok(false)
+            }
             done => done.map(|()| true),
         }
     };
     // Not every kind of product has every epilogue: what one leaves out is done behind it.
-    let plain = Problem { epilogue: Epilogue::Plain, ..problem };
+    let plain = Problem { epilogue: Fused::Plain, ..problem };
     let bare = Problem { biased: false, ..plain };
     let ran = if multiply(&problem)? {
         problem
@@ -212,11 +168,10 @@ pub(crate) fn product(
     } else if multiply(&bare)? {
         bare
     } else {
-        let what = "this product: cublasLt has no algorithm";
-        return Err(Error::Unsupported { kernel: NAME, what });
+        return Err(Error::Unsupported { kernel: NAME, what: "this product" });
     };
     let bias = bias.as_ref().filter(|_| !ran.biased);
-    let activation = (gelu && ran.epilogue == Epilogue::Plain).then_some(Activation::GeluTanh);
+    let activation = (gelu && ran.epilogue == Fused::Plain).then_some(Activation::GeluTanh);
     if bias.is_none() && activation.is_none() {
         return Ok(());
     }

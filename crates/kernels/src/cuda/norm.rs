@@ -4,30 +4,14 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 
-use crate::cuda::{
-    Result,
-    context::{self, Context, PushKernelArg, grid},
-    operand::{Operand, Output, Rows, VECTOR, device},
+use crate::{
+    cuda::{
+        Result,
+        context::{self, Context, PushKernelArg, grid},
+        tensor::{Operand, Output, Rows, VECTOR, device},
+    },
+    operand::{Affine, Modulation, Normalised, RmsNorm},
 };
-
-/// What a normalised row is scaled and moved by.
-#[derive(Clone, Copy)]
-pub enum Affine<'a> {
-    /// n ∘ (1 + scale) + shift; (n, d) each, a row for as many rows of x as for the next.
-    Modulation {
-        /// Around 0.
-        scale: &'a Tensor,
-        /// Added.
-        shift: &'a Tensor,
-    },
-    /// n ∘ weight + bias; (d,) each.
-    Weights {
-        /// Around 1.
-        weight: &'a Tensor,
-        /// Added.
-        bias: &'a Tensor,
-    },
-}
 
 /// Values of the longest row: one vector for each of a block's threads.
 const LONGEST: usize = 1024 * VECTOR;
@@ -36,7 +20,7 @@ const LONGEST: usize = 1024 * VECTOR;
 ///
 /// # Errors
 /// `Unsupported` where d is no multiple of 8 or above 8192, or x has no multiple of n rows.
-pub fn layer_norm(x: &Tensor, affine: &Affine<'_>, eps: f64) -> Result<Tensor> {
+pub(super) fn layer_norm(x: &Tensor, affine: Affine<'_>, eps: f64) -> Result<Tensor> {
     let arguments = Arguments::new(x, affine, eps)?;
     let suffix = arguments.x.suffix()?;
     // SAFETY: the kernel writes every row.
@@ -48,11 +32,11 @@ pub fn layer_norm(x: &Tensor, affine: &Affine<'_>, eps: f64) -> Result<Tensor> {
 }
 
 /// The same as e4m3 with a scale for each row, of bf16: values (n·l, d) and scales (n·l,), f32; see
-/// [`crate::cuda::quantise_rows`].
+/// [`crate::quantise_rows`].
 ///
 /// # Errors
 /// As [`layer_norm`].
-pub fn layer_norm_e4m3(x: &Tensor, affine: &Affine<'_>, eps: f64) -> Result<(Tensor, Tensor)> {
+pub(super) fn layer_norm_e4m3(x: &Tensor, affine: Affine<'_>, eps: f64) -> Result<Normalised> {
     let arguments = Arguments::new(x, affine, eps)?;
     arguments.x.require(arguments.x.dtype == DType::BF16, "this dtype")?;
     let device = &arguments.context.device;
@@ -66,7 +50,7 @@ pub fn layer_norm_e4m3(x: &Tensor, affine: &Affine<'_>, eps: f64) -> Result<(Ten
     // SAFETY: behind the arguments that both kernels begin with, this one takes rows · d bytes and rows
     // numbers, which these have; x, scale and shift are bf16.
     unsafe { arguments.launch("e4m3", &[y.address, row_scales.address]) }?;
-    Ok((y.into_tensor(), row_scales.into_tensor()))
+    Ok(Normalised { values: y.into_tensor(), row_scales: Some(row_scales.into_tensor()) })
 }
 
 /// What every kernel of a layer normalisation begins with.
@@ -86,23 +70,25 @@ struct Arguments<'a> {
 impl<'a> Arguments<'a> {
     const NAME: &'static str = "layer norm";
 
-    fn new(x: &'a Tensor, affine: &Affine<'a>, eps: f64) -> Result<Self> {
+    fn new(x: &'a Tensor, affine: Affine<'a>, eps: f64) -> Result<Self> {
         let (operand, rows) = Operand::rows(Self::NAME, x)?;
         operand.require(rows.columns <= LONGEST, "rows this long")?;
-        let (scale, shift, unit, pictures) = match *affine {
-            Affine::Modulation { scale, shift } => (scale, shift, 1.0, Some(scale.dim(0)?)),
+        let (scale, shift, unit, images) = match affine {
+            Affine::Modulation(Modulation { scale, shift }) => {
+                (scale, shift, 1.0, Some(scale.dim(0)?))
+            }
             Affine::Weights { weight, bias } => (weight, bias, 0.0, None),
         };
-        let shape: Vec<usize> = pictures.into_iter().chain([rows.columns]).collect();
-        let pictures = pictures.unwrap_or(1).max(1);
-        operand.require(rows.rows.is_multiple_of(pictures), "rows of a part of a picture")?;
+        let shape: Vec<usize> = images.into_iter().chain([rows.columns]).collect();
+        let images = images.unwrap_or(1).max(1);
+        operand.require(rows.rows.is_multiple_of(images), "rows of a part of an image")?;
         let companion =
             |name, tensor| Operand::companion((Self::NAME, name), tensor, operand.dtype, &shape);
         Ok(Self {
             context: context::of(device(Self::NAME, x)?)?,
             scale: companion("scale", scale)?,
             shift: companion("shift", shift)?,
-            each: (rows.rows / pictures) as i32,
+            each: (rows.rows / images) as i32,
             unit,
             eps: eps as f32,
             x: operand,
@@ -139,15 +125,16 @@ impl<'a> Arguments<'a> {
 ///
 /// # Errors
 /// `Unsupported` where d is no multiple of 8 or above 8192.
-pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+pub(super) fn rms_norm(x: &Tensor, norm: &RmsNorm) -> Result<Tensor> {
     const NAME: &str = "rms norm";
     let (operand, rows) = Operand::rows(NAME, x)?;
     operand.require(rows.columns <= LONGEST, "rows this long")?;
-    let weight = Operand::companion((NAME, "weight"), weight, operand.dtype, &[rows.columns])?;
+    let weight =
+        Operand::companion((NAME, "weight"), &norm.weight, operand.dtype, &[rows.columns])?;
     let context = context::of(device(NAME, x)?)?;
     // SAFETY: the kernel below writes every row.
     let y = unsafe { Output::new(&context.device, (rows.rows, rows.columns), operand.dtype) }?;
-    let (stride, d, eps) = (rows.stride as i64, rows.columns as i32, eps as f32);
+    let (stride, d, eps) = (rows.stride as i64, rows.columns as i32, norm.eps as f32);
     let mut call = context.call("rms_norm", operand.suffix()?)?;
     call.arg(&operand.address).arg(&stride).arg(&weight.address).arg(&y.address);
     call.arg(&d).arg(&eps);

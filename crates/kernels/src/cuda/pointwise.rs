@@ -2,11 +2,13 @@
 
 use candle_core::Tensor;
 
-use crate::cuda::{
-    Error, Result,
-    context::{self, Context, PushKernelArg},
-    linear::Activation,
-    operand::{Operand, Output, VECTOR, device, suffix},
+use crate::{
+    cuda::{
+        Error, Result,
+        context::{self, Context, PushKernelArg},
+        tensor::{Operand, Output, VECTOR, device, suffix},
+    },
+    operand::Activation,
 };
 
 /// Vectors that kernels count in 32 bits.
@@ -16,7 +18,7 @@ const MOST_VECTORS: usize = 1 << 30;
 ///
 /// # Errors
 /// `Unsupported` where m is no multiple of 8.
-pub fn gated_gelu(x: &Tensor) -> Result<Tensor> {
+pub(super) fn gated_gelu(x: &Tensor) -> Result<Tensor> {
     const NAME: &str = "gated gelu";
     let (rows, joined) = x.dims2()?;
     let operand = Operand::contiguous(NAME, x)?;
@@ -51,12 +53,11 @@ impl Filled<'_> {
     pub(crate) fn gate_onto(&self, gate: &Tensor, onto: &Tensor) -> Result<()> {
         const NAME: &str = "gate";
         let (vectors, columns) = self.vectors(NAME)?;
-        let pictures = gate.dim(0)?;
-        let gate =
-            Operand::companion((NAME, "gate"), gate, self.dtype, &[pictures, self.shape[1]])?;
-        let whole = pictures > 0 && self.shape[0].is_multiple_of(pictures);
-        gate.require(whole, "rows of a part of a picture")?;
-        let each = vectors / pictures as u32;
+        let images = gate.dim(0)?;
+        let gate = Operand::companion((NAME, "gate"), gate, self.dtype, &[images, self.shape[1]])?;
+        let whole = images > 0 && self.shape[0].is_multiple_of(images);
+        gate.require(whole, "rows of a part of an image")?;
+        let each = vectors / images as u32;
         let onto = Operand::companion((NAME, "onto"), onto, self.dtype, &self.shape)?;
         let mut call = self.context.call("gate_onto", suffix(NAME, self.dtype)?)?;
         call.arg(&self.address).arg(&gate.address).arg(&onto.address);

@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor};
 use crate::cuda::{
     Result,
     context::{self, PushKernelArg, THREADS, grid},
-    operand::{Operand, Output, VECTOR, device},
+    tensor::{Operand, Output, VECTOR, device},
 };
 
 /// Values of the longest row: two vectors for each of a block's threads.
@@ -16,7 +16,7 @@ const LONGEST: usize = 2 * 1024 * VECTOR;
 ///
 /// # Errors
 /// `Unsupported` for other dtypes, and where d is no multiple of 8 or above 16384.
-pub fn quantise_rows(x: &Tensor) -> Result<(Tensor, Tensor)> {
+pub(super) fn quantise_rows(x: &Tensor) -> Result<(Tensor, Tensor)> {
     const NAME: &str = "quantise";
     let (operand, rows) = Operand::rows(NAME, x)?;
     operand.require(operand.dtype == DType::BF16, "this dtype")?;
@@ -44,7 +44,7 @@ pub fn quantise_rows(x: &Tensor) -> Result<(Tensor, Tensor)> {
 ///
 /// # Errors
 /// `Unsupported` for other dtypes.
-pub fn dequantise_rows(values: &Tensor, scales: &Tensor) -> Result<Tensor> {
+pub(super) fn dequantise_rows(values: &Tensor, scales: &Tensor) -> Result<Tensor> {
     const NAME: &str = "dequantise";
     let (rows, columns) = values.dims2()?;
     let operand = Operand::contiguous(NAME, values)?;

@@ -10,7 +10,7 @@ use half::bf16;
 ///
 /// # Errors
 /// Where the tensor is not on a CUDA device, or of a dtype that kernels do not write.
-pub fn wipe(tensor: &Tensor) -> Result<()> {
+pub(super) fn wipe(tensor: &Tensor) -> Result<()> {
     tensor.inplace_op1(&Wipe)
 }
 

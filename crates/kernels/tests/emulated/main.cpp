@@ -5,12 +5,12 @@
 #include "../../cuda/group_norm.cu"
 #include "../../cuda/heads.cu"
 #include "../../cuda/norm.cu"
-#include "../../cuda/picture.cu"
+#include "../../cuda/image.cu"
 #include "../../cuda/pointwise.cu"
 #include "../../cuda/quantise.cu"
 #include "../../cuda/softmax.cu"
 
-#include "pictures.h"
+#include "images.h"
 #include "rows.h"
 
 template <typename T>

@@ -75,7 +75,7 @@ void heads() {
             return ((row / each * joint + first + row % each) * of_row) + i % of_row;
         };
         const int vectors = all / 8 * (values ? 3 : 2);
-        launch((vectors + 255) / 256, 256, 0, [&] { join_heads(parameters); });
+        launch((vectors + 255) / 256, 256, 0, [&] { qk_norm_rope(parameters); });
         // Value i of part 0, 1 or 2, (row, head, place in the head).
         const auto from = [&](int part, size_t i) {
             const size_t of_row = count * width;

@@ -11,16 +11,20 @@ use candle_core::{
 };
 
 use super::{
-    Library,
+    Library, Of,
     descriptor::{Bound, Descriptor, Target, Value},
     graph::{self, Graph},
     planned,
 };
-use crate::cuda::{
-    Activation, Heads, Input, Linear, Result, Then,
-    context::{self, Context, lock},
-    linear::{Place, product},
-    operand::{Operand, Output, check_shape, device},
+use crate::{
+    cuda::{
+        Result,
+        context::{self, Context, lock},
+        linear::{Place, product},
+        tensor::{Operand, Output, check_shape, device},
+    },
+    groups::Group,
+    operand::{Activation, Epilogue, Heads, Input, Linear},
 };
 
 const NAME: &str = "attention";
@@ -32,20 +36,17 @@ const WIDEST: usize = 256;
 /// Engines that are tried for a shape.
 const CANDIDATES: usize = 8;
 
-impl Heads<'_> {
-    /// Whether they are such as [`attention`] is for.
-    #[must_use]
-    pub fn support_fused_attention(&self) -> bool {
-        self.q.dtype() == DType::BF16 && self.q.dims().last().is_some_and(|&width| width <= WIDEST)
-    }
+/// Whether heads are such as [`attention`] is for.
+pub(in super::super) fn is_fusable(heads: &Heads) -> bool {
+    heads.q.dtype() == DType::BF16 && heads.q.dims().last().is_some_and(|&width| width <= WIDEST)
 }
 
 /// Heads in bf16 → (n·l, h·d).
 ///
 /// # Errors
 /// `Unsupported` for other dtypes, unaligned heads, and shapes that no engine takes.
-pub fn attention(heads: &Heads<'_>, scale: f32) -> Result<Tensor> {
-    let context = context::of(device(NAME, heads.q)?)?;
+pub(in super::super) fn attention(heads: &Heads, scale: f32) -> Result<Tensor> {
+    let context = context::of(device(NAME, &heads.q)?)?;
     let (rows, count, width) = heads.q.dims3()?;
     let joined = count * width;
     // SAFETY: the attention below writes every value.
@@ -58,32 +59,37 @@ pub fn attention(heads: &Heads<'_>, scale: f32) -> Result<Tensor> {
 /// (n·l, m): (n·l, h·d + m).
 ///
 /// # Errors
-/// As [`attention`] and [`crate::cuda::linear`].
-pub fn attention_beside_mlp(heads: &Heads<'_>, x: Input<'_>, mlp: &Linear<'_>) -> Result<Tensor> {
-    let (context, dtype) = (context::of(device(NAME, heads.q)?)?, heads.q.dtype());
+/// As [`attention`] and [`crate::linear`].
+pub(in super::super) fn attention_beside_mlp(
+    heads: &Heads,
+    x: Input<'_>,
+    mlp: &Linear,
+) -> Result<Tensor> {
+    let (context, dtype) = (context::of(device(NAME, &heads.q)?)?, heads.q.dtype());
     let (rows, count, width) = heads.q.dims3()?;
     check_shape((NAME, "x"), &x.values.dims()[..1], &[rows])?;
-    let (joined, hidden) = (count * width, mlp.weight.dims2()?.0);
+    let (joined, hidden) = (count * width, mlp.outputs());
     let stride = joined + hidden;
     // SAFETY: attention writes the first columns of every row, the product the others.
     let y = unsafe { Output::new(&context.device, (rows, stride), dtype) }?;
     let scale = (width as f32).sqrt().recip();
     attend(&context, heads, scale, Place { address: y.address, stride })?;
     let address = y.address + (joined * dtype.size_in_bytes()) as u64;
-    let then = Then::Activate(Activation::GeluTanh);
+    let then = Epilogue::Activate(Activation::GeluTanh);
     product(&context, x, mlp, then, Place { address, stride })?;
     Ok(y.into_tensor())
 }
 
 /// Puts the attention's rows into place.
-fn attend(context: &Context, heads: &Heads<'_>, scale: f32, place: Place) -> Result<()> {
-    let &Heads { q, k, v, pictures } = heads;
+fn attend(context: &Context, heads: &Heads, scale: f32, place: Place) -> Result<()> {
+    let Heads { q, k, v, images } = heads;
+    let images = *images;
     let ((rows, count, width), keys) = (q.dims3()?, k.dims3()?.0);
     check_shape((NAME, "keys"), k.dims(), &[keys, count, width])?;
     check_shape((NAME, "values"), v.dims(), &[keys, count, width])?;
-    let whole = pictures > 0 && rows.is_multiple_of(pictures) && keys.is_multiple_of(pictures);
+    let whole = images > 0 && rows.is_multiple_of(images) && keys.is_multiple_of(images);
     let [q, k, v] = [Operand::new(NAME, q)?, Operand::new(NAME, k)?, Operand::new(NAME, v)?];
-    q.require(whole, "tokens of a part of a picture")?;
+    q.require(whole, "tokens of a part of an image")?;
     q.require(width <= WIDEST, "heads this wide")?;
     for operand in [&q, &k, &v] {
         operand.require(operand.dtype == DType::BF16, "this dtype")?;
@@ -95,10 +101,10 @@ fn attend(context: &Context, heads: &Heads<'_>, scale: f32, place: Place) -> Res
     let strides =
         |operand: &Operand<'_>| [operand.strides()[0] as i64, operand.strides()[1] as i64];
     let shape = Shape {
-        pictures: pictures as i64,
+        images: images as i64,
         heads: count as i64,
-        queries: (rows / pictures) as i64,
-        keys: (keys / pictures) as i64,
+        queries: (rows / images) as i64,
+        keys: (keys / images) as i64,
         width: width as i64,
         strides: [strides(&q), strides(&k), strides(&v), [place.stride as i64, width as i64]],
     };
@@ -127,11 +133,10 @@ impl Library {
         let plan = match self.attention.remove(&shape) {
             Some(plan) => plan,
             None => {
-                let plans = shape
-                    .graph(&self.target)
-                    .and_then(|graph| graph.plans(&self.target, CANDIDATES));
+                let of = Of { kernel: NAME, group: Group::Attention, most: CANDIDATES };
+                let graph = shape.graph(&self.target);
                 // SAFETY: the caller's promise.
-                unsafe { self.pin(plans, bound) }
+                unsafe { self.pin_first(&of, graph, bound) }?
             }
         };
         // SAFETY: the caller's promise.
@@ -150,9 +155,9 @@ const SCALE: i64 = 5;
 /// Everything that a plan depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Shape {
-    pictures: i64,
+    images: i64,
     heads: i64,
-    /// Of each picture.
+    /// Of each image.
     queries: i64,
     keys: i64,
     width: i64,
@@ -167,7 +172,7 @@ impl Shape {
             let [of_token, of_head] = self.strides[(id - Q) as usize];
             graph::Tensor {
                 id,
-                dims: [self.pictures, self.heads, length, self.width],
+                dims: [self.images, self.heads, length, self.width],
                 strides: [length * of_token, of_head, of_token, 1],
                 element: Element::CUDNN_DATA_BFLOAT16,
                 place: graph::Place::Memory,
@@ -207,12 +212,12 @@ impl Shape {
 mod tests {
     use super::{super::descriptor::tests::h200, *};
 
-    fn shape(pictures: i64, heads: i64, length: i64, width: i64) -> Shape {
+    fn shape(images: i64, heads: i64, length: i64, width: i64) -> Shape {
         let joined = heads * width;
         let strides = [[3 * joined, width], [3 * joined, width], [3 * joined, width]];
         let [q, k, v] = strides;
         Shape {
-            pictures,
+            images,
             heads,
             queries: length,
             keys: length,
@@ -226,7 +231,7 @@ mod tests {
     #[test]
     fn cudnn_has_engines_for_flux_on_an_h200() {
         let target = h200();
-        // FLUX.1 at 256² to 2048×1024, a length that is no multiple of anything, pictures together, the
+        // FLUX.1 at 256² to 2048×1024, a length that is no multiple of anything, images together, the
         // autoencoder's one head over all latent pixels, the demo model's heads.
         let shapes = [
             shape(1, 24, 256 + 256, 128),

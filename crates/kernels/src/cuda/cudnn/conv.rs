@@ -1,4 +1,4 @@
-//! 3×3 convolutions of pictures with their channels last.
+//! 3×3 convolutions of images with their channels last.
 
 use std::ffi::c_void;
 
@@ -11,16 +11,20 @@ use candle_core::{
 };
 
 use super::{
-    Library,
+    Library, Of,
     descriptor::{Bound, Descriptor, Target, Value},
     graph::{self, Graph},
     planned,
 };
-use crate::cuda::{
-    Result,
-    context::{self, Context, lock},
-    operand::{Operand, Output, device},
-    pointwise::Filled,
+use crate::{
+    cuda::{
+        Error, Result,
+        context::{self, Context, lock},
+        pointwise::Filled,
+        tensor::{Operand, Output, device},
+    },
+    groups::Group,
+    operand::{Conv3x3, Kernel3x3},
 };
 
 const NAME: &str = "conv3x3";
@@ -28,34 +32,29 @@ const NAME: &str = "conv3x3";
 /// Engines that are tried for a shape.
 const CANDIDATES: usize = 12;
 
-/// A 3×3 convolution of stride 1 that keeps the size (one pixel of zeros around).
-#[derive(Clone, Copy)]
-pub struct Conv3x3<'a> {
-    /// (out, 3, 3, in)
-    pub weight: &'a Tensor,
-    /// (out,)
-    pub bias: &'a Tensor,
-}
-
 /// x (h, w, in), bf16 → (h, w, out).
 ///
 /// # Errors
 /// `Unsupported` for other dtypes, and for shapes that no engine takes.
-pub fn conv3x3(x: &Tensor, conv: &Conv3x3<'_>) -> Result<Tensor> {
+pub(in super::super) fn conv3x3(x: &Tensor, conv: &Conv3x3) -> Result<Tensor> {
     let context = context::of(device(NAME, x)?)?;
     Ok(convolve(&context, x, conv)?.into_tensor())
 }
 
-/// x (h, w, in), bf16 → onto + conv(x): (h, w, out).
+/// x (h, w, in), bf16 → residual + conv(x): (h, w, out).
 ///
 /// # Errors
 /// As [`conv3x3`], and where out is no multiple of 8.
-pub fn conv3x3_onto(x: &Tensor, conv: &Conv3x3<'_>, onto: &Tensor) -> Result<Tensor> {
+pub(in super::super) fn conv3x3_add(
+    x: &Tensor,
+    conv: &Conv3x3,
+    residual: &Tensor,
+) -> Result<Tensor> {
     let context = context::of(device(NAME, x)?)?;
     let (height, width, _) = x.dims3()?;
-    let outputs = conv.weight.dims()[0];
+    let outputs = weight_of(conv)?.dims4()?.0;
     let shape = [height, width, outputs];
-    let onto = Operand::companion((NAME, "onto"), onto, x.dtype(), &shape)?;
+    let residual = Operand::companion((NAME, "residual"), residual, x.dtype(), &shape)?;
     let y = convolve(&context, x, conv)?;
     Filled {
         address: y.address,
@@ -64,19 +63,26 @@ pub fn conv3x3_onto(x: &Tensor, conv: &Conv3x3<'_>, onto: &Tensor) -> Result<Ten
         dtype: x.dtype(),
         context: &context,
     }
-    .add_onto(&onto)?;
+    .add_onto(&residual)?;
     Ok(y.into_tensor())
 }
 
-fn convolve(context: &Context, x: &Tensor, conv: &Conv3x3<'_>) -> Result<Output> {
+fn weight_of(conv: &Conv3x3) -> Result<&Tensor> {
+    match &conv.kernel {
+        Kernel3x3::Plain(weight) => Ok(weight),
+        Kernel3x3::Winograd(_) => Err(Error::NotOnDevice { kernel: NAME }),
+    }
+}
+
+fn convolve(context: &Context, x: &Tensor, conv: &Conv3x3) -> Result<Output> {
     let (height, width, inputs) = x.dims3()?;
-    let outputs = conv.weight.dims4()?.0;
+    let weight = weight_of(conv)?;
+    let outputs = weight.dims4()?.0;
     let operand = Operand::contiguous(NAME, x)?;
     operand.require(operand.dtype == DType::BF16, "this dtype")?;
     let dtype = operand.dtype;
-    let weight =
-        Operand::companion((NAME, "weight"), conv.weight, dtype, &[outputs, 3, 3, inputs])?;
-    let bias = Operand::companion((NAME, "bias"), conv.bias, dtype, &[outputs])?;
+    let weight = Operand::companion((NAME, "weight"), weight, dtype, &[outputs, 3, 3, inputs])?;
+    let bias = Operand::companion((NAME, "bias"), &conv.bias, dtype, &[outputs])?;
     // SAFETY: the convolution below writes every value.
     let y = unsafe { Output::new(&context.device, (height, width, outputs), dtype) }?;
     let [height, width, inputs, outputs] = [height, width, inputs, outputs].map(|n| n as i64);
@@ -98,11 +104,10 @@ impl Library {
         let plan = match self.convolutions.remove(&problem) {
             Some(plan) => plan,
             None => {
-                let plans = problem
-                    .graph(&self.target)
-                    .and_then(|graph| graph.plans(&self.target, CANDIDATES));
+                let of = Of { kernel: NAME, group: Group::Conv, most: CANDIDATES };
+                let graph = problem.graph(&self.target);
                 // SAFETY: the caller's promise.
-                unsafe { self.pin(plans, bound) }
+                unsafe { self.pin_fastest(&of, graph, bound) }?
             }
         };
         // SAFETY: the caller's promise.
@@ -128,24 +133,24 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    /// Convolution, then the bias; cuDNN numbers (picture, channel, row, column) whatever lies how.
+    /// Convolution, then the bias; cuDNN numbers (image, channel, row, column) whatever lies how.
     ///
     /// Nothing more is fused in: with an addition behind the bias, only engines that compile their
     /// kernels at run time are left.
     fn graph(&self, target: &Target) -> Result<Graph> {
         let &Self { height, width, inputs, outputs } = self;
         let bf16 = Element::CUDNN_DATA_BFLOAT16;
-        let picture = |id, channels, element, place| graph::Tensor {
+        let image = |id, channels, element, place| graph::Tensor {
             id,
             dims: [1, channels, height, width],
             strides: [height * width * channels, 1, width * channels, channels],
             element,
             place,
         };
-        let x = picture(X, inputs, bf16, graph::Place::Memory).descriptor()?;
-        let y = picture(Y, outputs, bf16, graph::Place::Memory).descriptor()?;
+        let x = image(X, inputs, bf16, graph::Place::Memory).descriptor()?;
+        let y = image(Y, outputs, bf16, graph::Place::Memory).descriptor()?;
         let sum =
-            picture(SUM, outputs, Element::CUDNN_DATA_FLOAT, graph::Place::Between).descriptor()?;
+            image(SUM, outputs, Element::CUDNN_DATA_FLOAT, graph::Place::Between).descriptor()?;
         let w = graph::Tensor {
             id: W,
             dims: [outputs, inputs, 3, 3],
@@ -199,7 +204,10 @@ fn convolution(x: &Descriptor, w: &Descriptor, y: &Descriptor) -> Result<[Descri
 
 #[cfg(test)]
 mod tests {
-    use super::{super::descriptor::tests::h200, *};
+    use super::{
+        super::{descriptor::tests::h200, graph::Plan},
+        *,
+    };
 
     /// cuDNN plans for a described device: this says which shapes its engines take, not that they
     /// compute them rightly.
@@ -222,9 +230,9 @@ mod tests {
         ];
         for [side, inputs, outputs] in sizes {
             let problem = Problem { height: side, width: side + 8, inputs, outputs };
-            let plans = problem.graph(&target).unwrap().plans(&target, CANDIDATES).unwrap();
-            assert!(!plans.is_empty(), "{problem:?}");
-            assert!(plans.iter().all(|plan| plan.workspace_bytes < 1 << 30), "{problem:?}");
+            let graph = problem.graph(&target).unwrap();
+            let mut offered = graph.configurations(&target, CANDIDATES).unwrap().into_iter();
+            assert!(offered.any(|one| Plan::new(&target, one, &graph).is_ok()), "{problem:?}");
         }
     }
 }

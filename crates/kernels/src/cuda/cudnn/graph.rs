@@ -1,12 +1,14 @@
 //! Graphs of cuDNN operations, and the plans that engines offer for them.
 
+use std::rc::Rc;
+
 use candle_core::cuda_backend::cudarc::cudnn::sys::{
     cudnnBackendAttributeName_t as Name, cudnnBackendDescriptorType_t as Kind,
     cudnnBackendHeurMode_t as Mode, cudnnDataType_t as Element, cudnnPointwiseMode_t as Pointwise,
 };
 
 use super::descriptor::{Bound, Descriptor, Target, Value, execute};
-use crate::cuda::Result;
+use crate::cuda::{Error, Result};
 
 /// A tensor of four dimensions.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +70,10 @@ const MOST_WORKSPACE_BYTES: usize = 1 << 30;
 
 /// Operations that hand tensors to each other.
 pub(super) struct Graph {
+    graph: Rc<Parts>,
+}
+
+struct Parts {
     graph: Descriptor,
     /// cuDNN does not say whether a graph keeps what it was made from.
     _parts: Vec<Descriptor>,
@@ -94,7 +100,7 @@ impl Graph {
             .finish("graph")?;
         let mut kept = parts;
         kept.extend(operations);
-        Ok(Self { graph, _parts: kept })
+        Ok(Self { graph: Rc::new(Parts { graph, _parts: kept }) })
     }
 
     /// Engines with their settings, best first as cuDNN's heuristics have it, those of last resort
@@ -106,7 +112,7 @@ impl Graph {
                 .with(Name::CUDNN_ATTR_ENGINEHEUR_MODE, Value::Heuristic(mode))?
                 .with(
                     Name::CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH,
-                    Value::Descriptors(&[&self.graph]),
+                    Value::Descriptors(&[&self.graph.graph]),
                 )?;
             let heuristics = match target {
                 Target::Handle(_) => heuristics,
@@ -124,27 +130,6 @@ impl Graph {
         }
         Ok(found)
     }
-
-    /// The plans of those configurations that can be planned; where there is none, why the last one
-    /// could not.
-    pub(super) fn plans(self, target: &Target, most: usize) -> Result<Vec<Plan>> {
-        let configurations = self.configurations(target, most)?;
-        let graph = std::rc::Rc::new(self);
-        let mut plans = Vec::new();
-        let mut refusal = None;
-        for configuration in configurations {
-            // cuDNN says only when it plans whether an engine takes the graph.
-            match Plan::new(target, configuration, graph.clone()) {
-                Ok(plan) if plan.workspace_bytes <= MOST_WORKSPACE_BYTES => plans.push(plan),
-                Ok(_) => {}
-                Err(error) => refusal = Some(error),
-            }
-        }
-        match refusal {
-            Some(error) if plans.is_empty() => Err(error),
-            _ => Ok(plans),
-        }
-    }
 }
 
 /// A graph as one engine runs it.
@@ -152,11 +137,13 @@ pub(super) struct Plan {
     plan: Descriptor,
     pub(super) workspace_bytes: usize,
     /// cuDNN does not say whether a plan keeps what it was made from.
-    _parts: (Descriptor, std::rc::Rc<Graph>),
+    _parts: (Descriptor, Rc<Parts>),
 }
 
 impl Plan {
-    fn new(target: &Target, configuration: Descriptor, graph: std::rc::Rc<Graph>) -> Result<Self> {
+    /// # Errors
+    /// Where the engine does not take the graph, or wants more workspace than is kept for it.
+    pub(super) fn new(target: &Target, configuration: Descriptor, graph: &Graph) -> Result<Self> {
         let plan = Descriptor::new(Kind::CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR)?.with(
             Name::CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG,
             Value::Descriptors(&[&configuration]),
@@ -171,11 +158,11 @@ impl Plan {
         };
         let plan = plan.finish("plan")?;
         let workspace = plan.number(Name::CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE)?;
-        Ok(Self {
-            plan,
-            workspace_bytes: usize::try_from(workspace).unwrap_or_default(),
-            _parts: (configuration, graph),
-        })
+        let workspace_bytes = usize::try_from(workspace).unwrap_or_default();
+        if workspace_bytes > MOST_WORKSPACE_BYTES {
+            return Err(Error::Unsupported { kernel: "plan", what: "a workspace above 1 GiB" });
+        }
+        Ok(Self { plan, workspace_bytes, _parts: (configuration, graph.graph.clone()) })
     }
 
     /// # Safety

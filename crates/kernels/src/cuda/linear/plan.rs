@@ -3,6 +3,8 @@
 //! cublasLt's matrices have their columns side by side. A row-major (l, d) is a column-major (d, l),
 //! so y = x Wᵀ becomes yᵀ = W xᵀ: cublasLt's A is W, transposed, B is x, C and D are y.
 
+use std::fmt;
+
 use candle_core::cuda_backend::cudarc::cublaslt::{result, sys};
 
 use crate::cuda::{Error, Result};
@@ -18,10 +20,20 @@ pub(crate) struct Problem {
     pub(crate) output_stride: usize,
     /// Of x and W.
     pub(crate) element: Element,
-    pub(crate) epilogue: Epilogue,
+    pub(crate) epilogue: Fused,
     pub(crate) biased: bool,
     pub(crate) accumulates: bool,
     pub(crate) alignments: Alignments,
+}
+
+/// What a refusal tells of it: `e4m3 (rows, in) → out, Gelu, bias`.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rows, inputs, outputs, element, epilogue, .. } = self;
+        write!(f, "{element:?} ({rows}, {inputs}) → {outputs}, {epilogue:?}")?;
+        f.write_str(if self.biased { ", bias" } else { "" })?;
+        f.write_str(if self.accumulates { ", sum" } else { "" })
+    }
 }
 
 /// What x and W are stored as. The product of e4m3 is bf16, of the others what they are.
@@ -34,7 +46,7 @@ pub(crate) enum Element {
 
 /// What is done to the product and its bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Epilogue {
+pub(crate) enum Fused {
     Plain,
     Gelu,
 }
@@ -221,7 +233,7 @@ impl Operation {
     }
 }
 
-impl Epilogue {
+impl Fused {
     fn of_cublas(self, biased: bool) -> sys::cublasLtEpilogue_t {
         match (self, biased) {
             (Self::Plain, false) => sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_DEFAULT,
@@ -263,7 +275,7 @@ mod tests {
             input_stride: 24,
             output_stride: 40,
             element: Element::Bf16,
-            epilogue: Epilogue::Plain,
+            epilogue: Fused::Plain,
             biased: true,
             accumulates: false,
             alignments: matrices().alignments(),
@@ -286,7 +298,7 @@ mod tests {
             input_stride,
             output_stride,
             element: Element::F32,
-            epilogue: Epilogue::Plain,
+            epilogue: Fused::Plain,
             biased: false,
             accumulates: true,
             alignments: matrices().alignments(),
@@ -326,7 +338,7 @@ mod tests {
     #[test]
     fn cublaslt_takes_the_descriptors_of_every_kind_of_problem() {
         for element in [Element::F32, Element::Bf16, Element::E4m3] {
-            for epilogue in [Epilogue::Plain, Epilogue::Gelu] {
+            for epilogue in [Fused::Plain, Fused::Gelu] {
                 for biased in [false, true] {
                     let problem = Problem {
                         rows: 5,

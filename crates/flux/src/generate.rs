@@ -1,0 +1,313 @@
+//! From jobs to their pictures.
+//!
+//! Jobs of one size are drawn together, where the device has room: their pictures' tokens go through the
+//! transformer one after the other, in the same products. A picture does not depend on those beside it.
+
+use std::{collections::VecDeque, ops::ControlFlow, rc::Rc};
+
+use candle_core::{Device, Tensor};
+
+use crate::{
+    Error, Generated, Job, Picture, Pipeline, Preview, Progress, Result, Timings, Watch,
+    clock::Event,
+    job::Part,
+    pipeline::{DenoiseContext, PromptEmbeds, Settings, Wiped},
+};
+
+impl Pipeline {
+    /// Makes the pictures of a job. `watch` is told of each part that is done; where it answers
+    /// `Break`, the job ends there.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] where `watch` asked to stop, otherwise where a tensor operation fails
+    /// (for lack of memory, for instance).
+    pub fn generate(
+        &self,
+        job: &Job<'_>,
+        watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Generated, Error> {
+        struct Told<'a>(&'a mut dyn FnMut(Progress) -> ControlFlow<()>);
+        impl Watch for Told<'_> {
+            fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
+                (self.0)(progress)
+            }
+        }
+        self.generate_watched(job, &mut Told(watch))
+    }
+
+    /// [`Pipeline::generate`] for who wants to see the pictures on the way too.
+    ///
+    /// # Errors
+    /// As [`Pipeline::generate`].
+    pub fn generate_watched(
+        &self,
+        job: &Job<'_>,
+        watch: &mut dyn Watch,
+    ) -> Result<Generated, Error> {
+        let mut made = self.generate_batch(&mut [(job, watch)])?;
+        made.pop().expect("an answer a job")
+    }
+
+    /// Makes the pictures of several jobs, [`Pipeline::batch_size`] of them at a time. Each job has its own
+    /// end: stopped, failed or done. On a CPU, in f32, the pictures are bit by bit those of each job
+    /// alone; a GPU's libraries may choose other algorithms for more rows, which shows in last bits.
+    ///
+    /// # Errors
+    /// [`Error::MixedBatch`] where jobs differ in what [`Job::is_batchable_with`] compares; otherwise where a
+    /// tensor operation fails that all had a part in.
+    pub fn generate_batch(
+        &self,
+        jobs: &mut [(&Job<'_>, &mut dyn Watch)],
+    ) -> Result<Vec<Result<Generated, Error>>, Error> {
+        let Some(((first, _), others)) = jobs.split_first() else { return Ok(Vec::new()) };
+        if !others.iter().all(|(job, _)| job.is_batchable_with(first)) {
+            return Err(Error::MixedBatch);
+        }
+        let settings = Settings { size: first.size, steps: first.steps, guidance: first.guidance };
+        let mut active = Vec::with_capacity(jobs.len());
+        for (job, watch) in jobs {
+            active.push(ActiveJob::begin(self, job, &mut **watch)?);
+        }
+        let samples: Vec<Sample> = active
+            .iter()
+            .enumerate()
+            .flat_map(|(job, of)| of.indices().map(move |index| Sample { job, index }))
+            .collect();
+        let mut batcher = Batcher { pipeline: self, settings, jobs: active };
+        let mut batches = samples.chunks(self.batch_size(settings.size).get()).peekable();
+        // Noise is drawn on the host, while a GPU is busy with what it was given before.
+        let mut noise = batches.peek().map(|batch| batcher.noise(batch)).transpose()?;
+        while let (Some(batch), Some(drawn)) = (batches.next(), noise.take()) {
+            let denoised = batcher.denoise(batch, drawn)?;
+            noise = batches.peek().map(|batch| batcher.noise(batch)).transpose()?;
+            batcher.decode(denoised)?;
+        }
+        batcher.jobs.into_iter().map(|job| job.end()).collect()
+    }
+}
+
+/// One job on its way.
+struct ActiveJob<'a, 'w> {
+    asked: &'a Job<'a>,
+    watch: &'w mut dyn Watch,
+    /// Its prompt; or why it ended before all of its pictures were made.
+    state: Result<PromptEmbeds>,
+    /// Over all pictures.
+    steps_done: usize,
+    pictures: Vec<Picture>,
+    spans: Vec<(Part, [Rc<Event>; 2])>,
+}
+
+/// A picture to be drawn: a place in a batch.
+#[derive(Clone, Copy)]
+struct Sample {
+    /// Of the call's jobs, which one.
+    job: usize,
+    /// Which of the job's pictures, from 0.
+    index: usize,
+}
+
+/// Pictures without noise.
+struct Denoised {
+    samples: Vec<Sample>,
+    /// (n·tokens, c), f32
+    latents: Wiped,
+    context: DenoiseContext,
+}
+
+impl<'a, 'w> ActiveJob<'a, 'w> {
+    fn begin(pipeline: &Pipeline, asked: &'a Job<'a>, watch: &'w mut dyn Watch) -> Result<Self> {
+        let started = now(pipeline)?;
+        let state = pipeline.encode(asked.prompt.expose());
+        let spans = vec![(Part::Encode, [started, now(pipeline)?])];
+        let mut job = Self { asked, watch, state, steps_done: 0, pictures: Vec::new(), spans };
+        job.tell(Progress::Encoded);
+        Ok(job)
+    }
+
+    /// The pictures that are still owed.
+    fn indices(&self) -> std::ops::Range<usize> {
+        0..if self.state.is_ok() { self.asked.count.get() } else { 0 }
+    }
+
+    fn goes_on(&self) -> bool {
+        self.state.is_ok()
+    }
+
+    fn tell(&mut self, progress: Progress) {
+        if self.goes_on() && self.watch.progress(progress).is_break() {
+            self.state = Err(Error::Cancelled);
+        }
+    }
+
+    fn end(self) -> Result<Result<Generated, Error>> {
+        let encoded = match self.state {
+            Ok(encoded) => encoded,
+            Err(error) => return Ok(Err(error)),
+        };
+        let timings = Timings::of(&self.spans)?;
+        Ok(Ok(Generated { pictures: self.pictures, prompt_tokens: encoded.tokens, timings }))
+    }
+}
+
+/// All jobs of one call, and what their pictures have in common.
+struct Batcher<'a, 'w> {
+    pipeline: &'a Pipeline,
+    settings: Settings,
+    jobs: Vec<ActiveJob<'a, 'w>>,
+}
+
+impl Batcher<'_, '_> {
+    /// (n·tokens, c), f32, on the host.
+    fn noise(&self, samples: &[Sample]) -> Result<Tensor> {
+        let grid = self.pipeline.grid(self.settings.size);
+        let seed = |sample: &Sample| self.jobs[sample.job].asked.seed.offset(sample.index);
+        let drawn = samples
+            .iter()
+            .map(|sample| grid.noise(seed(sample), &Device::Cpu))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&drawn, 0)?)
+    }
+
+    /// Takes all steps; `None` where all jobs of the batch ended on the way.
+    fn denoise(&mut self, batch: &[Sample], noise: Tensor) -> Result<Option<Denoised>> {
+        let pipeline = self.pipeline;
+        let started = now(pipeline)?;
+        let noise = Wiped(noise.to_device(&pipeline.model.device)?);
+        let (mut samples, mut latents) = self.remaining(batch.to_vec(), noise)?;
+        let Some(mut context) = self.context(&samples)? else { return Ok(None) };
+        let steps = self.settings.steps.get();
+        // A GPU is given one step while it computes another, so that it never waits, and no more: what is
+        // told has happened, and who leaves is noticed.
+        let ahead = usize::from(!pipeline.device().is_cpu());
+        let mut under_way = VecDeque::new();
+        for step in 0..steps {
+            let velocity = Wiped(pipeline.velocity(&context, step, &latents.0)?);
+            if step + 1 < steps {
+                self.show(&samples, &context, step, [&latents.0, &velocity.0])?;
+            }
+            latents = Wiped(context.schedule.step(step, &latents.0, &velocity.0)?);
+            under_way.push_back(now(pipeline)?);
+            let left = if step + 1 < steps { ahead } else { 0 };
+            while under_way.len() > left
+                && let Some(done) = under_way.pop_front()
+            {
+                done.wait()?;
+                self.tell_step(&samples);
+            }
+            let before = samples.len();
+            (samples, latents) = self.remaining(samples, latents)?;
+            if samples.len() < before {
+                match self.context(&samples)? {
+                    Some(of_others) => context = of_others,
+                    None => return Ok(None),
+                }
+            }
+        }
+        let span = [started, now(pipeline)?];
+        for sample in samples.chunk_by(|a, b| a.job == b.job).map(|of_job| of_job[0]) {
+            self.jobs[sample.job].spans.push((Part::Denoise, span.clone()));
+        }
+        Ok(Some(Denoised { samples, latents, context }))
+    }
+
+    /// Those whose jobs go on, and their latents (n·tokens, c).
+    fn remaining(&self, samples: Vec<Sample>, latents: Wiped) -> Result<(Vec<Sample>, Wiped)> {
+        let goes_on = |sample: &Sample| self.jobs[sample.job].goes_on();
+        if samples.iter().all(goes_on) {
+            return Ok((samples, latents));
+        }
+        let rows = samples
+            .iter()
+            .enumerate()
+            .filter(|(_, sample)| goes_on(sample))
+            .map(|(place, _)| of_one(&latents.0, place, samples.len()))
+            .collect::<Result<Vec<_>>>()?;
+        // Never a view of what is wiped here.
+        let rows = match &rows[..] {
+            [] => return Ok((Vec::new(), latents)),
+            [alone] => alone.force_contiguous()?,
+            rows => Tensor::cat(rows, 0)?,
+        };
+        Ok((samples.into_iter().filter(goes_on).collect(), Wiped(rows)))
+    }
+
+    /// What the steps of these pictures share; `None` where there are none.
+    fn context(&self, samples: &[Sample]) -> Result<Option<DenoiseContext>> {
+        let encoded: Vec<&PromptEmbeds> =
+            samples.iter().filter_map(|sample| self.jobs[sample.job].state.as_ref().ok()).collect();
+        match &encoded[..] {
+            [] => Ok(None),
+            encoded => self.pipeline.start(encoded, &self.settings).map(Some),
+        }
+    }
+
+    /// Offers a look at each picture on the way.
+    fn show(
+        &mut self,
+        samples: &[Sample],
+        context: &DenoiseContext,
+        step: usize,
+        [latents, velocity]: [&Tensor; 2],
+    ) -> Result<()> {
+        let (pipeline, size) = (self.pipeline, self.settings.size);
+        for (place, sample) in samples.iter().enumerate() {
+            // It may have ended with its picture before this one.
+            if !self.jobs[sample.job].goes_on() {
+                continue;
+            }
+            let [latents, velocity] =
+                [latents, velocity].map(|all| of_one(all, place, samples.len()));
+            let (latents, velocity) = (latents?, velocity?);
+            let decode = || {
+                let clean = Wiped(context.schedule.clean(step, &latents, &velocity)?);
+                Ok(Picture { size, rgb: pipeline.rgb(context, &clean.0)? })
+            };
+            let job = &mut self.jobs[sample.job];
+            if let Err(error) = job.watch.preview(&Preview::new(step + 1, sample.index, &decode)) {
+                job.state = Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_step(&mut self, samples: &[Sample]) {
+        for of_job in samples.chunk_by(|a, b| a.job == b.job) {
+            let job = &mut self.jobs[of_job[0].job];
+            job.steps_done += of_job.len();
+            let total = job.asked.count.get() * job.asked.steps.get();
+            job.tell(Progress::Step { done: job.steps_done, total });
+        }
+    }
+
+    fn decode(&mut self, denoised: Option<Denoised>) -> Result<()> {
+        let Some(Denoised { samples, latents, context }) = denoised else { return Ok(()) };
+        for (place, sample) in samples.iter().enumerate() {
+            let job = &mut self.jobs[sample.job];
+            if !job.goes_on() {
+                continue;
+            }
+            let started = now(self.pipeline)?;
+            let latents = of_one(&latents.0, place, samples.len())?;
+            match self.pipeline.rgb(&context, &latents) {
+                Ok(rgb) => job.pictures.push(Picture { size: self.settings.size, rgb }),
+                Err(error) => job.state = Err(error),
+            }
+            job.spans.push((Part::Decode, [started, now(self.pipeline)?]));
+            let (done, total) = (job.pictures.len(), job.asked.count.get());
+            job.tell(Progress::Decoded { done, total });
+        }
+        Ok(())
+    }
+}
+
+/// Of the rows of so many pictures, those of one.
+fn of_one(all: &Tensor, place: usize, pictures: usize) -> Result<Tensor> {
+    let tokens = all.dim(0)? / pictures;
+    Ok(all.narrow(0, place * tokens, tokens)?)
+}
+
+/// Where the device is; a GPU runs behind, and is not waited for.
+fn now(pipeline: &Pipeline) -> Result<Rc<Event>> {
+    Ok(Rc::new(Event::now(&pipeline.model.device)?))
+}

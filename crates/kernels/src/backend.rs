@@ -1,0 +1,284 @@
+//! The operations: what each backend may have a kernel for, and who computes.
+//!
+//! An operation is a method of [`Backend`], a function below that models call, and its composed form in
+//! [`reference`](crate::reference). A backend is a file that implements as many methods as it has kernels
+//! for: one that is absent, or answers `None`, leaves the operation to the reference.
+
+use candle_core::{DType, Result, Tensor};
+
+#[cfg(feature = "cuda")]
+use crate::cuda::Cuda;
+use crate::{
+    cpu::Cpu,
+    operand::{
+        Activation, Affine, Conv3x3, ConvForm, Epilogue, GroupNorm, Heads, Input, LayerNorm,
+        Linear, Modulation, Normalised, RmsNorm, Rotations, Scores, Stream, Unpacking,
+    },
+    reference::Reference,
+};
+
+/// Kernels for the tensors of one device. `None`: the reference computes.
+#[allow(unused_variables, reason = "a method that is absent looks at nothing")]
+pub trait Backend {
+    /// See [`linear`].
+    fn linear(&self, x: Input<'_>, layer: &Linear, then: Epilogue<'_>) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// See [`linear_gated_gelu`].
+    fn linear_gated_gelu(&self, x: &Tensor, layer: &Linear) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// x (n·l, d) → (x − mean) / √(var + ε), then `affine`.
+    fn layer_norm(&self, x: &Tensor, affine: Affine<'_>, eps: f64) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// The same as e4m3 with a scale for each row, of bf16.
+    fn layer_norm_e4m3(
+        &self,
+        x: &Tensor,
+        affine: Affine<'_>,
+        eps: f64,
+    ) -> Result<Option<Normalised>> {
+        Ok(None)
+    }
+
+    /// See [`rms_norm`].
+    fn rms_norm(&self, x: &Tensor, norm: &RmsNorm) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// See [`qk_norm_rope`].
+    fn qk_norm_rope(&self, streams: &[Stream<'_>], angles: &Rotations) -> Result<Option<Heads>> {
+        Ok(None)
+    }
+
+    /// See [`attention`].
+    fn attention(&self, heads: &Heads, scores: Scores<'_>) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// See [`attention_beside_mlp`].
+    fn attention_beside_mlp(
+        &self,
+        heads: &Heads,
+        x: Input<'_>,
+        mlp: &Linear,
+    ) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// See [`group_norm`].
+    fn group_norm(
+        &self,
+        x: &Tensor,
+        norm: &GroupNorm,
+        then: Option<Activation>,
+    ) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// See [`conv3x3`].
+    fn conv3x3(&self, x: &Tensor, conv: &Conv3x3, form: ConvForm<'_>) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// See [`unpack`].
+    fn unpack(&self, tokens: &Tensor, how: Unpacking) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// See [`to_bytes`].
+    fn to_bytes(&self, image: &Tensor) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// See [`quantise_rows`].
+    fn quantise_rows(&self, x: &Tensor) -> Result<Option<(Tensor, Tensor)>> {
+        Ok(None)
+    }
+
+    /// e4m3 values (l, d) and scales (l,) → value · scale: (l, d), f32.
+    fn dequantise_rows(&self, values: &Tensor, scales: &Tensor) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// See [`wipe`].
+    fn wipe(&self, x: &Tensor) -> Result<Option<()>> {
+        Ok(None)
+    }
+}
+
+/// The kernels for a tensor's device and dtype.
+pub(crate) fn of(x: &Tensor) -> &'static dyn Backend {
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return &Cuda;
+    }
+    if is_fast_on_cpu(x) { &Cpu } else { &Reference }
+}
+
+/// Whether the CPU has kernels for it.
+pub(crate) fn is_fast_on_cpu(x: &Tensor) -> bool {
+    x.device().is_cpu() && x.dtype() == DType::F32
+}
+
+/// The kernel's result, or the reference's where there is none.
+fn compute<T>(on: &Tensor, op: impl Fn(&dyn Backend) -> Result<Option<T>>) -> Result<T> {
+    if let Some(result) = op(of(on))? {
+        return Ok(result);
+    }
+    match op(&Reference)? {
+        Some(result) => Ok(result),
+        None => candle_core::bail!("the reference lacks an operation"),
+    }
+}
+
+/// x (l, in) → what follows x Wᵀ + b: (l, out)
+///
+/// # Errors
+/// As all operations: where shapes or dtypes do not agree, or the device fails.
+pub fn linear<'a>(x: impl Into<Input<'a>>, layer: &Linear, then: Epilogue<'_>) -> Result<Tensor> {
+    let x = x.into();
+    compute(x.values, |on| on.linear(x, layer, then))
+}
+
+/// x (l, in) → gelu(first half) · second half of linear(x): (l, out/2); T5's feed-forward.
+///
+/// # Errors
+/// As [`linear`].
+pub fn linear_gated_gelu(x: &Tensor, layer: &Linear) -> Result<Tensor> {
+    compute(x, |on| on.linear_gated_gelu(x, layer))
+}
+
+/// ε of every normalisation that is modulated.
+const ADA_EPS: f64 = 1e-6;
+
+/// x (n·l, d) → layer norm (no weights, ε = 1e-6) ∘ (1 + scale) + shift
+///
+/// # Errors
+/// As [`linear`].
+pub fn ada_layer_norm(x: &Tensor, by: Modulation<'_>) -> Result<Tensor> {
+    compute(x, |on| on.layer_norm(x, Affine::Modulation(by), ADA_EPS))
+}
+
+/// The same for a layer, and others that are stored as it is: in e4m3 where they are.
+///
+/// # Errors
+/// As [`linear`].
+pub fn ada_layer_norm_for(layer: &Linear, x: &Tensor, by: Modulation<'_>) -> Result<Normalised> {
+    if layer.is_e4m3()
+        && let Some(normal) = of(x).layer_norm_e4m3(x, Affine::Modulation(by), ADA_EPS)?
+    {
+        return Ok(normal);
+    }
+    Ok(Normalised { values: ada_layer_norm(x, by)?, row_scales: None })
+}
+
+/// x (l, d) → (l, d)
+///
+/// # Errors
+/// As [`linear`].
+pub fn layer_norm(x: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
+    let affine = Affine::Weights { weight: &norm.weight, bias: &norm.bias };
+    compute(x, |on| on.layer_norm(x, affine, norm.eps))
+}
+
+/// x (l, d) → (l, d)
+///
+/// # Errors
+/// As [`linear`].
+pub fn rms_norm(x: &Tensor, norm: &RmsNorm) -> Result<Tensor> {
+    compute(x, |on| on.rms_norm(x, norm))
+}
+
+/// Streams of n·l₁, n·l₂, … tokens → heads of n·(l₁ + l₂ + …) tokens, an image's tokens of all streams
+/// together: queries and keys normalised over each head's width, then rotated; values as they are.
+///
+/// # Errors
+/// As [`linear`].
+pub fn qk_norm_rope(streams: &[Stream<'_>], angles: &Rotations) -> Result<Heads> {
+    let Some(first) = streams.first() else { candle_core::bail!("no streams") };
+    compute(first.qkv, |on| on.qk_norm_rope(streams, angles))
+}
+
+/// softmax(q·kᵀ · scale + mask) · v, heads side by side: (n·l, h·d)
+///
+/// # Errors
+/// As [`linear`].
+pub fn attention(heads: &Heads, scores: Scores<'_>) -> Result<Tensor> {
+    compute(&heads.q, |on| on.attention(heads, scores))
+}
+
+/// The two branches of a single-stream block, side by side: attention (n·l, h·d) without mask, then
+/// gelu(mlp(x)) (n·l, m): (n·l, h·d + m)
+///
+/// # Errors
+/// As [`linear`].
+pub fn attention_beside_mlp<'a>(
+    heads: &Heads,
+    x: impl Into<Input<'a>>,
+    mlp: &Linear,
+) -> Result<Tensor> {
+    let x = x.into();
+    compute(x.values, |on| on.attention_beside_mlp(heads, x, mlp))
+}
+
+/// x (h, w, c) → group norm(x), then an activation: (h, w, c)
+///
+/// # Errors
+/// As [`linear`].
+pub fn group_norm(x: &Tensor, norm: &GroupNorm, then: Option<Activation>) -> Result<Tensor> {
+    compute(x, |on| on.group_norm(x, norm, then))
+}
+
+/// x (h, w, in) → (h, w, out), or as the form says.
+///
+/// # Errors
+/// As [`linear`].
+pub fn conv3x3(x: &Tensor, conv: &Conv3x3, form: ConvForm<'_>) -> Result<Tensor> {
+    compute(x, |on| on.conv3x3(x, conv, form))
+}
+
+/// tokens (rows·columns, 4·c), f32 → latent pixels / scaling + shift: (h, w, c)
+///
+/// # Errors
+/// As [`linear`].
+pub fn unpack(tokens: &Tensor, how: Unpacking) -> Result<Tensor> {
+    compute(tokens, |on| on.unpack(tokens, how))
+}
+
+/// image (h, w, 3) in −1 to 1 → 8 bits on the same device, where it has a kernel for that.
+///
+/// # Errors
+/// As [`linear`].
+pub fn to_bytes(image: &Tensor) -> Result<Option<Tensor>> {
+    of(image).to_bytes(image)
+}
+
+/// x (l, d), bf16 → values (l, d), e4m3, and scales (l,), f32, with x ≈ value · scale: each row's largest
+/// value becomes 448, the largest of e4m3.
+///
+/// # Errors
+/// Where x is on no GPU.
+pub fn quantise_rows(x: &Tensor) -> Result<(Tensor, Tensor)> {
+    match of(x).quantise_rows(x)? {
+        Some(quantised) => Ok(quantised),
+        None => candle_core::bail!("a weight {:?} is on no GPU: 8 bits need one", x.dims()),
+    }
+}
+
+/// Overwrites a tensor's memory with zeros, all of it, which views share; does nothing on devices that
+/// have no kernel for that.
+///
+/// # Errors
+/// Where the device fails.
+pub fn wipe(x: &Tensor) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return Cuda.wipe(x).map(|_| ());
+    }
+    if x.device().is_cpu() { Cpu.wipe(x).map(|_| ()) } else { Ok(()) }
+}

@@ -1,0 +1,231 @@
+//! 3×3 convolutions on channels-last images, in tiles of 2×2 outputs by Winograd's method.
+//!
+//! Blocks of tiles are transformed, multiplied and transformed back while they are in the cache. A
+//! image whose pixels are to be doubled first is never doubled: the rows of a tile's patch are then
+//! a, b, b, c, of which the transform makes a − b, 2b, 0, b − c, and likewise for columns. Where it is
+//! 0, no product is needed, which leaves 9 of 16.
+
+use std::{borrow::Cow, sync::Arc};
+
+use candle_core::{Device, Error, Result, Tensor, bail};
+use rayon::prelude::*;
+
+use super::{
+    gemm::{self, Matrix, MatrixMut, Product},
+    matrix::Elements,
+    winograd::{POINTS, Place, restore_kernel, transform_kernel, transform_patch, transform_tile},
+};
+use crate::operand::{Conv3x3, ConvForm, Kernel3x3};
+
+/// Tiles of a block: what one product makes. As many rows as the product reads without packing.
+const BLOCK_TILES: usize = 48;
+/// Tiles of a task, at least.
+const TASK_TILES: usize = 2 * BLOCK_TILES;
+
+/// A convolution's weight (out, 3, 3, in), transformed: (16, in, out).
+#[derive(Clone)]
+pub struct WinogradKernel {
+    elements: Arc<Vec<f32>>,
+    channels: usize,
+    outputs: usize,
+}
+
+impl WinogradKernel {
+    /// Of a contiguous f32 weight (out, 3, 3, in) on the CPU.
+    pub(crate) fn of(weight: &Tensor) -> Result<Self> {
+        let (outputs, _, _, channels) = weight.dims4()?;
+        let elements = Arc::new(transform_kernel(Elements::of(weight).slice()?, outputs));
+        Ok(Self { elements, channels, outputs })
+    }
+
+    /// The weight (out, 3, 3, in), to f32's last bits.
+    pub(crate) fn to_tensor(&self) -> Result<Tensor> {
+        let Self { channels, outputs, .. } = *self;
+        let kernel = restore_kernel(&self.elements, [channels, outputs]);
+        Tensor::from_vec(kernel, (outputs, 3, 3, channels), &Device::Cpu)
+    }
+}
+
+pub(super) fn conv3x3(x: &Tensor, conv: &Conv3x3, form: ConvForm<'_>) -> Result<Tensor> {
+    match form {
+        ConvForm::Plain => convolve(x, conv, Pixels::Plain, None),
+        ConvForm::Upsampled => convolve(x, conv, Pixels::Doubled, None),
+        ConvForm::Add(residual) => {
+            let residual = Elements::of(residual);
+            convolve(x, conv, Pixels::Plain, Some(residual.slice()?))
+        }
+    }
+}
+
+/// How the image's pixels are seen.
+#[derive(Clone, Copy)]
+enum Pixels {
+    Plain,
+    /// Each one doubled both ways.
+    Doubled,
+}
+
+impl Pixels {
+    /// The first place, 0 to 3, of the patch of tile `tile` along one axis; −1 is outside.
+    fn source(self, tile: usize, place: usize) -> Option<usize> {
+        match self {
+            Self::Plain => (2 * tile + place).checked_sub(1),
+            Self::Doubled => (tile + place.div_ceil(2)).checked_sub(1),
+        }
+    }
+
+    /// Whether the transform of any patch is zero at `point`.
+    fn vanish_at(self, point: usize) -> bool {
+        matches!(self, Self::Doubled) && (point / 4 == 2 || point % 4 == 2)
+    }
+}
+
+fn convolve(
+    x: &Tensor,
+    conv: &Conv3x3,
+    pixels: Pixels,
+    residual: Option<&[f32]>,
+) -> Result<Tensor> {
+    let (height, width, channels) = x.dims3()?;
+    let kernel = match &conv.kernel {
+        Kernel3x3::Winograd(kernel) => Cow::Borrowed(kernel),
+        Kernel3x3::Plain(weight) => Cow::Owned(WinogradKernel::of(weight)?),
+    };
+    if kernel.channels != channels {
+        bail!("{channels} channels and a convolution of {}", kernel.channels)
+    }
+    let outputs = kernel.outputs;
+    let elements = [x, &conv.bias].map(Elements::of);
+    let convolution = Convolution {
+        image: elements[0].slice()?,
+        size: [height, width, channels],
+        pixels,
+        kernel: &kernel.elements,
+        bias: elements[1].slice()?,
+        residual,
+        zeros: &vec![0.0; channels],
+    };
+    let [height, width] = convolution.out_size();
+    let rows = 2 * TASK_TILES.div_ceil(width.div_ceil(2));
+    let mut out = vec![0.0; height * width * outputs];
+    out.par_chunks_mut(rows * width * outputs)
+        .enumerate()
+        .try_for_each_init(Scratch::default, |scratch, (band, out)| {
+            convolution.band(scratch, band * rows, out)
+        })
+        .map_err(Error::wrap)?;
+    Tensor::from_vec(out, (height, width, outputs), x.device())
+}
+
+struct Convolution<'a> {
+    /// (h, w, c)
+    image: &'a [f32],
+    size: [usize; 3],
+    pixels: Pixels,
+    /// (16, c, o)
+    kernel: &'a [f32],
+    /// (o,)
+    bias: &'a [f32],
+    /// What the result is added to: (h, w, o).
+    residual: Option<&'a [f32]>,
+    /// A pixel outside the image: (c,).
+    zeros: &'a [f32],
+}
+
+/// What a block of tiles needs; kept from block to block.
+#[derive(Default)]
+struct Scratch {
+    /// (16, tiles, c)
+    patches: Vec<f32>,
+    /// (16, tiles, o); zero where the patches vanish.
+    products: Vec<f32>,
+    /// (2, 2, o)
+    tile: Vec<f32>,
+}
+
+impl Convolution<'_> {
+    fn out_size(&self) -> [usize; 2] {
+        let [height, width, _] = self.size;
+        match self.pixels {
+            Pixels::Plain => [height, width],
+            Pixels::Doubled => [2 * height, 2 * width],
+        }
+    }
+
+    /// Whole rows of the output, from an even one on: (rows, w, o).
+    fn band(&self, scratch: &mut Scratch, first_row: usize, out: &mut [f32]) -> gemm::Result<()> {
+        let ([_, width], [_, _, channels], outputs) = (self.out_size(), self.size, self.bias.len());
+        let rows = out.len() / (width * outputs);
+        let columns = width.div_ceil(2);
+        let tiles = rows.div_ceil(2) * columns;
+        scratch.patches.resize(POINTS * BLOCK_TILES * channels, 0.0);
+        scratch.products.resize(POINTS * BLOCK_TILES * outputs, 0.0);
+        scratch.tile.resize(4 * outputs, 0.0);
+        for first in (0..tiles).step_by(BLOCK_TILES) {
+            let count = BLOCK_TILES.min(tiles - first);
+            for i in 0..count {
+                let tile = [first_row / 2 + (first + i) / columns, (first + i) % columns];
+                let place = Place { start: i * channels, step: BLOCK_TILES * channels };
+                transform_patch(self.patch(tile), &mut scratch.patches, place);
+            }
+            self.multiply(scratch, count)?;
+            for i in 0..count {
+                let place = Place { start: i * outputs, step: BLOCK_TILES * outputs };
+                transform_tile(&scratch.products, place, self.bias, &mut scratch.tile);
+                let (y, x) = (2 * ((first + i) / columns), 2 * ((first + i) % columns));
+                for (dy, pixels) in scratch.tile.chunks_exact(2 * outputs).enumerate() {
+                    // The last row and column of an odd size have but half a tile.
+                    if y + dy < rows {
+                        let at = ((y + dy) * width + x) * outputs;
+                        let length = pixels.len().min((width - x) * outputs);
+                        self.place(&pixels[..length], first_row * width * outputs, out, at);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sixteen products (tiles, c) · (c, o), less those that vanish.
+    fn multiply(&self, scratch: &mut Scratch, tiles: usize) -> gemm::Result<()> {
+        let (channels, outputs) = (self.size[2], self.bias.len());
+        let patches = scratch.patches.chunks_exact(BLOCK_TILES * channels);
+        let products = scratch.products.chunks_exact_mut(BLOCK_TILES * outputs);
+        let kernels = self.kernel.chunks_exact(channels * outputs);
+        for (point, ((patches, kernel), products)) in patches.zip(kernels).zip(products).enumerate()
+        {
+            if !self.pixels.vanish_at(point) {
+                let a = Matrix::new(patches, [tiles, channels], [channels, 1])?;
+                let b = Matrix::new(kernel, [channels, outputs], [outputs, 1])?;
+                Product { a, b }.write(MatrixMut::new(products, [tiles, outputs], outputs)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The 4×4 pixels that a tile (row, column) is made from, row by row.
+    fn patch(&self, [row, column]: [usize; 2]) -> [&[f32]; POINTS] {
+        let [height, width, channels] = self.size;
+        let inside = |place: Option<usize>, end: usize| place.filter(|&place| place < end);
+        let rows: [_; 4] = std::array::from_fn(|i| inside(self.pixels.source(row, i), height));
+        let columns: [_; 4] = std::array::from_fn(|i| inside(self.pixels.source(column, i), width));
+        std::array::from_fn(|i| match (rows[i / 4], columns[i % 4]) {
+            (Some(y), Some(x)) => &self.image[(y * width + x) * channels..][..channels],
+            _ => self.zeros,
+        })
+    }
+
+    /// out[at..] ← pixels (+ residual); `out` begins at element `origin` of the image.
+    fn place(&self, pixels: &[f32], origin: usize, out: &mut [f32], at: usize) {
+        let out = &mut out[at..][..pixels.len()];
+        match self.residual {
+            Some(residual) => {
+                let residual = &residual[origin + at..][..pixels.len()];
+                for ((out, x), residual) in out.iter_mut().zip(pixels).zip(residual) {
+                    *out = x + residual;
+                }
+            }
+            None => out.copy_from_slice(pixels),
+        }
+    }
+}

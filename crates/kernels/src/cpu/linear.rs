@@ -1,0 +1,136 @@
+//! Linear layers: the product, and with it everything that follows it.
+
+use candle_core::{Result, Tensor};
+use rayon::prelude::*;
+
+use super::{
+    matrix::Elements,
+    panels::{Rows, multiply},
+    simd::{Elementwise, GeluTanh, Identity, QuickGelu, Relu, Silu, vectorised},
+};
+use crate::operand::{Activation, Epilogue, Linear, rows_each};
+
+/// Rows that one task finishes, at least: a few hundred KB of work.
+pub(super) const MIN_ROWS: usize = 16;
+
+pub(super) fn linear(x: &Tensor, layer: &Linear, then: Epilogue<'_>) -> Result<Tensor> {
+    match then {
+        Epilogue::None => activated::<Identity>(x, layer),
+        Epilogue::Activate(Activation::GeluTanh) => activated::<GeluTanh>(x, layer),
+        Epilogue::Activate(Activation::QuickGelu) => activated::<QuickGelu>(x, layer),
+        Epilogue::Activate(Activation::Silu) => activated::<Silu>(x, layer),
+        Epilogue::Activate(Activation::Relu) => activated::<Relu>(x, layer),
+        // Not in FLUX.1, so not worth a kernel.
+        Epilogue::Activate(Activation::GeluErf) => activated::<Identity>(x, layer)?.gelu_erf(),
+        Epilogue::Add(residual) => added(x, layer, residual),
+        Epilogue::GatedResidual { gate, residual } => gated(x, layer, [gate, residual]),
+    }
+}
+
+pub(super) fn linear_gated_gelu(x: &Tensor, layer: &Linear) -> Result<Tensor> {
+    let product = activated::<Identity>(x, layer)?;
+    let (length, width) = product.dims2()?;
+    let half = width / 2;
+    let product = Elements::of(&product);
+    let mut out = vec![0.0; length * half];
+    out.par_chunks_mut(half)
+        .zip(product.slice()?.par_chunks(width))
+        .with_min_len(MIN_ROWS)
+        .for_each(|(out, row)| multiply_gelu(out, &row[..half], &row[half..]));
+    Tensor::from_vec(out, (length, half), x.device())
+}
+
+fn added(x: &Tensor, layer: &Linear, residual: &Tensor) -> Result<Tensor> {
+    let (bias, residual) = (Bias::of(layer), Elements::of(residual));
+    let (bias, residual) = (bias.slice()?, residual.slice()?);
+    let width = layer.outputs();
+    finish(x, layer, |i, row| add_bias_and(row, bias, &residual[i * width..][..width]))
+}
+
+fn gated(x: &Tensor, layer: &Linear, [gate, residual]: [&Tensor; 2]) -> Result<Tensor> {
+    let each = rows_each(x.dim(0)?, gate.dim(0)?)?;
+    let (gate, residual) = (Elements::of(gate), Elements::of(residual));
+    let (gate, residual) = (gate.slice()?, residual.slice()?);
+    let bias = Bias::of(layer);
+    let bias = bias.slice()?;
+    let width = layer.outputs();
+    finish(x, layer, |i, row| {
+        activate::<Identity>(row, bias);
+        gate_onto(row, &gate[i / each * width..][..width], &residual[i * width..][..width]);
+    })
+}
+
+/// F(x Wᵀ + b)
+fn activated<F: Elementwise>(x: &Tensor, layer: &Linear) -> Result<Tensor> {
+    let bias = Bias::of(layer);
+    let bias = bias.slice()?;
+    finish(x, layer, |_, row| activate::<F>(row, bias))
+}
+
+/// Computes x Wᵀ, then applies `each` to every row (given its index), in parallel.
+fn finish(x: &Tensor, layer: &Linear, each: impl Fn(usize, &mut [f32]) + Sync) -> Result<Tensor> {
+    let (length, width) = (x.dim(0)?, layer.outputs());
+    let mut out = vec![0.0; length * width];
+    multiply(x, layer, Rows { out: &mut out, step: width, start: 0 }, each)?;
+    Tensor::from_vec(out, (length, width), x.device())
+}
+
+vectorised! {
+    /// row ← F(row + bias)
+    fn activate<'a, F: Elementwise>(row: &'a mut [f32], bias: Option<&'a [f32]>) {
+        if let Some(bias) = bias {
+            for (y, b) in row.iter_mut().zip(bias) {
+                *y = F::apply(*y + b);
+            }
+        } else {
+            for y in row {
+                *y = F::apply(*y);
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// row ← row + bias + onto
+    fn add_bias_and<'a>(row: &'a mut [f32], bias: Option<&'a [f32]>, onto: &'a [f32]) {
+        if let Some(bias) = bias {
+            for (y, b) in row.iter_mut().zip(bias) {
+                *y += b;
+            }
+        }
+        for (y, o) in row.iter_mut().zip(onto) {
+            *y += o;
+        }
+    }
+}
+
+vectorised! {
+    /// row ← onto + gate · row
+    fn gate_onto<'a>(row: &'a mut [f32], gate: &'a [f32], onto: &'a [f32]) {
+        for ((y, g), o) in row.iter_mut().zip(gate).zip(onto) {
+            *y = y.mul_add(*g, *o);
+        }
+    }
+}
+
+vectorised! {
+    /// out ← gelu(gate) · value
+    fn multiply_gelu<'a>(out: &'a mut [f32], gate: &'a [f32], value: &'a [f32]) {
+        for ((y, &g), &v) in out.iter_mut().zip(gate).zip(value) {
+            *y = GeluTanh::apply(g) * v;
+        }
+    }
+}
+
+/// A layer's bias, where it has one.
+pub(super) struct Bias<'a>(Option<Elements<'a>>);
+
+impl<'a> Bias<'a> {
+    pub(super) fn of(layer: &'a Linear) -> Self {
+        Self(layer.bias.as_ref().map(Elements::of))
+    }
+
+    pub(super) fn slice(&self) -> Result<Option<&[f32]>> {
+        self.0.as_ref().map(Elements::slice).transpose()
+    }
+}

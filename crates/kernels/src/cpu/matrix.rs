@@ -1,0 +1,92 @@
+//! From candle's tensors to slices and matrices.
+
+use candle_core::{
+    CpuStorage, Error, InplaceOp1, Layout, Result, Storage, StorageRef, Tensor, bail,
+};
+use zeroize::Zeroize;
+
+use super::gemm::Matrix;
+use crate::operand::rows_each;
+
+/// The f32 elements of a CPU tensor, from its first one on.
+pub(super) struct Elements<'a> {
+    guard: StorageRef<'a>,
+    layout: &'a Layout,
+}
+
+impl<'a> Elements<'a> {
+    pub(super) fn of(tensor: &'a Tensor) -> Self {
+        let (guard, layout) = tensor.storage_and_layout();
+        Self { guard, layout }
+    }
+
+    /// All elements of a contiguous tensor.
+    pub(super) fn slice(&self) -> Result<&[f32]> {
+        match self.layout.contiguous_offsets() {
+            Some((start, end)) => Ok(&self.storage()?.as_slice()?[start..end]),
+            None => bail!("expected contiguous elements, found strides {:?}", self.layout.stride()),
+        }
+    }
+
+    /// The tensor (n·l, h, d) as n·h matrices (l, d).
+    pub(super) fn heads(&self, images: usize) -> Result<Vec<Matrix<'_>>> {
+        let (rows, count, width) = self.layout.shape().dims3()?;
+        let length = rows_each(rows, images)?;
+        let [row_step, head_step, 1] = *self.layout.stride() else {
+            bail!("expected adjacent elements of a head, found {:?}", self.layout.stride())
+        };
+        let elements = self.onwards()?;
+        (0..images * count)
+            .map(|i| {
+                let (image, head) = (i / count, i % count);
+                let first = image * length * row_step + head * head_step;
+                let elements = elements.get(first..).unwrap_or_default();
+                Matrix::new(elements, [length, width], [row_step, 1]).map_err(Error::wrap)
+            })
+            .collect()
+    }
+
+    /// The tensor (rows, columns), however strided.
+    pub(super) fn matrix(&self) -> Result<Matrix<'_>> {
+        let (rows, columns) = self.layout.shape().dims2()?;
+        let [row_step, column_step] = *self.layout.stride() else { bail!("expected a matrix") };
+        let steps = [row_step, column_step];
+        Matrix::new(self.onwards()?, [rows, columns], steps).map_err(Error::wrap)
+    }
+
+    /// The storage from the tensor's first element to its end.
+    fn onwards(&self) -> Result<&[f32]> {
+        let elements = self.storage()?.as_slice::<f32>()?;
+        Ok(elements.get(self.layout.start_offset()..).unwrap_or_default())
+    }
+
+    fn storage(&self) -> Result<&CpuStorage> {
+        match &*self.guard {
+            Storage::Cpu(storage) => Ok(storage),
+            _ => bail!("expected a tensor on the CPU"),
+        }
+    }
+}
+
+/// Overwrites a tensor's storage with zeros.
+pub(super) fn wipe(x: &Tensor) -> Result<()> {
+    struct Wipe;
+    impl InplaceOp1 for Wipe {
+        fn name(&self) -> &'static str {
+            "wipe"
+        }
+
+        fn cpu_fwd(&self, storage: &mut CpuStorage, _: &Layout) -> Result<()> {
+            match storage {
+                // All of the storage, whatever part of it the tensor shows.
+                CpuStorage::F32(elements) => elements.as_mut_slice().zeroize(),
+                CpuStorage::U32(elements) => elements.as_mut_slice().zeroize(),
+                CpuStorage::BF16(elements) => elements.fill(Default::default()),
+                CpuStorage::F16(elements) => elements.fill(Default::default()),
+                _ => bail!("expected f32, bf16, f16 or u32"),
+            }
+            Ok(())
+        }
+    }
+    x.inplace_op1(&Wipe)
+}
