@@ -90,7 +90,7 @@ fn neither_can_a_report() {
         |_| {},
         |report| report.keyset = br#"{"x25519":"\u001b[2J\nACCEPTED"}"#.to_vec(),
         |report| swap(&mut report.collateral, "UpToDate", "\\u001b[2J\\nACCEPTED"),
-        |report| swap(&mut report.collateral, "-----END", "\\u001b[2J\\nACCEPTED"),
+        |report| swap(&mut report.collateral, "issueDate", "\\u001b[2J\\nACCEPTED"),
         |report| swap(&mut report.collateral, "root_ca_crl", "\\u001b[2J\\nACCEPTED"),
         |report| swap(&mut report.event_log, "model-manifest", "\\u001b[2J\\nACCEPTED"),
         |report| report.model_manifest = HOSTILE.as_bytes().to_vec(),
