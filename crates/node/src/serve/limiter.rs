@@ -59,14 +59,7 @@ impl ConnectionLimiter {
         loop {
             let acquired = time::timeout(RESCAN, self.free.clone().acquire_owned());
             match acquired.await {
-                Ok(permit) => {
-                    let permit = permit.expect("the semaphore is never closed");
-                    if self.free.available_permits() == 0 {
-                        // So that whoever comes next need not wait for an eviction.
-                        self.evict_longest_idle(|_| true);
-                    }
-                    return Permit(permit);
-                }
+                Ok(permit) => return Permit(permit.expect("the semaphore is never closed")),
                 Err(_) => {
                     self.evict_longest_idle(|_| true);
                 }
@@ -85,6 +78,10 @@ impl ConnectionLimiter {
             if open >= self.per_source && !self.evict_longest_idle(from_source) {
                 return None;
             }
+        }
+        if self.free.available_permits() == 0 {
+            // So that whoever comes next need not wait for an eviction.
+            self.evict_longest_idle(|_| true);
         }
         let id = self.slots.next.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::new(Shared {
