@@ -14,6 +14,7 @@ use attest::{
     binding::Nonce,
     event_log::EventLog,
     gpu_evidence::{self, GpuEvidence},
+    nonces::NoncePath,
     verify::{Challenge, appraise, verify},
 };
 use protocol::{
@@ -164,6 +165,7 @@ fn empty_report() -> Report {
     Report {
         platform: Platform::Tdx,
         nonce: Nonce::ABSENT,
+        nonce_path: NoncePath::alone([0; 32]),
         keyset: Vec::new(),
         possession: [0; 64],
         model_manifest: Vec::new(),

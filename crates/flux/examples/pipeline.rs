@@ -4,8 +4,8 @@
 
 use std::{env, ops::ControlFlow, path::Path};
 
-use candle_core::{DType, Device};
-use flux::{GUIDANCE, Job, LoadOptions, Pins, Pipeline, Progress};
+use candle_core::Device;
+use flux::{GUIDANCE, Job, LoadOptions, Pins, Pipeline, Precision, Progress};
 use protocol::{Count, Prompt, Seed, Steps};
 
 #[expect(clippy::print_stdout, reason = "this is what it is for")]
@@ -15,8 +15,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => Pipeline::demo(&device)?,
         Some(directory) => {
             // `Pins::Exactly(manifest)` loads the bytes that a manifest names, or nothing.
-            let options =
-                LoadOptions { device, dtype: DType::F32, pins: Pins::None, memory_limit: None };
+            let options = LoadOptions {
+                device,
+                precision: Precision::F32,
+                pins: Pins::None,
+                memory_limit: None,
+            };
             Pipeline::load(Path::new(&directory), options)?
         }
     };

@@ -1,13 +1,13 @@
 //! `GET /v1/attestation?nonce=`: everything a verifier needs to decide whether to trust this node.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use attest::{binding::Nonce, evidence::Source};
 use axum::{
     body::{Body, Bytes},
-    extract::{ConnectInfo, Query, State, rejection::QueryRejection},
+    extract::{Query, State, rejection::QueryRejection},
     http::{
-        Extensions,
+        Extensions, HeaderMap,
         header::{CACHE_CONTROL, CONTENT_TYPE},
     },
     response::{IntoResponse, Response},
@@ -16,7 +16,7 @@ use protocol::ErrorBody;
 use serde::Deserialize;
 
 use super::lock::key_header;
-use crate::{error::ApiError, node::Node};
+use crate::{address::Peer, error::ApiError, node::Node};
 
 #[derive(Deserialize)]
 pub(super) struct Question {
@@ -43,6 +43,7 @@ pub(super) struct Question {
 )]
 pub(super) async fn report(
     State(node): State<Arc<Node>>,
+    headers: HeaderMap,
     extensions: Extensions,
     question: Result<Query<Question>, QueryRejection>,
 ) -> Result<Response, ApiError> {
@@ -53,13 +54,13 @@ pub(super) async fn report(
     };
     let service = node.service()?;
     let key = key_header(&service);
-    let report = service.report(nonce, source(&extensions)).await?;
-    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
-    Ok((key, headers, Body::from(Bytes::from_owner(report))).into_response())
+    let report = service.report(nonce, source(&node, &headers, &extensions)).await?;
+    let described = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
+    Ok((key, described, Body::from(Bytes::from_owner(report))).into_response())
 }
 
-/// Who asks, where the connection says so.
-fn source(extensions: &Extensions) -> Option<Source> {
-    let ConnectInfo(peer) = extensions.get::<ConnectInfo<SocketAddr>>()?;
-    Some(peer.ip().into())
+/// Who asks: the client that a trusted forwarder names, or the peer.
+fn source(node: &Node, headers: &HeaderMap, extensions: &Extensions) -> Option<Source> {
+    let Peer(peer) = extensions.get::<Peer>().copied()?;
+    Some(node.config().forwarders().client_address(headers, peer).into())
 }
