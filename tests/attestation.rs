@@ -178,7 +178,8 @@ async fn fifty_verifiers_at_once() {
 /// quote together, and only a pace that is slower than anyone waits refuses.
 #[tokio::test]
 async fn more_verifiers_than_quotes_are_not_refused() {
-    let config = Config { quotes_per_minute: 60, ..Config::default() };
+    let config =
+        Config { quotes_per_minute: 60, max_requests_per_address: 200, ..Config::default() };
     let node = TestNode::with_config(OneColour::instant(), config).await;
     let flood = |count: usize| {
         (0..count).map(|_| {

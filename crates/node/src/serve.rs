@@ -82,11 +82,13 @@ impl Acceptor {
             // Dropping the socket tells a source that has its share already.
             let Some(slot) = self.limiter.slot(permit, self.source(peer.ip())) else { continue };
             let stop = (!*self.stop.borrow()).then(|| self.stop.subscribe());
+            // Beside the one that is used up once the node stops.
+            let running = stop.clone();
             let serving = self.connections.clone().serve(socket, peer, slot, stop);
             let connected = self.node.traffic().connected();
             tokio::spawn(async move {
                 Transport::carry(serving).await;
-                drop(connected);
+                drop((connected, running));
             });
         }
     }

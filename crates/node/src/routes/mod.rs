@@ -43,6 +43,8 @@ pub fn app(node: Arc<Node>) -> Router {
     let listed = Router::new()
         .route("/v1/confidential/images/generations", signed(post(confidential::generate)))
         .route("/v1/attestation", get(attestation::report))
+        // Before the layers, which answer a browser's preflight in its place.
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(node.clone(), origins::listed_pages))
         .layer(origins::cors_listed(node.config()));
     let mut own = Router::new()
@@ -63,12 +65,12 @@ pub fn app(node: Arc<Node>) -> Router {
             .route("/v1/images/files/{name}", get(images::file));
     }
     let own = own
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(node.clone(), origins::own_pages))
         .layer(origins::cors_own(node.config()));
     listed
         .merge(own)
         .fallback(|| async { ApiError::NotFound })
-        .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
         .layer(middleware::from_fn_with_state(node.clone(), origins::known_host))
         .layer(middleware::from_fn_with_state(node.clone(), requests::bounded))
         .layer(middleware::from_fn_with_state(node.clone(), trace::request))
@@ -84,8 +86,12 @@ pub(crate) fn probes(node: Arc<Node>) -> Router {
         .route("/readyz", get(health::ready))
         .route("/metrics", get(operations::metrics_probe))
         .fallback(|| async { ApiError::NotFound })
-        .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
+        .method_not_allowed_fallback(method_not_allowed)
         .with_state(node)
+}
+
+async fn method_not_allowed() -> ApiError {
+    ApiError::MethodNotAllowed
 }
 
 type Answer<T> = Result<Json<T>, ApiError>;
