@@ -2,16 +2,18 @@
 
 use std::{
     collections::HashMap,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
 };
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes, HttpBody},
     extract::{Request, State},
     middleware::Next,
     response::Response,
 };
-use http_body_util::BodyExt;
+use hyper::body::{Frame, SizeHint};
 
 use crate::{
     address::{Peer, Source},
@@ -37,12 +39,33 @@ pub(crate) async fn bounded(
     }
     let open = node.requests().open(Source::of(client)).ok_or(ApiError::TooManyRequests)?;
     let answer = next.run(request).await;
-    Ok(answer.map(|body| {
-        Body::new(body.map_frame(move |frame| {
-            let _ = &open;
-            frame
-        }))
-    }))
+    Ok(answer.map(|body| Body::new(Counted { body, _open: open })))
+}
+
+/// An answer's body, with its length, which holds the request open until the last of it is handed over.
+struct Counted {
+    body: Body,
+    _open: Open,
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// Open requests, by their clients.
