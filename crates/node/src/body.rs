@@ -98,7 +98,7 @@ impl Held {
         }
         let held = self.share.num_permits();
         if needed > held {
-            let target = needed.max(2 * held).max(STEP_BYTES).min(MAX_BODY_BYTES);
+            let target = needed.max(2 * held).clamp(STEP_BYTES, MAX_BODY_BYTES);
             self.share.merge(budget.reserve(target - held).await?);
             self.bytes.reserve_exact(target - self.bytes.len());
         }

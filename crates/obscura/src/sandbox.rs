@@ -261,7 +261,7 @@ mod tests {
     /// In a thread of its own, which the filter ends with.
     fn restricted(work: impl FnOnce() + Send + 'static) {
         let worker = thread::spawn(|| {
-            restrict(|filter| seccompiler::apply_filter(filter)).unwrap();
+            restrict(seccompiler::apply_filter).unwrap();
             work();
         });
         worker.join().unwrap();

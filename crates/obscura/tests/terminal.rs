@@ -67,9 +67,9 @@ fn a_refusal_after_accepted_evidence_cannot_either() {
 #[test]
 fn neither_can_a_type_a_status_or_a_page() {
     for head in [
-        format!("200 OK\r\nContent-Type: text/html; x=\u{9b}2J\u{202e}ACCEPTED"),
-        format!("200 OK\r\nContent-Type: application/json\r\nX-Key-Id: \u{9b}ACCEPTED"),
-        format!("599 \u{9b}2JACCEPTED\r\nContent-Type: text/html"),
+        "200 OK\r\nContent-Type: text/html; x=\u{9b}2J\u{202e}ACCEPTED".to_owned(),
+        "200 OK\r\nContent-Type: application/json\r\nX-Key-Id: \u{9b}ACCEPTED".to_owned(),
+        "599 \u{9b}2JACCEPTED\r\nContent-Type: text/html".to_owned(),
     ] {
         let url = serving(move |_| {
             let length = HOSTILE.len();

@@ -67,7 +67,7 @@ impl Secret {
             let sure = aligned.trim_end_matches('=');
             secret.windows(
                 "base64",
-                sure[..sure.len().saturating_sub(2)].as_bytes(),
+                &sure.as_bytes()[..sure.len().saturating_sub(2)],
                 4 * WINDOW / 3,
             );
         }
