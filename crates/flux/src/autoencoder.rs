@@ -182,14 +182,18 @@ impl Residual {
 
     /// (h, w, inputs) → (h, w, outputs)
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let hidden = kernels::group_norm(x, &self.norm1, SILU)?;
-        let hidden = kernels::conv3x3(&hidden, &self.conv1, ConvForm::Plain)?;
-        let hidden = kernels::group_norm(&hidden, &self.norm2, SILU)?;
+        // What was read for the last time is freed at once: at full resolution, each takes as much as
+        // a limit of memory leaves room for.
+        let normal = kernels::group_norm(x, &self.norm1, SILU)?;
+        let hidden = kernels::conv3x3(&normal, &self.conv1, ConvForm::Plain)?;
+        drop(normal);
+        let normal = kernels::group_norm(&hidden, &self.norm2, SILU)?;
+        drop(hidden);
         let residual = match &self.shortcut {
             Some(shortcut) => &pointwise(x, shortcut)?,
             None => x,
         };
-        Ok(kernels::conv3x3(&hidden, &self.conv2, ConvForm::Add(residual))?)
+        Ok(kernels::conv3x3(&normal, &self.conv2, ConvForm::Add(residual))?)
     }
 }
 
