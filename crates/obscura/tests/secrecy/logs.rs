@@ -54,7 +54,7 @@ struct Clear {
 }
 
 /// A node's whole life; what it wrote, by place.
-async fn run(format: &str, filter: &str) -> (Clear, Vec<(String, Vec<u8>)>) {
+async fn run(format: &str, filter: &str) -> (Clear, [(&'static str, Vec<u8>); 3]) {
     let directory = tempfile::tempdir().unwrap();
     let [here, scratch] = ["here", "scratch"].map(|name| directory.path().join(name));
     [&here, &scratch].into_iter().for_each(|path| fs::create_dir(path).unwrap());
@@ -69,10 +69,14 @@ async fn run(format: &str, filter: &str) -> (Clear, Vec<(String, Vec<u8>)>) {
     }
     let node = Program::start(command.stderr(Stdio::from(fs::File::create(&log).unwrap())));
     node.ready().await;
+    // What others may see of a process. These three are of who started it: searching them would find
+    // numbers of theirs.
+    let seen = |name: &str| fs::read(format!("/proc/{}/{name}", node.id())).unwrap_or_default();
+    let given = ["cmdline", "environ", "comm"];
+    let before = given.map(seen);
     let clear = ask_everything(&node).await;
-    let process = format!("/proc/{}", node.id());
-    let seen_outside = ["cmdline", "environ", "comm", "maps"]
-        .map(|name| (name.to_owned(), fs::read(format!("{process}/{name}")).unwrap_or_default()));
+    assert!(given.map(seen) == before, "as it was before the node was asked anything");
+    let maps = seen("maps");
     node.stop();
 
     let log = fs::read(log).unwrap();
@@ -84,9 +88,7 @@ async fn run(format: &str, filter: &str) -> (Clear, Vec<(String, Vec<u8>)>) {
     for directory in [&here, &scratch] {
         assert_eq!(entries(directory), Vec::<String>::new(), "a node writes no files");
     }
-    let mut written = vec![("the log".to_owned(), log), ("the traces".to_owned(), traces)];
-    written.extend(seen_outside);
-    (clear, written)
+    (clear, [("the log", log), ("the traces", traces), ("maps", maps)])
 }
 
 /// Requests of every kind, well formed and not.
