@@ -11,8 +11,8 @@ use crate::cuda::Cuda;
 use crate::{
     cpu::Cpu,
     operand::{
-        Activation, Affine, Conv3x3, ConvForm, Epilogue, GroupNorm, Heads, Input, LayerNorm,
-        Linear, Modulation, Normalised, RmsNorm, Rotations, Scores, Stream, Unpacking,
+        Activation, Affine, Conv3x3, ConvForm, Epilogue, GroupNorm, Heads, Input, LayerInput,
+        LayerNorm, Linear, Modulation, RmsNorm, Rotations, Scores, Stream, Unpacking,
     },
     reference::Reference,
 };
@@ -22,6 +22,11 @@ use crate::{
 pub trait Backend {
     /// See [`linear`].
     fn linear(&self, x: Input<'_>, layer: &Linear, then: Epilogue<'_>) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// x (l, in) → gelu(x Wᵀ + b), GELU in its tanh form: (l, out), e4m3 with a scale for each row.
+    fn linear_gelu_e4m3(&self, x: Input<'_>, layer: &Linear) -> Result<Option<LayerInput>> {
         Ok(None)
     }
 
@@ -41,7 +46,7 @@ pub trait Backend {
         x: &Tensor,
         affine: Affine<'_>,
         eps: f64,
-    ) -> Result<Option<Normalised>> {
+    ) -> Result<Option<LayerInput>> {
         Ok(None)
     }
 
@@ -60,13 +65,23 @@ pub trait Backend {
         Ok(None)
     }
 
-    /// See [`attention_beside_mlp`].
+    /// See [`attention_beside_mlp_for`], in the dtype of the heads.
     fn attention_beside_mlp(
         &self,
         heads: &Heads,
         x: Input<'_>,
         mlp: &Linear,
     ) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// The same as e4m3 with a scale for each row, of bf16.
+    fn attention_beside_mlp_e4m3(
+        &self,
+        heads: &Heads,
+        x: Input<'_>,
+        mlp: &Linear,
+    ) -> Result<Option<LayerInput>> {
         Ok(None)
     }
 
@@ -145,6 +160,24 @@ pub fn linear<'a>(x: impl Into<Input<'a>>, layer: &Linear, then: Epilogue<'_>) -
     compute(x.values, |on| on.linear(x, layer, then))
 }
 
+/// x (l, in) → gelu(x Wᵀ + b), GELU in its tanh form, for the next layer: (l, out), in e4m3 where that is.
+///
+/// # Errors
+/// As [`linear`].
+pub fn linear_gelu_for<'a>(
+    next: &Linear,
+    x: impl Into<Input<'a>>,
+    layer: &Linear,
+) -> Result<LayerInput> {
+    let x = x.into();
+    if next.is_e4m3()
+        && let Some(rows) = of(x.values).linear_gelu_e4m3(x, layer)?
+    {
+        return Ok(rows);
+    }
+    linear(x, layer, Epilogue::Activate(Activation::GeluTanh)).map(LayerInput::from)
+}
+
 /// x (l, in) → gelu(first half) · second half of linear(x): (l, out/2); T5's feed-forward.
 ///
 /// # Errors
@@ -168,13 +201,13 @@ pub fn ada_layer_norm(x: &Tensor, by: Modulation<'_>) -> Result<Tensor> {
 ///
 /// # Errors
 /// As [`linear`].
-pub fn ada_layer_norm_for(layer: &Linear, x: &Tensor, by: Modulation<'_>) -> Result<Normalised> {
+pub fn ada_layer_norm_for(layer: &Linear, x: &Tensor, by: Modulation<'_>) -> Result<LayerInput> {
     if layer.is_e4m3()
         && let Some(normal) = of(x).layer_norm_e4m3(x, Affine::Modulation(by), ADA_EPS)?
     {
         return Ok(normal);
     }
-    Ok(Normalised { values: ada_layer_norm(x, by)?, row_scales: None })
+    ada_layer_norm(x, by).map(LayerInput::from)
 }
 
 /// x (l, d) → (l, d)
@@ -213,17 +246,23 @@ pub fn attention(heads: &Heads, scores: Scores<'_>) -> Result<Tensor> {
 }
 
 /// The two branches of a single-stream block, side by side: attention (n·l, h·d) without mask, then
-/// gelu(mlp(x)) (n·l, m): (n·l, h·d + m)
+/// gelu(mlp(x)) (n·l, m): (n·l, h·d + m), for the layer that joins them: in e4m3 where that is.
 ///
 /// # Errors
 /// As [`linear`].
-pub fn attention_beside_mlp<'a>(
+pub fn attention_beside_mlp_for<'a>(
+    out: &Linear,
     heads: &Heads,
     x: impl Into<Input<'a>>,
     mlp: &Linear,
-) -> Result<Tensor> {
+) -> Result<LayerInput> {
     let x = x.into();
-    compute(x.values, |on| on.attention_beside_mlp(heads, x, mlp))
+    if out.is_e4m3()
+        && let Some(rows) = of(x.values).attention_beside_mlp_e4m3(heads, x, mlp)?
+    {
+        return Ok(rows);
+    }
+    compute(x.values, |on| on.attention_beside_mlp(heads, x, mlp)).map(LayerInput::from)
 }
 
 /// x (h, w, c) → group norm(x), then an activation: (h, w, c)

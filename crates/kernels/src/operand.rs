@@ -96,9 +96,9 @@ pub(crate) fn images_of(streams: &[Stream<'_>], rotations: &Rotations) -> Result
     Ok(rows / each)
 }
 
-/// What a modulated normalisation makes for the layers behind it: (n·l, d).
-pub struct Normalised {
-    /// As x was; or e4m3, where those layers are.
+/// Rows made for the layers behind them, as those read them: (n·l, d).
+pub struct LayerInput {
+    /// In the dtype of what they were made from; or e4m3, where those layers are.
     pub values: Tensor,
     /// What each row of e4m3 values is multiplied by: (n·l,), f32.
     pub row_scales: Option<Tensor>,
@@ -119,9 +119,15 @@ impl<'a> From<&'a Tensor> for Input<'a> {
     }
 }
 
-impl<'a> From<&'a Normalised> for Input<'a> {
-    fn from(normal: &'a Normalised) -> Self {
-        Self { values: &normal.values, row_scales: normal.row_scales.as_ref() }
+impl From<Tensor> for LayerInput {
+    fn from(values: Tensor) -> Self {
+        Self { values, row_scales: None }
+    }
+}
+
+impl<'a> From<&'a LayerInput> for Input<'a> {
+    fn from(rows: &'a LayerInput) -> Self {
+        Self { values: &rows.values, row_scales: rows.row_scales.as_ref() }
     }
 }
 

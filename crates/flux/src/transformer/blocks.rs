@@ -1,7 +1,7 @@
 //! The transformer's two kinds of block.
 
 use candle_core::Tensor;
-use kernels::{Activation, Epilogue, Linear, RmsNorm, Rotations, Scores, Stream};
+use kernels::{Epilogue, Linear, RmsNorm, Rotations, Scores, Stream};
 
 use super::{modulation::Modulations, rows::of_each};
 use crate::{Result, checkpoint::VarBuilder, config::TransformerConfig, layers};
@@ -99,7 +99,7 @@ impl SingleBlock {
         let qkv = kernels::linear(&normal, &self.qkv, Epilogue::None)?;
         let stream = Stream { qkv: &qkv, norm_q: &self.norm_q, norm_k: &self.norm_k };
         let heads = kernels::qk_norm_rope(&[stream], rotations)?;
-        let branches = kernels::attention_beside_mlp(&heads, &normal, &self.mlp)?;
+        let branches = kernels::attention_beside_mlp_for(&self.out, &heads, &normal, &self.mlp)?;
         let gate = modulation.part(step, 2)?;
         let then = Epilogue::GatedResidual { gate: &gate, residual: x };
         Ok(kernels::linear(&branches, &self.out, then)?)
@@ -188,8 +188,7 @@ impl StreamWeights {
         let x = kernels::linear(attended, &self.out, then)?;
         let normal =
             kernels::ada_layer_norm_for(&self.fc1, &x, modulation.shift_scale(step, 3)?.by())?;
-        let then = Epilogue::Activate(Activation::GeluTanh);
-        let hidden = kernels::linear(&normal, &self.fc1, then)?;
+        let hidden = kernels::linear_gelu_for(&self.fc2, &normal, &self.fc1)?;
         let gate = modulation.part(step, 5)?;
         let then = Epilogue::GatedResidual { gate: &gate, residual: &x };
         Ok(kernels::linear(&hidden, &self.fc2, then)?)

@@ -10,7 +10,7 @@ use crate::{
         context::{self, Context, PushKernelArg, grid},
         tensor::{Operand, Output, Rows, VECTOR, device},
     },
-    operand::{Affine, Modulation, Normalised, RmsNorm},
+    operand::{Affine, LayerInput, Modulation, RmsNorm},
 };
 
 /// Values of the longest row: one vector for each of a block's threads.
@@ -36,7 +36,7 @@ pub(super) fn layer_norm(x: &Tensor, affine: Affine<'_>, eps: f64) -> Result<Ten
 ///
 /// # Errors
 /// As [`layer_norm`].
-pub(super) fn layer_norm_e4m3(x: &Tensor, affine: Affine<'_>, eps: f64) -> Result<Normalised> {
+pub(super) fn layer_norm_e4m3(x: &Tensor, affine: Affine<'_>, eps: f64) -> Result<LayerInput> {
     let arguments = Arguments::new(x, affine, eps)?;
     arguments.x.require(arguments.x.dtype == DType::BF16, "this dtype")?;
     let device = &arguments.context.device;
@@ -50,7 +50,7 @@ pub(super) fn layer_norm_e4m3(x: &Tensor, affine: Affine<'_>, eps: f64) -> Resul
     // SAFETY: behind the arguments that both kernels begin with, this one takes rows · d bytes and rows
     // numbers, which these have; x, scale and shift are bf16.
     unsafe { arguments.launch("e4m3", &[y.address, row_scales.address]) }?;
-    Ok(Normalised { values: y.into_tensor(), row_scales: Some(row_scales.into_tensor()) })
+    Ok(LayerInput { values: y.into_tensor(), row_scales: Some(row_scales.into_tensor()) })
 }
 
 /// What every kernel of a layer normalisation begins with.
