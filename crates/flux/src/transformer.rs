@@ -19,7 +19,7 @@ use kernels::{Epilogue, Linear, Rotations};
 
 use crate::{Result, checkpoint::VarBuilder, config::TransformerConfig, latents::Grid, layers};
 
-use blocks::{DoubleBlock, SingleBlock};
+use blocks::{DoubleBlock, SingleBlock, Tokens};
 use embeddings::Conditioner;
 use modulation::{Modulations, ShiftScale};
 use rows::{interleave, of_each};
@@ -159,18 +159,20 @@ impl Transformer {
         step: usize,
     ) -> Result<Tensor> {
         let Prepared { rotations, out, .. } = prepared;
-        let mut picture = kernels::linear(latents, &self.picture_in, Epilogue::None)?;
-        let mut text = prepared.text.clone();
+        let picture = kernels::linear(latents, &self.picture_in, Epilogue::None)?;
+        let mut streams = [picture, prepared.text.clone()].map(Tokens::Sum);
         for (block, modulation) in self.double.iter().zip(&prepared.double) {
-            (picture, text) = block.forward([&picture, &text], modulation, step, rotations)?;
+            streams = block.forward(streams, modulation, step, rotations)?;
         }
+        let [picture, text] = streams;
+        let (picture, text) = (picture.sum()?, text.sum()?);
         // Text first, as in the joint attention: (n·(l + tokens), d)
-        let mut both = interleave([&text, &picture], out.pictures)?;
+        let mut both = Tokens::Sum(interleave([&text, &picture], out.pictures)?);
         for (block, modulation) in self.single.iter().zip(&prepared.single) {
-            both = block.forward(&both, modulation, step, rotations)?;
+            both = block.forward(both, modulation, step, rotations)?;
         }
         // (n·(l + tokens), d) → (n·tokens, d)
-        let [_, picture] = of_each(&both, [text.dim(0)?, picture.dim(0)?], out.pictures)?;
+        let [_, picture] = of_each(&both.sum()?, [text.dim(0)?, picture.dim(0)?], out.pictures)?;
         // Here scale comes before shift, unlike in the blocks.
         let by = ShiftScale { scale: out.part(step, 0)?, shift: out.part(step, 1)? };
         let picture = kernels::ada_layer_norm(&picture, by.by())?;

@@ -54,46 +54,46 @@ __device__ __forceinline__ Eight affine(Eight n, const T* scale, const T* shift,
     return n;
 }
 
-// This thread's share of its block's row, scaled and moved; zeros behind the row's end.
+// What a row is scaled and moved by, and the ε of its deviation.
 template <typename T>
-__device__ __forceinline__ Eight normal(const T* x, long long stride, const T* scale,
-                                        const T* shift, int each, int d, float unit, float eps) {
+struct Affine {
+    const T* scale;
+    const T* shift;
+    // Rows that share a scale and a shift.
+    int each;
+    int d;
+    float unit;
+    float eps;
+};
+
+// Eight values of this block's row, a thread's share, normalised, scaled and moved; zeros behind the row's
+// end.
+template <typename T>
+__device__ __forceinline__ Eight normal(const Eight& x, const Affine<T>& by) {
     const int at = threadIdx.x * 8;
-    const bool inside = at < d;
-    const Eight values = inside ? load(x + blockIdx.x * stride + at) : Eight{};
-    const Eight n = standardise(values, inside, d, eps);
-    const long long by = (long long)(blockIdx.x / each) * d + at;
-    return inside ? affine(n, scale + by, shift + by, unit) : Eight{};
+    const bool inside = at < by.d;
+    const Eight n = standardise(x, inside, by.d, by.eps);
+    const long long of_image = (long long)(blockIdx.x / by.each) * by.d + at;
+    return inside ? affine(n, by.scale + of_image, by.shift + of_image, by.unit) : Eight{};
+}
+
+// This thread's share of its block's row, of d contiguous values; zeros behind its end.
+template <typename T>
+__device__ __forceinline__ Eight share(const T* row, int d) {
+    const int at = threadIdx.x * 8;
+    return at < d ? load(row + at) : Eight{};
 }
 
 template <typename T>
-__device__ __forceinline__ void layer_norm(const T* x, long long stride, const T* scale,
-                                           const T* shift, int each, int d, float unit, float eps,
-                                           T* y) {
-    const Eight values = normal(x, stride, scale, shift, each, d, unit, eps);
+__device__ __forceinline__ void store_share(T* y, const Eight& values, int d) {
     const int at = threadIdx.x * 8;
     if (at < d) {
         store(y + (long long)blockIdx.x * d + at, values);
     }
 }
 
-extern "C" __global__ void layer_norm_bf16(const bf16* x, long long stride, const bf16* scale,
-                                           const bf16* shift, int each, int d, float unit,
-                                           float eps, bf16* y) {
-    layer_norm(x, stride, scale, shift, each, d, unit, eps, y);
-}
-
-extern "C" __global__ void layer_norm_f32(const float* x, long long stride, const float* scale,
-                                          const float* shift, int each, int d, float unit,
-                                          float eps, float* y) {
-    layer_norm(x, stride, scale, shift, each, d, unit, eps, y);
-}
-
-// The same, quantised before it is ever in memory.
-extern "C" __global__ void layer_norm_e4m3(const bf16* x, long long stride, const bf16* scale,
-                                           const bf16* shift, int each, int d, float unit,
-                                           float eps, e4m3* y, float* row_scales) {
-    const Eight values = normal(x, stride, scale, shift, each, d, unit, eps);
+// A row in e4m3, with its scale.
+__device__ __forceinline__ void store_share(e4m3* y, float* row_scales, const Eight& values, int d) {
     const float row_scale = e4m3_scale(over_block<Max>(largest(values)));
     const int at = threadIdx.x * 8;
     if (at < d) {
@@ -102,6 +102,69 @@ extern "C" __global__ void layer_norm_e4m3(const bf16* x, long long stride, cons
     if (threadIdx.x == 0) {
         row_scales[blockIdx.x] = row_scale;
     }
+}
+
+template <typename T>
+__device__ __forceinline__ void layer_norm(const T* x, long long stride, const Affine<T>& by, T* y) {
+    store_share(y, normal(share(x + blockIdx.x * stride, by.d), by), by.d);
+}
+
+extern "C" __global__ void layer_norm_bf16(const bf16* x, long long stride, const Affine<bf16> by,
+                                           bf16* y) {
+    layer_norm(x, stride, by, y);
+}
+
+extern "C" __global__ void layer_norm_f32(const float* x, long long stride, const Affine<float> by,
+                                          float* y) {
+    layer_norm(x, stride, by, y);
+}
+
+// The same, quantised before it is ever in memory.
+extern "C" __global__ void layer_norm_e4m3(const bf16* x, long long stride, const Affine<bf16> by,
+                                           e4m3* y, float* row_scales) {
+    store_share(y, row_scales, normal(share(x + blockIdx.x * stride, by.d), by), by.d);
+}
+
+// A branch of a modulated block ends, and the next one begins: x ← residual + gate ∘ branch, then its layer
+// norm, of x as it is stored. Rows of branch, residual and x are contiguous; gate has a row for every `each`.
+template <typename T>
+struct Residual {
+    const T* branch;
+    const T* gate;
+    const T* residual;
+    T* x;
+};
+
+template <typename T>
+__device__ __forceinline__ Eight residual_sum(const Residual<T>& of, int each, int d) {
+    const long long row = (long long)blockIdx.x * d;
+    const Eight branch = share(of.branch + row, d), residual = share(of.residual + row, d);
+    const Eight gate = share(of.gate + (long long)(blockIdx.x / each) * d, d);
+    Eight x;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        x.at[i] = residual.at[i] + gate.at[i] * branch.at[i];
+    }
+    store_share(of.x, x, d);
+    return rounded<T>(x);
+}
+
+template <typename T>
+__device__ __forceinline__ void residual_norm(const Residual<T>& of, const Affine<T>& by, T* y) {
+    store_share(y, normal(residual_sum(of, by.each, by.d), by), by.d);
+}
+
+extern "C" __global__ void residual_norm_bf16(const Residual<bf16> of, const Affine<bf16> by, bf16* y) {
+    residual_norm(of, by, y);
+}
+
+extern "C" __global__ void residual_norm_f32(const Residual<float> of, const Affine<float> by, float* y) {
+    residual_norm(of, by, y);
+}
+
+extern "C" __global__ void residual_norm_e4m3(const Residual<bf16> of, const Affine<bf16> by, e4m3* y,
+                                              float* row_scales) {
+    store_share(y, row_scales, normal(residual_sum(of, by.each, by.d), by), by.d);
 }
 
 template <typename T>

@@ -58,6 +58,16 @@ __device__ __forceinline__ void store(float* to, const Eight& values) {
     reinterpret_cast<float4*>(to)[1] = make_float4(v[4], v[5], v[6], v[7]);
 }
 
+// As they are stored.
+template <typename T>
+__device__ __forceinline__ Eight rounded(Eight values) {
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        values.at[i] = static_cast<float>(static_cast<T>(values.at[i]));
+    }
+    return values;
+}
+
 __device__ __forceinline__ float load_one(const bf16* from) { return __bfloat162float(*from); }
 __device__ __forceinline__ float load_one(const float* from) { return *from; }
 __device__ __forceinline__ void store_one(bf16* to, float value) { *to = __float2bfloat16(value); }

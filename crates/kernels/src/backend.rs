@@ -11,8 +11,8 @@ use crate::cuda::Cuda;
 use crate::{
     cpu::Cpu,
     operand::{
-        Activation, Affine, Conv3x3, ConvForm, Epilogue, GroupNorm, Heads, Input, LayerInput,
-        LayerNorm, Linear, Modulation, RmsNorm, Rotations, Scores, Stream, Unpacking,
+        Activation, Affine, Conv3x3, ConvForm, Epilogue, GatedResidual, GroupNorm, Heads, Input,
+        LayerInput, LayerNorm, Linear, Modulation, RmsNorm, Rotations, Scores, Stream, Unpacking,
     },
     reference::Reference,
 };
@@ -48,6 +48,34 @@ pub trait Backend {
         eps: f64,
     ) -> Result<Option<LayerInput>> {
         Ok(None)
+    }
+
+    /// branch (n·l, d) → x = residual + gate ∘ branch, and [`Self::layer_norm`] of x. Behind the branch's
+    /// product, where that does not end with the sum.
+    fn residual_norm(
+        &self,
+        branch: &Tensor,
+        onto: GatedResidual<'_>,
+        affine: Affine<'_>,
+        eps: f64,
+    ) -> Result<Option<(Tensor, Tensor)>> {
+        Ok(None)
+    }
+
+    /// The same with the normalised rows as e4m3 with a scale for each, of bf16.
+    fn residual_norm_e4m3(
+        &self,
+        branch: &Tensor,
+        onto: GatedResidual<'_>,
+        affine: Affine<'_>,
+        eps: f64,
+    ) -> Result<Option<(Tensor, LayerInput)>> {
+        Ok(None)
+    }
+
+    /// Whether it has these two.
+    fn has_residual_norm(&self) -> Result<bool> {
+        Ok(false)
     }
 
     /// See [`rms_norm`].
@@ -208,6 +236,35 @@ pub fn ada_layer_norm_for(layer: &Linear, x: &Tensor, by: Modulation<'_>) -> Res
         return Ok(normal);
     }
     ada_layer_norm(x, by).map(LayerInput::from)
+}
+
+/// Where a branch of a modulated block ends, and another begins: x = residual + gate ∘ layer(hidden), and
+/// [`ada_layer_norm_for`] the next layer of x; (n·l, d) each.
+///
+/// # Errors
+/// As [`linear`].
+pub fn linear_residual_norm_for<'a>(
+    next: &Linear,
+    hidden: impl Into<Input<'a>>,
+    layer: &Linear,
+    onto: GatedResidual<'_>,
+    by: Modulation<'_>,
+) -> Result<(Tensor, LayerInput)> {
+    let (hidden, affine) = (hidden.into(), Affine::Modulation(by));
+    let on = of(hidden.values);
+    if !on.has_residual_norm()? {
+        let x = linear(hidden, layer, Epilogue::GatedResidual(onto))?;
+        let normal = ada_layer_norm_for(next, &x, by)?;
+        return Ok((x, normal));
+    }
+    let branch = linear(hidden, layer, Epilogue::None)?;
+    if next.is_e4m3()
+        && let Some(both) = on.residual_norm_e4m3(&branch, onto, affine, ADA_EPS)?
+    {
+        return Ok(both);
+    }
+    let (x, normal) = compute(&branch, |on| on.residual_norm(&branch, onto, affine, ADA_EPS))?;
+    Ok((x, normal.into()))
 }
 
 /// x (l, d) → (l, d)

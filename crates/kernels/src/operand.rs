@@ -141,12 +141,16 @@ pub enum Epilogue<'a> {
     /// residual + y; (n·l, out)
     Add(&'a Tensor),
     /// residual + gate ∘ y: where a branch of a modulated block ends.
-    GatedResidual {
-        /// (n, out)
-        gate: &'a Tensor,
-        /// (n·l, out)
-        residual: &'a Tensor,
-    },
+    GatedResidual(GatedResidual<'a>),
+}
+
+/// What a branch of a modulated block is added to: residual + gate ∘ branch.
+#[derive(Clone, Copy)]
+pub struct GatedResidual<'a> {
+    /// (n, d)
+    pub gate: &'a Tensor,
+    /// (n·l, d)
+    pub residual: &'a Tensor,
 }
 
 /// Activations behind a linear layer, as the CUDA kernels number them.

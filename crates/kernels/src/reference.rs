@@ -8,8 +8,8 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use crate::{
     backend::{self, Backend},
     operand::{
-        Activation, Affine, Conv3x3, ConvForm, Epilogue, GroupNorm, Heads, Input, Linear, Mask,
-        RmsNorm, Rotations, Scores, Stream, Unpacking, images_of, rows_each,
+        Activation, Affine, Conv3x3, ConvForm, Epilogue, GatedResidual, GroupNorm, Heads, Input,
+        Linear, Mask, RmsNorm, Rotations, Scores, Stream, Unpacking, images_of, rows_each,
     },
 };
 
@@ -23,10 +23,7 @@ impl Backend for Reference {
             Epilogue::None => y,
             Epilogue::Activate(activation) => activate(&y, activation)?,
             Epilogue::Add(residual) => (residual + y)?,
-            Epilogue::GatedResidual { gate, residual } => {
-                let y = by_image(&y, gate)?.broadcast_mul(&gate.unsqueeze(1)?)?;
-                (residual + y.reshape(residual.shape())?)?
-            }
+            Epilogue::GatedResidual(onto) => gated_residual(&y, onto)?,
         }))
     }
 
@@ -47,6 +44,18 @@ impl Backend for Reference {
                 normal.broadcast_mul(weight)?.broadcast_add(bias)?
             }
         }))
+    }
+
+    fn residual_norm(
+        &self,
+        branch: &Tensor,
+        onto: GatedResidual<'_>,
+        affine: Affine<'_>,
+        eps: f64,
+    ) -> Result<Option<(Tensor, Tensor)>> {
+        let x = gated_residual(branch, onto)?;
+        let normal = self.layer_norm(&x, affine, eps)?;
+        Ok(normal.map(|normal| (x, normal)))
     }
 
     fn rms_norm(&self, x: &Tensor, norm: &RmsNorm) -> Result<Option<Tensor>> {
@@ -149,6 +158,12 @@ fn linear(x: Input<'_>, layer: &Linear) -> Result<Tensor> {
     let x = plain(x)?;
     let y = x.matmul(&layer.weight.to_plain(x.dtype())?.t()?)?;
     layer.bias.as_ref().map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))
+}
+
+fn gated_residual(branch: &Tensor, onto: GatedResidual<'_>) -> Result<Tensor> {
+    let GatedResidual { gate, residual } = onto;
+    let gated = by_image(branch, gate)?.broadcast_mul(&gate.unsqueeze(1)?)?;
+    residual + gated.reshape(residual.shape())?
 }
 
 fn rms_norm(x: &Tensor, norm: &RmsNorm) -> Result<Tensor> {

@@ -1,9 +1,12 @@
 //! The transformer's two kinds of block.
 
 use candle_core::Tensor;
-use kernels::{Epilogue, Linear, RmsNorm, Rotations, Scores, Stream};
+use kernels::{Epilogue, GatedResidual, LayerInput, Linear, RmsNorm, Rotations, Scores, Stream};
 
-use super::{modulation::Modulations, rows::of_each};
+use super::{
+    modulation::{Modulations, ShiftScale},
+    rows::of_each,
+};
 use crate::{Result, checkpoint::VarBuilder, config::TransformerConfig, layers};
 
 /// From a layer and the number of its parts to what it makes of the conditions.
@@ -11,6 +14,42 @@ type Modulate<'a> = &'a dyn Fn(&Linear, usize) -> Result<Modulations>;
 
 /// Of query and key normalisation.
 const QK_EPS: f64 = 1e-6;
+
+/// Tokens on their way from block to block (n·l, d): a block's last layer is left to what reads them, so that
+/// it can run together with the normalisation that follows.
+pub(super) enum Tokens<'a> {
+    /// As they are.
+    Sum(Tensor),
+    /// residual + gate ∘ layer(hidden)
+    Branch { hidden: LayerInput, layer: &'a Linear, gate: Tensor, residual: Tensor },
+}
+
+impl Tokens<'_> {
+    /// As they are.
+    pub(super) fn sum(self) -> Result<Tensor> {
+        match self {
+            Self::Sum(x) => Ok(x),
+            Self::Branch { hidden, layer, gate, residual } => {
+                let then = GatedResidual { gate: &gate, residual: &residual };
+                Ok(kernels::linear(&hidden, layer, Epilogue::GatedResidual(then))?)
+            }
+        }
+    }
+
+    /// As they are, and normalised for the layer that reads them next.
+    fn normalised_for(self, next: &Linear, by: &ShiftScale) -> Result<(Tensor, LayerInput)> {
+        match self {
+            Self::Sum(x) => {
+                let normal = kernels::ada_layer_norm_for(next, &x, by.by())?;
+                Ok((x, normal))
+            }
+            Self::Branch { hidden, layer, gate, residual } => {
+                let onto = GatedResidual { gate: &gate, residual: &residual };
+                Ok(kernels::linear_residual_norm_for(next, &hidden, layer, onto, by.by())?)
+            }
+        }
+    }
+}
 
 /// Text and picture each with weights of their own; they meet in the attention.
 pub(super) struct DoubleBlock {
@@ -33,23 +72,25 @@ impl DoubleBlock {
     }
 
     /// picture (n·tokens, d), text (n·l, d) → both again.
-    pub(super) fn forward(
-        &self,
-        [picture, text]: [&Tensor; 2],
+    pub(super) fn forward<'a>(
+        &'a self,
+        [picture, text]: [Tokens<'a>; 2],
         [for_picture, for_text]: &[Modulations; 2],
         step: usize,
         rotations: &Rotations,
-    ) -> Result<(Tensor, Tensor)> {
-        let picture_qkv = self.picture.qkv(picture, for_picture, step)?;
-        let text_qkv = self.text.qkv(text, for_text, step)?;
+    ) -> Result<[Tokens<'a>; 2]> {
+        let (picture, picture_qkv) = self.picture.qkv(picture, for_picture, step)?;
+        let (text, text_qkv) = self.text.qkv(text, for_text, step)?;
         // Text first: (n·(l + tokens), h, d)
         let streams = [self.text.stream(&text_qkv), self.picture.stream(&picture_qkv)];
         let heads = kernels::qk_norm_rope(&streams, rotations)?;
         let attended = kernels::attention(&heads, Scores::scaled(heads.q.dim(2)?))?;
         let rows = [text.dim(0)?, picture.dim(0)?];
         let [of_text, of_picture] = of_each(&attended, rows, heads.images)?;
-        let picture = self.picture.finish(picture, &of_picture, for_picture, step)?;
-        Ok((picture, self.text.finish(text, &of_text, for_text, step)?))
+        Ok([
+            self.picture.finish(&picture, &of_picture, for_picture, step)?,
+            self.text.finish(&text, &of_text, for_text, step)?,
+        ])
     }
 }
 
@@ -87,22 +128,20 @@ impl SingleBlock {
     }
 
     /// x (n·(l + tokens), d) → the same.
-    pub(super) fn forward(
-        &self,
-        x: &Tensor,
+    pub(super) fn forward<'a>(
+        &'a self,
+        x: Tokens<'a>,
         modulation: &Modulations,
         step: usize,
         rotations: &Rotations,
-    ) -> Result<Tensor> {
-        let normal =
-            kernels::ada_layer_norm_for(&self.qkv, x, modulation.shift_scale(step, 0)?.by())?;
+    ) -> Result<Tokens<'a>> {
+        let (x, normal) = x.normalised_for(&self.qkv, &modulation.shift_scale(step, 0)?)?;
         let qkv = kernels::linear(&normal, &self.qkv, Epilogue::None)?;
         let stream = Stream { qkv: &qkv, norm_q: &self.norm_q, norm_k: &self.norm_k };
         let heads = kernels::qk_norm_rope(&[stream], rotations)?;
         let branches = kernels::attention_beside_mlp_for(&self.out, &heads, &normal, &self.mlp)?;
         let gate = modulation.part(step, 2)?;
-        let then = Epilogue::GatedResidual { gate: &gate, residual: x };
-        Ok(kernels::linear(&branches, &self.out, then)?)
+        Ok(Tokens::Branch { hidden: branches, layer: &self.out, gate, residual: x })
     }
 }
 
@@ -164,11 +203,15 @@ impl StreamWeights {
         })
     }
 
-    /// x (n·l, d) → (n·l, 3·d)
-    fn qkv(&self, x: &Tensor, modulation: &Modulations, step: usize) -> Result<Tensor> {
-        let normal =
-            kernels::ada_layer_norm_for(&self.qkv, x, modulation.shift_scale(step, 0)?.by())?;
-        Ok(kernels::linear(&normal, &self.qkv, Epilogue::None)?)
+    /// x (n·l, d) → the same, and (n·l, 3·d)
+    fn qkv(
+        &self,
+        x: Tokens<'_>,
+        modulation: &Modulations,
+        step: usize,
+    ) -> Result<(Tensor, Tensor)> {
+        let (x, normal) = x.normalised_for(&self.qkv, &modulation.shift_scale(step, 0)?)?;
+        Ok((x, kernels::linear(&normal, &self.qkv, Epilogue::None)?))
     }
 
     fn stream<'a>(&'a self, qkv: &'a Tensor) -> Stream<'a> {
@@ -176,21 +219,23 @@ impl StreamWeights {
     }
 
     /// x (n·l, d) and what its queries found (n·l, d) → (n·l, d)
-    fn finish(
-        &self,
+    fn finish<'a>(
+        &'a self,
         x: &Tensor,
         attended: &Tensor,
         modulation: &Modulations,
         step: usize,
-    ) -> Result<Tensor> {
+    ) -> Result<Tokens<'a>> {
         let gate = modulation.part(step, 2)?;
-        let then = Epilogue::GatedResidual { gate: &gate, residual: x };
-        let x = kernels::linear(attended, &self.out, then)?;
-        let normal =
-            kernels::ada_layer_norm_for(&self.fc1, &x, modulation.shift_scale(step, 3)?.by())?;
+        let (x, normal) = kernels::linear_residual_norm_for(
+            &self.fc1,
+            attended,
+            &self.out,
+            GatedResidual { gate: &gate, residual: x },
+            modulation.shift_scale(step, 3)?.by(),
+        )?;
         let hidden = kernels::linear_gelu_for(&self.fc2, &normal, &self.fc1)?;
         let gate = modulation.part(step, 5)?;
-        let then = Epilogue::GatedResidual { gate: &gate, residual: &x };
-        Ok(kernels::linear(&hidden, &self.fc2, then)?)
+        Ok(Tokens::Branch { hidden, layer: &self.fc2, gate, residual: x })
     }
 }

@@ -8,7 +8,7 @@ use super::{
     panels::{Rows, multiply},
     simd::{Elementwise, GeluTanh, Identity, QuickGelu, Relu, Silu, vectorised},
 };
-use crate::operand::{Activation, Epilogue, Linear, rows_each};
+use crate::operand::{Activation, Epilogue, GatedResidual, Linear, rows_each};
 
 /// Rows that one task finishes, at least: a few hundred KB of work.
 pub(super) const MIN_ROWS: usize = 16;
@@ -23,7 +23,9 @@ pub(super) fn linear(x: &Tensor, layer: &Linear, then: Epilogue<'_>) -> Result<T
         // Not in FLUX.1, so not worth a kernel.
         Epilogue::Activate(Activation::GeluErf) => activated::<Identity>(x, layer)?.gelu_erf(),
         Epilogue::Add(residual) => added(x, layer, residual),
-        Epilogue::GatedResidual { gate, residual } => gated(x, layer, [gate, residual]),
+        Epilogue::GatedResidual(GatedResidual { gate, residual }) => {
+            gated(x, layer, [gate, residual])
+        }
     }
 }
 

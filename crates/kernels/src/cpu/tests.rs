@@ -71,7 +71,7 @@ fn linear_layers() {
                 Epilogue::Activate(Activation::Relu),
                 Epilogue::Activate(Activation::Silu),
                 Epilogue::Add(&residual),
-                Epilogue::GatedResidual { gate: &gate, residual: &residual },
+                Epilogue::GatedResidual(crate::GatedResidual { gate: &gate, residual: &residual }),
             ] {
                 agree(|on| on.linear((&x).into(), &layer, then));
             }
@@ -217,7 +217,7 @@ fn rows_of_a_part_of_an_image_are_refused() {
     let x = random(1, &[5, 8]);
     let two = random(2, &[2, 8]);
     assert!(crate::ada_layer_norm(&x, Modulation { shift: &two, scale: &two }).is_err());
-    let then = Epilogue::GatedResidual { gate: &two, residual: &x };
+    let then = Epilogue::GatedResidual(crate::GatedResidual { gate: &two, residual: &x });
     assert!(crate::linear(&x, &layer(8, 8), then).is_err());
     let part = || random(3, &[5, 1, 8]);
     let heads = Heads { q: part(), k: part(), v: part(), images: 2 };

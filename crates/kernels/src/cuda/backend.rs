@@ -10,8 +10,8 @@ use crate::{
     backend::Backend,
     groups::{self, Group},
     operand::{
-        Activation, Affine, Epilogue, GroupNorm, Heads, Input, LayerInput, Linear, RmsNorm,
-        Rotations, Scores, Stream, Unpacking,
+        Activation, Affine, Epilogue, GatedResidual, GroupNorm, Heads, Input, LayerInput, Linear,
+        RmsNorm, Rotations, Scores, Stream, Unpacking,
     },
 };
 #[cfg(feature = "cudnn")]
@@ -51,6 +51,30 @@ impl Backend for Cuda {
         eps: f64,
     ) -> Result<Option<LayerInput>> {
         run(Group::Norm, || norm::layer_norm_e4m3(x, affine, eps))
+    }
+
+    fn residual_norm(
+        &self,
+        branch: &Tensor,
+        onto: GatedResidual<'_>,
+        affine: Affine<'_>,
+        eps: f64,
+    ) -> Result<Option<(Tensor, Tensor)>> {
+        run(Group::Norm, || norm::residual_norm(branch, onto, affine, eps))
+    }
+
+    fn residual_norm_e4m3(
+        &self,
+        branch: &Tensor,
+        onto: GatedResidual<'_>,
+        affine: Affine<'_>,
+        eps: f64,
+    ) -> Result<Option<(Tensor, LayerInput)>> {
+        run(Group::Norm, || norm::residual_norm_e4m3(branch, onto, affine, eps))
+    }
+
+    fn has_residual_norm(&self) -> Result<bool> {
+        groups::is_on(Group::Norm)
     }
 
     fn rms_norm(&self, x: &Tensor, norm: &RmsNorm) -> Result<Option<Tensor>> {

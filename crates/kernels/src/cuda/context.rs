@@ -237,7 +237,16 @@ macro_rules! image {
 const KERNELS: &[(&[u8], &[&str])] = &[
     (
         image!("norm"),
-        &["layer_norm_bf16", "layer_norm_f32", "layer_norm_e4m3", "rms_norm_bf16", "rms_norm_f32"],
+        &[
+            "layer_norm_bf16",
+            "layer_norm_f32",
+            "layer_norm_e4m3",
+            "residual_norm_bf16",
+            "residual_norm_f32",
+            "residual_norm_e4m3",
+            "rms_norm_bf16",
+            "rms_norm_f32",
+        ],
     ),
     (image!("heads"), &["qk_norm_rope_bf16", "qk_norm_rope_f32"]),
     (

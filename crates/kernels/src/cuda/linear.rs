@@ -14,7 +14,7 @@ use crate::{
         tensor::{Operand, Output, check_shape, device},
     },
     groups::{self, Group},
-    operand::{Activation, Epilogue, Input, Linear, Weight},
+    operand::{Activation, Epilogue, GatedResidual, Input, Linear, Weight},
 };
 
 pub(crate) use matmul::Matmul;
@@ -58,7 +58,9 @@ pub(super) fn linear(x: Input<'_>, layer: &Linear, then: Epilogue<'_>) -> Result
         Epilogue::Activate(activation) if activation != Activation::GeluTanh => {
             filled.activate(None, Some(activation))?;
         }
-        Epilogue::GatedResidual { gate, residual } => filled.gate_onto(gate, residual)?,
+        Epilogue::GatedResidual(GatedResidual { gate, residual }) => {
+            filled.gate_onto(gate, residual)?;
+        }
         Epilogue::None | Epilogue::Activate(_) | Epilogue::Add(_) => {}
     }
     Ok(y.into_tensor())

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Tensor};
+use candle_core::{
+    DType, Tensor,
+    cuda_backend::cudarc::driver::{DeviceRepr, LaunchConfig},
+};
 
 use crate::{
     cuda::{
         Result,
         context::{self, Context, PushKernelArg, grid},
-        tensor::{Operand, Output, Rows, VECTOR, device},
+        tensor::{Operand, Output, VECTOR, device},
     },
-    operand::{Affine, LayerInput, Modulation, RmsNorm},
+    operand::{Affine, GatedResidual, LayerInput, Modulation, RmsNorm},
 };
 
 /// Values of the longest row: one vector for each of a block's threads.
@@ -21,13 +24,15 @@ const LONGEST: usize = 1024 * VECTOR;
 /// # Errors
 /// `Unsupported` where d is no multiple of 8 or above 8192, or x has no multiple of n rows.
 pub(super) fn layer_norm(x: &Tensor, affine: Affine<'_>, eps: f64) -> Result<Tensor> {
-    let arguments = Arguments::new(x, affine, eps)?;
-    let suffix = arguments.x.suffix()?;
-    // SAFETY: the kernel writes every row.
-    let y = unsafe { Output::new(&arguments.context.device, arguments.shape(), x.dtype()) }?;
-    // SAFETY: behind the arguments that both kernels begin with, this one takes rows · d values of x's
-    // dtype, which y has.
-    unsafe { arguments.launch(suffix, &[y.address]) }?;
+    let (x, rows) = Operand::rows(NAME, x)?;
+    let by = By::new(&x, (rows.rows, rows.columns), affine, eps)?;
+    let y = by.output(x.dtype)?;
+    let (stride, parameters) = (rows.stride as i64, by.parameters());
+    let mut call = by.context.call("layer_norm", x.suffix()?)?;
+    call.arg(&x.address).arg(&stride).arg(&parameters).arg(&y.address);
+    // SAFETY: the kernel's arguments in its order. x has `rows` rows `stride` apart, y as many of d values;
+    // what else holds is said at `By`.
+    unsafe { call.launch(by.grid()) }?;
     Ok(y.into_tensor())
 }
 
@@ -37,87 +42,195 @@ pub(super) fn layer_norm(x: &Tensor, affine: Affine<'_>, eps: f64) -> Result<Ten
 /// # Errors
 /// As [`layer_norm`].
 pub(super) fn layer_norm_e4m3(x: &Tensor, affine: Affine<'_>, eps: f64) -> Result<LayerInput> {
-    let arguments = Arguments::new(x, affine, eps)?;
-    arguments.x.require(arguments.x.dtype == DType::BF16, "this dtype")?;
-    let device = &arguments.context.device;
-    // SAFETY: the kernel writes every row of both.
-    let (y, row_scales) = unsafe {
-        (
-            Output::new(device, arguments.shape(), DType::F8E4M3)?,
-            Output::new(device, arguments.rows.rows, DType::F32)?,
-        )
-    };
-    // SAFETY: behind the arguments that both kernels begin with, this one takes rows · d bytes and rows
-    // numbers, which these have; x, scale and shift are bf16.
-    unsafe { arguments.launch("e4m3", &[y.address, row_scales.address]) }?;
+    let (x, rows) = Operand::rows(NAME, x)?;
+    x.require(x.dtype == DType::BF16, "this dtype")?;
+    let by = By::new(&x, (rows.rows, rows.columns), affine, eps)?;
+    let (y, row_scales) = (by.output(DType::F8E4M3)?, by.row_scales()?);
+    let (stride, parameters) = (rows.stride as i64, by.parameters());
+    let mut call = by.context.call("layer_norm", "e4m3")?;
+    call.arg(&x.address).arg(&stride).arg(&parameters).arg(&y.address).arg(&row_scales.address);
+    // SAFETY: as for `layer_norm`; y has a byte for each value, the scales a number for each row.
+    unsafe { call.launch(by.grid()) }?;
     Ok(LayerInput { values: y.into_tensor(), row_scales: Some(row_scales.into_tensor()) })
 }
 
-/// What every kernel of a layer normalisation begins with.
-struct Arguments<'a> {
+/// branch (n·l, d) → x = residual + gate ∘ branch, and [`layer_norm`] of x: (n·l, d) each. Contiguous.
+///
+/// # Errors
+/// As [`layer_norm`].
+pub(super) fn residual_norm(
+    branch: &Tensor,
+    onto: GatedResidual<'_>,
+    affine: Affine<'_>,
+    eps: f64,
+) -> Result<(Tensor, Tensor)> {
+    let sum = Sum::new(branch, onto, affine, eps)?;
+    let (x, y) = (sum.by.output(sum.branch.dtype)?, sum.by.output(sum.branch.dtype)?);
+    let (residual, parameters) = (sum.parameters(x.address), sum.by.parameters());
+    let mut call = sum.by.context.call("residual_norm", sum.branch.suffix()?)?;
+    call.arg(&residual).arg(&parameters).arg(&y.address);
+    // SAFETY: the kernel's arguments in its order. Branch, residual, x and y have rows of d values, gate one
+    // for each image; what else holds is said at `By`.
+    unsafe { call.launch(sum.by.grid()) }?;
+    Ok((x.into_tensor(), y.into_tensor()))
+}
+
+/// The same with the normalised rows as e4m3 with a scale for each, of bf16.
+///
+/// # Errors
+/// As [`layer_norm`].
+pub(super) fn residual_norm_e4m3(
+    branch: &Tensor,
+    onto: GatedResidual<'_>,
+    affine: Affine<'_>,
+    eps: f64,
+) -> Result<(Tensor, LayerInput)> {
+    let sum = Sum::new(branch, onto, affine, eps)?;
+    sum.branch.require(sum.branch.dtype == DType::BF16, "this dtype")?;
+    let (x, y) = (sum.by.output(DType::BF16)?, sum.by.output(DType::F8E4M3)?);
+    let row_scales = sum.by.row_scales()?;
+    let (residual, parameters) = (sum.parameters(x.address), sum.by.parameters());
+    let mut call = sum.by.context.call("residual_norm", "e4m3")?;
+    call.arg(&residual).arg(&parameters).arg(&y.address).arg(&row_scales.address);
+    // SAFETY: as for `residual_norm`; y has a byte for each value, the scales a number for each row.
+    unsafe { call.launch(sum.by.grid()) }?;
+    let normal = LayerInput { values: y.into_tensor(), row_scales: Some(row_scales.into_tensor()) };
+    Ok((x.into_tensor(), normal))
+}
+
+const NAME: &str = "layer norm";
+
+/// What rows are scaled and moved by. Its kernels have a block for each row, which touches that row alone,
+/// no more than d values of it; every access is aligned, as the operands' constructors checked; scale and
+/// shift have d values for every `each` rows.
+struct By<'a> {
     context: Arc<Context>,
-    x: Operand<'a>,
-    rows: Rows,
+    /// Rows, and values of each.
+    shape: (usize, usize),
     scale: Operand<'a>,
     shift: Operand<'a>,
     /// Rows that share a scale and a shift.
-    each: i32,
+    each: usize,
     /// 1 for a modulation, 0 for weight and bias.
     unit: f32,
     eps: f32,
 }
 
-impl<'a> Arguments<'a> {
-    const NAME: &'static str = "layer norm";
+/// As `cuda/norm.cu` declares it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct AffineParameters {
+    scale: u64,
+    shift: u64,
+    each: i32,
+    d: i32,
+    unit: f32,
+    eps: f32,
+}
 
-    fn new(x: &'a Tensor, affine: Affine<'a>, eps: f64) -> Result<Self> {
-        let (operand, rows) = Operand::rows(Self::NAME, x)?;
-        operand.require(rows.columns <= LONGEST, "rows this long")?;
-        let (scale, shift, unit, images) = match affine {
-            Affine::Modulation(Modulation { scale, shift }) => {
-                (scale, shift, 1.0, Some(scale.dim(0)?))
-            }
-            Affine::Weights { weight, bias } => (weight, bias, 0.0, None),
+// SAFETY: plain numbers in C's layout, which is what a kernel's parameters are copied from.
+unsafe impl DeviceRepr for AffineParameters {}
+
+impl<'a> By<'a> {
+    fn new(x: &Operand<'_>, shape: (usize, usize), affine: Affine<'a>, eps: f64) -> Result<Self> {
+        let (rows, columns) = shape;
+        let (scale, shift, unit) = match affine {
+            Affine::Modulation(Modulation { scale, shift }) => (scale, shift, 1.0),
+            Affine::Weights { weight, bias } => (weight, bias, 0.0),
         };
-        let shape: Vec<usize> = images.into_iter().chain([rows.columns]).collect();
-        let images = images.unwrap_or(1).max(1);
-        operand.require(rows.rows.is_multiple_of(images), "rows of a part of an image")?;
+        x.require(columns <= LONGEST, "rows this long")?;
+        x.require(columns.is_multiple_of(VECTOR), "this width")?;
+        let (images, of_affine) = match affine {
+            Affine::Modulation(_) => (scale.dim(0)?, vec![scale.dim(0)?, columns]),
+            Affine::Weights { .. } => (1, vec![columns]),
+        };
+        let images = images.max(1);
+        x.require(rows.is_multiple_of(images), "rows of a part of an image")?;
         let companion =
-            |name, tensor| Operand::companion((Self::NAME, name), tensor, operand.dtype, &shape);
+            |name, tensor| Operand::companion((NAME, name), tensor, x.dtype, &of_affine);
         Ok(Self {
-            context: context::of(device(Self::NAME, x)?)?,
+            context: context::of(device(NAME, scale)?)?,
+            shape,
             scale: companion("scale", scale)?,
             shift: companion("shift", shift)?,
-            each: (rows.rows / images) as i32,
+            each: rows / images,
             unit,
             eps: eps as f32,
-            x: operand,
-            rows,
         })
     }
 
-    fn shape(&self) -> (usize, usize) {
-        (self.rows.rows, self.rows.columns)
+    fn parameters(&self) -> AffineParameters {
+        AffineParameters {
+            scale: self.scale.address,
+            shift: self.shift.address,
+            each: self.each as i32,
+            d: self.shape.1 as i32,
+            unit: self.unit,
+            eps: self.eps,
+        }
     }
 
-    /// A block a row.
-    ///
-    /// # Safety
-    /// `outputs` are the addresses that the kernel takes behind these arguments, and what it writes to.
-    unsafe fn launch(&self, suffix: &str, outputs: &[u64]) -> Result<()> {
-        let (stride, d) = (self.rows.stride as i64, self.rows.columns as i32);
-        let mut call = self.context.call("layer_norm", suffix)?;
-        call.arg(&self.x.address).arg(&stride).arg(&self.scale.address).arg(&self.shift.address);
-        call.arg(&self.each).arg(&d).arg(&self.unit).arg(&self.eps);
-        for address in outputs {
-            call.arg(address);
+    fn output(&self, dtype: DType) -> Result<Output> {
+        // SAFETY: every kernel above writes all of its rows.
+        unsafe { Output::new(&self.context.device, self.shape, dtype) }
+    }
+
+    fn row_scales(&self) -> Result<Output> {
+        // SAFETY: the kernels that this is made for write one for each row.
+        unsafe { Output::new(&self.context.device, self.shape.0, DType::F32) }
+    }
+
+    fn grid(&self) -> LaunchConfig {
+        grid(self.shape.0 as u32, threads(self.shape.1))
+    }
+}
+
+/// A branch, what it is added to, and the normalisation behind that.
+struct Sum<'a> {
+    branch: Operand<'a>,
+    gate: Operand<'a>,
+    residual: Operand<'a>,
+    by: By<'a>,
+}
+
+/// As `cuda/norm.cu` declares it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct ResidualParameters {
+    branch: u64,
+    gate: u64,
+    residual: u64,
+    x: u64,
+}
+
+// SAFETY: plain numbers in C's layout, which is what a kernel's parameters are copied from.
+unsafe impl DeviceRepr for ResidualParameters {}
+
+impl<'a> Sum<'a> {
+    fn new(
+        branch: &'a Tensor,
+        onto: GatedResidual<'a>,
+        affine: Affine<'a>,
+        eps: f64,
+    ) -> Result<Self> {
+        let (rows, columns) = branch.dims2()?;
+        let branch = Operand::contiguous(NAME, branch)?;
+        let by = By::new(&branch, (rows, columns), affine, eps)?;
+        let of_image = [rows / by.each.max(1), columns];
+        let dtype = branch.dtype;
+        let gate = Operand::companion((NAME, "gate"), onto.gate, dtype, &of_image)?;
+        let residual =
+            Operand::companion((NAME, "residual"), onto.residual, dtype, &[rows, columns])?;
+        Ok(Self { gate, residual, by, branch })
+    }
+
+    fn parameters(&self, x: u64) -> ResidualParameters {
+        ResidualParameters {
+            branch: self.branch.address,
+            gate: self.gate.address,
+            residual: self.residual.address,
+            x,
         }
-        // SAFETY: the arguments are those of the kernel, in its order; the caller sees to the outputs. x
-        // has `rows` rows `stride` apart, scale and shift have d values for every `each` of them; a block
-        // touches its row alone, no more than d values of it, and every access is aligned, as the
-        // operands' constructors checked.
-        unsafe { call.launch(grid(self.rows.rows as u32, threads(&self.rows))) }?;
-        Ok(())
     }
 }
 
@@ -139,11 +252,23 @@ pub(super) fn rms_norm(x: &Tensor, norm: &RmsNorm) -> Result<Tensor> {
     call.arg(&operand.address).arg(&stride).arg(&weight.address).arg(&y.address);
     call.arg(&d).arg(&eps);
     // SAFETY: as for `layer_norm`: the kernel's own arguments in its order, a block for each row.
-    unsafe { call.launch(grid(rows.rows as u32, threads(&rows))) }?;
+    unsafe { call.launch(grid(rows.rows as u32, threads(rows.columns))) }?;
     Ok(y.into_tensor())
 }
 
-/// One for each vector of a row, in whole warps.
-fn threads(rows: &Rows) -> usize {
-    (rows.columns / VECTOR).next_multiple_of(32)
+/// One for each vector of a row of so many values, in whole warps.
+fn threads(columns: usize) -> usize {
+    (columns / VECTOR).next_multiple_of(32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_laid_out_as_in_c() {
+        assert_eq!(size_of::<AffineParameters>(), 2 * 8 + 4 * 4);
+        assert_eq!(std::mem::offset_of!(AffineParameters, each), 16);
+        assert_eq!(size_of::<ResidualParameters>(), 4 * 8);
+    }
 }

@@ -4,6 +4,41 @@
 
 inline unsigned in_warps(unsigned threads) { return (threads + 31) / 32 * 32; }
 
+// As the two kernels that it stands for, one after the other: to the last bit.
+template <typename T>
+void residual_norms(int rows, int each, int d) {
+    const auto branch = Array<T>::random(rows * d, 2), residual = Array<T>::random(rows * d, 2, 3);
+    const auto gate = Array<T>::random(rows / each * d);
+    const auto scale = Array<T>::random(rows / each * d), shift = Array<T>::random(rows / each * d);
+    Array<T> x(rows * d), y(rows * d), normal_of(rows * d);
+    const Affine<T> by{scale->at, shift->at, each, d, 1.0f, 1e-6f};
+    launch(rows, in_warps(d / 8), 0, [&] {
+        residual_norm(Residual<T>{branch->at, gate->at, residual->at, x.at}, by, y.at);
+    });
+    compare("residual", rows * d, TOLERANCE<T>, [&](size_t i) { return x[i]; },
+            [&](size_t i) { return (*residual)[i] + (*gate)[i / d / each * d + i % d] * (*branch)[i]; });
+    launch(rows, in_warps(d / 8), 0, [&] { layer_norm(x.at, d, by, normal_of.at); });
+    compare("residual + norm", rows * d, 1e-12, [&](size_t i) { return y[i]; },
+            [&](size_t i) { return normal_of[i]; });
+    if constexpr (std::is_same_v<T, bf16>) {
+        Array<float> both[2] = {Array<float>(rows * d / 4 + 1), Array<float>(rows * d / 4 + 1)};
+        Array<float> scales[2] = {Array<float>(rows), Array<float>(rows)};
+        e4m3* of[2] = {reinterpret_cast<e4m3*>(both[0].at), reinterpret_cast<e4m3*>(both[1].at)};
+        launch(rows, in_warps(d / 8), 0, [&] {
+            residual_norm_e4m3(Residual<bf16>{branch->at, gate->at, residual->at, x.at}, by, of[0],
+                               scales[0].at);
+        });
+        launch(rows, in_warps(d / 8), 0,
+               [&] { layer_norm_e4m3(x.at, d, by, of[1], scales[1].at); });
+        const auto value = [&](int which, size_t i) {
+            return __half2float(__half(__nv_cvt_fp8_to_halfraw(of[which][i], __NV_E4M3))) *
+                   scales[which][i / d];
+        };
+        compare("residual + quantised norm", rows * d, 1e-12, [&](size_t i) { return value(0, i); },
+                [&](size_t i) { return value(1, i); });
+    }
+}
+
 template <typename T>
 void norms() {
     struct Shape {
@@ -27,7 +62,7 @@ void norms() {
         for (const float unit : {0.0f, 1.0f}) {
             Array<T> y(rows * d);
             launch(rows, in_warps(d / 8), 0, [&] {
-                layer_norm(x->at, stride, scale->at, shift->at, each, d, unit, 1e-6f, y.at);
+                layer_norm(x->at, stride, Affine<T>{scale->at, shift->at, each, d, unit, 1e-6f}, y.at);
             });
             compare("layer norm", rows * d, TOLERANCE<T>, [&](size_t i) { return y[i]; },
                     [&](size_t i) {
@@ -38,6 +73,7 @@ void norms() {
                         return n * (unit + (*scale)[by]) + (*shift)[by];
                     });
         }
+        residual_norms<T>(rows, each, d);
         Array<T> y(rows * d);
         launch(rows, in_warps(d / 8), 0,
                [&] { rms_norm(x->at, stride, scale->at, y.at, d, 1e-6f); });
@@ -270,16 +306,15 @@ inline void quantised_norms() {
         const auto shift = Array<bf16>::random(rows / each * d);
         Array<float> exact(rows * d), memory(rows * d / 4 + 1), row_scales(rows);
         auto* y = reinterpret_cast<e4m3*>(memory.at);
+        const Affine<bf16> by{scale->at, shift->at, each, d, 1.0f, 1e-6f};
         launch(rows, in_warps(d / 8), 0, [&] {
-            const Eight values =
-                normal(x->at, stride, scale->at, shift->at, each, d, 1.0f, 1e-6f);
+            const Eight values = normal(share(x->at + blockIdx.x * stride, d), by);
             if (int(threadIdx.x) * 8 < d) {
                 store(exact.at + blockIdx.x * d + threadIdx.x * 8, values);
             }
         });
         launch(rows, in_warps(d / 8), 0, [&] {
-            layer_norm_e4m3(x->at, stride, scale->at, shift->at, each, d, 1.0f, 1e-6f, y,
-                            row_scales.at);
+            layer_norm_e4m3(x->at, stride, by, y, row_scales.at);
         });
         compare("quantised norm", rows * d, 3.5e-2,
                 [&](size_t i) { return from_e4m3(y[i]) * row_scales[i / d]; },

@@ -4,7 +4,8 @@ use candle_core::{DType, Result, Tensor};
 
 use super::{Widths, layer, one, tolerance};
 use crate::{
-    Activation, Affine, Epilogue, Heads, Modulation, RmsNorm, Rotations, Scores, Stream,
+    Activation, Affine, Epilogue, GatedResidual, Heads, Modulation, RmsNorm, Rotations, Scores,
+    Stream, backend,
     doctor::{Case, Examination},
 };
 
@@ -18,6 +19,7 @@ pub(super) fn tokens(
     let (width, hidden) = (count * head, 4 * count * head);
     let joint = text_tokens + image;
     norm(examination, dtype, [1, joint, width])?;
+    residual_norm(examination, widths, 1, joint)?;
     heads(examination, widths, 1, &[text_tokens, image])?;
     heads(examination, widths, 1, &[joint])?;
     attention(examination, widths, 1, joint)?;
@@ -44,6 +46,7 @@ pub(super) fn together(
     let (width, joint) = (count * head, text_tokens + image);
     for images in 2..=4 {
         norm(examination, dtype, [images, joint, width])?;
+        residual_norm(examination, widths, images, joint)?;
         heads(examination, widths, images, &[text_tokens, image])?;
         heads(examination, widths, images, &[joint])?;
         attention(examination, widths, images, joint)?;
@@ -166,6 +169,38 @@ fn beside(
     Ok(())
 }
 
+/// The end of a branch and the normalisation behind it.
+fn residual_norm(
+    examination: &mut Examination<'_>,
+    widths: &Widths,
+    images: usize,
+    length: usize,
+) -> Result<()> {
+    let (dtype, width) = (widths.dtype, widths.heads[0] * widths.heads[1]);
+    let (rows, of_images) = ([images * length, width], [images, width]);
+    let mut inputs = Vec::new();
+    for shape in [rows, rows, of_images, of_images, of_images] {
+        inputs.push(examination.random(dtype, &shape)?);
+    }
+    // Elsewhere the sum ends the product.
+    if !backend::of(&inputs[0]).has_residual_norm()? {
+        return Ok(());
+    }
+    let case = Case {
+        kernel: "residual + layer norm",
+        name: format!("{dtype:?} {images} × {length} × {width}"),
+        tolerance: tolerance(dtype),
+        inputs: &inputs,
+    };
+    examination.compare(case, |on, x| {
+        let onto = GatedResidual { gate: &x[2], residual: &x[1] };
+        let affine = Affine::Modulation(Modulation { shift: &x[3], scale: &x[4] });
+        let made = on.residual_norm(&x[0], onto, affine, 1e-6)?;
+        Ok(made.map(|(x, normal)| vec![x, normal]))
+    });
+    Ok(())
+}
+
 /// What [`joined`] has, then the feed-forward's input (l, h·d), weight and bias.
 pub(super) fn beside_inputs(
     examination: &Examination<'_>,
@@ -243,7 +278,9 @@ pub(super) fn linear(
             After::Gelu => Epilogue::Activate(Activation::GeluTanh),
             After::QuickGelu => Epilogue::Activate(Activation::QuickGelu),
             After::Add => Epilogue::Add(&x[4]),
-            After::Gate { .. } => Epilogue::GatedResidual { gate: &x[3], residual: &x[4] },
+            After::Gate { .. } => {
+                Epilogue::GatedResidual(GatedResidual { gate: &x[3], residual: &x[4] })
+            }
         };
         one(on.linear((&x[0]).into(), &layer(&x[1..3]), then))
     });
