@@ -7,7 +7,6 @@
 // Sums are taken of x − k, k the channels' first values, so that a large mean costs no digits, and
 // are put together in f64 in a fixed order: the result is the same every time.
 
-#include "activation.cuh"
 #include "vector.cuh"
 
 // Sum and sum of squares.
@@ -123,7 +122,7 @@ __device__ __forceinline__ void group_apply(const T* x, const float2* statistics
 #pragma unroll
         for (int i = 0; i < 8; i++) {
             const float normal = (value.at[i] - mean.at[i]) * scale.at[i] + shift.at[i];
-            value.at[i] = silu ? sigmoid_of(normal, normal) : normal;
+            value.at[i] = silu ? normal / (1.0f + expf(-normal)) : normal;
         }
         store(y + at, value);
     }

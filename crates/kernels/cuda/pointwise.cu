@@ -1,7 +1,6 @@
 // Operations on single values, eight at a time; `vectors` counts eights, at most 2³⁰ of them, so that
 // indices divide in 32 bits. What ends in «in place» overwrites y.
 
-#include "activation.cuh"
 #include "vector.cuh"
 
 #define FOR_EACH_VECTOR(index, vectors)                                             \
@@ -57,6 +56,24 @@ extern "C" __global__ void add_onto_bf16(bf16* y, const bf16* onto, unsigned vec
 
 extern "C" __global__ void add_onto_f32(float* y, const float* onto, unsigned vectors) {
     add_onto(y, onto, vectors);
+}
+
+// x · σ(2√(2/π)(x + 0.044715 x³)), which is GELU in its tanh form.
+__device__ __forceinline__ float gelu_tanh(float x) {
+    const float inner = 1.5957691216057308f * (x + 0.044715f * x * x * x);
+    return x / (1.0f + expf(-inner));
+}
+
+// The kinds, as the caller numbers them; below 0, x itself.
+__device__ __forceinline__ float activated(float x, int kind) {
+    switch (kind) {
+        case -1: return x;
+        case 0: return gelu_tanh(x);
+        case 1: return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
+        case 2: return x / (1.0f + expf(-1.702f * x));
+        case 3: return fmaxf(x, 0.0f);
+        default: return x / (1.0f + expf(-x));
+    }
 }
 
 // y ← activation(y + bias) in place; rows of `columns` vectors, `stride` vectors apart. The bias is a row,

@@ -1,17 +1,16 @@
 // Rows of bf16 → rows of e4m3, and back. One block a row; a thread holds up to two vectors of eight, so that rows
 // may have 16384 values.
 
-#include "activation.cuh"
 #include "e4m3.cuh"
 
-// Eight of a row's d values, zeros behind its end.
-__device__ __forceinline__ Eight loaded(const bf16* row, int at, int d) {
-    return at < d ? load(row + at) : Eight{};
-}
-
-__device__ __forceinline__ void quantise(Eight low, Eight high, e4m3* y, float* row_scales, int d) {
+extern "C" __global__ void quantise_rows(const bf16* x, long long stride, e4m3* y,
+                                         float* row_scales, int d) {
+    const bf16* row = x + blockIdx.x * stride;
     const int first = threadIdx.x * 8, second = first + blockDim.x * 8;
-    const float scale = e4m3_scale(over_block<Max>(fmaxf(largest(low), largest(high))));
+    const Eight low = first < d ? load(row + first) : Eight{};
+    const Eight high = second < d ? load(row + second) : Eight{};
+    const float most = over_block<Max>(fmaxf(largest(low), largest(high)));
+    const float scale = e4m3_scale(most);
     e4m3* to = y + (long long)blockIdx.x * d;
     if (first < d) {
         store_e4m3(to + first, low, scale);
@@ -22,27 +21,6 @@ __device__ __forceinline__ void quantise(Eight low, Eight high, e4m3* y, float* 
     if (threadIdx.x == 0) {
         row_scales[blockIdx.x] = scale;
     }
-}
-
-extern "C" __global__ void quantise_rows(const bf16* x, long long stride, e4m3* y,
-                                         float* row_scales, int d) {
-    const bf16* row = x + blockIdx.x * stride;
-    const int first = threadIdx.x * 8, second = first + blockDim.x * 8;
-    quantise(loaded(row, first, d), loaded(row, second, d), y, row_scales, d);
-}
-
-// The same of GELU, in its tanh form, of the columns from `plain` on, a multiple of 8.
-extern "C" __global__ void gelu_quantise_rows(const bf16* x, long long stride, e4m3* y,
-                                              float* row_scales, int d, int plain) {
-    const bf16* row = x + blockIdx.x * stride;
-    const int first = threadIdx.x * 8, second = first + blockDim.x * 8;
-    Eight low = loaded(row, first, d), high = loaded(row, second, d);
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-        low.at[i] = first < plain ? low.at[i] : gelu_tanh(low.at[i]);
-        high.at[i] = second < plain ? high.at[i] : gelu_tanh(high.at[i]);
-    }
-    quantise(low, high, y, row_scales, d);
 }
 
 // Rows of e4m3 → f32. Its bits, moved to where an f32 has them, are the value · 2⁻¹²⁰, the smallest ones

@@ -135,5 +135,3 @@ inline double __longlong_as_double(long long bits) { return same_bits<double>(bi
 inline long long __double_as_longlong(double value) { return same_bits<long long>(value); }
 
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
-inline float __expf(float x) { return std::exp(x); }
-inline float __fdividef(float x, float y) { return x / y; }

@@ -25,11 +25,6 @@ pub trait Backend {
         Ok(None)
     }
 
-    /// x (l, in) → gelu(x Wᵀ + b), GELU in its tanh form: (l, out), e4m3 with a scale for each row.
-    fn linear_gelu_e4m3(&self, x: Input<'_>, layer: &Linear) -> Result<Option<LayerInput>> {
-        Ok(None)
-    }
-
     /// See [`linear_gated_gelu`].
     fn linear_gated_gelu(&self, x: &Tensor, layer: &Linear) -> Result<Option<Tensor>> {
         Ok(None)
@@ -93,23 +88,13 @@ pub trait Backend {
         Ok(None)
     }
 
-    /// See [`attention_beside_mlp_for`], in the dtype of the heads.
+    /// See [`attention_beside_mlp`].
     fn attention_beside_mlp(
         &self,
         heads: &Heads,
         x: Input<'_>,
         mlp: &Linear,
     ) -> Result<Option<Tensor>> {
-        Ok(None)
-    }
-
-    /// The same as e4m3 with a scale for each row, of bf16.
-    fn attention_beside_mlp_e4m3(
-        &self,
-        heads: &Heads,
-        x: Input<'_>,
-        mlp: &Linear,
-    ) -> Result<Option<LayerInput>> {
         Ok(None)
     }
 
@@ -186,24 +171,6 @@ fn compute<T>(on: &Tensor, op: impl Fn(&dyn Backend) -> Result<Option<T>>) -> Re
 pub fn linear<'a>(x: impl Into<Input<'a>>, layer: &Linear, then: Epilogue<'_>) -> Result<Tensor> {
     let x = x.into();
     compute(x.values, |on| on.linear(x, layer, then))
-}
-
-/// x (l, in) → gelu(x Wᵀ + b), GELU in its tanh form, for the next layer: (l, out), in e4m3 where that is.
-///
-/// # Errors
-/// As [`linear`].
-pub fn linear_gelu_for<'a>(
-    next: &Linear,
-    x: impl Into<Input<'a>>,
-    layer: &Linear,
-) -> Result<LayerInput> {
-    let x = x.into();
-    if next.is_e4m3()
-        && let Some(rows) = of(x.values).linear_gelu_e4m3(x, layer)?
-    {
-        return Ok(rows);
-    }
-    linear(x, layer, Epilogue::Activate(Activation::GeluTanh)).map(LayerInput::from)
 }
 
 /// x (l, in) → gelu(first half) · second half of linear(x): (l, out/2); T5's feed-forward.
@@ -303,23 +270,17 @@ pub fn attention(heads: &Heads, scores: Scores<'_>) -> Result<Tensor> {
 }
 
 /// The two branches of a single-stream block, side by side: attention (n·l, h·d) without mask, then
-/// gelu(mlp(x)) (n·l, m): (n·l, h·d + m), for the layer that joins them: in e4m3 where that is.
+/// gelu(mlp(x)) (n·l, m): (n·l, h·d + m)
 ///
 /// # Errors
 /// As [`linear`].
-pub fn attention_beside_mlp_for<'a>(
-    out: &Linear,
+pub fn attention_beside_mlp<'a>(
     heads: &Heads,
     x: impl Into<Input<'a>>,
     mlp: &Linear,
-) -> Result<LayerInput> {
+) -> Result<Tensor> {
     let x = x.into();
-    if out.is_e4m3()
-        && let Some(rows) = of(x.values).attention_beside_mlp_e4m3(heads, x, mlp)?
-    {
-        return Ok(rows);
-    }
-    compute(x.values, |on| on.attention_beside_mlp(heads, x, mlp)).map(LayerInput::from)
+    compute(x.values, |on| on.attention_beside_mlp(heads, x, mlp))
 }
 
 /// x (h, w, c) → group norm(x), then an activation: (h, w, c)

@@ -26,9 +26,9 @@ mod reference;
 
 pub use {
     backend::{
-        Backend, ada_layer_norm, ada_layer_norm_for, attention, attention_beside_mlp_for, conv3x3,
-        group_norm, layer_norm, linear, linear_gated_gelu, linear_gelu_for,
-        linear_residual_norm_for, qk_norm_rope, quantise_rows, rms_norm, to_bytes, unpack, wipe,
+        Backend, ada_layer_norm, ada_layer_norm_for, attention, attention_beside_mlp, conv3x3,
+        group_norm, layer_norm, linear, linear_gated_gelu, linear_residual_norm_for, qk_norm_rope,
+        quantise_rows, rms_norm, to_bytes, unpack, wipe,
     },
     operand::{
         Activation, Affine, Conv3x3, ConvForm, Epilogue, GatedResidual, GroupNorm, Heads, Input,

@@ -1,7 +1,9 @@
 //! The transformer's two kinds of block.
 
 use candle_core::Tensor;
-use kernels::{Epilogue, GatedResidual, LayerInput, Linear, RmsNorm, Rotations, Scores, Stream};
+use kernels::{
+    Activation, Epilogue, GatedResidual, LayerInput, Linear, RmsNorm, Rotations, Scores, Stream,
+};
 
 use super::{
     modulation::{Modulations, ShiftScale},
@@ -139,9 +141,9 @@ impl SingleBlock {
         let qkv = kernels::linear(&normal, &self.qkv, Epilogue::None)?;
         let stream = Stream { qkv: &qkv, norm_q: &self.norm_q, norm_k: &self.norm_k };
         let heads = kernels::qk_norm_rope(&[stream], rotations)?;
-        let branches = kernels::attention_beside_mlp_for(&self.out, &heads, &normal, &self.mlp)?;
+        let branches = kernels::attention_beside_mlp(&heads, &normal, &self.mlp)?;
         let gate = modulation.part(step, 2)?;
-        Ok(Tokens::Branch { hidden: branches, layer: &self.out, gate, residual: x })
+        Ok(Tokens::Branch { hidden: branches.into(), layer: &self.out, gate, residual: x })
     }
 }
 
@@ -234,7 +236,8 @@ impl StreamWeights {
             GatedResidual { gate: &gate, residual: x },
             modulation.shift_scale(step, 3)?.by(),
         )?;
-        let hidden = kernels::linear_gelu_for(&self.fc2, &normal, &self.fc1)?;
+        let then = Epilogue::Activate(Activation::GeluTanh);
+        let hidden = kernels::linear(&normal, &self.fc1, then)?.into();
         let gate = modulation.part(step, 5)?;
         Ok(Tokens::Branch { hidden, layer: &self.fc2, gate, residual: x })
     }

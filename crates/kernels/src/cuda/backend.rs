@@ -28,13 +28,6 @@ impl Backend for Cuda {
         run(Group::Linear, || product::linear(x, layer, then))
     }
 
-    /// GELU is computed where rows are read to be quantised, so that the product needs no epilogue for it,
-    /// which cublasLt may lack for e4m3.
-    fn linear_gelu_e4m3(&self, x: Input<'_>, layer: &Linear) -> Result<Option<LayerInput>> {
-        let Some(y) = self.linear(x, layer, Epilogue::None)? else { return Ok(None) };
-        run(Group::Linear, || quantise::gelu_quantise_rows(&y, 0))
-    }
-
     fn linear_gated_gelu(&self, x: &Tensor, layer: &Linear) -> Result<Option<Tensor>> {
         let Some(both) = self.linear(x.into(), layer, Epilogue::None)? else { return Ok(None) };
         run(Group::Linear, || pointwise::gated_gelu(&both))
@@ -109,8 +102,7 @@ impl Backend for Cuda {
         if cudnn::is_fusable(heads) && groups::is_on(Group::Linear)? {
             let beside = run(Group::Attention, || {
                 groups::run(Group::Linear);
-                let then = Epilogue::Activate(Activation::GeluTanh);
-                cudnn::attention_beside(heads, (x, mlp, then))
+                cudnn::attention_beside_mlp(heads, x, mlp)
             })?;
             if beside.is_some() {
                 return Ok(beside);
@@ -120,23 +112,6 @@ impl Backend for Cuda {
         let hidden = self.linear(x, mlp, Epilogue::Activate(Activation::GeluTanh))?;
         let (Some(attended), Some(hidden)) = (attended, hidden) else { return Ok(None) };
         Ok(Some(Tensor::cat(&[attended, hidden], 1)?))
-    }
-
-    #[cfg(feature = "cudnn")]
-    fn attention_beside_mlp_e4m3(
-        &self,
-        heads: &Heads,
-        x: Input<'_>,
-        mlp: &Linear,
-    ) -> Result<Option<LayerInput>> {
-        if !cudnn::is_fusable(heads) || !groups::is_on(Group::Linear)? {
-            return Ok(None);
-        }
-        run(Group::Attention, || {
-            groups::run(Group::Linear);
-            let beside = cudnn::attention_beside(heads, (x, mlp, Epilogue::None))?;
-            quantise::gelu_quantise_rows(&beside, beside.dim(1)? - mlp.outputs())
-        })
     }
 
     fn group_norm(

@@ -284,5 +284,5 @@ const KERNELS: &[(&[u8], &[&str])] = &[
             "to_bytes_f32",
         ],
     ),
-    (image!("quantise"), &["quantise_rows", "gelu_quantise_rows", "dequantise_rows"]),
+    (image!("quantise"), &["quantise_rows", "dequantise_rows"]),
 ];

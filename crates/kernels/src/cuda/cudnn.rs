@@ -21,7 +21,7 @@ use conv::Problem;
 use descriptor::{Bound, Descriptor, Target, check};
 use graph::{Graph, Plan};
 
-pub(super) use attention::{attention, attention_beside, is_fusable};
+pub(super) use attention::{attention, attention_beside_mlp, is_fusable};
 pub(super) use conv::{conv3x3, conv3x3_add};
 
 /// cuDNN's handle in one stream, its workspace, and the plan pinned for each shape.

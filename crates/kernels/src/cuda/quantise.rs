@@ -2,13 +2,10 @@
 
 use candle_core::{DType, Tensor};
 
-use crate::{
-    cuda::{
-        Result,
-        context::{self, PushKernelArg, THREADS, grid},
-        tensor::{Operand, Output, VECTOR, device},
-    },
-    operand::LayerInput,
+use crate::cuda::{
+    Result,
+    context::{self, PushKernelArg, THREADS, grid},
+    tensor::{Operand, Output, VECTOR, device},
 };
 
 /// Values of the longest row: two vectors for each of a block's threads.
@@ -20,19 +17,6 @@ const LONGEST: usize = 2 * 1024 * VECTOR;
 /// # Errors
 /// `Unsupported` for other dtypes, and where d is no multiple of 8 or above 16384.
 pub(super) fn quantise_rows(x: &Tensor) -> Result<(Tensor, Tensor)> {
-    quantise(x, None)
-}
-
-/// The same of x whose columns from `plain` on go through GELU in its tanh form first.
-///
-/// # Errors
-/// As [`quantise_rows`], and where `plain` is no multiple of 8.
-pub(super) fn gelu_quantise_rows(x: &Tensor, plain: usize) -> Result<LayerInput> {
-    let (values, row_scales) = quantise(x, Some(plain))?;
-    Ok(LayerInput { values, row_scales: Some(row_scales) })
-}
-
-fn quantise(x: &Tensor, plain: Option<usize>) -> Result<(Tensor, Tensor)> {
     const NAME: &str = "quantise";
     let (operand, rows) = Operand::rows(NAME, x)?;
     operand.require(operand.dtype == DType::BF16, "this dtype")?;
@@ -47,16 +31,10 @@ fn quantise(x: &Tensor, plain: Option<usize>) -> Result<(Tensor, Tensor)> {
     };
     let (stride, d) = (rows.stride as i64, rows.columns as i32);
     let threads = (rows.columns / VECTOR).div_ceil(2).next_multiple_of(32);
-    operand.require(plain.unwrap_or(0).is_multiple_of(VECTOR), "an activation from here on")?;
-    let name = if plain.is_some() { "gelu_quantise_rows" } else { "quantise_rows" };
-    let plain = plain.map(|columns| columns.min(rows.columns) as i32);
-    let mut call = context.call_named(NAME, name)?;
+    let mut call = context.call_named(NAME, "quantise_rows")?;
     call.arg(&operand.address).arg(&stride).arg(&values.address).arg(&scales.address).arg(&d);
-    if let Some(plain) = &plain {
-        call.arg(plain);
-    }
-    // SAFETY: the arguments of the kernel of this name, in its order; a block for each row, two vectors
-    // for each thread, which is enough for d values.
+    // SAFETY: the kernel's arguments in its order; a block for each row, two vectors for each thread,
+    // which is enough for d values.
     unsafe { call.launch(grid(rows.rows as u32, threads)) }?;
     Ok((values.into_tensor(), scales.into_tensor()))
 }

@@ -274,19 +274,6 @@ inline void quantisation() {
         compare("quantisation", rows * d, 3.5e-2,
                 [&](size_t i) { return from_e4m3(y[i]) * scales[i / d]; },
                 [&](size_t i) { return (*x)[i / d * stride + i % d]; });
-        // All columns through GELU, and those of a first part not.
-        for (const int plain : {0, d / 16 * 8}) {
-            Array<float> fused(rows * d / 4 + 1), by(rows);
-            auto* of = reinterpret_cast<__nv_fp8_storage_t*>(fused.at);
-            launch(rows, in_warps((d / 8 + 1) / 2), 0,
-                   [&] { gelu_quantise_rows(x->at, stride, of, by.at, d, plain); });
-            compare("gelu, quantised", rows * d, 3.5e-2,
-                    [&](size_t i) { return from_e4m3(of[i]) * by[i / d]; },
-                    [&](size_t i) {
-                        const double value = (*x)[i / d * stride + i % d];
-                        return static_cast<int>(i % d) < plain ? value : gelu(value);
-                    });
-        }
         Array<float> back(rows * d);
         launch(rows, 256, 0, [&] { dequantise_rows(y, scales.at, back.at, d); });
         compare("dequantisation", rows * d, 1e-6, [&](size_t i) { return back[i]; },

@@ -24,7 +24,7 @@ use crate::{
         tensor::{Operand, Output, check_shape, device},
     },
     groups::Group,
-    operand::{Epilogue, Heads, Input, Linear},
+    operand::{Activation, Epilogue, Heads, Input, Linear},
 };
 
 const NAME: &str = "attention";
@@ -55,26 +55,28 @@ pub(in super::super) fn attention(heads: &Heads, scale: f32) -> Result<Tensor> {
     Ok(y.into_tensor())
 }
 
-/// The two branches of a single-stream block side by side: attention, scaled by 1/√d, then a layer's
-/// output and what follows that, (n·l, m): (n·l, h·d + m).
+/// The two branches of a single-stream block side by side: attention, scaled by 1/√d, then gelu(mlp(x))
+/// (n·l, m): (n·l, h·d + m).
 ///
 /// # Errors
 /// As [`attention`] and [`crate::linear`].
-pub(in super::super) fn attention_beside(
+pub(in super::super) fn attention_beside_mlp(
     heads: &Heads,
-    (x, layer, then): (Input<'_>, &Linear, Epilogue<'_>),
+    x: Input<'_>,
+    mlp: &Linear,
 ) -> Result<Tensor> {
     let (context, dtype) = (context::of(device(NAME, &heads.q)?)?, heads.q.dtype());
     let (rows, count, width) = heads.q.dims3()?;
     check_shape((NAME, "x"), &x.values.dims()[..1], &[rows])?;
-    let (joined, hidden) = (count * width, layer.outputs());
+    let (joined, hidden) = (count * width, mlp.outputs());
     let stride = joined + hidden;
     // SAFETY: attention writes the first columns of every row, the product the others.
     let y = unsafe { Output::new(&context.device, (rows, stride), dtype) }?;
     let scale = (width as f32).sqrt().recip();
     attend(&context, heads, scale, Place { address: y.address, stride })?;
     let address = y.address + (joined * dtype.size_in_bytes()) as u64;
-    product(&context, x, layer, then, Place { address, stride })?;
+    let then = Epilogue::Activate(Activation::GeluTanh);
+    product(&context, x, mlp, then, Place { address, stride })?;
     Ok(y.into_tensor())
 }
 

@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::{Outputs, Widths, layer, one, transformer};
+use super::{Widths, layer, one};
 use crate::{
-    Activation, Affine, Epilogue, LayerInput, Modulation,
+    Affine, Epilogue, Modulation,
     backend::{self, Backend},
     doctor::{Case, Examination},
     reference::{self, Reference},
@@ -30,63 +30,7 @@ pub(super) fn layers(
     for (inputs, outputs) in [(width, 3 * width), (width, 4 * width), (5 * width, width)] {
         layer_of(examination, [rows, inputs, outputs])?;
     }
-    norm(examination, [rows, width])?;
-    gelu(examination, [rows, width, 4 * width])?;
-    beside(examination, widths, rows)
-}
-
-/// A layer whose output goes through GELU and into e4m3: against what it would make otherwise.
-fn gelu(examination: &mut Examination<'_>, [rows, inputs, outputs]: [usize; 3]) -> Result<()> {
-    let inputs_of = [
-        examination.random(DType::BF16, &[rows, inputs])?,
-        examination.weight(DType::BF16, &[outputs, inputs])?,
-        examination.random(DType::BF16, &[outputs])?,
-    ];
-    let case = Case {
-        kernel: "linear gelu e4m3",
-        name: format!("({rows}, {inputs}) → {outputs}"),
-        tolerance: E4M3,
-        inputs: &inputs_of,
-    };
-    examination.compare_with(
-        case,
-        |x| read(backend::of(&x[0]).linear_gelu_e4m3((&x[0]).into(), &layer(&x[1..]))),
-        |x| {
-            let then = Epilogue::Activate(Activation::GeluTanh);
-            Ok(one(Reference.linear((&x[0]).into(), &layer(&x[1..]), then))?.unwrap_or_default())
-        },
-    );
-    Ok(())
-}
-
-/// Attention and feed-forward side by side, in e4m3.
-fn beside(examination: &mut Examination<'_>, widths: &Widths, rows: usize) -> Result<()> {
-    let inputs = transformer::beside_inputs(examination, widths, rows)?;
-    let case = Case {
-        kernel: "attention beside mlp e4m3",
-        name: format!("{rows} × {:?}", widths.heads),
-        tolerance: E4M3,
-        inputs: &inputs,
-    };
-    examination.compare_with(
-        case,
-        |x| {
-            let heads = transformer::views(x, 1)?;
-            let mlp = layer(&x[4..]);
-            read(backend::of(&x[0]).attention_beside_mlp_e4m3(&heads, (&x[3]).into(), &mlp))
-        },
-        |x| {
-            let heads = transformer::views(x, 1)?;
-            let made = Reference.attention_beside_mlp(&heads, (&x[3]).into(), &layer(&x[4..]));
-            Ok(one(made)?.unwrap_or_default())
-        },
-    );
-    Ok(())
-}
-
-/// What is left of rows that a kernel has made in e4m3.
-fn read(made: Result<Option<LayerInput>>) -> Result<Option<Outputs>> {
-    one(made?.map(|rows| reference::plain((&rows).into())).transpose())
+    norm(examination, [rows, width])
 }
 
 /// A normalisation that quantises what it makes: against what it would make otherwise.
@@ -107,7 +51,10 @@ fn norm(examination: &mut Examination<'_>, [rows, width]: [usize; 2]) -> Result<
     };
     examination.compare_with(
         case,
-        |x| read(backend::of(&x[0]).layer_norm_e4m3(&x[0], by(x), 1e-6)),
+        |x| {
+            let made = backend::of(&x[0]).layer_norm_e4m3(&x[0], by(x), 1e-6)?;
+            one(made.map(|normal| reference::plain((&normal).into())).transpose())
+        },
         |x| Ok(one(Reference.layer_norm(&x[0], by(x), 1e-6))?.unwrap_or_default()),
     );
     Ok(())

@@ -156,7 +156,12 @@ fn beside(
 ) -> Result<()> {
     let &Widths { dtype, heads: [count, head], .. } = widths;
     let (width, hidden) = (count * head, 4 * count * head);
-    let inputs = beside_inputs(examination, widths, images * length)?;
+    let mut inputs = joined(examination, widths, images * length)?;
+    inputs.extend([
+        examination.random(dtype, &[images * length, width])?,
+        examination.weight(dtype, &[hidden, width])?,
+        examination.random(dtype, &[hidden])?,
+    ]);
     let case = Case {
         kernel: "attention beside mlp",
         name: format!("{dtype:?} {images}·{length} × ({width} + {hidden})"),
@@ -201,23 +206,6 @@ fn residual_norm(
     Ok(())
 }
 
-/// What [`joined`] has, then the feed-forward's input (l, h·d), weight and bias.
-pub(super) fn beside_inputs(
-    examination: &Examination<'_>,
-    widths: &Widths,
-    length: usize,
-) -> Result<Vec<Tensor>> {
-    let &Widths { dtype, heads: [count, head], .. } = widths;
-    let (width, hidden) = (count * head, 4 * count * head);
-    let mut inputs = joined(examination, widths, length)?;
-    inputs.extend([
-        examination.random(dtype, &[length, width])?,
-        examination.weight(dtype, &[hidden, width])?,
-        examination.random(dtype, &[hidden])?,
-    ]);
-    Ok(inputs)
-}
-
 /// Queries and keys (l, h, d), and what the projection made: (l, 3·h·d).
 fn joined(examination: &Examination<'_>, widths: &Widths, length: usize) -> Result<Vec<Tensor>> {
     let &Widths { dtype, heads: [count, head], .. } = widths;
@@ -228,7 +216,7 @@ fn joined(examination: &Examination<'_>, widths: &Widths, length: usize) -> Resu
     ])
 }
 
-pub(super) fn views(x: &[Tensor], images: usize) -> Result<Heads> {
+fn views(x: &[Tensor], images: usize) -> Result<Heads> {
     let (rows, count, head) = x[0].dims3()?;
     let v = x[2].reshape((rows, 3, count, head))?.narrow(1, 2, 1)?.squeeze(1)?;
     Ok(Heads { q: x[0].clone(), k: x[1].clone(), v, images })
