@@ -2,8 +2,9 @@
 // their root mean square over a head's width, weighted, rotated; values as they are.
 //
 // qkv (rows, 3, heads, width) → q, k, v (joint rows, heads, width) each. Rows are those of several
-// images, `each` of every one, `joint` of every one among the outputs. A head is shared by width / 8
-// neighbouring lanes, a power of two up to 32, each with eight values.
+// images, `each` of every one, `joint` of every one among the outputs. A block has a row; a thread the same
+// eight values of its queries, keys and values, which share their angles. A head is shared by width / 8
+// neighbouring lanes, a power of two up to 32.
 
 #include "vector.cuh"
 
@@ -36,46 +37,50 @@ __device__ __forceinline__ void rotate(Eight& x, const float* cos, const float* 
     }
 }
 
+// Divided by the root mean square of their head, of `lanes` lanes, and weighted.
 template <typename T>
-__device__ __forceinline__ void qk_norm_rope(const JoinHeads<T>& p) {
-    const int lanes = p.width / 8;
-    const int of_part = p.heads * lanes;
-    const int of_row = of_part * (p.v == nullptr ? 2 : 3);
-    const int index = blockIdx.x * blockDim.x + threadIdx.x;
-    const int row = index / of_row;
-    const int part = index % of_row / of_part;
-    const int within = index % of_part;
-    // No thread leaves early: all lanes of a warp take part in its sums.
-    const bool inside = row < p.rows;
-
-    Eight x{};
-    if (inside) {
-        x = load(p.qkv + ((long long)row * 3 + part) * of_part * 8 + within * 8);
-    }
+__device__ __forceinline__ Eight normalised(Eight x, const T* weight, int lanes, float eps) {
     float squares = 0.0f;
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         squares += x.at[i] * x.at[i];
     }
-    squares = over_lanes<Add>(squares, lanes);
-    if (!inside) {
-        return;
-    }
-    const int of_image = row % p.each;
-    T* to = part == 0 ? p.q : part == 1 ? p.k : p.v;
-    if (part < 2) {
-        const int lane = within % lanes;
-        const float scale = rsqrtf(squares / p.width + (part == 0 ? p.eps_q : p.eps_k));
-        const Eight weight = load((part == 0 ? p.weight_q : p.weight_k) + lane * 8);
+    const float scale = rsqrtf(over_lanes<Add>(squares, lanes) / (lanes * 8) + eps);
+    const Eight by = load(weight + threadIdx.x % lanes * 8);
 #pragma unroll
-        for (int i = 0; i < 8; i++) {
-            x.at[i] *= scale * weight.at[i];
-        }
-        const long long angle = (long long)of_image * (p.width / 2) + lane * 4;
-        rotate(x, p.cos + angle, p.sin + angle);
+    for (int i = 0; i < 8; i++) {
+        x.at[i] *= scale * by.at[i];
     }
-    const long long to_row = (long long)(row / p.each) * p.joint + of_image;
-    store(to + to_row * of_part * 8 + within * 8, x);
+    return x;
+}
+
+template <typename T>
+__device__ __forceinline__ void qk_norm_rope(const JoinHeads<T>& p) {
+    const int lanes = p.width / 8, part = p.heads * p.width;
+    const int row = blockIdx.x, of_image = row % p.each;
+    const T* from = p.qkv + (long long)row * 3 * part;
+    const long long to = ((long long)(row / p.each) * p.joint + of_image) * part;
+    const long long angle = (long long)of_image * (p.width / 2) + threadIdx.x % lanes * 4;
+    // A row is that of all heads' lanes, more than a block may have threads; no thread leaves early, since all
+    // lanes of a warp take part in its sums.
+    for (int first = 0; first < part; first += blockDim.x * 8) {
+        const int at = first + threadIdx.x * 8;
+        const bool inside = at < part;
+        Eight q = inside ? load(from + at) : Eight{};
+        Eight k = inside ? load(from + part + at) : Eight{};
+        q = normalised(q, p.weight_q, lanes, p.eps_q);
+        k = normalised(k, p.weight_k, lanes, p.eps_k);
+        if (!inside) {
+            continue;
+        }
+        rotate(q, p.cos + angle, p.sin + angle);
+        rotate(k, p.cos + angle, p.sin + angle);
+        store(p.q + to + at, q);
+        store(p.k + to + at, k);
+        if (p.v != nullptr) {
+            store(p.v + to + at, load(from + 2 * part + at));
+        }
+    }
 }
 
 extern "C" __global__ void qk_norm_rope_bf16(const JoinHeads<bf16> parameters) {

@@ -13,14 +13,14 @@ __device__ __forceinline__ Eight standardise(Eight x, bool inside, int d, float 
     for (int i = 0; i < 8; i++) {
         sum += x.at[i];
     }
-    const float mean = over_block<Add>(sum) / d;
+    const float mean = over_block<0, Add>(sum) / d;
     float squares = 0.0f;
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         x.at[i] = inside ? x.at[i] - mean : 0.0f;
         squares += x.at[i] * x.at[i];
     }
-    const float scale = rsqrtf(over_block<Add>(squares) / d + eps);
+    const float scale = rsqrtf(over_block<1, Add>(squares) / d + eps);
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         x.at[i] *= scale;
@@ -35,7 +35,7 @@ __device__ __forceinline__ Eight by_root_mean_square(Eight x, int d, float eps) 
     for (int i = 0; i < 8; i++) {
         squares += x.at[i] * x.at[i];
     }
-    const float scale = rsqrtf(over_block<Add>(squares) / d + eps);
+    const float scale = rsqrtf(over_block<0, Add>(squares) / d + eps);
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         x.at[i] *= scale;
@@ -94,7 +94,7 @@ __device__ __forceinline__ void store_share(T* y, const Eight& values, int d) {
 
 // A row in e4m3, with its scale.
 __device__ __forceinline__ void store_share(e4m3* y, float* row_scales, const Eight& values, int d) {
-    const float row_scale = e4m3_scale(over_block<Max>(largest(values)));
+    const float row_scale = e4m3_scale(over_block<2, Max>(largest(values)));
     const int at = threadIdx.x * 8;
     if (at < d) {
         store_e4m3(y + (long long)blockIdx.x * d + at, values, row_scale);

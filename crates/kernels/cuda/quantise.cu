@@ -1,26 +1,45 @@
-// Rows of bf16 → rows of e4m3, and back. One block a row; a thread holds up to two vectors of eight, so that rows
-// may have 16384 values.
+// Rows of bf16 → rows of e4m3, and back. One block a row of d values, a multiple of 8 and at most 16384.
 
 #include "e4m3.cuh"
 
-extern "C" __global__ void quantise_rows(const bf16* x, long long stride, e4m3* y,
-                                         float* row_scales, int d) {
-    const bf16* row = x + blockIdx.x * stride;
-    const int first = threadIdx.x * 8, second = first + blockDim.x * 8;
-    const Eight low = first < d ? load(row + first) : Eight{};
-    const Eight high = second < d ? load(row + second) : Eight{};
-    const float most = over_block<Max>(fmaxf(largest(low), largest(high)));
-    const float scale = e4m3_scale(most);
-    e4m3* to = y + (long long)blockIdx.x * d;
-    if (first < d) {
-        store_e4m3(to + first, low, scale);
+// A thread has up to VECTORS times eight values, blockDim.x · 8 apart, all of which it loads before it looks
+// at one: few threads a row, so that many rows are on their way at once.
+template <int VECTORS>
+__device__ __forceinline__ void quantise(const bf16* row, e4m3* y, float* row_scales, int d) {
+    Eight values[VECTORS];
+#pragma unroll
+    for (int i = 0; i < VECTORS; i++) {
+        const int at = (threadIdx.x + i * blockDim.x) * 8;
+        values[i] = at < d ? load(row + at) : Eight{};
     }
-    if (second < d) {
-        store_e4m3(to + second, high, scale);
+    float most = 0.0f;
+#pragma unroll
+    for (int i = 0; i < VECTORS; i++) {
+        most = fmaxf(most, largest(values[i]));
+    }
+    const float scale = e4m3_scale(over_block<0, Max>(most));
+    e4m3* to = y + (long long)blockIdx.x * d;
+#pragma unroll
+    for (int i = 0; i < VECTORS; i++) {
+        const int at = (threadIdx.x + i * blockDim.x) * 8;
+        if (at < d) {
+            store_e4m3(to + at, values[i], scale);
+        }
     }
     if (threadIdx.x == 0) {
         row_scales[blockIdx.x] = scale;
     }
+}
+
+// Up to 256 threads each.
+extern "C" __global__ void __launch_bounds__(256) quantise_rows_2(
+        const bf16* x, long long stride, e4m3* y, float* row_scales, int d) {
+    quantise<2>(x + blockIdx.x * stride, y, row_scales, d);
+}
+
+extern "C" __global__ void __launch_bounds__(256) quantise_rows_8(
+        const bf16* x, long long stride, e4m3* y, float* row_scales, int d) {
+    quantise<8>(x + blockIdx.x * stride, y, row_scales, d);
 }
 
 // Rows of e4m3 → f32. Its bits, moved to where an f32 has them, are the value · 2⁻¹²⁰, the smallest ones

@@ -71,12 +71,12 @@ __device__ __forceinline__ void softmax_long(const T* x, T* y, int keys, float s
     for (int key = threadIdx.x; key < keys; key += blockDim.x) {
         most = fmaxf(most, load_one(from + key) * scale);
     }
-    most = over_block<Max>(most);
+    most = over_block<0, Max>(most);
     float sum = 0.0f;
     for (int key = threadIdx.x; key < keys; key += blockDim.x) {
         sum += expf(load_one(from + key) * scale - most);
     }
-    const float by = 1.0f / over_block<Add>(sum);
+    const float by = 1.0f / over_block<1, Add>(sum);
     for (int key = threadIdx.x; key < keys; key += blockDim.x) {
         store_one(to + key, expf(load_one(from + key) * scale - most) * by);
     }

@@ -92,14 +92,13 @@ __device__ __forceinline__ float over_lanes(float value, int lanes) {
     return value;
 }
 
-// Over all threads of a block, in each of them. Every thread calls it; blocks are whole warps.
-template <typename Op>
+// Over all threads of a block, in each of them. Every thread calls it; blocks are whole warps. Each
+// reduction of a kernel has a number of its own, so that none overwrites what others still read.
+template <int NUMBER, typename Op>
 __device__ __forceinline__ float over_block(float value) {
     __shared__ float of_warps[WARP];
     value = over_lanes<Op>(value, WARP);
     const int lane = threadIdx.x % WARP;
-    // Whoever still reads the reduction before this one is let finish.
-    __syncthreads();
     if (lane == 0) {
         of_warps[threadIdx.x / WARP] = value;
     }

@@ -284,5 +284,5 @@ const KERNELS: &[(&[u8], &[&str])] = &[
             "to_bytes_f32",
         ],
     ),
-    (image!("quantise"), &["quantise_rows", "dequantise_rows"]),
+    (image!("quantise"), &["quantise_rows_2", "quantise_rows_8", "dequantise_rows"]),
 ];

@@ -5,13 +5,16 @@ use candle_core::{DType, cuda_backend::cudarc::driver::DeviceRepr};
 use crate::{
     cuda::{
         Error, Result,
-        context::{self, PushKernelArg, THREADS, grid},
+        context::{self, PushKernelArg, grid},
         tensor::{Operand, Output, VECTOR, check_shape, device},
     },
     operand::{Heads, Rotations, Stream},
 };
 
 const NAME: &str = "qk norm + rope";
+
+/// Of a block.
+const MOST_THREADS: usize = 1024;
 
 /// Streams of n·l₁, n·l₂, … tokens → heads of n·(l₁ + l₂ + …) tokens, (n·l, h, d) each:
 /// queries and keys normalised over each head's width, then rotated in pairs of neighbours. An image's
@@ -70,16 +73,16 @@ pub(super) fn qk_norm_rope(streams: &[Stream<'_>], rotations: &Rotations) -> Res
             eps_q: stream.norm_q.eps as f32,
             eps_k: stream.norm_k.eps as f32,
         };
-        let parts = if v.is_some() { 3 } else { 2 };
-        let vectors = rows * parts * count * (width / VECTOR);
+        let vectors = count * (width / VECTOR);
         let mut call = context.call("qk_norm_rope", qkv.suffix()?)?;
         call.arg(&parameters);
         // SAFETY: the one argument is laid out as the kernel's. qkv holds rows · 3 · count · width
         // values; cos and sin hold width / 2 for each of an image's joint rows, the outputs
         // count · width for those of every image, and this stream's `each` rows of an image begin at
-        // `row`, behind those of the streams before it. Each thread touches one vector of each; those
-        // beyond the last row touch none.
-        unsafe { call.launch(grid(vectors.div_ceil(THREADS) as u32, THREADS)) }?;
+        // `row`, behind those of the streams before it. A block touches one row of each, its threads the
+        // same vectors of the row's parts; a head's lanes divide a warp's, and so a block's.
+        let threads = vectors.next_multiple_of(32).min(MOST_THREADS);
+        unsafe { call.launch(grid(rows as u32, threads)) }?;
         row += each;
     }
     let v = match v {

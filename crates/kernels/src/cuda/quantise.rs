@@ -8,8 +8,8 @@ use crate::cuda::{
     tensor::{Operand, Output, VECTOR, device},
 };
 
-/// Values of the longest row: two vectors for each of a block's threads.
-const LONGEST: usize = 2 * 1024 * VECTOR;
+/// Values of the longest row: eight vectors for each of a block's threads.
+const LONGEST: usize = 8 * THREADS * VECTOR;
 
 /// x (l, d), bf16, rows apart or not → values (l, d), e4m3, and scales (l,), f32, with x ≈ value · scale:
 /// each row's largest value becomes 448, the largest of e4m3.
@@ -30,11 +30,14 @@ pub(super) fn quantise_rows(x: &Tensor) -> Result<(Tensor, Tensor)> {
         )
     };
     let (stride, d) = (rows.stride as i64, rows.columns as i32);
-    let threads = (rows.columns / VECTOR).div_ceil(2).next_multiple_of(32);
-    let mut call = context.call_named(NAME, "quantise_rows")?;
+    let vectors = rows.columns / VECTOR;
+    let (each, name) =
+        if vectors <= 2 * THREADS { (2, "quantise_rows_2") } else { (8, "quantise_rows_8") };
+    let threads = vectors.div_ceil(each).next_multiple_of(32);
+    let mut call = context.call_named(NAME, name)?;
     call.arg(&operand.address).arg(&stride).arg(&values.address).arg(&scales.address).arg(&d);
-    // SAFETY: the kernel's arguments in its order; a block for each row, two vectors for each thread,
-    // which is enough for d values.
+    // SAFETY: the kernel's arguments in its order; a block for each row, `each` vectors for each of its
+    // threads, of which there are no more than it takes, which is enough for d values.
     unsafe { call.launch(grid(rows.rows as u32, threads)) }?;
     Ok((values.into_tensor(), scales.into_tensor()))
 }

@@ -110,8 +110,8 @@ void heads() {
             const size_t of_row = count * width, row = i / of_row;
             return ((row / each * joint + first + row % each) * of_row) + i % of_row;
         };
-        const int vectors = all / 8 * (values ? 3 : 2);
-        launch((vectors + 255) / 256, 256, 0, [&] { qk_norm_rope(parameters); });
+        // Fewer threads than a row has vectors, too.
+        launch(rows, std::min(in_warps(count * width / 8), 64u), 0, [&] { qk_norm_rope(parameters); });
         // Value i of part 0, 1 or 2, (row, head, place in the head).
         const auto from = [&](int part, size_t i) {
             const size_t of_row = count * width;
@@ -268,8 +268,10 @@ inline void quantisation() {
         const auto x = Array<bf16>::random(rows * stride);
         Array<float> memory(rows * d / 4 + 1), scales(rows);
         auto* y = reinterpret_cast<__nv_fp8_storage_t*>(memory.at);
-        launch(rows, in_warps((d / 8 + 1) / 2), 0,
-               [&] { quantise_rows(x->at, stride, y, scales.at, d); });
+        const int each = d <= 4096 ? 2 : 8;
+        launch(rows, in_warps((d / 8 + each - 1) / each), 0, [&] {
+            (each == 2 ? quantise_rows_2 : quantise_rows_8)(x->at, stride, y, scales.at, d);
+        });
         // Three bits behind the leading one.
         compare("quantisation", rows * d, 3.5e-2,
                 [&](size_t i) { return from_e4m3(y[i]) * scales[i / d]; },
