@@ -1,9 +1,12 @@
 """The card and what surrounds it."""
 
 import platform
+import shutil
+import statistics
 import subprocess
+from contextlib import contextmanager
 
-from process import run
+from process import Child, run
 
 QUERY = ["name", "driver_version", "memory.total", "power.limit", "clocks.max.sm", "clocks.max.memory"]
 NEEDED = ("libcublas", "libcublasLt", "libcudnn", "libcurand", "libnvrtc", "libcuda")
@@ -22,6 +25,45 @@ def card():
             found = dict(zip(fields, (part.strip() for part in line.split(","))))
             return {"name": found["name"], "driver": found.get("driver_version"), "details": found}
     return None
+
+
+# While something runs; the last two say why the card goes no faster.
+WATCHED = {
+    "sm_mhz": "clocks.sm",
+    "watts": "power.draw",
+    "by_power": "clocks_event_reasons.sw_power_cap",
+    "by_heat": "clocks_event_reasons.sw_thermal_slowdown",
+}
+
+
+@contextmanager
+def watched(flight, name, every_ms=50):
+    """Records clock and power of the card while it works: the medians of the busier half of the samples."""
+    if shutil.which("nvidia-smi") is None:
+        yield
+        return
+    words = ["nvidia-smi", f"--query-gpu={','.join(WATCHED.values())}", "--format=csv,noheader,nounits"]
+    watch = Child([*words, f"--loop-ms={every_ms}"], flight.logs, f"watch-{name.replace(' ', '-')}")
+    try:
+        yield
+    finally:
+        watch.end()
+    lines = (flight.logs / f"watch-{name.replace(' ', '-')}.out").read_text(errors="replace").splitlines()
+    samples = [[cell.strip() for cell in line.split(",")] for line in lines]
+    samples = [cells for cells in samples if len(cells) == len(WATCHED) and is_number(cells[1])]
+    busy = sorted(samples, key=lambda cells: float(cells[1]))[len(samples) // 2 :]
+    if busy:
+        middle = {key: statistics.median(float(cells[at]) for cells in busy) for at, key in enumerate(list(WATCHED)[:2])}
+        reasons = {key: sum(cells[at + 2] == "Active" for cells in busy) / len(busy) for at, key in enumerate(list(WATCHED)[2:])}
+        flight.record.write(name, watched={**middle, **reasons, "samples": len(busy)})
+
+
+def is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def describe(flight, name, seconds):

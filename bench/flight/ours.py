@@ -2,6 +2,7 @@
 
 import time
 
+import machine
 import verdict
 from flight import log_name
 from process import Child, Outcome, parse
@@ -57,7 +58,8 @@ def bench(tier, *words, warmups=None, runs=None):
         command += [f"--warmups={warmups or options.warmups}", f"--runs={runs or options.runs}", *words]
         if not any(word.startswith("--size") for word in words):
             command.append(f"--size={options.size}")
-        return flight.run(name, command, seconds, without_wrong_kernels(flight, tier))
+        with machine.watched(flight, name):
+            return flight.run(name, command, seconds, without_wrong_kernels(flight, tier))
 
     return part
 

@@ -101,6 +101,21 @@ def times(found, floors):
         mine, other = found.timed(ours), found.timed(theirs)
         if mine and other:
             yield [f"{ours} / {theirs}", f"{mine['seconds_per_image'] / other['seconds_per_image']:.3f}", "", "", ""]
+            # Theirs is Pillow's, which would decide for a small model.
+            ratio = without_png(mine) / without_png(other)
+            yield [f"{ours} / {theirs}, without their PNGs", f"{ratio:.3f}", "", "", ""]
+    for part in found.parts():
+        for line in found.of(part):
+            if "watched" in line:
+                of = line["watched"]
+                slowed = f"slowed by power {percent(of['by_power'])}, by heat {percent(of['by_heat'])} of the time"
+                yield [f"{part}: clock", f"{of['sm_mhz']:.0f} MHz, {of['watts']:.0f} W", slowed, "", ""]
+
+
+def without_png(line):
+    """Seconds until there are pixels."""
+    png = (line.get("stages") or {}).get("png", {}).get("milliseconds", 0) / 1e3
+    return line["seconds_per_image"] - png - (line.get("parts_seconds") or {}).get("png", 0)
 
 
 def stages(found, floors):
