@@ -80,9 +80,6 @@ pub struct Stage {
     pub milliseconds: f64,
     /// Floating-point operations, in units of 10¹².
     pub teraflop: f64,
-    /// The least time that those take an H200: at 790 TFLOP/s in bf16, 1500 in e4m3, both measured on
-    /// large products of random matrices. `None` on a CPU, and where nothing is computed.
-    pub floor_milliseconds: Option<f64>,
 }
 
 /// What is drawn; its words do not matter, its padded length does.
@@ -120,7 +117,6 @@ pub fn measure(
         name: "png",
         milliseconds: median(&mut drawn.iter().map(|drawn| 1e3 * drawn.finish).collect::<Vec<_>>()),
         teraflop: 0.0,
-        floor_milliseconds: None,
     });
     Ok(Measured {
         seconds: drawn.iter().map(|drawn| drawn.all).collect(),
@@ -186,17 +182,11 @@ fn stages(pipeline: &Pipeline, config: &BenchConfig) -> Result<Vec<Stage>> {
     let work = Work::of(&pipeline.model.configs, config.size, config.steps.get());
     let work = work.times(pictures);
     let of_stages = [work.encoders, work.preparation, work.denoising, work.decoding];
-    let on_gpu = !device.is_cpu();
     Ok(NAMES
         .into_iter()
         .zip(milliseconds.iter_mut().map(|values| median(values)))
         .zip(of_stages)
-        .map(|((name, milliseconds), work)| Stage {
-            name,
-            milliseconds,
-            teraflop: work.total() / 1e12,
-            floor_milliseconds: on_gpu.then(|| work.floor_milliseconds(config.precision)),
-        })
+        .map(|((name, milliseconds), work)| Stage { name, milliseconds, teraflop: work / 1e12 })
         .collect())
 }
 
@@ -259,7 +249,6 @@ mod tests {
         assert!(measured.stages[2].milliseconds > 0.0 && measured.stages[2].teraflop > 0.0);
         // What was not measured is not made up.
         assert!(measured.memory.is_none());
-        assert!(measured.stages.iter().all(|stage| stage.floor_milliseconds.is_none()));
         let in_8_bits = BenchConfig { precision: Precision::Fp8, ..config };
         assert!(measure(&Device::Cpu, &in_8_bits, &mut |_| {}).is_err());
     }

@@ -101,11 +101,10 @@ impl<'a> Report<'a> {
     }
 
     fn print_table(&self) {
-        println!("{:16} {:>10} {:>10} {:>10}", "", "ms", "TFLOP/s", "of floor");
+        println!("{:16} {:>10} {:>10}", "", "ms", "TFLOP/s");
         for stage in &self.measured.stages {
             let rate = rate(stage).map_or("-".to_owned(), |rate| format!("{rate:.2}"));
-            let share = share(stage).map_or("-".to_owned(), |share| format!("{:.0}%", 1e2 * share));
-            println!("{:16} {:>10.2} {rate:>10} {share:>10}", stage.name, stage.milliseconds);
+            println!("{:16} {:>10.2} {rate:>10}", stage.name, stage.milliseconds);
         }
         let each = |seconds| 1e3 * seconds / self.pictures as f64;
         let [least, middle, most] = self.seconds.map(each);
@@ -126,16 +125,10 @@ fn to_json(stage: &Stage) -> Value {
     json!({
         "milliseconds": stage.milliseconds,
         "tflops": rate(stage),
-        "share_of_floor": share(stage),
     })
 }
 
 /// In units of 10¹² operations a second.
 fn rate(stage: &Stage) -> Option<f64> {
     (stage.teraflop > 0.0).then(|| stage.teraflop / stage.milliseconds * 1e3)
-}
-
-/// How near it comes to the least time that it could take an H200: 1 is there.
-fn share(stage: &Stage) -> Option<f64> {
-    stage.floor_milliseconds.map(|floor| floor / stage.milliseconds)
 }

@@ -1,47 +1,16 @@
 //! How many floating-point operations a picture takes: two for each product that is summed.
 
-use kernels::Precision;
 use protocol::Size;
 
 use crate::{config::AutoEncoderConfig, latents::Grid, model::Configs};
 
-/// Of dense products of random bf16 and e4m3 matrices on an H200, measured; in operations a second.
-const BF16_RATE: f64 = 790e12;
-const E4M3_RATE: f64 = 1500e12;
-
 /// Operations of each part of a picture.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Work {
-    pub(super) encoders: Operations,
-    pub(super) preparation: Operations,
-    pub(super) denoising: Operations,
-    pub(super) decoding: Operations,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Operations {
-    /// In layers that the precision in 8 bits has in 8 bits.
-    pub(super) quantisable: f64,
-    /// In all others, attention and convolutions.
-    pub(super) other: f64,
-}
-
-impl Operations {
-    pub(super) fn total(self) -> f64 {
-        self.quantisable + self.other
-    }
-
-    fn times(self, pictures: f64) -> Self {
-        Self { quantisable: pictures * self.quantisable, other: pictures * self.other }
-    }
-
-    pub(super) fn floor_milliseconds(self, precision: Precision) -> f64 {
-        let rate = match precision {
-            Precision::F32 | Precision::Bf16 => BF16_RATE,
-            Precision::Fp8 => E4M3_RATE,
-        };
-        (self.quantisable / rate + self.other / BF16_RATE) * 1e3
-    }
+    pub(super) encoders: f64,
+    pub(super) preparation: f64,
+    pub(super) denoising: f64,
+    pub(super) decoding: f64,
 }
 
 impl Work {
@@ -50,9 +19,9 @@ impl Work {
         let pictures = pictures as f64;
         Self {
             encoders: self.encoders,
-            preparation: self.preparation.times(pictures),
-            denoising: self.denoising.times(pictures),
-            decoding: self.decoding.times(pictures),
+            preparation: pictures * self.preparation,
+            denoising: pictures * self.denoising,
+            decoding: pictures * self.decoding,
         }
     }
 
@@ -61,12 +30,11 @@ impl Work {
         let grid = Grid::new(size, autoencoder.downscale(), autoencoder.latent_channels);
         let text = configs.text_tokens() as f64;
         let picture = grid.tokens() as f64;
-        let other = |other| Operations { other, ..Operations::default() };
         Self {
-            encoders: other(t5(configs, text) + clip(configs)),
-            preparation: other(preparation(configs, text, steps as f64)),
+            encoders: t5(configs, text) + clip(configs),
+            preparation: preparation(configs, text, steps as f64),
             denoising: denoising(configs, [text, picture], steps as f64),
-            decoding: other(decoding(autoencoder, [2 * grid.rows, 2 * grid.columns])),
+            decoding: decoding(autoencoder, [2 * grid.rows, 2 * grid.columns]),
         }
     }
 }
@@ -97,7 +65,7 @@ fn preparation(configs: &Configs, text: f64, steps: f64) -> f64 {
         + 2.0 * text * config.joint_attention_dim as f64 * width
 }
 
-fn denoising(configs: &Configs, [text, picture]: [f64; 2], steps: f64) -> Operations {
+fn denoising(configs: &Configs, [text, picture]: [f64; 2], steps: f64) -> f64 {
     let config = &configs.transformer;
     let width = config.width() as f64;
     let joint = text + picture;
@@ -106,10 +74,7 @@ fn denoising(configs: &Configs, [text, picture]: [f64; 2], steps: f64) -> Operat
     // block, whose tokens are text and picture together.
     let layers = 2.0 * joint * 12.0 * width * width * blocks;
     let ends = 2.0 * picture * 2.0 * config.in_channels as f64 * width;
-    Operations {
-        quantisable: layers * steps,
-        other: (attention(joint, width) * blocks + ends) * steps,
-    }
+    (layers + attention(joint, width) * blocks + ends) * steps
 }
 
 /// q·kᵀ and its product with v, over all heads.
@@ -158,17 +123,8 @@ mod tests {
         let configs = synthetic::configs().unwrap();
         let work = Work::of(&configs, Size::new(1024, 1024).unwrap(), 4);
         let close = |found: f64, expected: f64| (found / 1e12 / expected - 1.0).abs() < 0.02;
-        assert!(close(work.denoising.quantisable, 4.0 * 56.2), "{:?}", work.denoising);
-        assert!(close(work.denoising.other, 4.0 * 13.3), "{:?}", work.denoising);
-        assert!(close(work.encoders.total(), 2.4), "{:?}", work.encoders);
-        assert!(close(work.decoding.total(), 10.5), "{:?}", work.decoding);
-        let floor = |precision| {
-            [work.encoders, work.preparation, work.denoising, work.decoding]
-                .map(|part| part.floor_milliseconds(precision))
-                .iter()
-                .sum::<f64>()
-        };
-        assert!((floor(Precision::Bf16) - 368.0).abs() < 5.0, "{}", floor(Precision::Bf16));
-        assert!((floor(Precision::Fp8) - 234.0).abs() < 5.0, "{}", floor(Precision::Fp8));
+        assert!(close(work.denoising, 4.0 * (56.2 + 13.3)), "{:?}", work.denoising);
+        assert!(close(work.encoders, 2.4), "{:?}", work.encoders);
+        assert!(close(work.decoding, 10.5), "{:?}", work.decoding);
     }
 }
