@@ -77,7 +77,12 @@ def describe(flight, name, seconds):
         card=flight.card,
         commit=flight.options.commit,
         processor=platform.processor() or platform.machine(),
-        libraries={key: path for key, path in libraries.items() if key.startswith(NEEDED)},
+        libraries={key: told(path) for key, path in libraries.items() if key.startswith(NEEDED)},
         missing=[key for key, path in libraries.items() if path.startswith("not found")],
     )
     return outcome
+
+
+def told(path):
+    """Where a library is from, without where that lies on this machine."""
+    return path.rpartition("site-packages/")[2] if "site-packages/" in path else path.rpartition("/")[2]
