@@ -1,8 +1,9 @@
 //! Another process's memory, searched for bytes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs::{self, File},
+    hash::{DefaultHasher, Hasher},
     io,
     os::unix::fs::FileExt,
 };
@@ -29,6 +30,15 @@ pub(crate) struct Region {
     is_writable: bool,
     /// Kept out of swap.
     pub(crate) is_locked: bool,
+}
+
+/// What a process's pages held at one moment.
+pub(crate) struct Snapshot(HashMap<u64, u64>);
+
+fn hash(page: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(page);
+    hasher.finish()
 }
 
 /// What to look for.
@@ -100,6 +110,49 @@ impl Memory {
             }
         }
         found
+    }
+
+    /// What every page holds now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let mut hashes = HashMap::new();
+        self.for_each_run(|start, bytes| {
+            let pages =
+                bytes.chunks(PAGE_BYTES as usize).zip((start..).step_by(PAGE_BYTES as usize));
+            hashes.extend(pages.map(|(page, at)| (at, hash(page))));
+        });
+        Snapshot(hashes)
+    }
+
+    /// Pages that hold something, and something else than they did, those side by side together; where
+    /// they begin. All that hold something, where no moment is named.
+    pub(crate) fn changed(&self, since: Option<&Snapshot>) -> Vec<(u64, Vec<u8>)> {
+        let mut runs: Vec<(u64, Vec<u8>)> = Vec::new();
+        self.for_each_run(|start, bytes| {
+            for (page, at) in
+                bytes.chunks(PAGE_BYTES as usize).zip((start..).step_by(PAGE_BYTES as usize))
+            {
+                let is_old = since.is_some_and(|since| since.0.get(&at) == Some(&hash(page)));
+                if is_old || page.iter().all(|byte| *byte == 0) {
+                    continue;
+                }
+                match runs.last_mut() {
+                    Some((start, run)) if *start + run.len() as u64 == at => run.extend(page),
+                    _ => runs.push((at, page.to_vec())),
+                }
+            }
+        });
+        runs
+    }
+
+    /// Everything that can be written to and is present, in pieces.
+    fn for_each_run(&self, mut each: impl FnMut(u64, &[u8])) {
+        for region in self.regions().iter().filter(|region| region.is_writable) {
+            for (start, end) in self.present_runs(region) {
+                for at in (start..end).step_by(CHUNK_BYTES as usize) {
+                    each(at, &self.read(at, (end - at).min(CHUNK_BYTES)));
+                }
+            }
+        }
     }
 
     /// Pages that are there, without the gaps of what was reserved and never touched.
