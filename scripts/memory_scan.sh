@@ -10,6 +10,4 @@ if [ -z "${OBSCURA_PROGRAM:-}" ]; then
   cargo build --release --locked -p obscura --features otlp
   export OBSCURA_PROGRAM=$target/release/obscura
 fi
-# Every page, the model's weights too, is tried as keys.
-export OBSCURA_SCAN=all
 cargo test --locked -p obscura --features download,otlp --test secrecy -- --nocapture

@@ -57,11 +57,19 @@ pub fn aes_keys(memory: &[u8], recorded: &[Recorded]) -> Vec<usize> {
 #[must_use]
 pub fn x25519_secrets(memory: &[u8], public_keys: &[[u8; 32]]) -> Vec<usize> {
     candidates(memory, SECRET_ALIGN)
+        .filter(|(_, secret)| !are_weights(secret))
         .filter(|(_, secret)| {
             public_keys.contains(PublicKey::from(&StaticSecret::from(**secret)).as_bytes())
         })
         .map(|(at, _)| at)
         .collect()
+}
+
+/// Whether these are eight numbers as a model's weights are. A random secret looks so once in three
+/// hundred million; leaving them out spares most of the time.
+fn are_weights(window: &[u8; KEY_BYTES]) -> bool {
+    const USUAL: std::ops::Range<f32> = 1e-6..4.0;
+    window.as_chunks().0.iter().all(|bytes| USUAL.contains(&f32::from_le_bytes(*bytes).abs()))
 }
 
 /// Windows that could be a key, and where they begin.

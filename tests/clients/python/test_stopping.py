@@ -43,7 +43,7 @@ def test_sigterm_with_a_queue():
             answer = httpx.post(f"{url}/v1/images/generations", json=body, timeout=60)
             answers[name] = (time.monotonic(), answer)
 
-        running = threading.Thread(target=draw, args=["running"], kwargs={"size": "512x512", "steps": 8, "n": 2})
+        running = threading.Thread(target=draw, args=["running"], kwargs={"size": "512x512", "steps": 8})
         waiting = [threading.Thread(target=draw, args=[n], kwargs={"size": "64x64"}) for n in range(5)]
         running.start()
         while "obscura_queue_depth 1\n" not in httpx.get(metrics).text:
@@ -58,7 +58,7 @@ def test_sigterm_with_a_queue():
         assert "obscura_queue_depth 1\n" in httpx.get(metrics).text, "figures are told to the end"
         running.join()
         finished, answer = answers.pop("running")
-        assert answer.status_code == 200 and len(answer.json()["data"]) == 2
+        assert answer.status_code == 200
         assert process.wait(timeout=40) == 0
         for told, answer in answers.values():
             assert answer.status_code == 503 and answer.headers["retry-after"] == "5"

@@ -1,9 +1,8 @@
 //! Another process's memory, searched for bytes.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fs::{self, File},
-    hash::{DefaultHasher, Hasher},
     io,
     os::unix::fs::FileExt,
 };
@@ -30,15 +29,6 @@ pub(crate) struct Region {
     is_writable: bool,
     /// Kept out of swap.
     pub(crate) is_locked: bool,
-}
-
-/// What a process's pages held at one moment.
-pub(crate) struct Snapshot(HashMap<u64, u64>);
-
-fn hash(page: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(page);
-    hasher.finish()
 }
 
 /// What to look for.
@@ -112,47 +102,25 @@ impl Memory {
         found
     }
 
-    /// What every page holds now.
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        let mut hashes = HashMap::new();
-        self.for_each_run(|start, bytes| {
-            let pages =
-                bytes.chunks(PAGE_BYTES as usize).zip((start..).step_by(PAGE_BYTES as usize));
-            hashes.extend(pages.map(|(page, at)| (at, hash(page))));
-        });
-        Snapshot(hashes)
-    }
-
-    /// Pages that hold something, and something else than they did, those side by side together; where
-    /// they begin. All that hold something, where no moment is named.
-    pub(crate) fn changed(&self, since: Option<&Snapshot>) -> Vec<(u64, Vec<u8>)> {
+    /// Everything that can be written to and holds something, those pages together that lie side by
+    /// side; where each begins.
+    pub(crate) fn held(&self) -> Vec<(u64, Vec<u8>)> {
         let mut runs: Vec<(u64, Vec<u8>)> = Vec::new();
-        self.for_each_run(|start, bytes| {
-            for (page, at) in
-                bytes.chunks(PAGE_BYTES as usize).zip((start..).step_by(PAGE_BYTES as usize))
-            {
-                let is_old = since.is_some_and(|since| since.0.get(&at) == Some(&hash(page)));
-                if is_old || page.iter().all(|byte| *byte == 0) {
-                    continue;
-                }
-                match runs.last_mut() {
-                    Some((start, run)) if *start + run.len() as u64 == at => run.extend(page),
-                    _ => runs.push((at, page.to_vec())),
-                }
-            }
-        });
-        runs
-    }
-
-    /// Everything that can be written to and is present, in pieces.
-    fn for_each_run(&self, mut each: impl FnMut(u64, &[u8])) {
         for region in self.regions().iter().filter(|region| region.is_writable) {
             for (start, end) in self.present_runs(region) {
-                for at in (start..end).step_by(CHUNK_BYTES as usize) {
-                    each(at, &self.read(at, (end - at).min(CHUNK_BYTES)));
+                for at in (start..end).step_by(PAGE_BYTES as usize) {
+                    let page = self.read(at, PAGE_BYTES);
+                    if page.iter().all(|byte| *byte == 0) {
+                        continue;
+                    }
+                    match runs.last_mut() {
+                        Some((start, run)) if *start + run.len() as u64 == at => run.extend(page),
+                        _ => runs.push((at, page)),
+                    }
                 }
             }
         }
+        runs
     }
 
     /// Pages that are there, without the gaps of what was reserved and never touched.
