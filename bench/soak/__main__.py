@@ -75,7 +75,7 @@ def main():
     RESULTS.mkdir(exist_ok=True)
     about = {
         "soak": now.isoformat(timespec="seconds"), "machine": options.machine, "seconds_each": options.seconds,
-        "clients": honest.CLIENTS, "version": node.version, "settings": SETTINGS, "exit": stopped,
+        "clients": honest.CLIENTS, "version": node.version, "build": options.program.parent.name, "settings": SETTINGS, "exit": stopped,
     }
     path = RESULTS / f"{now:%Y%m%dT%H%M%SZ}-soak.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in [about, *findings]))
