@@ -1,10 +1,13 @@
 //! A node that is asked to stop finishes what runs and refuses the rest.
 
-use std::{sync::mpsc, time::Duration};
+use std::{
+    sync::{atomic::Ordering, mpsc},
+    time::Duration,
+};
 
 use node::Config;
-use serde_json::json;
-use tests::{Exchange, OneColour, TestNode, http, http2::Http2};
+use serde_json::{Value, json};
+use tests::{Exchange, MODEL, OneColour, TestNode, error_of, http, http2::Http2};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -23,6 +26,50 @@ async fn what_runs_is_finished_and_what_waits_is_refused() {
     let waiting = waiting.await.unwrap();
     assert_eq!(waiting.status, 503);
     assert!(waiting.retry_after_secs.is_some());
+}
+
+/// Whoever waits is told while the picture before them is still being made: alone, in a stream, and
+/// with an envelope that was opened.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_is_told_at_once() {
+    let (begun, has_begun) = mpsc::channel();
+    let slow = OneColour { begun: Some(begun), ..OneColour::with_step(Duration::from_secs(1)) };
+    let finished = slow.finished.clone();
+    let config = Config { allow_plaintext: true, ..Config::default() };
+    let node = TestNode::with_config(slow, config).await;
+    let url = node.url.clone();
+    let running = tokio::spawn(Exchange::of(&url, json!({"prompt": "x"})).await.send());
+    has_begun.recv().unwrap();
+
+    let mut sealed = Vec::new();
+    for _ in 0..6 {
+        sealed.push(tokio::spawn(Exchange::of(&url, json!({"prompt": "x"})).await.send()));
+    }
+    let clear = tokio::spawn(
+        http().post(format!("{url}/v1/images/generations")).json(&asked(false)).send(),
+    );
+    let stream = http().post(format!("{url}/v1/images/generations")).json(&asked(true));
+    let stream = stream.send().await.unwrap();
+    while node.queue_depth().await < 9 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+
+    let stopping = tokio::spawn(node.stop());
+    for waiting in sealed {
+        let waiting = waiting.await.unwrap();
+        assert_eq!((waiting.status, waiting.retry_after_secs), (503, Some(5)));
+        assert_eq!(error_of(&waiting.text).code.as_deref(), Some("draining"));
+    }
+    assert_eq!(clear.await.unwrap().unwrap().status(), 503);
+    let events = stream.text().await.unwrap();
+    assert!(events.contains("\"draining\""), "{events}");
+    assert_eq!(finished.load(Ordering::SeqCst), 0, "they were told before");
+    assert_eq!(running.await.unwrap().pictures().data.len(), 1);
+    stopping.await.unwrap();
+}
+
+fn asked(stream: bool) -> Value {
+    json!({"model": MODEL, "prompt": "x", "stream": stream})
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "envelope", run: envelope, seeds: envelope_seeds },
     Target { name: "request", run: request, seeds: request_seeds },
     Target { name: "response", run: response, seeds: response_seeds },
+    Target { name: "stream", run: stream, seeds: stream_seeds },
     Target { name: "report", run: report, seeds: report_seeds },
     Target { name: "quote", run: quote, seeds: quote_seeds },
     Target { name: "gpu", run: gpu, seeds: gpu_seeds },
@@ -130,6 +131,15 @@ fn response(input: &[u8]) {
     let (_, opener) = seal::seal_request(&node, seal::Zeroizing::new(b"{}".to_vec()))
         .expect("randomness, and a key of the right kind");
     let _ = opener.stream_unattested().open(&parts);
+}
+
+/// A stream of events as the client reads it, each of them like an answer. The first byte says in how
+/// large chunks it comes.
+fn stream(input: &[u8]) {
+    let Some((&chunk_bytes, stream)) = input.split_first() else { return };
+    for message in client::fuzzing::messages(stream, usize::from(chunk_bytes)) {
+        response(&message);
+    }
 }
 
 /// A whole report, by the rules for simulated nodes.
@@ -244,6 +254,18 @@ fn response_seeds(fixtures: &Path) -> Vec<Vec<u8>> {
         "param":null,"code":null}}"#,
     ];
     seeds.extend(events.map(|event| event.as_bytes().to_vec()));
+    seeds
+}
+
+/// The vectors' answers as events, in chunks of odd sizes, between what else a stream may have.
+fn stream_seeds(fixtures: &Path) -> Vec<Vec<u8>> {
+    let answers = field_of_vectors(fixtures, "response");
+    let event = |answer: &Vec<u8>| [b"data: ", answer.as_slice(), b"\r\n\n"].concat();
+    let mut whole = b"\x07: waiting\n\nevent: message\nid: 1\nretry: 10\n".to_vec();
+    whole.extend(answers.iter().take(2).flat_map(event));
+    whole.extend(b"data:{}\n\ndata: cut off");
+    let mut seeds = vec![whole, b"\x01data:\ndata\n\n\ndata:  [DONE] \n".to_vec()];
+    seeds.extend(answers.iter().map(|answer| [b"\xff".as_slice(), &event(answer)].concat()));
     seeds
 }
 

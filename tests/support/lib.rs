@@ -5,6 +5,7 @@ pub mod demo;
 mod exchange;
 pub mod golden;
 pub mod http2;
+pub mod key_search;
 pub mod reading;
 
 use std::{

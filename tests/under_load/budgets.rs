@@ -1,11 +1,11 @@
 //! Bytes and requests that clients may hold at once.
 
-use std::time::Duration;
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use node::{Config, MAX_BODY_BYTES};
 use tests::{OneColour, TestNode, error_of, http};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::{sleep, timeout},
 };
@@ -20,11 +20,13 @@ async fn beginning(node: &TestNode, headers: &str, length: usize, sent: usize) -
          {headers}Content-Length: {length}\r\n\r\n{}",
         " ".repeat(sent)
     );
-    socket.write_all(head.as_bytes()).await.unwrap();
+    // The node may answer before it has taken all of it.
+    let _ = socket.write_all(head.as_bytes()).await;
     socket
 }
 
-/// All bodies together have so much memory; who finds none is told to come back, and can.
+/// All bodies together have so much memory; where it is taken, the body that has been on its way the
+/// longest makes way, and is told to come back.
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_share_a_budget_of_memory() {
     let config = Config { body_memory_bytes: MAX_BODY_BYTES, ..Config::default() };
@@ -36,23 +38,50 @@ async fn bodies_share_a_budget_of_memory() {
         async move { request.send().await.expect("an answer") }
     };
     assert_eq!(large().await.status(), 200);
-    let held = beginning(&node, "", MAX_BODY_BYTES, 200_000).await;
-    let refused = async {
-        loop {
-            let answer = large().await;
-            if answer.status() != 200 {
-                return answer;
-            }
+    let mut held = beginning(&node, "", MAX_BODY_BYTES, 200_000).await;
+    let is_over = Cell::new(false);
+    let told = async {
+        let mut answer = Vec::new();
+        let _ = held.read_to_end(&mut answer).await;
+        is_over.set(true);
+        String::from_utf8(answer).unwrap()
+    };
+    let others = async {
+        while !is_over.get() {
+            assert_eq!(large().await.status(), 200, "nobody else is refused");
         }
     };
     // The node takes a moment to read what it was sent.
-    let refused = timeout(PATIENCE, refused).await.expect("the budget is spent");
-    assert_eq!(refused.status(), 503);
-    assert!(refused.headers().contains_key("retry-after"));
-    let body = refused.text().await.unwrap();
-    assert_eq!(error_of(&body).code.as_deref(), Some("bodies_busy"));
-    drop(held);
-    assert_eq!(large().await.status(), 200, "whoever hangs up gives it back");
+    let both = async { tokio::join!(told, others).0 };
+    let told = timeout(PATIENCE, both).await.expect("it makes way");
+    let (head, body) = told.split_once("\r\n\r\n").expect("an answer");
+    assert!(head.starts_with("HTTP/1.1 503") && head.contains("retry-after"), "{head}");
+    assert_eq!(error_of(body).code.as_deref(), Some("bodies_busy"));
+}
+
+/// Whoever fills that memory again and again keeps nobody out.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_never_end_keep_no_other_out() {
+    let config = Config { body_memory_bytes: 8 * MAX_BODY_BYTES, ..Config::default() };
+    let node = Arc::new(TestNode::with_config(OneColour::instant(), config).await);
+    let hostile: Vec<_> = (0..32)
+        .map(|_| {
+            let node = node.clone();
+            tokio::spawn(async move {
+                loop {
+                    let mut held = beginning(&node, "", MAX_BODY_BYTES, MAX_BODY_BYTES - 1).await;
+                    let _ = held.read_to_end(&mut Vec::new()).await;
+                }
+            })
+        })
+        .collect();
+    let body = format!("{{\"model\": \"{}\"}}", tests::MODEL);
+    for _ in 0..10 {
+        let asked = http().post(format!("{}/v1/nodes/lock", node.url));
+        let asked = asked.header("content-type", "application/json").body(body.clone()).send();
+        assert_eq!(timeout(PATIENCE, asked).await.expect("in time").unwrap().status(), 200);
+    }
+    hostile.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 /// Each client of a trusted reverse proxy has a share of its own, and nobody else names clients.

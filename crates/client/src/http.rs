@@ -168,7 +168,7 @@ impl HttpAnswer {
     }
 }
 
-/// The lines of an event stream, as far as this protocol uses it: a message is one line of `data`.
+/// The messages of an event stream.
 pub(crate) struct Lines {
     response: Response,
     cut: LineCutter,
@@ -178,12 +178,8 @@ impl Lines {
     /// What the next message says; nothing at the stream's end.
     pub(crate) async fn next_data(&mut self) -> Result<Option<Vec<u8>>, HttpError> {
         loop {
-            while let Some(line) = self.cut.next_line()? {
-                // Comments keep the connection alive; names and ids say nothing that a proxy could
-                // not have changed.
-                if let Some(data) = line.strip_prefix(b"data:") {
-                    return Ok(Some(data.trim_ascii().to_vec()));
-                }
+            if let Some(data) = self.cut.next_data()? {
+                return Ok(Some(data));
             }
             // What ends without an end of line is no line, but a cut.
             match self.response.chunk().await.map_err(connection)? {

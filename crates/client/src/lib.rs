@@ -20,6 +20,8 @@
 //! [`Client::dangerous`] is the one way to send a request to a node that proved nothing.
 
 mod attestation;
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod lines;
 mod picture;

@@ -1,4 +1,5 @@
-//! Lines out of chunks: in time that grows as the bytes do, and within bounds.
+//! Lines out of chunks, and messages out of lines: in time that grows as the bytes do, and within
+//! bounds.
 
 use crate::HttpError;
 
@@ -45,6 +46,19 @@ impl LineCutter {
         }
         self.buffer.extend_from_slice(chunk);
         Ok(())
+    }
+
+    /// What the next message says, as far as this protocol uses event streams: a message is one line
+    /// of `data`.
+    pub(crate) fn next_data(&mut self) -> Result<Option<Vec<u8>>, HttpError> {
+        while let Some(line) = self.next_line()? {
+            // Comments keep the connection alive; names and ids say nothing that a proxy could not
+            // have changed.
+            if let Some(data) = line.strip_prefix(b"data:") {
+                return Ok(Some(data.trim_ascii().to_vec()));
+            }
+        }
+        Ok(None)
     }
 
     /// The next whole line, without its end.

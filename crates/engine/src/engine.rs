@@ -2,10 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -53,7 +50,6 @@ pub struct Engine {
 struct Shared {
     queue: Arc<Queue>,
     admission: Arc<Admission>,
-    draining: Arc<AtomicBool>,
 }
 
 impl Drop for Shared {
@@ -74,19 +70,17 @@ impl Engine {
     ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let admission = Arc::new(Admission::new(limits, generators.len()));
-        let draining = Arc::new(AtomicBool::new(false));
         for (number, generator) in generators.into_iter().enumerate() {
             Worker {
                 generator,
                 queue: queue.clone(),
                 admission: admission.clone(),
-                draining: draining.clone(),
                 observer: observer.clone(),
                 number,
             }
             .spawn()?;
         }
-        Ok(Self { shared: Arc::new(Shared { queue, admission, draining }) })
+        Ok(Self { shared: Arc::new(Shared { queue, admission }) })
     }
 
     /// Reserves a place in the queue. Done before a request is opened, so that a request that is
@@ -99,9 +93,11 @@ impl Engine {
         Ok(Permit { shared: self.shared.clone(), place })
     }
 
-    /// Refuses what waits from now on; what runs is finished.
+    /// Refuses at once what waits, and from now on what comes; what runs is finished.
     pub fn drain(&self) {
-        self.shared.draining.store(true, Ordering::Release);
+        for entry in self.shared.queue.refuse() {
+            entry.answer(Err(GenerateError::Draining));
+        }
     }
 
     /// Requests that wait or run.
@@ -153,7 +149,8 @@ impl Permit {
             let (reply, answer) = oneshot::channel();
             let client = place.client();
             let entry = QueueEntry { id: 0, client, work, request, reply, updates, span };
-            let _waiting = Waiting { id: shared.queue.push(entry), queue: &shared.queue };
+            let id = shared.queue.push(entry).ok_or(GenerateError::Draining)?;
+            let _waiting = Waiting { id, queue: &shared.queue };
             match time::timeout(place.deadline(), answer).await {
                 Ok(answer) => answer.map_err(|_| GenerateError::Generation)?,
                 Err(_) => Err(GenerateError::Deadline),
@@ -230,6 +227,15 @@ pub(crate) struct QueueEntry {
 }
 
 impl QueueEntry {
+    /// Tells whoever waits for it what came of it.
+    pub(crate) fn answer(self, answer: Result<Generated, GenerateError>) {
+        let Self { request, reply, updates, .. } = self;
+        // First the updates end, then comes the answer.
+        drop(updates);
+        // The client may have gone meanwhile; nobody else is owed it.
+        drop(reply.send(answer.map(|generated| Output { request, generated })));
+    }
+
     /// Whether both can be generated in one batch: see [`Job::is_batchable_with`].
     pub(crate) fn is_batchable_with(&self, other: &Self) -> bool {
         job(&self.request).is_batchable_with(&job(&other.request))

@@ -19,26 +19,40 @@ pub(crate) struct Queue {
 struct State {
     waiting: FairQueue<QueueEntry>,
     next_id: u64,
+    /// Takes nothing more.
+    refuses: bool,
+    /// Nobody is left who could put anything in.
     closed: bool,
 }
 
 impl Queue {
-    /// Puts an entry behind its client's others, and gives its number.
-    pub(crate) fn push(&self, mut entry: QueueEntry) -> u64 {
+    /// Puts an entry behind its client's others, and gives its number. `None` where nothing is taken
+    /// any more.
+    pub(crate) fn push(&self, mut entry: QueueEntry) -> Option<u64> {
         let mut state = self.lock();
+        if state.refuses {
+            return None;
+        }
         let id = state.next_id;
         state.next_id += 1;
         entry.id = id;
         state.waiting.push(entry.client, entry);
         drop(state);
         self.changed.notify_one();
-        id
+        Some(id)
     }
 
     /// Forgets an entry, where it still waits.
     pub(crate) fn remove(&self, id: u64) {
         let removed = self.lock().waiting.take_where(|entry| entry.id == id);
         drop(removed);
+    }
+
+    /// Takes nothing from now on, and gives up everything that waits.
+    pub(crate) fn refuse(&self) -> Vec<QueueEntry> {
+        let mut state = self.lock();
+        state.refuses = true;
+        state.waiting.take_where(|_| true)
     }
 
     /// From now on, whoever finds nothing waiting is told that nothing will come.

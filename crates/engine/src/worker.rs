@@ -3,10 +3,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     thread,
     time::Instant,
 };
@@ -16,7 +13,7 @@ use tracing::Span;
 
 use crate::{
     admission::Admission,
-    engine::{GenerateError, Output, QueueEntry, job},
+    engine::{GenerateError, QueueEntry, job},
     generator::Generator,
     observer::{Failure, JobSummary, Observer},
     progress::ProgressObserver,
@@ -30,7 +27,6 @@ pub(crate) struct Worker {
     /// Where all engines take their work from.
     pub(crate) queue: Arc<Queue>,
     pub(crate) admission: Arc<Admission>,
-    pub(crate) draining: Arc<AtomicBool>,
     pub(crate) observer: Arc<dyn Observer>,
     /// From 0.
     pub(crate) number: usize,
@@ -69,20 +65,12 @@ impl Worker {
                 }
                 !gone
             });
-            let answers = if self.draining.load(Ordering::Acquire) {
-                entries.iter().map(|_| Err(GenerateError::Draining)).collect()
-            } else {
-                // Tokens, and what kernels keep at hand, stay behind on this thread's stack, and the
-                // thread may wait long for what writes over them.
-                wipe::deep_stack(|| self.generate(&entries))
-            };
+            // Tokens, and what kernels keep at hand, stay behind on this thread's stack, and the thread
+            // may wait long for what writes over them.
+            let answers = wipe::deep_stack(|| self.generate(&entries));
             self.tell_memory();
             for (entry, answer) in entries.into_iter().zip(answers) {
-                let QueueEntry { request, reply, updates, .. } = entry;
-                // First the updates end, then comes the answer.
-                drop(updates);
-                // The client may have gone while its picture was made; nobody else is owed it.
-                drop(reply.send(answer.map(|generated| Output { request, generated })));
+                entry.answer(answer);
             }
         }
     }

@@ -1,6 +1,8 @@
 //! A request's body: bounded, of JSON, read within a time and within a budget of memory for all.
 
-use std::{sync::Arc, time::Duration};
+mod budget;
+
+use std::sync::Arc;
 
 use axum::{
     body::{Body as Incoming, Bytes, HttpBody},
@@ -9,11 +11,10 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time,
-};
+use tokio::{sync::OwnedSemaphorePermit, time};
 
+use self::budget::Arrival;
+pub(crate) use self::budget::BodyBudget;
 use crate::{error::ApiError, node::Node};
 
 /// The largest body of a request. A prompt of 1000 characters takes at most 4 kB, 12 kB escaped;
@@ -22,8 +23,6 @@ pub const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// A body grows by at least so much: so a client that sends one byte costs no more.
 const STEP_BYTES: usize = 8 * 1024;
-/// How long a body waits for others to be done with their memory.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A bounded body of JSON, read whole.
 pub(crate) struct Body(pub(crate) Bytes);
@@ -41,11 +40,14 @@ impl FromRequest<Arc<Node>> for Body {
         if request.body().size_hint().lower() > MAX_BODY_BYTES as u64 {
             return Err(ApiError::TooLarge);
         }
-        let read = read(request.into_body(), node.bodies());
-        time::timeout(node.config().body_timeout(), read)
-            .await
-            .map_err(|_| ApiError::TooSlow)?
-            .map(|held| Self(Bytes::from_owner(held)))
+        let arrival = node.bodies().arrives();
+        let read = read(request.into_body(), &arrival);
+        tokio::select! {
+            read = time::timeout(node.config().body_timeout(), read) => {
+                read.map_err(|_| ApiError::TooSlow)?.map(|held| Self(Bytes::from_owner(held)))
+            }
+            () = arrival.makes_way() => Err(ApiError::BodiesBusy),
+        }
     }
 }
 
@@ -57,23 +59,6 @@ impl Body {
             return Err(ApiError::Malformed);
         }
         serde_json::from_slice(&self.0).map_err(|_| ApiError::Malformed)
-    }
-}
-
-/// The memory that all bodies together may take.
-pub(crate) struct BodyBudget(Arc<Semaphore>);
-
-impl BodyBudget {
-    /// # Panics
-    /// Above [`Semaphore::MAX_PERMITS`], which the configuration refuses.
-    pub(crate) fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes)))
-    }
-
-    async fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
-        let bytes = u32::try_from(bytes).map_err(|_| ApiError::TooLarge)?;
-        let permit = time::timeout(PATIENCE, self.0.clone().acquire_many_owned(bytes)).await;
-        permit.map_err(|_| ApiError::BodiesBusy)?.map_err(|_| ApiError::Internal)
     }
 }
 
@@ -91,7 +76,7 @@ impl AsRef<[u8]> for Held {
 
 impl Held {
     /// Makes room for so many more bytes, twice as much as before at least.
-    async fn grow(&mut self, more: usize, budget: &BodyBudget) -> Result<(), ApiError> {
+    async fn grow(&mut self, more: usize, arrival: &Arrival<'_>) -> Result<(), ApiError> {
         let needed = self.bytes.len() + more;
         if needed > MAX_BODY_BYTES {
             return Err(ApiError::TooLarge);
@@ -99,18 +84,18 @@ impl Held {
         let held = self.share.num_permits();
         if needed > held {
             let target = needed.max(2 * held).clamp(STEP_BYTES, MAX_BODY_BYTES);
-            self.share.merge(budget.reserve(target - held).await?);
+            self.share.merge(arrival.reserve(target - held).await?);
             self.bytes.reserve_exact(target - self.bytes.len());
         }
         Ok(())
     }
 }
 
-async fn read(mut body: Incoming, budget: &BodyBudget) -> Result<Held, ApiError> {
-    let mut held = Held { bytes: Vec::new(), share: budget.reserve(0).await? };
+async fn read(mut body: Incoming, arrival: &Arrival<'_>) -> Result<Held, ApiError> {
+    let mut held = Held { bytes: Vec::new(), share: arrival.nothing()? };
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| ApiError::Malformed)?.into_data() else { continue };
-        held.grow(data.len(), budget).await?;
+        held.grow(data.len(), arrival).await?;
         held.bytes.extend_from_slice(&data);
     }
     Ok(held)

@@ -49,6 +49,17 @@ enum Phase {
     Draining(Option<Arc<Service>>),
 }
 
+impl Phase {
+    /// What there is to serve with, or was.
+    fn service(&self) -> Option<&Arc<Service>> {
+        match self {
+            Self::Loading => None,
+            Self::Serving(service) => Some(service),
+            Self::Draining(service) => service.as_ref(),
+        }
+    }
+}
+
 impl Node {
     /// A node that has no model yet.
     ///
@@ -88,11 +99,7 @@ impl Node {
     /// What runs is finished.
     pub fn drain(&self) {
         let mut phase = self.phase.write().unwrap_or_else(PoisonError::into_inner);
-        let service = match &*phase {
-            Phase::Loading => None,
-            Phase::Serving(service) => Some(service.clone()),
-            Phase::Draining(service) => service.clone(),
-        };
+        let service = phase.service().cloned();
         if let Some(service) = &service {
             service.engine.drain();
         }
@@ -123,6 +130,12 @@ impl Node {
         &self.traffic
     }
 
+    /// The service, also while the node stops: for figures, which tell how far it has come.
+    pub(crate) fn measured_service(&self) -> Option<Arc<Service>> {
+        self.phase.read().unwrap_or_else(PoisonError::into_inner).service().cloned()
+    }
+
+    /// What answers requests.
     pub(crate) fn service(&self) -> Result<Arc<Service>, ApiError> {
         match &*self.phase.read().unwrap_or_else(PoisonError::into_inner) {
             Phase::Loading => Err(ApiError::Loading),

@@ -30,6 +30,48 @@ def test_sigterm_in_the_middle():
         assert process.wait(timeout=40) == 0
 
 
+def test_sigterm_with_a_queue():
+    """One picture is drawn and five wait: the five are told while it is drawn, and it is finished."""
+    health = free_port()
+    flags = ["--set", f"health_listen=127.0.0.1:{health}"]
+    metrics = f"http://127.0.0.1:{health}/metrics"
+    with serve(*flags) as (process, url):
+        answers = {}
+
+        def draw(name, **fields):
+            body = {"model": MODEL, "prompt": "a slow picture", **fields}
+            answer = httpx.post(f"{url}/v1/images/generations", json=body, timeout=60)
+            answers[name] = (time.monotonic(), answer)
+
+        running = threading.Thread(target=draw, args=["running"], kwargs={"size": "512x512", "steps": 8})
+        waiting = [threading.Thread(target=draw, args=[n], kwargs={"size": "64x64"}) for n in range(5)]
+        running.start()
+        while "obscura_queue_depth 1\n" not in httpx.get(metrics).text:
+            time.sleep(0.01)
+        for thread in waiting:
+            thread.start()
+        while "obscura_queue_depth 6\n" not in httpx.get(metrics).text:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        for thread in waiting:
+            thread.join()
+        assert "obscura_queue_depth 1\n" in httpx.get(metrics).text, "figures are told to the end"
+        running.join()
+        finished, answer = answers.pop("running")
+        assert answer.status_code == 200
+        assert process.wait(timeout=40) == 0
+        for told, answer in answers.values():
+            assert answer.status_code == 503 and answer.headers["retry-after"] == "5"
+            assert answer.json()["error"]["code"] == "draining"
+            assert told < finished
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def post(path, body, length=None):
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {length or len(body)}\r\n\r\n{body}".encode()

@@ -55,7 +55,7 @@ pub(super) async fn metrics_probe(
 }
 
 fn figures(node: &Node) -> Response {
-    let service = node.service().ok();
+    let service = node.measured_service();
     let numbers = service.as_deref().map(|service: &Service| {
         let engine = service.engine();
         service.metrics().set_queue(engine.depth(), engine.queue_secs());

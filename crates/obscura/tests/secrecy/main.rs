@@ -4,6 +4,7 @@
 
 mod client;
 mod collector;
+mod keys;
 mod logs;
 mod memory;
 mod pieces;

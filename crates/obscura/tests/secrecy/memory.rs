@@ -15,12 +15,14 @@ use aes_gcm::aes::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use ed25519_dalek::SigningKey;
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha512};
+use tests::http;
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use crate::{
-    client::{Exchange, files, node_public},
+    client::{Exchange, MODEL, files, node_public},
+    keys::{expect_no_key, locked_secrets},
     program::Program,
     scan::{Memory, Needles},
 };
@@ -42,18 +44,22 @@ async fn nothing_secret_outlives_its_use() {
         return;
     };
     let keys = NodeKeys::find(&memory, node_public(&node).await);
+    let public = node_public(&node).await;
+    assert!(locked_secrets(&memory, public) > 0, "the search finds what the node still holds");
 
     // Found while it is there, or the test would find nothing whatever were left.
     let held = memory.find(&Needles::new(keys.needles()));
     assert!(!held.is_empty(), "the node's secret lies on its locked page");
 
     let mut secrets = Vec::new();
+    let mut exchanges = Vec::new();
     for n in 0..4 {
         let exchange =
             Exchange::of(&node, json!({"prompt": PROMPT, "size": "64x64", "seed": n})).await;
         let (status, answer) = exchange.send(&node).await;
         assert_eq!(status, 200, "{answer}");
         secrets.extend(of_exchange(&exchange, &answer));
+        exchanges.push(exchange);
     }
     expect_none(&memory, "after answers", &secrets).await;
 
@@ -68,12 +74,61 @@ async fn nothing_secret_outlives_its_use() {
     let (status, answer) = refused.send(&node).await;
     assert_eq!(status, 400, "{answer}");
     secrets.extend(of_exchange(&refused, "{"));
+    exchanges.extend([stream, refused]);
     expect_none(&memory, "after a stream and a refusal", &secrets).await;
 
     // The first keys go when their grace ends, on a node that nobody asks for anything.
     let mut all = secrets;
     all.extend(keys.needles());
     expect_none(&memory, "after rotation, on a quiet node", &all).await;
+    expect_no_key(&memory, "after rotation", &exchanges, public);
+}
+
+/// The route in clear text leaves nothing either, once its client has closed the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_in_clear_text_leaves_nothing() {
+    let node = Program::serve(&["--allow-plaintext"], Stdio::null());
+    node.ready().await;
+    let Ok(memory) = Memory::of(node.id()) else {
+        eprintln!("skipped: reading another process's memory takes root");
+        return;
+    };
+    let prompt = Needles::new(of_prompt());
+    let slow = tokio::spawn(in_clear_text(&node, json!({"size": "512x512", "steps": 8})));
+    while memory.find(&prompt).is_empty() {
+        assert!(!slow.is_finished(), "the prompt is not found while its image is made");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut secrets = of_prompt();
+    let mut answers = vec![slow.await.unwrap()];
+    answers.push(in_clear_text(&node, json!({"size": "64x64"})).await);
+    let stream = json!({"size": "64x64", "stream": true, "partial_images": 2});
+    answers.push(in_clear_text(&node, stream).await);
+    answers.push(in_clear_text(&node, json!({"size": "1x1"})).await);
+    for (status, answer) in &answers {
+        assert_eq!(*status == 400, answer.contains("\"error\""), "{answer}");
+        let events = answer.lines().filter_map(|line| line.strip_prefix("data: "));
+        let bodies: Vec<Value> = match serde_json::from_str(answer) {
+            Ok(body) => vec![body],
+            Err(_) => events.map(|event| serde_json::from_str(event).unwrap()).collect(),
+        };
+        let files = files(&bodies);
+        assert_eq!(*status == 200, !files.is_empty(), "{answer}");
+        files.iter().for_each(|file| secrets.extend(of_file(file)));
+    }
+    expect_none(&memory, "after requests in clear text", &secrets).await;
+}
+
+/// Sends these fields, the prompt and the model's name; the status, and the answer. The connection
+/// ends with it.
+fn in_clear_text(node: &Program, fields: Value) -> impl Future<Output = (u16, String)> + use<> {
+    let mut body = json!({"model": MODEL, "prompt": PROMPT, "response_format": "b64_json"});
+    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    let asked = http().post(format!("{}/v1/images/generations", node.url)).json(&body).send();
+    async {
+        let answer = asked.await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
 }
 
 /// A node's long-lived secrets, as whoever reads its memory finds them.
@@ -136,27 +191,32 @@ fn of_exchange(exchange: &Exchange, answer: &str) -> Vec<(String, Vec<u8>)> {
     Aes256::new(&exchange.key.into()).encrypt_block(&mut hash_key);
     needles.push(("a GHASH key".to_owned(), hash_key.to_vec()));
 
-    let prompt: Vec<char> = PROMPT.chars().collect();
-    push_windows(&mut needles, "the prompt", PROMPT.as_bytes(), 12);
-    let utf32: Vec<u8> = prompt.iter().flat_map(|c| u32::from(*c).to_le_bytes()).collect();
-    push_windows(&mut needles, "the prompt as characters", &utf32, 24);
+    needles.extend(of_prompt());
     assert!(exchange.plaintext.windows(PROMPT.len()).any(|window| window == PROMPT.as_bytes()));
     if answer == "{" {
         return needles;
     }
     let files = files(&exchange.open(answer));
     assert!(!files.is_empty());
-    for file in files {
-        push_windows(&mut needles, "a picture's file", &file, 16);
-        push_windows(
-            &mut needles,
-            "a picture in base64",
-            BASE64_STANDARD.encode(&file).as_bytes(),
-            24,
-        );
-        let pixels = image::load_from_memory(&file).unwrap().to_rgb8().into_raw();
-        push_windows(&mut needles, "a picture's pixels", &pixels, 24);
-    }
+    files.iter().for_each(|file| needles.extend(of_file(file)));
+    needles
+}
+
+fn of_prompt() -> Vec<(String, Vec<u8>)> {
+    let mut needles = Vec::new();
+    push_windows(&mut needles, "the prompt", PROMPT.as_bytes(), 12);
+    let utf32: Vec<u8> = PROMPT.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
+    push_windows(&mut needles, "the prompt as characters", &utf32, 24);
+    needles
+}
+
+fn of_file(file: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let mut needles = Vec::new();
+    push_windows(&mut needles, "a picture's file", file, 16);
+    let base64 = BASE64_STANDARD.encode(file);
+    push_windows(&mut needles, "a picture in base64", base64.as_bytes(), 24);
+    let pixels = image::load_from_memory(file).unwrap().to_rgb8().into_raw();
+    push_windows(&mut needles, "a picture's pixels", &pixels, 24);
     needles
 }
 

@@ -102,6 +102,27 @@ impl Memory {
         found
     }
 
+    /// Everything that can be written to and holds something, those pages together that lie side by
+    /// side; where each begins.
+    pub(crate) fn held(&self) -> Vec<(u64, Vec<u8>)> {
+        let mut runs: Vec<(u64, Vec<u8>)> = Vec::new();
+        for region in self.regions().iter().filter(|region| region.is_writable) {
+            for (start, end) in self.present_runs(region) {
+                for at in (start..end).step_by(PAGE_BYTES as usize) {
+                    let page = self.read(at, PAGE_BYTES);
+                    if page.iter().all(|byte| *byte == 0) {
+                        continue;
+                    }
+                    match runs.last_mut() {
+                        Some((start, run)) if *start + run.len() as u64 == at => run.extend(page),
+                        _ => runs.push((at, page)),
+                    }
+                }
+            }
+        }
+        runs
+    }
+
     /// Pages that are there, without the gaps of what was reserved and never touched.
     fn present_runs(&self, region: &Region) -> Vec<(u64, u64)> {
         const ENTRY_BYTES: u64 = 8;
