@@ -229,7 +229,7 @@ async fn a_node_without_evidence_does_not_serve() {
     }
     let node = Node::new(Config::default()).unwrap();
     let sources = Sources { tee: Box::new(NoRegister), ..Sources::simulated() };
-    assert!(Service::start(loaded_model(OneColour::instant()), sources, node.config()).is_err());
+    assert!(Service::start(loaded_model(OneColour::instant()), sources, &node).is_err());
 }
 
 /// A server that answers evidence, and cheats.
@@ -276,6 +276,7 @@ fn flawed(flaw: Flaw, nonce: Nonce) -> Report {
         not_before: now,
         not_after: now + 60,
         build_id: String::new(),
+        tls_spki_sha256: None,
     });
     let signed =
         keyset.prove_possession(|message| ed25519_dalek::Signer::sign(&signer, message).to_bytes());

@@ -14,7 +14,8 @@ use zeroize::Zeroizing;
 
 use crate::MODEL;
 
-/// An HTTP client that gives up rather than hang a test.
+/// An HTTP client that gives up rather than hang a test. It takes any certificate: whose key a connection
+/// ends at is for the client under test to judge.
 ///
 /// # Panics
 /// Where there is none to be had.
@@ -22,7 +23,8 @@ use crate::MODEL;
 pub fn http() -> Client {
     // Installs the cryptography that reqwest takes from the process.
     client::Client::new("http://127.0.0.1", client::ApiKey::none()).expect("a sound URL");
-    Client::builder().timeout(Duration::from_secs(60)).build().expect("a client")
+    let client = Client::builder().timeout(Duration::from_secs(60));
+    client.tls_danger_accept_invalid_certs(true).build().expect("a client")
 }
 
 /// A request, ready to be sent or to be broken first.
@@ -83,6 +85,15 @@ impl Exchange {
     /// The request as the HTTP client will send it, for headers to be added.
     pub fn request(&self) -> reqwest::RequestBuilder {
         self.http.post(&self.url).json(&self.envelope)
+    }
+
+    /// Sends it, with a bearer key.
+    ///
+    /// # Panics
+    /// Where there is no answer.
+    pub async fn send_with_key(self, key: &str) -> Sent {
+        let answer = self.request().bearer_auth(key).send().await.expect("an answer");
+        Sent::new(answer, self.opener).await
     }
 
     /// Sends it.

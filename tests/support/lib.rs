@@ -7,6 +7,7 @@ pub mod golden;
 pub mod http2;
 pub mod key_search;
 pub mod reading;
+pub mod tls;
 
 use std::{
     future::Future,
@@ -153,8 +154,7 @@ impl TestNode {
     /// Where it cannot start.
     pub async fn loaded(loaded: LoadedModel, config: Config) -> Self {
         let mut this = Self::loading(config).await;
-        let service =
-            Service::start(loaded, Sources::simulated(), this.node.config()).expect("it starts");
+        let service = Service::start(loaded, Sources::simulated(), &this.node).expect("it starts");
         this.key_id = service.key_id().to_string();
         this.node.start(service);
         this

@@ -97,6 +97,11 @@ pub struct KeysetBody {
     pub not_after: u64,
     /// The build that made it.
     pub build_id: String,
+    /// SHA-256 of the key that the node's TLS ends at, hex: of its SubjectPublicKeyInfo in DER (RFC 5280
+    /// §4.1.2.7). Absent where TLS does not end in the node, so that such a keyset has the bytes, and the
+    /// digest, that it had before there was this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_spki_sha256: Option<String>,
 }
 
 impl KeysetBody {
@@ -110,6 +115,12 @@ impl KeysetBody {
     #[must_use]
     pub fn signing_key(&self) -> Option<[u8; 32]> {
         unhex_array(&self.ed25519)
+    }
+
+    /// The digest of the TLS key, where one is named and it is a digest.
+    #[must_use]
+    pub fn tls_key(&self) -> Option<Digest32> {
+        unhex_array(self.tls_spki_sha256.as_deref()?)
     }
 }
 

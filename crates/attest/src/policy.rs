@@ -20,6 +20,8 @@ pub struct Policy {
     rules: Rules,
     /// Rules for simulated nodes, where they were asked for in code.
     simulated: Option<Rules>,
+    /// Whether TLS must end at the key that the keyset names.
+    attested_tls: Need,
 }
 
 impl Policy {
@@ -38,7 +40,14 @@ impl Policy {
         if rules.platforms.iter().flatten().any(|name| name.0 == Platform::Simulated) {
             return Err(PolicyError::Simulated);
         }
-        Ok(Self { rules, simulated: None })
+        Ok(Self { rules, simulated: None, attested_tls: Need::Optional })
+    }
+
+    /// Refuses every connection that does not end at the TLS key that the evidence names: plain HTTP, and
+    /// gateways that end TLS before the node, whatever their certificate.
+    #[must_use]
+    pub fn require_attested_tls(self) -> Self {
+        Self { attested_tls: Need::Required, ..self }
     }
 
     /// Knobs under which evidence proves nothing.
@@ -60,6 +69,10 @@ impl Policy {
             (Platform::Simulated, Some(rules)) => rules,
             _ => &self.rules,
         }
+    }
+
+    pub(crate) fn attested_tls(&self) -> Need {
+        self.attested_tls
     }
 }
 

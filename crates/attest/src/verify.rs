@@ -4,6 +4,7 @@
 //! those that the policy waives, or that could not be made, are named in the verdict. One check that
 //! fails rejects the report, whatever the others say.
 
+mod channel;
 mod check;
 mod common;
 mod gpu;
@@ -18,6 +19,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+pub use channel::Channel;
 pub use check::{ALL_CHECKS, Check, CheckId, Outcome};
 pub use snp_certificates::SnpCollateral;
 
@@ -39,16 +41,36 @@ pub struct Challenge {
     pub now_secs: u64,
 }
 
-/// Reads a report and judges it.
+/// Reads a report and judges it, wherever it came from.
 pub fn appraise(json: &[u8], policy: &Policy, challenge: &Challenge) -> Appraisal {
+    appraise_over(json, policy, challenge, &Channel::Plain)
+}
+
+/// Reads a report that came over this connection, and judges both.
+pub fn appraise_over(
+    json: &[u8],
+    policy: &Policy,
+    challenge: &Challenge,
+    channel: &Channel,
+) -> Appraisal {
     match Report::parse(json) {
-        Ok(report) => verify(&report, policy, challenge),
+        Ok(report) => verify_over(&report, policy, challenge, channel),
         Err(error) => Appraisal::unread(&error),
     }
 }
 
-/// Judges a report.
+/// Judges a report, wherever it came from.
 pub fn verify(report: &Report, policy: &Policy, challenge: &Challenge) -> Appraisal {
+    verify_over(report, policy, challenge, &Channel::Plain)
+}
+
+/// Judges a report that came over this connection, and the connection by it.
+pub fn verify_over(
+    report: &Report,
+    policy: &Policy,
+    challenge: &Challenge,
+    channel: &Channel,
+) -> Appraisal {
     let rules = policy.rules_for(report.platform);
     let mut checks = Checks::default();
     checks.pass(REPORT_FORMAT, "");
@@ -62,16 +84,20 @@ pub fn verify(report: &Report, policy: &Policy, challenge: &Challenge) -> Apprai
         Platform::Snp => snp::quote(report, challenge, rules, &mut checks),
     };
     common::binding(report, challenge, report_data.as_ref(), &mut checks);
+    if let Some(keys) = &keys {
+        channel::tls_key(channel, keys.tls, policy.attested_tls(), &mut checks);
+    }
     gpu::devices(report, challenge, rules, &mut checks);
 
     let rejected = checks.0.iter().any(|check| check.outcome == Outcome::Fail);
     // A quote that was not read has failed a check above; that it is asked for here once more keeps
     // that from depending on every path through a platform's checks.
     let attested = match (keys, report_data) {
-        (Some((exchange_key, signing_key)), Some(_)) if !rejected => Some(Attested {
+        (Some(keys), Some(_)) if !rejected => Some(Attested {
             platform: report.platform,
-            exchange_key,
-            signing_key,
+            exchange_key: keys.exchange,
+            signing_key: keys.signing,
+            tls_spki_sha256: keys.tls,
             keyset_digest: sha256(&report.keyset),
             model_manifest: sha256(&report.model_manifest),
         }),
@@ -187,6 +213,8 @@ pub struct Attested {
     pub exchange_key: [u8; 32],
     /// Ed25519: who signs responses.
     pub signing_key: [u8; 32],
+    /// SHA-256 of the SubjectPublicKeyInfo that TLS ends at; `None` where it does not end in the node.
+    pub tls_spki_sha256: Option<Digest32>,
     /// SHA-256 of the keyset.
     pub keyset_digest: Digest32,
     /// SHA-256 of the model manifest.

@@ -5,7 +5,7 @@
 
 use std::{env, process::ExitCode};
 
-use attest::{Policy, verify::appraise};
+use attest::Policy;
 use client::{ApiKey, Client, fresh_nonce};
 
 #[tokio::main(flavor = "current_thread")]
@@ -20,7 +20,7 @@ async fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
 
     // A nonce of our own: evidence that was recorded, or made for somebody else, does not have it.
     let evidence = Client::new(&url, ApiKey::none())?.evidence(fresh_nonce()?).await?;
-    let appraisal = appraise(&evidence.report, &policy, &evidence.challenge);
+    let appraisal = evidence.appraise(&policy);
     println!("{appraisal}");
     Ok(ExitCode::from(appraisal.verdict.exit_code()))
 }

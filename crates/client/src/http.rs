@@ -2,8 +2,9 @@
 
 use std::{net::IpAddr, sync::Once, time::Duration};
 
+use attest::verify::Channel;
 use printable::Printable;
-use reqwest::{RequestBuilder, Response, Url, header::CONTENT_TYPE, redirect};
+use reqwest::{RequestBuilder, Response, Url, header::CONTENT_TYPE};
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -11,6 +12,8 @@ use zeroize::Zeroizing;
 use crate::{
     ClientError,
     lines::{LineCutter, StreamLimits},
+    tls::{Accept, SpkiDigest},
+    transport::Transport,
 };
 
 /// The longest answer that is read: ten pictures of 1024² in base64, twice each, encrypted, in
@@ -21,9 +24,6 @@ const STREAM: StreamLimits =
     StreamLimits { bytes: 4 * MAX_ANSWER_BYTES, line_bytes: 64 * 1024 * 1024, lines: 100_000 };
 /// The longest answer that holds no picture: a key, or why the node refuses.
 pub(crate) const MAX_WORDS_BYTES: usize = 1024 * 1024;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A picture on a slow machine, behind a full queue.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
 /// A quote, behind others that are made first.
 const GET_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -54,9 +54,9 @@ impl ApiKey {
 }
 
 pub(crate) struct Http {
-    client: reqwest::Client,
     base: Url,
     key: ApiKey,
+    transport: Transport,
 }
 
 impl Http {
@@ -75,46 +75,68 @@ impl Http {
                 host: base.host_str().unwrap_or_default().into(),
             });
         }
-        let mut client = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(ANSWER_TIMEOUT)
-            // A node has no reason to send a sealed request, or whoever has a key, elsewhere.
-            .redirect(redirect::Policy::none());
-        if is_loopback(&base) {
-            // A proxy of the environment would be told what was meant for this machine alone.
-            client = client.no_proxy();
-        }
-        let client = client.build().map_err(|error| HttpError::Connection(error.without_url()))?;
-        Ok(Self { client, base, key })
+        let transport = Transport::new(&base, Accept::Public)?;
+        Ok(Self { base, key, transport })
     }
 
-    /// Posts JSON; gives the answer, whatever its status is.
+    /// Connections to whoever the operating system's roots vouch for, or, with `http://`, to anybody.
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// Connections to the node with this key, and to nobody else.
+    pub(crate) fn pinned(&self, key: SpkiDigest) -> Result<Transport, HttpError> {
+        Transport::new(&self.base, Accept::Key(key))
+    }
+
+    /// Posts JSON, with the bearer key; gives the answer, whatever its status is.
     pub(crate) async fn post<T: Serialize + Sync>(
         &self,
+        transport: &Transport,
         path: &str,
         body: &T,
         max_bytes: usize,
     ) -> Result<HttpAnswer, HttpError> {
-        let url = self.base.join(path).map_err(|_| HttpError::Url)?;
-        self.send(self.client.post(url).json(body), max_bytes).await
+        let request = transport.client.post(self.url(path)?).json(body);
+        transport.send(self.with_key(request), max_bytes).await
     }
 
-    /// Gets; gives the answer, whatever its status is.
-    pub(crate) async fn get(&self, path: &str, max_bytes: usize) -> Result<HttpAnswer, HttpError> {
-        let url = self.base.join(path).map_err(|_| HttpError::Url)?;
-        self.send(self.client.get(url).timeout(GET_TIMEOUT), max_bytes).await
-    }
-
-    async fn send(
+    /// Gets what is no secret, from whoever answers, and tells who that was. Over TLS the bearer key stays
+    /// here, unless it is asked for by somebody whom a certificate vouches for, as a gateway may.
+    pub(crate) async fn get_public(
         &self,
-        mut request: RequestBuilder,
+        path: &str,
         max_bytes: usize,
-    ) -> Result<HttpAnswer, HttpError> {
-        if let Some(key) = &self.key.key {
-            request = request.bearer_auth(key.as_str());
+    ) -> Result<(HttpAnswer, Channel), HttpError> {
+        if !self.transport.is_tls() {
+            let request = self.with_key(self.get(&self.transport, path)?);
+            return Ok((self.transport.send(request, max_bytes).await?, Channel::Plain));
         }
-        let response = request.send().await.map_err(connection)?;
-        Ok(HttpAnswer { response, max_bytes })
+        let anybody = Transport::new(&self.base, Accept::Any)?;
+        let answer = anybody.send(self.get(&anybody, path)?, max_bytes).await?;
+        let channel = anybody.channel()?;
+        let asks_for_key = matches!(answer.status(), 401 | 403) && self.key.key.is_some();
+        if !asks_for_key || !matches!(channel, Channel::Tls { is_publicly_valid: true, .. }) {
+            return Ok((answer, channel));
+        }
+        let vouched = Transport::new(&self.base, Accept::Public)?;
+        let request = self.with_key(self.get(&vouched, path)?);
+        Ok((vouched.send(request, max_bytes).await?, vouched.channel()?))
+    }
+
+    fn get(&self, transport: &Transport, path: &str) -> Result<RequestBuilder, HttpError> {
+        Ok(transport.client.get(self.url(path)?).timeout(GET_TIMEOUT))
+    }
+
+    fn url(&self, path: &str) -> Result<Url, HttpError> {
+        self.base.join(path).map_err(|_| HttpError::Url)
+    }
+
+    fn with_key(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.key.key {
+            Some(key) => request.bearer_auth(key.as_str()),
+            None => request,
+        }
     }
 }
 
@@ -125,6 +147,10 @@ pub(crate) struct HttpAnswer {
 }
 
 impl HttpAnswer {
+    pub(crate) fn new(response: Response, max_bytes: usize) -> Self {
+        Self { response, max_bytes }
+    }
+
     pub(crate) fn status(&self) -> u16 {
         self.response.status().as_u16()
     }
@@ -201,7 +227,7 @@ fn in_clear_text(url: &Url) -> bool {
 }
 
 /// Whether a URL names this very machine: an address of loopback, or `localhost`.
-fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     match address.parse::<IpAddr>() {
@@ -210,7 +236,7 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-fn connection(error: reqwest::Error) -> HttpError {
+pub(crate) fn connection(error: reqwest::Error) -> HttpError {
     HttpError::Connection(error.without_url())
 }
 
@@ -228,6 +254,23 @@ pub enum HttpError {
     /// No connection, or one that broke.
     #[error("the node cannot be reached")]
     Connection(#[source] reqwest::Error),
+    /// TLS that cannot be set up.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
+    /// Somebody else than the attested node answers, or a node that has started anew since.
+    #[error(
+        "the connection ends at the TLS key {found}, and not at {attested}, which the evidence names: \
+         nothing was sent"
+    )]
+    OtherTlsKey {
+        /// SHA-256 of the attested SubjectPublicKeyInfo, hex.
+        attested: String,
+        /// Of the one that the peer has.
+        found: String,
+    },
+    /// More than one connection, and not all with the same peer.
+    #[error("several peers with different TLS keys answered in one go")]
+    SeveralPeers,
     /// A bearer key would be readable on the way.
     #[error(
         "the API key is not sent to {host} over plain http://, where everyone on the way can read it"

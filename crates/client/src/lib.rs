@@ -27,6 +27,8 @@ mod lines;
 mod picture;
 mod salt;
 mod stream;
+mod tls;
+mod transport;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use printable::Printable;
@@ -43,6 +45,7 @@ pub use picture::{InvalidPicture, decode_picture, picture_file};
 pub use stream::{End, EventStream};
 
 use http::{Http, HttpAnswer, MAX_ANSWER_BYTES, MAX_WORDS_BYTES};
+use transport::Transport;
 
 /// A client of one node, or of a proxy in front of many.
 pub struct Client {
@@ -64,7 +67,8 @@ impl Client {
     /// Where the node does not answer, or answers no key.
     pub async fn lock(&self, model: &str) -> Result<NodeKey, ClientError> {
         let request = NodeLockRequest { model: model.to_owned() };
-        let answer = self.http.post("/v1/nodes/lock", &request, MAX_WORDS_BYTES).await?;
+        let transport = self.http.transport();
+        let answer = self.http.post(transport, "/v1/nodes/lock", &request, MAX_WORDS_BYTES).await?;
         let status = answer.status();
         if status != 200 {
             return Err(refused(status, &answer.refusal().await?));
@@ -86,7 +90,7 @@ impl Client {
         request: CreateImageRequest,
         node: &AttestedNode,
     ) -> Result<Answer, ClientError> {
-        self.exchange(request, &node.key, Some(&node.attested)).await
+        self.exchange(request, node.recipient()).await
     }
 
     /// Requests to nodes that proved nothing: whoever runs one may read them.
@@ -98,12 +102,11 @@ impl Client {
     async fn exchange(
         &self,
         request: CreateImageRequest,
-        node: &NodeKey,
-        attested: Option<&seal::Attested>,
+        node: Recipient<'_>,
     ) -> Result<Answer, ClientError> {
-        let (answer, opener) = self.ask(request, node, attested).await?;
+        let (answer, opener) = self.ask(request, node).await?;
         let envelope: ConfidentialComputeResponse = http::json(&answer.json_body().await?)?;
-        let opened = open(opener, &parts(&envelope)?, attested)?;
+        let opened = open(opener, &parts(&envelope)?, node.attested)?;
         let response = CreateImageResponse::from_json(opened.body.as_bytes())
             .map_err(|_| ClientError::NotUnderstood)?;
         Ok(Answer { response, usage: envelope.usage, verified: opened.verified })
@@ -113,13 +116,12 @@ impl Client {
     async fn ask(
         &self,
         mut request: CreateImageRequest,
-        node: &NodeKey,
-        attested: Option<&seal::Attested>,
+        node: Recipient<'_>,
     ) -> Result<(HttpAnswer, Opener), ClientError> {
         let model_name = request.model.clone().unwrap_or_default();
         let stream = request.stream.unwrap_or(false);
         salt::add(&mut request)?;
-        let (sealed, opener) = seal::seal_request(&node.encryption_key, request.to_json())?;
+        let (sealed, opener) = seal::seal_request(&node.key.encryption_key, request.to_json())?;
         drop(request);
         let envelope = ConfidentialComputeRequest {
             ciphertext: sealed.ciphertext,
@@ -130,16 +132,16 @@ impl Client {
             num_compute_units: None,
             plaintext_body_hash: sealed.plaintext_body_hash,
             salt: sealed.salt,
-            stack_small_id: node.stack_small_id,
+            stack_small_id: node.key.stack_small_id,
             stream: Some(stream),
         };
         let path = "/v1/confidential/images/generations";
-        let answer = self.http.post(path, &envelope, MAX_ANSWER_BYTES).await?;
+        let answer = self.http.post(node.transport, path, &envelope, MAX_ANSWER_BYTES).await?;
         let status = answer.status();
         if status != 200 {
             let body = answer.refusal().await?;
             return Err(match serde_json::from_slice::<ConfidentialErrorResponse>(&body) {
-                Ok(error) => open_refusal(status, &error.envelope, (opener, attested))?,
+                Ok(error) => open_refusal(status, &error.envelope, (opener, node.attested))?,
                 Err(_) => refused(status, &body),
             });
         }
@@ -160,8 +162,21 @@ impl DangerousClient<'_> {
         request: CreateImageRequest,
         node: &NodeKey,
     ) -> Result<Answer, ClientError> {
-        self.0.exchange(request, node, None).await
+        self.0.exchange(request, self.recipient(node)).await
     }
+
+    fn recipient<'n>(&'n self, key: &'n NodeKey) -> Recipient<'n> {
+        Recipient { key, attested: None, transport: self.0.http.transport() }
+    }
+}
+
+/// Whom a request is for, and over what it goes there.
+#[derive(Clone, Copy)]
+struct Recipient<'a> {
+    key: &'a NodeKey,
+    /// What its evidence vouches for, where it was asked for.
+    attested: Option<&'a seal::Attested>,
+    transport: &'a Transport,
 }
 
 /// The key that a node is reached by.

@@ -5,7 +5,8 @@ use protocol::{ConfidentialComputeResponse, CreateImageRequest, ImageEvent, Sequ
 use seal::{StreamOpener, Verified};
 
 use crate::{
-    AttestedNode, Client, ClientError, DangerousClient, NodeKey, http, http::Lines, parts,
+    AttestedNode, Client, ClientError, DangerousClient, NodeKey, Recipient, http, http::Lines,
+    parts,
 };
 
 impl Client {
@@ -19,18 +20,17 @@ impl Client {
         request: CreateImageRequest,
         node: &AttestedNode,
     ) -> Result<EventStream, ClientError> {
-        self.stream(request, &node.key, Some(&node.attested)).await
+        self.stream(request, node.recipient()).await
     }
 
     async fn stream(
         &self,
         mut request: CreateImageRequest,
-        node: &NodeKey,
-        attested: Option<&seal::Attested>,
+        node: Recipient<'_>,
     ) -> Result<EventStream, ClientError> {
         request.stream = Some(true);
-        let (answer, opener) = self.ask(request, node, attested).await?;
-        let opener = match attested {
+        let (answer, opener) = self.ask(request, node).await?;
+        let opener = match node.attested {
             Some(attested) => opener.stream_attested(*attested),
             None => opener.stream_unattested(),
         };
@@ -48,7 +48,7 @@ impl DangerousClient<'_> {
         request: CreateImageRequest,
         node: &NodeKey,
     ) -> Result<EventStream, ClientError> {
-        self.0.stream(request, node, None).await
+        self.0.stream(request, self.recipient(node)).await
     }
 }
 

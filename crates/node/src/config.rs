@@ -11,6 +11,7 @@ use std::{
 };
 
 use attest::evidence;
+use axum::http::Uri;
 use engine::QueueLimits;
 use ipnet::IpNet;
 use protocol::{Limits, Prompt};
@@ -36,6 +37,15 @@ pub struct Config {
     /// Where to answer probes and metrics besides, on a listener that nothing else can fill. For a
     /// network that clients do not reach: it asks for no credentials but metrics keys.
     pub health_listen: Option<SocketAddr>,
+    /// Whether TLS ends in the node, on `listen`; the listener for probes stays plain.
+    pub tls: TlsChoice,
+    /// Names and addresses in the node's own certificate; where there are none, this machine's and
+    /// `public_url`'s.
+    pub tls_names: Vec<String>,
+    /// With `tls = "files"`: the certificate and those that lead to its authority, PEM.
+    pub tls_certificate: Option<PathBuf>,
+    /// With `tls = "files"`: the certificate's private key, PEM.
+    pub tls_key: Option<PathBuf>,
     /// Serve `POST /v1/images/generations` too, where prompts arrive in clear text. Private only
     /// where TLS ends inside the enclave.
     pub allow_plaintext: bool,
@@ -126,10 +136,26 @@ pub struct Config {
     pub replay_capacity: usize,
 }
 
+/// Where TLS ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsChoice {
+    /// Before the node, if anywhere.
+    Off,
+    /// In the node, at a key that it makes at each start and that evidence alone vouches for.
+    SelfSigned,
+    /// In the node, at a key from a file.
+    Files,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            tls: TlsChoice::Off,
+            tls_names: Vec::new(),
+            tls_certificate: None,
+            tls_key: None,
             allow_plaintext: false,
             health_listen: None,
             api_keys_sha256: Vec::new(),
@@ -180,7 +206,7 @@ impl Config {
     #[must_use]
     pub fn defaults() -> toml::Table {
         let mut defaults = toml::Table::try_from(Self::default()).expect("plain values are TOML");
-        for unset in ["collateral", "health_listen", "public_url"] {
+        for unset in ["collateral", "health_listen", "public_url", "tls_certificate", "tls_key"] {
             defaults.entry(unset).or_insert_with(|| toml::Value::String(String::new()));
         }
         let lists: [(&str, &[&str]); 6] = [
@@ -213,6 +239,17 @@ impl Config {
     /// Whether connections from there bring the requests of many.
     pub(crate) fn is_forwarder(&self, peer: IpAddr) -> bool {
         self.forwarders().trusts(peer)
+    }
+
+    /// What the node's own certificate is for.
+    pub(crate) fn certificate_names(&self) -> Vec<String> {
+        if !self.tls_names.is_empty() {
+            return self.tls_names.clone();
+        }
+        let public = self.public_url.as_deref().and_then(|url| url.parse::<Uri>().ok());
+        let public = public.as_ref().and_then(Uri::host).map(|host| host.trim_matches(['[', ']']));
+        let own = ["localhost", "127.0.0.1", "::1"];
+        public.into_iter().chain(own).map(str::to_owned).collect()
     }
 
     pub(crate) fn limits(&self) -> Limits {

@@ -21,6 +21,8 @@ pub(crate) struct Keys {
     lifetime: Duration,
     grace: Duration,
     replay_capacity: usize,
+    /// Named in every keyset: it lives as long as the process.
+    tls_spki_sha256: Option<String>,
     newest: Mutex<Newest>,
 }
 
@@ -31,17 +33,19 @@ struct Newest {
 }
 
 impl Keys {
-    /// The first keys.
-    pub(crate) fn new(config: &Config) -> Result<Self, KeyError> {
+    /// The first keys, of a node whose TLS ends at a key of this digest, if at any.
+    pub(crate) fn new(config: &Config, tls_spki_sha256: Option<String>) -> Result<Self, KeyError> {
         let lifetime = Duration::from_secs(config.key_lifetime_secs);
         let grace = Duration::from_secs(config.key_grace_secs);
-        let (first, keyset) = fresh(0, validity(lifetime, grace), config.replay_capacity)?;
+        let valid = validity(lifetime, grace);
+        let (first, keyset) = fresh(0, valid, config.replay_capacity, tls_spki_sha256.clone())?;
         let limits = KeyringLimits { grace, max_ciphertext_bytes: MAX_BODY_BYTES };
         Ok(Self {
             ring: Keyring::new(first, limits),
             lifetime,
             grace,
             replay_capacity: config.replay_capacity,
+            tls_spki_sha256,
             newest: Mutex::new(Newest { epoch: 0, made: Instant::now(), keyset }),
         })
     }
@@ -68,7 +72,8 @@ impl Keys {
         if due && self.ring.can_rotate(now) {
             let epoch = newest.epoch + 1;
             let valid = validity(self.lifetime, self.grace);
-            let (next, keyset) = fresh(epoch, valid, self.replay_capacity)?;
+            let tls = self.tls_spki_sha256.clone();
+            let (next, keyset) = fresh(epoch, valid, self.replay_capacity, tls)?;
             let key_id = next.key_id();
             // Nobody else rotates: this lock is held.
             self.ring.rotate(next, now)?;
@@ -91,6 +96,7 @@ fn fresh(
     epoch: u64,
     valid: Duration,
     replay_capacity: usize,
+    tls_spki_sha256: Option<String>,
 ) -> Result<(Epoch, Arc<SignedKeyset>), KeyError> {
     let keys = NodeKeys::generate()?;
     if !keys.are_locked() {
@@ -105,6 +111,7 @@ fn fresh(
         not_before,
         not_after: not_before.saturating_add(valid.as_secs()),
         build_id: concat!("obscura/", env!("CARGO_PKG_VERSION")).to_owned(),
+        tls_spki_sha256,
     });
     let digest = keyset.digest();
     let signed = keyset.prove_possession(|message| keys.prove_possession(message));

@@ -24,15 +24,17 @@ mod panics;
 mod requests;
 mod routes;
 mod serve;
+mod tls;
 mod trace;
 
 pub use address::ForwardedHeader;
 pub use auth::ApiKeyDigest;
 pub use body::MAX_BODY_BYTES;
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, TlsChoice};
 pub use keys::KeyError;
 pub use node::{LoadedModel, Node, Service, StartError};
 pub use origins::{InvalidOrigin, WebOrigin};
 pub use panics::hide_panic_messages;
 pub use routes::app;
 pub use serve::{Probes, serve};
+pub use tls::TlsError;

@@ -27,11 +27,13 @@ use crate::{
     keys::{KeyError, Keys},
     metrics::{Facts, Metrics, Traffic},
     requests::RequestLimiter,
+    tls::Tls,
 };
 
 /// One node: listening from the start, serving once its model is loaded.
 pub struct Node {
     config: Config,
+    tls: Option<Tls>,
     credentials: Credentials,
     bodies: BodyBudget,
     requests: Arc<RequestLimiter>,
@@ -61,13 +63,14 @@ impl Phase {
 }
 
 impl Node {
-    /// A node that has no model yet.
+    /// A node that has no model yet. Its TLS key is made or read here.
     ///
     /// # Errors
-    /// Where the configuration would open it to strangers.
+    /// Where the configuration would open it to strangers, or names no certificate and key.
     pub fn new(config: Config) -> Result<Arc<Self>, ConfigError> {
         config.check()?;
         Ok(Arc::new(Self {
+            tls: Tls::of(&config)?,
             credentials: Credentials::new(&config),
             bodies: BodyBudget::new(config.body_memory_bytes),
             requests: RequestLimiter::new(config.max_requests_per_address),
@@ -84,6 +87,22 @@ impl Node {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What URLs of its main listener begin with: `https` where TLS ends in the node.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// SHA-256 of the SubjectPublicKeyInfo that TLS ends at, hex; `None` where it does not end here.
+    #[must_use]
+    pub fn tls_spki_sha256(&self) -> Option<&str> {
+        self.tls.as_ref().map(Tls::spki_sha256)
+    }
+
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     /// Begins to serve. A node that is already stopping stays stopped.
@@ -170,16 +189,13 @@ pub struct Service {
 }
 
 impl Service {
-    /// Measures the model, makes fresh keys and starts the engine.
+    /// Measures the model, makes fresh keys and starts the engine, for `node` to serve with.
     ///
     /// # Errors
     /// Where the model cannot be measured, the system has no randomness or no thread, or the bounds
     /// exclude the model's own size.
-    pub fn start(
-        loaded: LoadedModel,
-        sources: Sources,
-        config: &Config,
-    ) -> Result<Self, StartError> {
+    pub fn start(loaded: LoadedModel, sources: Sources, node: &Node) -> Result<Self, StartError> {
+        let config = node.config();
         let limits = config.limits();
         check_native(limits, loaded.native_size)?;
         let LoadedModel { model, native_size, manifest, generators } = loaded;
@@ -198,7 +214,7 @@ impl Service {
             attester,
             engine: Engine::start(generators, config.queue_limits(), metrics.clone())
                 .map_err(StartError::Thread)?,
-            keys: Keys::new(config)?,
+            keys: Keys::new(config, node.tls_spki_sha256().map(str::to_owned))?,
             metrics,
             offer,
             ready_since_secs: unix_now(),

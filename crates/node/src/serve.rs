@@ -33,7 +33,11 @@ pub async fn serve(listener: TcpListener, node: Arc<Node>, shutdown: impl Future
     let config = node.config();
     let (stop, _) = watch::channel(false);
     let acceptor = Acceptor {
-        connections: Connections::new(app(node.clone()), timeouts(config)),
+        connections: Connections::new(
+            app(node.clone()),
+            node.tls().map(|tls| tls.acceptor().clone()),
+            timeouts(config),
+        ),
         limiter: ConnectionLimiter::new(config.max_connections, config.max_connections_per_address),
         node: node.clone(),
         stop,

@@ -252,6 +252,10 @@ pub(crate) struct TrustArgs {
     /// DANGEROUS: trust simulated nodes too, whose operators can read every prompt
     #[arg(long)]
     pub(crate) accept_simulated: bool,
+    /// Refuse connections that do not end at the TLS key that the evidence names, such as those through a
+    /// gateway with a certificate of its own
+    #[arg(long)]
+    pub(crate) require_attested_tls: bool,
 }
 
 #[derive(clap::Args)]

@@ -30,7 +30,7 @@ pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
         let native_size = pipeline.native_size();
         let offering = model::loaded_model(vec![pipeline], model::DEMO_ID.to_owned())?;
         let sources = evidence::sources(platform, node.config())?;
-        let service = Service::start(offering, sources, node.config())?;
+        let service = Service::start(offering, sources, &node)?;
         println!("Obscura demo: a private picture, on this machine alone\n");
         println!("  model  {}, loaded in {:.1?}", model::DEMO_ID, loading.elapsed());
         println!("         {}", model::DEMO_NOTICE);

@@ -32,9 +32,12 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         let listen = listener.local_addr()?;
         let probes = node.config().health_listen.map(|at| probes_on(at, &node)).transpose()?;
         // What a script waits for.
-        println!("obscura listens on http://{listen}");
+        println!("obscura listens on {}://{listen}", node.scheme());
         if let Some((_, at)) = &probes {
             println!("obscura answers probes on http://{at}");
+        }
+        if let Some(spki_sha256) = node.tls_spki_sha256() {
+            tracing::info!(spki_sha256, "TLS ends here");
         }
         tracing::info!(%listen, tee = %platform, "listening; loading the model");
 
@@ -102,8 +105,7 @@ fn load(launch: &Launch, sources: Sources, node: &Arc<Node>) -> anyhow::Result<(
         // Finds and pins the fastest algorithms, which the first request would wait for otherwise.
         pipeline.warm_up(pipeline.native_size()).context("the first picture failed")?;
     }
-    let service =
-        Service::start(model::loaded_model(pipelines, id.clone())?, sources, node.config())?;
+    let service = Service::start(model::loaded_model(pipelines, id.clone())?, sources, node)?;
     tracing::info!(
         model = id,
         manifest = service.manifest_hex(),

@@ -12,7 +12,7 @@ use anyhow::Context;
 use attest::{
     MAX_REPORT_BYTES, Policy,
     binding::Nonce,
-    verify::{Appraisal, Challenge, appraise},
+    verify::{Appraisal, Challenge, Channel},
 };
 use client::{ApiKey, Client, Evidence};
 use serde_json::json;
@@ -25,7 +25,7 @@ use crate::{
 
 pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let policy = policy(&args.trust)?;
-    let Evidence { report, challenge } = match (&args.url, &args.report) {
+    let evidence = match (&args.url, &args.report) {
         (Some(url), _) => serve::runtime()?.block_on(ask(url, args.nonce))?,
         (None, Some(file)) => read(file, args)?,
         (None, None) => unreachable!("clap asks for one of the two"),
@@ -34,9 +34,11 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     sigpipe::reset();
     let clock = if args.at.is_some() { Clock::Told } else { Clock::System };
     if let Some(file) = &args.save {
-        fs::write(file, &report).with_context(|| format!("cannot write {}", file.display()))?;
+        fs::write(file, &evidence.report)
+            .with_context(|| format!("cannot write {}", file.display()))?;
     }
-    let appraisal = appraise(&report, &policy, &challenge);
+    let appraisal = evidence.appraise(&policy);
+    let challenge = evidence.challenge;
     if args.json {
         println!("{}", as_json(&appraisal, &challenge, clock)?);
     } else {
@@ -59,6 +61,7 @@ pub(crate) fn policy(args: &TrustArgs) -> anyhow::Result<Policy> {
         }
         None => Policy::production(),
     };
+    let policy = if args.require_attested_tls { policy.require_attested_tls() } else { policy };
     if !args.accept_simulated {
         return Ok(policy);
     }
@@ -115,7 +118,8 @@ fn read(file: &Path, args: &VerifyArgs) -> anyhow::Result<Evidence> {
         }
     };
     let nonce = args.nonce.unwrap_or(Nonce::ABSENT);
-    Ok(Evidence { report, challenge: Challenge { nonce, now_secs } })
+    let challenge = Challenge { nonce, now_secs };
+    Ok(Evidence { report, challenge, channel: Channel::Plain })
 }
 
 fn as_json(appraisal: &Appraisal, challenge: &Challenge, clock: Clock) -> anyhow::Result<String> {

@@ -11,7 +11,7 @@ use crate::{
     nonces::NoncePath,
     platform::Platform,
     simulator::{Flaw, Simulator, root},
-    verify::{Appraisal, Challenge, Verdict, appraise, verify},
+    verify::{Appraisal, Challenge, Channel, Verdict, appraise, appraise_over, verify},
 };
 
 pub(super) const NOW: u64 = 1_800_000_000;
@@ -20,7 +20,12 @@ pub(super) fn nonce() -> Nonce {
     Nonce::new([7; 32]).unwrap()
 }
 
-pub(super) fn report(mut guest: Simulator) -> Report {
+pub(super) fn report(guest: Simulator) -> Report {
+    report_naming(guest, None)
+}
+
+/// A report of a node whose keyset names this TLS key.
+pub(super) fn report_naming(mut guest: Simulator, tls_spki_sha256: Option<String>) -> Report {
     let signer = SigningKey::from_bytes(&[5; 32]);
     let keyset = Keyset::new(&KeysetBody {
         x25519: "11".repeat(32),
@@ -30,6 +35,7 @@ pub(super) fn report(mut guest: Simulator) -> Report {
         not_before: NOW - 10,
         not_after: NOW + 3600,
         build_id: "obscura/test".to_owned(),
+        tls_spki_sha256,
     });
     let model_manifest = b"00  7  weights\n".to_vec();
     let mut log = EventLog::default();
@@ -106,6 +112,37 @@ fn each_flaw_is_refused_by_its_own_check() {
         let refused = judge(&report(Simulator::with(flaw)), &demo());
         assert_eq!(failing(&refused.checks), expected, "{flaw:?}: {refused}");
     }
+}
+
+/// A digest, as it must be written, or no keyset.
+#[test]
+fn the_tls_key_of_a_keyset_is_attested() {
+    let judged = |named: Option<String>| judge(&report_naming(Simulator::new(), named), &demo());
+    let named = |appraisal: &Appraisal| appraisal.attested().map(|it| it.tls_spki_sha256);
+    assert_eq!(named(&judged(None)), Some(None));
+    assert_eq!(named(&judged(Some("ab".repeat(32)))), Some(Some([0xab; 32])));
+    for no_digest in ["", "ab", &"AB".repeat(32), &"ab".repeat(33)] {
+        let refused = judged(Some(no_digest.to_owned()));
+        assert_eq!(failing(&refused.checks), ["keyset.format"], "{no_digest}");
+    }
+}
+
+/// Over TLS to somebody else, evidence that is good on its own is refused, and names both keys.
+#[test]
+fn the_connection_is_judged_by_the_keyset() {
+    let json = report_naming(Simulator::new(), Some("ab".repeat(32))).to_json();
+    let challenge = Challenge { nonce: nonce(), now_secs: NOW };
+    let over = |spki_sha256, policy: Policy| {
+        let channel = Channel::Tls { spki_sha256, is_publicly_valid: false };
+        appraise_over(&json, &policy, &challenge, &channel)
+    };
+    assert_eq!(over([0xab; 32], demo().require_attested_tls()).verdict, Verdict::Accepted);
+    let refused = over([0xcd; 32], demo());
+    assert_eq!(failing(&refused.checks), ["tls.key"], "{refused}");
+    let text = refused.to_string();
+    assert!(text.contains(&"ab".repeat(32)) && text.contains(&"cd".repeat(32)), "{text}");
+    // Judged by itself, a report is as good as it was.
+    assert_eq!(appraise(&json, &demo(), &challenge).verdict, Verdict::Accepted);
 }
 
 #[test]

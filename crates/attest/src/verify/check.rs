@@ -119,6 +119,7 @@ checks! {
     KEYSET_LIFETIME = "keyset.lifetime", "the keyset lives no longer than the policy grants";
     KEYSET_BUILD = "keyset.build", "the policy trusts this build";
     MODEL_MANIFEST = "model.manifest", "the policy trusts this model's files";
+    TLS_KEY = "tls.key", "the connection ends at the TLS key that the keyset names";
     REPORT_DATA = "binding.report_data", "the quote binds nonces, keyset, model and GPU evidence";
     TDX_QUOTE = "tdx.quote", "Intel's keys signed the quote, and vouch for the platform";
     SIMULATED_QUOTE = "simulated.quote", "published keys signed the quote: no hardware vouches";

@@ -8,14 +8,30 @@ use super::{
     },
 };
 use crate::{
-    binding::{Bound, KeysetBody, Nonce, possession_holds, sha256},
+    binding::{Bound, Digest32, KeysetBody, Nonce, possession_holds, sha256},
     encoding::hex,
     policy::{Allow, Hex, KeysetRules, Need, Permit, PlatformName, Rules},
     report::Report,
 };
 
-/// Exchange and signing key of a keyset.
-pub(super) type Keys = ([u8; 32], [u8; 32]);
+/// The keys that a keyset names.
+pub(super) struct Keys {
+    pub(super) exchange: [u8; 32],
+    pub(super) signing: [u8; 32],
+    /// SHA-256 of the SubjectPublicKeyInfo that TLS ends at, where it ends in the node.
+    pub(super) tls: Option<Digest32>,
+}
+
+impl Keys {
+    fn of(body: &KeysetBody) -> Option<Self> {
+        let tls = body.tls_key();
+        // What is named and is no digest is a mistake, and not the same as nothing.
+        if body.tls_spki_sha256.is_some() && tls.is_none() {
+            return None;
+        }
+        Some(Self { exchange: body.exchange_key()?, signing: body.signing_key()?, tls })
+    }
+}
 
 pub(super) fn platform(report: &Report, rules: &Rules, checks: &mut Checks) {
     if let Some(allowed) = checks.rule(PLATFORM_ALLOWED, &rules.platforms) {
@@ -45,14 +61,14 @@ pub(super) fn keyset(
     checks: &mut Checks,
 ) -> Option<Keys> {
     let body = serde_json::from_slice::<KeysetBody>(&report.keyset).ok();
-    let keys = body.as_ref().and_then(|body| Some((body.exchange_key()?, body.signing_key()?)));
+    let keys = body.as_ref().and_then(Keys::of);
     let (Some(body), Some(keys)) = (body, keys) else {
         checks.fail(KEYSET_FORMAT, "not the JSON object it should be");
         return None;
     };
     checks.pass(KEYSET_FORMAT, format!("key {}, epoch {}", body.key_id, body.epoch));
-    let holds = possession_holds(&report.keyset, &keys.1, &report.possession);
-    checks.expect(KEYSET_POSSESSION, holds, format!("Ed25519 key {}", hex(&keys.1)));
+    let holds = possession_holds(&report.keyset, &keys.signing, &report.possession);
+    checks.expect(KEYSET_POSSESSION, holds, format!("Ed25519 key {}", hex(&keys.signing)));
     validity(&body, challenge, &rules.keyset, checks);
     one_of(KEYSET_BUILD, &rules.keyset.builds, &body.build_id, &body.build_id, checks);
     Some(keys)

@@ -60,7 +60,7 @@ fn started(native_size: Size, generator: Box<dyn Generator>) -> Arc<Node> {
     };
     let node: Arc<Node> =
         Node::new(Config { replay_capacity: 1 << 24, ..Config::default() }).unwrap();
-    node.start(Service::start(loaded, Sources::simulated(), node.config()).unwrap());
+    node.start(Service::start(loaded, Sources::simulated(), &node).unwrap());
     node
 }
 

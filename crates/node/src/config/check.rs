@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 
 use axum::http::Uri;
 use protocol::{Limits, Size};
+use rustls::pki_types::ServerName;
 use thiserror::Error;
 
-use super::Config;
-use crate::body::MAX_BODY_BYTES;
+use super::{Config, TlsChoice};
+use crate::{body::MAX_BODY_BYTES, tls::TlsError};
 
 /// The most that `max_prompt_chars` may say: what a body has room for.
 const MAX_PROMPT_CHARS: usize = 32_000;
@@ -15,6 +16,8 @@ const MAX_PROMPT_CHARS: usize = 32_000;
 const MAX_SECS: u64 = 10 * 365 * 24 * 3600;
 /// Of whatever is counted: connections, requests, verifiers.
 const MAX_COUNT: u64 = 1 << 24;
+/// In the node's own certificate, which travels with every handshake.
+const MAX_TLS_NAMES: usize = 32;
 /// The smallest image there is, in pixels.
 const MIN_PIXELS: u64 = 16 * 16;
 
@@ -50,6 +53,23 @@ impl Config {
         }
         if self.allowed_hosts.iter().any(|host| !is_host(host)) {
             return Err(ConfigError::AllowedHost);
+        }
+        self.check_tls()
+    }
+
+    /// A setting of TLS that would have no effect is a slip: somebody believes that it has one.
+    fn check_tls(&self) -> Result<(), ConfigError> {
+        if self.tls != TlsChoice::SelfSigned && !self.tls_names.is_empty() {
+            return Err(ConfigError::TlsNamesUnused);
+        }
+        let fits = |name: &String| ServerName::try_from(name.as_str()).is_ok();
+        if self.tls_names.len() > MAX_TLS_NAMES || !self.tls_names.iter().all(fits) {
+            return Err(ConfigError::TlsName);
+        }
+        if self.tls != TlsChoice::Files
+            && (self.tls_certificate.is_some() || self.tls_key.is_some())
+        {
+            return Err(ConfigError::TlsFilesUnused);
         }
         Ok(())
     }
@@ -156,6 +176,18 @@ pub enum ConfigError {
     /// No host.
     #[error("`allowed_hosts` must be names or addresses without ports")]
     AllowedHost,
+    /// No name, or more than a certificate has.
+    #[error("`tls_names` must be at most {MAX_TLS_NAMES} host names or addresses without ports")]
+    TlsName,
+    /// Names, and no certificate of the node's own.
+    #[error("`tls_names` are for `tls = \"self-signed\"`")]
+    TlsNamesUnused,
+    /// Files that nothing would read.
+    #[error("`tls_certificate` and `tls_key` are for `tls = \"files\"`")]
+    TlsFilesUnused,
+    /// Certificate or key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The bounds exclude the model's own size.
     #[error("`max_pixels` or `max_total_pixels` is less than the model's native size, {native}")]
     NativeSize {
@@ -217,11 +249,25 @@ mod tests {
             ("forwarded_header", "\"via\""),
             ("health_listen", "\"127.0.0.1:8080\""),
             ("health_listen", "\"somewhere\""),
+            ("tls", "\"yes\""),
+            ("tls_names", "[\"node.example\"]"),
+            ("tls_certificate", "\"certificate.pem\""),
+            ("tls_key", "\"key.pem\""),
             ("listen", "\"0.0.0.0:8080\""),
         ] {
             let refusal = refusal(key, value);
             let named = if key == "listen" { "0.0.0.0:8080" } else { key };
             assert!(refusal.contains(named), "{key} = {value}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn only_names_go_into_a_certificate() {
+        for name in
+            ["", "node.example:443", "https://node.example", "*.node.example", "[::1]", "a b"]
+        {
+            let names = format!("\"self-signed\"\ntls_names = [\"{name}\"]");
+            assert!(refusal("tls", &names).contains("`tls_names`"), "{name}");
         }
     }
 
@@ -237,6 +283,11 @@ mod tests {
             ("forwarded_header", "\"forwarded\""),
             ("cors_origins", "[]"),
             ("health_listen", "\"0.0.0.0:8081\""),
+            ("tls", "\"self-signed\""),
+            (
+                "tls",
+                "\"self-signed\"\ntls_names = [\"node.example\", \"192.0.2.1\", \"2001:db8::1\"]",
+            ),
         ] {
             assert_eq!(refusal(key, value), "", "{key} = {value}");
         }

@@ -115,10 +115,11 @@ fn prefix(node: &Node, headers: &HeaderMap) -> String {
     if let Some(url) = &config.public_url {
         return url.trim_end_matches('/').to_owned();
     }
+    let scheme = node.scheme();
     let host = headers.get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
     match host {
-        Some(host) => format!("http://{host}"),
-        None => format!("http://{}", config.listen),
+        Some(host) => format!("{scheme}://{host}"),
+        None => format!("{scheme}://{}", config.listen),
     }
 }
 

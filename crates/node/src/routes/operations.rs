@@ -82,6 +82,8 @@ pub(super) struct Info {
     tee: String,
     /// The name of the key that requests are sealed to.
     key_id: String,
+    /// SHA-256 of the SubjectPublicKeyInfo that TLS ends at, hex; null where it does not end in the node.
+    tls_spki_sha256: Option<String>,
     /// Whether `/v1/images/generations` is served.
     plaintext: bool,
     limits: InfoLimits,
@@ -118,6 +120,7 @@ pub(super) async fn info(State(node): State<Arc<Node>>) -> Answer<Info> {
         engines: service.devices().to_vec(),
         tee: service.platform().to_string(),
         key_id: service.key_id().to_string(),
+        tls_spki_sha256: node.tls_spki_sha256().map(str::to_owned),
         plaintext: config.allow_plaintext,
         limits: InfoLimits {
             max_pixels: config.max_pixels,

@@ -12,7 +12,13 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
-use tokio::{net::TcpStream, sync::watch, time};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::watch,
+    time,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tower::ServiceExt;
 
 use super::{
@@ -20,7 +26,7 @@ use super::{
     progress::{Answer, Received},
     socket::{ReadPace, Socket},
 };
-use crate::{address::Peer, delivery::StreamExecutor};
+use crate::{address::Peer, delivery::StreamExecutor, tls};
 
 /// The first line of HTTP/2, RFC 9113 §3.4.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -49,7 +55,7 @@ const HTTP2_ERROR_RESETS: usize = 64;
 /// How long a client may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timeouts {
-    /// For a request's head.
+    /// For a request's head; and, together, for a TLS handshake and the first byte after it.
     pub(super) header: Duration,
     /// For an answer.
     pub(super) read: ReadPace,
@@ -62,11 +68,13 @@ pub(super) struct Timeouts {
 pub(super) struct Connections {
     router: Router,
     http: auto::Builder<StreamExecutor>,
+    /// Where connections begin with a handshake.
+    tls: Option<TlsAcceptor>,
     timeouts: Timeouts,
 }
 
 impl Connections {
-    pub(super) fn new(router: Router, timeouts: Timeouts) -> Self {
+    pub(super) fn new(router: Router, tls: Option<TlsAcceptor>, timeouts: Timeouts) -> Self {
         let mut http = auto::Builder::new(StreamExecutor);
         http.http1()
             .timer(TokioTimer::new())
@@ -84,7 +92,30 @@ impl Connections {
             // Finds clients that are gone without a word, or stop in the middle of a head.
             .keep_alive_interval(timeouts.header)
             .keep_alive_timeout(timeouts.header);
-        Self { router, http, timeouts }
+        Self { router, http, tls, timeouts }
+    }
+
+    /// What is there before the first request: a client that has said which HTTP it speaks, through TLS
+    /// where that ends here.
+    async fn open(
+        &self,
+        socket: TcpStream,
+        slot: &Arc<Slot>,
+    ) -> Option<(auto::Builder<StreamExecutor>, Box<dyn Stream>)> {
+        let bounded = |socket| Socket::new(socket, slot.clone(), self.timeouts.read);
+        let http = self.http.clone();
+        match &self.tls {
+            None => {
+                says_which_http(&socket).await;
+                Some((http, Box::new(bounded(socket))))
+            }
+            Some(tls) => {
+                let stream = secured(tls, bounded(socket)).await?;
+                let is_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP_2);
+                let http = if is_http2 { http.http2_only() } else { http.http1_only() };
+                Some((http, Box::new(stream)))
+            }
+        }
     }
 
     /// Serves one connection to its end: its own, an eviction, or `stop`.
@@ -98,19 +129,21 @@ impl Connections {
         // Answers are one write each; waiting to fill a packet only delays them.
         let _ = socket.set_nodelay(true);
         let mut stopping = pin!(stopped(stop));
-        // The server below sets no bound on the first bytes, by which it tells HTTP/1 from HTTP/2.
-        tokio::select! {
-            () = says_which_http(&socket) => {}
+        // Neither TLS nor the server below sets a bound on what comes before a request. Until then the
+        // connection has no request and is idle, so that whoever comes next may take its place.
+        let opened = tokio::select! {
+            opened = self.open(socket, &slot) => opened,
             () = time::sleep(self.timeouts.header) => return,
             () = slot.evicted() => return,
             () = &mut stopping => return,
-        }
+        };
+        // A handshake that failed is its client's affair: a line for each would be a stranger's to write.
+        let Some((http, stream)) = opened else { return };
         let router = self.router;
         let service = service_fn(|request: Request<Incoming>| {
             answer(router.clone(), request, Peer(peer.ip()), slot.clone())
         });
-        let socket = Socket::new(socket, slot.clone(), self.timeouts.read);
-        let mut connection = pin!(self.http.serve_connection(TokioIo::new(socket), service));
+        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
             _ = connection.as_mut() => return,
             () = slot.evicted() => return,
@@ -125,6 +158,19 @@ impl Connections {
             () = slot.idle(STOP_GRACE) => {}
         }
     }
+}
+
+/// A socket, or TLS over one.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// Handshakes, and waits for the first byte of what the client says then. `None` where the client speaks
+/// no TLS that is spoken here, or leaves.
+async fn secured(tls: &TlsAcceptor, socket: Socket) -> Option<TlsStream<Socket>> {
+    let mut stream = tls.accept(socket).await.ok()?;
+    stream.fill_buf().await.ok()?;
+    Some(stream)
 }
 
 /// Answers one request, and notes how far it has come.

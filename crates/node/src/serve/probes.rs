@@ -57,6 +57,8 @@ async fn run(listener: net::TcpListener, node: Arc<Node>) -> io::Result<Never> {
     let acceptor = Acceptor {
         connections: Connections::new(
             routes::probes(node.clone()),
+            // Whoever probes is beside the node, and has no certificate to hold its own against.
+            None,
             Timeouts { header: TIMEOUT, read, idle: TIMEOUT },
         ),
         limiter: ConnectionLimiter::new(CONNECTIONS, CONNECTIONS_PER_SOURCE),

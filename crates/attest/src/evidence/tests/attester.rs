@@ -65,6 +65,7 @@ fn body() -> KeysetBody {
         not_before: 0,
         not_after: 1,
         build_id: String::new(),
+        tls_spki_sha256: None,
     }
 }
 
