@@ -10,6 +10,7 @@ mod files;
 mod gpu;
 mod guest;
 mod pace;
+mod question;
 mod rtmr;
 mod source;
 #[cfg(test)]
@@ -21,7 +22,7 @@ use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
 
-pub use attester::{Answer, Attester, Limits, PendingReport, Subject};
+pub use attester::{Attester, Limits, PendingReport};
 pub use collateral::CollateralFile;
 #[cfg(feature = "nvml")]
 pub use gpu::NvmlGpus;
@@ -29,6 +30,7 @@ pub use gpu::{GpuSource, NoGpus};
 #[cfg(feature = "simulator")]
 pub use guest::SimulatedGuest;
 pub use guest::{Quoted, Sources, Tee, TsmGuest};
+pub use question::{Answer, Subject};
 pub use rtmr::{RTMR3_REGISTER, Rtmr3};
 pub use source::Source;
 pub use tsm::{TSM_REPORTS, Tsm};

@@ -8,7 +8,25 @@ use std::{
 
 use thiserror::Error;
 
-use crate::{ClientId, QueueLimits, throughput::ThroughputEstimator, work::Work};
+use crate::{client::ClientId, throughput::ThroughputEstimator, work::Work};
+
+/// How much is taken on.
+#[derive(Debug, Clone, Copy)]
+pub struct QueueLimits {
+    /// Requests that may wait while every engine has one.
+    pub capacity: usize,
+    /// How long one request may take, its waiting included.
+    pub deadline: Duration,
+    /// The share of all places, those of running requests included, that one client may hold: from
+    /// 0 (one place) to 1 (all of them).
+    pub share: f64,
+}
+
+impl QueueLimits {
+    fn places_of_client(&self, places: usize) -> usize {
+        ((self.share * places as f64).ceil() as usize).clamp(1, places.max(1))
+    }
+}
 
 /// The book of all places: who holds them, and for how much work.
 pub(crate) struct Admission {

@@ -4,17 +4,15 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
-use flux::{Generated, Job};
 use protocol::ImageRequest;
-use thiserror::Error;
 use tokio::{sync::oneshot, task::JoinHandle, time};
 
 use crate::{
-    admission::{Admission, Busy, Place},
+    admission::{Admission, Busy, Place, QueueLimits},
     client::ClientId,
+    entry::{GenerateError, Output, QueueEntry},
     generator::Generator,
     observer::Observer,
     queue::Queue,
@@ -22,24 +20,6 @@ use crate::{
     work::Work,
     worker::Worker,
 };
-
-/// How much is taken on.
-#[derive(Debug, Clone, Copy)]
-pub struct QueueLimits {
-    /// Requests that may wait while every engine has one.
-    pub capacity: usize,
-    /// How long one request may take, its waiting included.
-    pub deadline: Duration,
-    /// The share of all places, those of running requests included, that one client may hold: from
-    /// 0 (one place) to 1 (all of them).
-    pub share: f64,
-}
-
-impl QueueLimits {
-    pub(crate) fn places_of_client(&self, places: usize) -> usize {
-        ((self.share * places as f64).ceil() as usize).clamp(1, places.max(1))
-    }
-}
 
 /// The handle to the engines' threads, which take their work from one queue: an engine that is idle
 /// takes what is next, so none idles while something waits. They end when every handle is gone.
@@ -187,69 +167,5 @@ impl Future for Generation {
 impl Drop for Generation {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-/// What the engine hands back: the request, for the answer still depends on it, and its images.
-pub struct Output {
-    /// What was asked for.
-    pub request: ImageRequest,
-    /// What was made.
-    pub generated: Generated,
-}
-
-/// Why there are no images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum GenerateError {
-    /// The model failed. The cause is in the log, without the prompt.
-    #[error("generation failed")]
-    Generation,
-    /// The node is stopping, and this request had not begun.
-    #[error("the node is draining")]
-    Draining,
-    /// The request took longer than it may.
-    #[error("the request took longer than it may")]
-    Deadline,
-}
-
-/// A request on its way to an engine.
-pub(crate) struct QueueEntry {
-    /// The queue's number for it.
-    pub(crate) id: u64,
-    pub(crate) client: ClientId,
-    pub(crate) work: Work,
-    pub(crate) request: ImageRequest,
-    pub(crate) reply: oneshot::Sender<Result<Output, GenerateError>>,
-    pub(crate) updates: Option<UpdateSender>,
-    /// The request's.
-    pub(crate) span: tracing::Span,
-}
-
-impl QueueEntry {
-    /// Tells whoever waits for it what came of it.
-    pub(crate) fn answer(self, answer: Result<Generated, GenerateError>) {
-        let Self { request, reply, updates, .. } = self;
-        // First the updates end, then comes the answer.
-        drop(updates);
-        // The client may have gone meanwhile; nobody else is owed it.
-        drop(reply.send(answer.map(|generated| Output { request, generated })));
-    }
-
-    /// Whether both can be generated in one batch: see [`Job::is_batchable_with`].
-    pub(crate) fn is_batchable_with(&self, other: &Self) -> bool {
-        job(&self.request).is_batchable_with(&job(&other.request))
-    }
-}
-
-/// What a generator is asked for.
-pub(crate) fn job(request: &ImageRequest) -> Job<'_> {
-    Job {
-        prompt: &request.prompt,
-        size: request.size,
-        steps: request.steps,
-        seed: request.seed,
-        count: request.count,
-        guidance: request.guidance.map_or(flux::GUIDANCE, |scale| scale.get()),
     }
 }

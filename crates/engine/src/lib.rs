@@ -11,6 +11,7 @@ mod admission;
 mod client;
 mod encode;
 mod engine;
+mod entry;
 mod fair;
 mod generator;
 mod observer;
@@ -23,10 +24,11 @@ mod updates;
 mod work;
 mod worker;
 
-pub use admission::Busy;
+pub use admission::{Busy, QueueLimits};
 pub use client::ClientId;
 pub use encode::{EncodeError, encode, padded_bytes};
-pub use engine::{Engine, GenerateError, Generation, Output, Permit, QueueLimits};
+pub use engine::{Engine, Generation, Permit};
+pub use entry::{GenerateError, Output};
 // What the interface of this crate is written in.
 pub use flux::{
     Error, Generated, Job, Picture, Pipeline, Preview, Progress, PromptTokens, Timings, Watch,

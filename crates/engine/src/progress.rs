@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use flux::{Preview, Progress, Watch};
 
-use crate::{engine::QueueEntry, observer::Observer, work::preview_steps};
+use crate::{entry::QueueEntry, observer::Observer, work::preview_steps};
 
 /// Stops a job whose client is gone, and tells a stream's client how far it is; everything once,
 /// also where a job is begun again.

@@ -6,7 +6,7 @@ use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{engine::QueueEntry, fair::FairQueue};
+use crate::{entry::QueueEntry, fair::FairQueue};
 
 /// It holds no more entries than there are places: every entry belongs to one, and leaves with it.
 #[derive(Default)]

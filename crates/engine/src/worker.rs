@@ -13,7 +13,7 @@ use tracing::Span;
 
 use crate::{
     admission::Admission,
-    engine::{GenerateError, QueueEntry, job},
+    entry::{GenerateError, QueueEntry, job},
     generator::Generator,
     observer::{Failure, JobSummary, Observer},
     progress::ProgressObserver,

@@ -14,6 +14,7 @@ mod models;
 mod output;
 mod picture_text;
 mod prompt;
+mod range;
 mod request;
 mod secret;
 mod size;
@@ -31,6 +32,7 @@ pub use models::{Model, ModelList};
 pub use output::{Delivery, Format, Quality, ResponseFormat};
 pub use picture_text::PictureText;
 pub use prompt::{InvalidPrompt, Prompt, VIVID_SUFFIX};
+pub use range::OutOfRange;
 pub use request::{GuidanceUse, ImageRequest, Limits, Offer, Style};
 pub use secret::{SecretBytes, SecretString};
 pub use size::{InvalidSize, Size};
@@ -40,4 +42,4 @@ pub use stream::{
 pub use usage::{
     CompletionTokensDetails, ImageUsage, InputTokensDetails, PromptTokensDetails, Usage,
 };
-pub use values::{Count, Guidance, OutOfRange, Seed, Steps};
+pub use values::{Count, Guidance, Seed, Steps};

@@ -31,7 +31,7 @@ impl Format {
         const LOSSLESS: i64 = 100;
         let param = "output_compression";
         let compression = compression
-            .map(|percent| crate::values::in_range(percent, 0, LOSSLESS))
+            .map(|percent| crate::range::in_range(percent, 0, LOSSLESS))
             .transpose()
             .map_err(|range| InvalidParameter::OutOfRange { param, range })?;
         match (format.unwrap_or("png"), compression) {
@@ -150,7 +150,7 @@ impl Delivery {
     ) -> Result<Self, InvalidParameter> {
         let param = "partial_images";
         let partial_images =
-            crate::values::in_range(partial_images.unwrap_or(0), 0, Self::MAX_PARTIAL_IMAGES)
+            crate::range::in_range(partial_images.unwrap_or(0), 0, Self::MAX_PARTIAL_IMAGES)
                 .map_err(|range| InvalidParameter::OutOfRange { param, range })?;
         match (stream.unwrap_or(false), partial_images) {
             // Events carry pictures, as OpenAI's do.

@@ -1,8 +1,6 @@
 //! The numbers of a request: how many pictures, how many steps, which noise.
 
-use thiserror::Error;
-
-use crate::{InvalidParameter, Quality};
+use crate::{InvalidParameter, OutOfRange, Quality, range::in_range};
 
 /// How many pictures one request makes: 1 to 10.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,18 +109,4 @@ impl Seed {
     pub fn offset(self, index: usize) -> Self {
         Self(self.0.wrapping_add(index as u64))
     }
-}
-
-/// A number outside its range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("must be a whole number from {min} to {max}")]
-pub struct OutOfRange {
-    /// The least accepted.
-    pub min: i64,
-    /// The most accepted.
-    pub max: i64,
-}
-
-pub(crate) fn in_range(value: i64, min: i64, max: i64) -> Result<i64, OutOfRange> {
-    if (min..=max).contains(&value) { Ok(value) } else { Err(OutOfRange { min, max }) }
 }

@@ -5,11 +5,7 @@ use std::{fmt, sync::Arc};
 use ed25519_dalek::SigningKey;
 use x25519_dalek::StaticSecret;
 
-use crate::{
-    keys::{KeyId, NodeKeys},
-    locked::Locked,
-    replay::ReplayCache,
-};
+use crate::{key_id::KeyId, keys::NodeKeys, locked::Locked, replay::ReplayCache};
 
 /// A node's keys, the attestation that speaks for them, and the requests they have opened.
 ///

@@ -1,6 +1,6 @@
 //! Everything that can go wrong, by who is told: the node's callers little, the client's all of it.
 
-use crate::keys::KeyId;
+use crate::key_id::KeyId;
 
 /// Why a node did not open a request.
 ///

@@ -10,8 +10,8 @@ use std::{
 use crate::{
     epoch::Epoch,
     error::{OpenError, TooManyEpochs},
-    keys::KeyId,
-    replay::Room,
+    key_id::KeyId,
+    replay::{self, Room},
 };
 
 /// The current epoch, and those before it, each for a bounded time after it was rotated away.
@@ -51,7 +51,7 @@ struct Previous {
 
 impl Keyring {
     /// How many epochs serve at once, the current one included. It bounds what replay caches take.
-    pub const MAX_EPOCHS: usize = 8;
+    pub const MAX_EPOCHS: usize = replay::MAX_EPOCHS;
 
     /// A keyring with its first epoch.
     pub fn new(first: Epoch, limits: KeyringLimits) -> Self {

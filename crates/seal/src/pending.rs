@@ -9,7 +9,7 @@ use crate::{
     epoch::Epoch,
     error::{OpenError, SealError},
     exchange::Exchange,
-    keys::KeyId,
+    key_id::KeyId,
     replay::Fingerprint,
     responder::Responder,
 };

@@ -8,7 +8,10 @@ use std::{
     },
 };
 
-use crate::{error::OpenError, keyring::Keyring};
+use crate::error::OpenError;
+
+/// Epochs that share their room.
+pub(crate) const MAX_EPOCHS: usize = 8;
 
 /// Opened requests that are remembered although nothing was made of them.
 const RECENT: usize = 1 << 14;
@@ -52,7 +55,7 @@ pub(crate) type Fingerprint = [u8; 16];
 
 impl ReplayCache {
     pub(crate) fn new(capacity: usize) -> Self {
-        let most = capacity.saturating_mul(Keyring::MAX_EPOCHS);
+        let most = capacity.saturating_mul(MAX_EPOCHS);
         let room = Arc::new(Room { taken: AtomicUsize::new(0), most });
         Self { seen: Mutex::default(), capacity, room }
     }

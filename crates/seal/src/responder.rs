@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     cipher::NONCE_BYTES, encoding::encode, envelope::SealedResponse, epoch::Signer as NodeSigner,
-    error::SealError, exchange::Exchange, hash::blake2b_256, keys::KeyId, padding, random,
+    error::SealError, exchange::Exchange, hash::blake2b_256, key_id::KeyId, padding, random,
     receipt::Receipt, sui::SuiSignature,
 };
 

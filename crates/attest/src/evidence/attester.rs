@@ -20,6 +20,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use super::{
     EvidenceError, GpuSource, Source, Sources, Tee,
     pace::Pace,
+    question::{Answer, Subject},
     waiting::{Waiter, Waiting},
 };
 use crate::{
@@ -30,9 +31,6 @@ use crate::{
     platform::Platform,
     report::Report,
 };
-
-/// A report, as the JSON that travels.
-pub type Answer = Result<Arc<[u8]>, EvidenceError>;
 
 /// Reports that are kept for whoever asks the same again.
 const KEPT: usize = 64;
@@ -60,19 +58,6 @@ impl Default for Limits {
             keep: Duration::from_secs(60),
         }
     }
-}
-
-/// What a verifier asks about.
-#[derive(Debug, Clone)]
-pub struct Subject {
-    /// Its nonce, or [`Nonce::ABSENT`].
-    pub nonce: Nonce,
-    /// The keys that serve now.
-    pub keyset: Arc<SignedKeyset>,
-    /// Seconds since 1970.
-    pub now_secs: u64,
-    /// Who asks, where that is known; all who are not known share one place in the queue.
-    pub source: Option<Source>,
 }
 
 /// Makes reports. Shared by all who ask.

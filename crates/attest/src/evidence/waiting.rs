@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::{EvidenceError, Source, Subject, attester::Answer};
+use super::{
+    EvidenceError, Source,
+    question::{Answer, Subject},
+};
 use crate::binding::Digest32;
 
 /// Where an answer goes. Whoever asked may have left.

@@ -5,13 +5,11 @@ use serde_json::json;
 use super::{
     Flaw,
     der::rfc3339,
-    pki::{self, FMSPC, PCK, PCK_CA, ROOT, TCB},
+    pki::{self, FMSPC, LIFETIME_SECS, PCK, PCK_CA, ROOT, TCB},
     quote,
 };
 use crate::encoding::hex;
 
-/// Thirty days, like Intel's.
-pub(super) const LIFETIME_SECS: u64 = 30 * 24 * 3600;
 /// Clocks differ.
 const SLACK_SECS: u64 = 3600;
 

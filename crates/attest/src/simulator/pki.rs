@@ -14,6 +14,9 @@ pub(super) const ATTESTATION: Subject = Subject { name: "attestation key", seria
 
 pub(super) const FMSPC: [u8; 6] = *b"SIMULA";
 
+/// Of lists and collateral: thirty days, like Intel's.
+pub(super) const LIFETIME_SECS: u64 = 30 * 24 * 3600;
+
 /// 2026 and 2056.
 const NOT_BEFORE: u64 = 1_767_225_600;
 const NOT_AFTER: u64 = 2_713_910_400;
@@ -86,7 +89,7 @@ pub(super) fn crl(issuer: Subject, from_secs: u64, revoked: &[Subject]) -> Vec<u
         algorithm(),
         issuer.dn(),
         time(from_secs),
-        time(from_secs + super::collateral::LIFETIME_SECS),
+        time(from_secs + LIFETIME_SECS),
     ];
     if !entries.is_empty() {
         fields.push(sequence(&entries));

@@ -1,0 +1,72 @@
+//! A request on its way to an engine, and what comes back.
+
+use flux::{Generated, Job};
+use protocol::ImageRequest;
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use crate::{client::ClientId, updates::UpdateSender, work::Work};
+
+/// What the engine hands back: the request, for the answer still depends on it, and its images.
+pub struct Output {
+    /// What was asked for.
+    pub request: ImageRequest,
+    /// What was made.
+    pub generated: Generated,
+}
+
+/// Why there are no images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum GenerateError {
+    /// The model failed. The cause is in the log, without the prompt.
+    #[error("generation failed")]
+    Generation,
+    /// The node is stopping, and this request had not begun.
+    #[error("the node is draining")]
+    Draining,
+    /// The request took longer than it may.
+    #[error("the request took longer than it may")]
+    Deadline,
+}
+
+/// A request on its way to an engine.
+pub(crate) struct QueueEntry {
+    /// The queue's number for it.
+    pub(crate) id: u64,
+    pub(crate) client: ClientId,
+    pub(crate) work: Work,
+    pub(crate) request: ImageRequest,
+    pub(crate) reply: oneshot::Sender<Result<Output, GenerateError>>,
+    pub(crate) updates: Option<UpdateSender>,
+    /// The request's.
+    pub(crate) span: tracing::Span,
+}
+
+impl QueueEntry {
+    /// Tells whoever waits for it what came of it.
+    pub(crate) fn answer(self, answer: Result<Generated, GenerateError>) {
+        let Self { request, reply, updates, .. } = self;
+        // First the updates end, then comes the answer.
+        drop(updates);
+        // The client may have gone meanwhile; nobody else is owed it.
+        drop(reply.send(answer.map(|generated| Output { request, generated })));
+    }
+
+    /// Whether both can be generated in one batch: see [`Job::is_batchable_with`].
+    pub(crate) fn is_batchable_with(&self, other: &Self) -> bool {
+        job(&self.request).is_batchable_with(&job(&other.request))
+    }
+}
+
+/// What a generator is asked for.
+pub(crate) fn job(request: &ImageRequest) -> Job<'_> {
+    Job {
+        prompt: &request.prompt,
+        size: request.size,
+        steps: request.steps,
+        seed: request.seed,
+        count: request.count,
+        guidance: request.guidance.map_or(flux::GUIDANCE, |scale| scale.get()),
+    }
+}
