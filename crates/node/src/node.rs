@@ -1,7 +1,7 @@
 //! What every route shares: the configuration, and the service once there is one.
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -10,6 +10,7 @@ use attest::{
     binding::Nonce,
     evidence::{Attester, EvidenceError, Source, Sources, Subject},
 };
+use axum::body::Bytes;
 use engine::{Engine, Generator};
 use protocol::{Offer, Seed, Size};
 use seal::{KeyId, Keyring};
@@ -186,6 +187,8 @@ pub struct Service {
     metrics: Arc<Metrics>,
     devices: Vec<String>,
     ready_since_secs: u64,
+    /// The document of its routes, as JSON, once somebody asked.
+    openapi: OnceLock<Bytes>,
 }
 
 impl Service {
@@ -218,6 +221,7 @@ impl Service {
             metrics,
             offer,
             ready_since_secs: unix_now(),
+            openapi: OnceLock::new(),
         })
     }
 
@@ -281,6 +285,11 @@ impl Service {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// The document of its routes, which is made once: anybody may ask for it, again and again.
+    pub(crate) fn openapi(&self, make: impl FnOnce() -> Bytes) -> Bytes {
+        self.openapi.get_or_init(make).clone()
     }
 
     /// Where the engines compute, one entry each.
