@@ -5,7 +5,7 @@
 //! remembered, and held against what the evidence says. What follows goes over connections that end at
 //! the attested key, or else, as everywhere, at a key that some certificate vouches for.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use attest::verify::Channel;
 use rustls::{
@@ -14,10 +14,7 @@ use rustls::{
         Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::{
-        CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature,
-        verify_tls13_signature,
-    },
+    crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::ParsedCertificate,
 };
@@ -47,18 +44,35 @@ pub(crate) struct Peers {
     roots: Option<rustls_platform_verifier::Verifier>,
     algorithms: WebPkiSupportedAlgorithms,
     met: Mutex<Met>,
+    /// The key of the last one who was not let in.
+    refused: Mutex<Option<SpkiDigest>>,
 }
 
 /// Whom the handshakes so far were with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Met {
     Nobody,
-    One(SpkiDigest, Trusted),
+    /// This one, whose certificate this machine trusts, or does not.
+    One {
+        spki_sha256: SpkiDigest,
+        is_publicly_valid: bool,
+    },
     /// Not all with one peer: nothing can be said of who answered.
     Several,
 }
 
-type Trusted = bool;
+impl Met {
+    /// After one handshake more.
+    fn and(self, spki_sha256: SpkiDigest, is_publicly_valid: bool) -> Self {
+        match self {
+            Self::Nobody => Self::One { spki_sha256, is_publicly_valid },
+            Self::One { spki_sha256: before, is_publicly_valid: was } if before == spki_sha256 => {
+                Self::One { spki_sha256, is_publicly_valid: was && is_publicly_valid }
+            }
+            Self::One { .. } | Self::Several => Self::Several,
+        }
+    }
+}
 
 impl Peers {
     /// Nobody yet.
@@ -69,7 +83,8 @@ impl Peers {
             Accept::Any | Accept::Public => rustls_platform_verifier::Verifier::new(provider).ok(),
             Accept::Key(_) => None,
         };
-        Arc::new(Self { accept, roots, algorithms, met: Mutex::new(Met::Nobody) })
+        let (met, refused) = (Mutex::new(Met::Nobody), Mutex::new(None));
+        Arc::new(Self { accept, roots, algorithms, met, refused })
     }
 
     /// Connections whose peers are these.
@@ -77,8 +92,7 @@ impl Peers {
     /// # Errors
     /// Where the cryptography has no version of TLS in common with this code.
     pub(crate) fn config(self: &Arc<Self>) -> Result<ClientConfig, Error> {
-        let provider: Arc<CryptoProvider> = Arc::new(ring::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .dangerous()
             .with_custom_certificate_verifier(self.clone())
@@ -91,25 +105,27 @@ impl Peers {
     /// What the connections so far were, where they were all with one peer.
     pub(crate) fn channel(&self) -> Option<Channel> {
         match *self.met() {
-            Met::One(spki_sha256, is_publicly_valid) => {
+            Met::One { spki_sha256, is_publicly_valid } => {
                 Some(Channel::Tls { spki_sha256, is_publicly_valid })
             }
             Met::Nobody | Met::Several => None,
         }
     }
 
-    /// The attested key and another one, where that turned up in its place.
+    /// The attested key and another one, where that turned up in its place since this was last asked.
     pub(crate) fn mismatch(&self) -> Option<(SpkiDigest, SpkiDigest)> {
-        match (self.accept, *self.met()) {
-            (Accept::Key(attested), Met::One(found, _)) if found != attested => {
-                Some((attested, found))
-            }
+        match (self.accept, self.refused().take()) {
+            (Accept::Key(attested), Some(found)) => Some((attested, found)),
             _ => None,
         }
     }
 
-    fn met(&self) -> std::sync::MutexGuard<'_, Met> {
+    fn met(&self) -> MutexGuard<'_, Met> {
         self.met.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refused(&self) -> MutexGuard<'_, Option<SpkiDigest>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -130,21 +146,17 @@ impl ServerCertVerifier for Peers {
             }
             None => Err(CertificateError::UnknownIssuer.into()),
         };
-        let mut met = self.met();
-        *met = match *met {
-            Met::Nobody => Met::One(spki_sha256, judged.is_ok()),
-            Met::One(before, trusted) if before == spki_sha256 => {
-                Met::One(before, trusted && judged.is_ok())
-            }
-            Met::One(..) | Met::Several => Met::Several,
-        };
+        {
+            let mut met = self.met();
+            *met = met.and(spki_sha256, judged.is_ok());
+        }
         match self.accept {
             Accept::Any => Ok(ServerCertVerified::assertion()),
             Accept::Public => judged,
             // The name does not matter, nor who signed, nor for how long: the evidence said whose it is.
             Accept::Key(attested) if attested == spki_sha256 => Ok(ServerCertVerified::assertion()),
             Accept::Key(_) => {
-                *met = Met::One(spki_sha256, false);
+                *self.refused() = Some(spki_sha256);
                 Err(CertificateError::ApplicationVerificationFailure.into())
             }
         }
@@ -172,5 +184,22 @@ impl ServerCertVerifier for Peers {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_answered_is_known_of_one_peer_alone() {
+        let one = Met::Nobody.and([1; 32], true);
+        assert_eq!(one, Met::One { spki_sha256: [1; 32], is_publicly_valid: true });
+        assert_eq!(one.and([1; 32], true), one);
+        // The same key, once with a certificate that is not trusted.
+        let doubted = one.and([1; 32], false);
+        assert_eq!(doubted, Met::One { spki_sha256: [1; 32], is_publicly_valid: false });
+        assert_eq!(one.and([2; 32], true), Met::Several);
+        assert_eq!(Met::Several.and([1; 32], true), Met::Several);
     }
 }

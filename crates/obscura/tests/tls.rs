@@ -55,7 +55,7 @@ async fn client(words: &[&str], url: &str, roots: Option<&Path>) -> Output {
 }
 
 async fn verify(url: &str, roots: Option<&Path>, more: &[&str]) -> (Option<i32>, Value) {
-    let output = client(&[&["verify", "--json"], more].concat(), url, roots).await;
+    let output = client(&[&["verify", "--json"][..], more].concat(), url, roots).await;
     let said = String::from_utf8_lossy(&output.stderr);
     let verdict: Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{said}"));
@@ -186,7 +186,7 @@ async fn handshakes_that_come_to_nothing_keep_nobody_out() {
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("log");
     let bounds = ["max_connections=64", "max_connections_per_address=64", "header_timeout_secs=2"];
-    let bounds = bounds.iter().flat_map(|bound| ["--set", bound]);
+    let bounds = bounds.iter().flat_map(|bound| ["--set", *bound]);
     let words: Vec<&str> = SELF_SIGNED.into_iter().chain(bounds).collect();
     let node = Program::serve(&words, File::create(&log).unwrap());
     node.ready().await;
