@@ -18,13 +18,13 @@ use std::{
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{
-    EvidenceError, GpuSource, Source, Sources, Tee,
+    EvidenceError, GpuSource, Sources, Tee,
     pace::Pace,
     question::{Answer, Subject},
     waiting::{Waiter, Waiting},
 };
 use crate::{
-    binding::{Bound, Digest32, Nonce, SignedKeyset, gpu_nonce, sha256},
+    binding::{Bound, Digest32, Nonce, gpu_nonce, sha256},
     event_log::EventLog,
     gpu_evidence,
     nonces::{self, MAX_DEPTH},
