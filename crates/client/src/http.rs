@@ -1,29 +1,19 @@
-//! Requests to the node, and answers no longer than they may be.
+//! Requests to the node.
 
-use std::{net::IpAddr, sync::Once, time::Duration};
+use std::{sync::Once, time::Duration};
 
 use attest::verify::Channel;
-use printable::Printable;
-use reqwest::{RequestBuilder, Response, Url, header::CONTENT_TYPE};
-use serde::{Serialize, de::DeserializeOwned};
-use thiserror::Error;
+use reqwest::{RequestBuilder, Url};
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::{
-    ClientError,
-    lines::{LineCutter, StreamLimits},
+    answer::HttpAnswer,
+    error::HttpError,
     tls::{Accept, SpkiDigest},
-    transport::Transport,
+    transport::{Transport, is_loopback},
 };
 
-/// The longest answer that is read: ten images of 1024² in base64, twice each, encrypted, in
-/// base64 again.
-pub(crate) const MAX_ANSWER_BYTES: usize = 160 * 1024 * 1024;
-/// The longest stream, and the longest of its events: images on the way come on top.
-const STREAM: StreamLimits =
-    StreamLimits { bytes: 4 * MAX_ANSWER_BYTES, line_bytes: 64 * 1024 * 1024, lines: 100_000 };
-/// The longest answer that holds no image: a key, or why the node refuses.
-pub(crate) const MAX_WORDS_BYTES: usize = 1024 * 1024;
 /// A quote, behind others that are made first.
 const GET_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -140,82 +130,6 @@ impl Http {
     }
 }
 
-/// An answer whose body is still to come.
-pub(crate) struct HttpAnswer {
-    response: Response,
-    max_bytes: usize,
-}
-
-impl HttpAnswer {
-    pub(crate) fn new(response: Response, max_bytes: usize) -> Self {
-        Self { response, max_bytes }
-    }
-
-    pub(crate) fn status(&self) -> u16 {
-        self.response.status().as_u16()
-    }
-
-    /// All of it, which says that it is JSON, if it says anything.
-    pub(crate) async fn json_body(self) -> Result<Vec<u8>, HttpError> {
-        self.is_of_type("application/json")?;
-        self.body().await
-    }
-
-    /// Why the node refuses: all of it, whatever type it says it is of.
-    pub(crate) async fn refusal(mut self) -> Result<Vec<u8>, HttpError> {
-        self.max_bytes = self.max_bytes.min(MAX_WORDS_BYTES);
-        self.body().await
-    }
-
-    async fn body(mut self) -> Result<Vec<u8>, HttpError> {
-        let mut answer = Vec::new();
-        while let Some(chunk) = self.response.chunk().await.map_err(connection)? {
-            if answer.len() + chunk.len() > self.max_bytes {
-                return Err(HttpError::TooLong { max_bytes: self.max_bytes });
-            }
-            answer.extend_from_slice(&chunk);
-        }
-        Ok(answer)
-    }
-
-    /// As the messages of an event stream, which says that it is one, if it says anything.
-    pub(crate) fn lines(self) -> Result<Lines, HttpError> {
-        self.is_of_type("text/event-stream")?;
-        Ok(Lines { response: self.response, cut: LineCutter::new(STREAM) })
-    }
-
-    fn is_of_type(&self, expected: &'static str) -> Result<(), HttpError> {
-        let Some(found) = self.response.headers().get(CONTENT_TYPE) else { return Ok(()) };
-        let essence = found.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-        match essence.trim_ascii().eq_ignore_ascii_case(expected.as_bytes()) {
-            true => Ok(()),
-            false => Err(HttpError::Type { expected, found: Printable::bytes(found.as_bytes()) }),
-        }
-    }
-}
-
-/// The messages of an event stream.
-pub(crate) struct Lines {
-    response: Response,
-    cut: LineCutter,
-}
-
-impl Lines {
-    /// What the next message says; nothing at the stream's end.
-    pub(crate) async fn next_data(&mut self) -> Result<Option<Vec<u8>>, HttpError> {
-        loop {
-            if let Some(data) = self.cut.next_data()? {
-                return Ok(Some(data));
-            }
-            // What ends without an end of line is no line, but a cut.
-            match self.response.chunk().await.map_err(connection)? {
-                Some(chunk) => self.cut.push(&chunk)?,
-                None => return Ok(None),
-            }
-        }
-    }
-}
-
 /// Whether what is sent to this URL can be read on the way: plain `http://` to another machine.
 #[must_use]
 pub fn travels_in_clear_text(url: &str) -> bool {
@@ -224,81 +138,6 @@ pub fn travels_in_clear_text(url: &str) -> bool {
 
 fn in_clear_text(url: &Url) -> bool {
     url.scheme() == "http" && !is_loopback(url)
-}
-
-/// Whether a URL names this very machine: an address of loopback, or `localhost`.
-pub(crate) fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    match address.parse::<IpAddr>() {
-        Ok(address) => address.to_canonical().is_loopback(),
-        Err(_) => host.eq_ignore_ascii_case("localhost"),
-    }
-}
-
-pub(crate) fn connection(error: reqwest::Error) -> HttpError {
-    HttpError::Connection(error.without_url())
-}
-
-pub(crate) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
-    serde_json::from_slice(body).map_err(|_| ClientError::NotUnderstood)
-}
-
-/// What can go wrong between here and the node.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum HttpError {
-    /// Not an `http` or `https` URL.
-    #[error("the node's URL must begin with http:// or https:// and name a host")]
-    Url,
-    /// No connection, or one that broke.
-    #[error("the node cannot be reached")]
-    Connection(#[source] reqwest::Error),
-    /// TLS that cannot be set up.
-    #[error("TLS cannot be set up")]
-    Tls(#[source] rustls::Error),
-    /// Somebody else than the attested node answers, or a node that has started anew since.
-    #[error(
-        "the connection ends at the TLS key {found}, and not at {attested}, which the evidence names: \
-         nothing was sent"
-    )]
-    OtherTlsKey {
-        /// SHA-256 of the attested SubjectPublicKeyInfo, hex.
-        attested: String,
-        /// Of the one that the peer has.
-        found: String,
-    },
-    /// More than one connection, and not all with the same peer.
-    #[error("several peers with different TLS keys answered in one go")]
-    SeveralPeers,
-    /// A bearer key would be readable on the way.
-    #[error(
-        "the API key is not sent to {host} over plain http://, where everyone on the way can read it"
-    )]
-    KeyInClearText {
-        /// The node's.
-        host: Printable,
-    },
-    /// The answer is of another kind, such as a proxy's page.
-    #[error("the node's answer is of the type \"{found}\", not {expected}")]
-    Type {
-        /// What it should be.
-        expected: &'static str,
-        /// What it says it is.
-        found: Printable,
-    },
-    /// The stream goes on and on.
-    #[error("the node's stream has more than {max_lines} lines")]
-    TooManyLines {
-        /// The most that are read.
-        max_lines: usize,
-    },
-    /// The answer does not end.
-    #[error("the node's answer is longer than {max_bytes} bytes")]
-    TooLong {
-        /// The most that is read.
-        max_bytes: usize,
-    },
 }
 
 #[cfg(test)]

@@ -19,7 +19,9 @@
 //!
 //! [`Client::dangerous`] is the one way to send a request to a node that proved nothing.
 
+mod answer;
 mod attestation;
+mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http;
@@ -37,14 +39,17 @@ use protocol::{
     CreateImageRequest, CreateImageResponse, ErrorBody, NodeLockRequest, NodeLockResponse, Usage,
 };
 use seal::{Opener, ResponseParts, Verified};
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 pub use attestation::{AttestedNode, Evidence, fresh_nonce};
-pub use http::{ApiKey, HttpError, travels_in_clear_text};
+pub use error::HttpError;
+pub use http::{ApiKey, travels_in_clear_text};
 pub use image::{InvalidImage, decode_image, image_file};
 pub use stream::{End, EventStream};
 
-use http::{Http, HttpAnswer, MAX_ANSWER_BYTES, MAX_WORDS_BYTES};
+use answer::{HttpAnswer, MAX_ANSWER_BYTES, MAX_WORDS_BYTES};
+use http::Http;
 use transport::Transport;
 
 /// A client of one node, or of a proxy in front of many.
@@ -73,7 +78,7 @@ impl Client {
         if status != 200 {
             return Err(refused(status, &answer.refusal().await?));
         }
-        let lock: NodeLockResponse = http::json(&answer.json_body().await?)?;
+        let lock: NodeLockResponse = json(&answer.json_body().await?)?;
         let key = BASE64_STANDARD.decode(&lock.public_key).ok();
         let encryption_key =
             key.and_then(|key| key.try_into().ok()).ok_or(ClientError::InvalidNodeKey)?;
@@ -105,7 +110,7 @@ impl Client {
         node: Recipient<'_>,
     ) -> Result<Answer, ClientError> {
         let (answer, opener) = self.ask(request, node).await?;
-        let envelope: ConfidentialComputeResponse = http::json(&answer.json_body().await?)?;
+        let envelope: ConfidentialComputeResponse = json(&answer.json_body().await?)?;
         let opened = open(opener, &parts(&envelope)?, node.attested)?;
         let response = CreateImageResponse::from_json(opened.body.as_bytes())
             .map_err(|_| ClientError::NotUnderstood)?;
@@ -196,6 +201,10 @@ pub struct Answer {
     pub usage: Option<Usage>,
     /// What held.
     pub verified: Verified,
+}
+
+fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(body).map_err(|_| ClientError::NotUnderstood)
 }
 
 /// Why there is no image.

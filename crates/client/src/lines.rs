@@ -1,7 +1,7 @@
 //! Lines out of chunks, and messages out of lines: in time that grows as the bytes do, and within
 //! bounds.
 
-use crate::HttpError;
+use crate::error::HttpError;
 
 /// How much of a stream is read.
 #[derive(Debug, Clone, Copy)]

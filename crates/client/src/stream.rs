@@ -5,7 +5,7 @@ use protocol::{ConfidentialComputeResponse, CreateImageRequest, ImageEvent, Sequ
 use seal::{StreamOpener, Verified};
 
 use crate::{
-    AttestedNode, Client, ClientError, DangerousClient, NodeKey, Recipient, http, http::Lines,
+    AttestedNode, Client, ClientError, DangerousClient, NodeKey, Recipient, answer::Lines, json,
     parts,
 };
 
@@ -82,7 +82,7 @@ impl EventStream {
             return Ok(None);
         }
         let data = self.lines.next_data().await?.ok_or(ClientError::StreamCut)?;
-        let envelope: ConfidentialComputeResponse = http::json(&data)?;
+        let envelope: ConfidentialComputeResponse = json(&data)?;
         let opened = self.opener.open(&parts(&envelope)?)?;
         let event =
             Sequenced::from_json(opened.body.as_bytes()).map_err(|_| ClientError::NotUnderstood)?;

@@ -1,13 +1,13 @@
 //! Connections to a node, and how long they may take.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use attest::verify::Channel;
 use reqwest::{RequestBuilder, Url, redirect};
 
 use crate::{
-    HttpError,
-    http::{HttpAnswer, connection, is_loopback},
+    answer::HttpAnswer,
+    error::{HttpError, connection},
     tls::{Accept, Peers, SpkiDigest},
 };
 
@@ -78,4 +78,14 @@ impl Transport {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether a URL names this very machine: an address of loopback, or `localhost`.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    match address.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
 }

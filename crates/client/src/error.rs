@@ -1,0 +1,65 @@
+//! What can go wrong between here and the node.
+
+use printable::Printable;
+use thiserror::Error;
+
+/// What can go wrong between here and the node.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum HttpError {
+    /// Not an `http` or `https` URL.
+    #[error("the node's URL must begin with http:// or https:// and name a host")]
+    Url,
+    /// No connection, or one that broke.
+    #[error("the node cannot be reached")]
+    Connection(#[source] reqwest::Error),
+    /// TLS that cannot be set up.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
+    /// Somebody else than the attested node answers, or a node that has started anew since.
+    #[error(
+        "the connection ends at the TLS key {found}, and not at {attested}, which the evidence names: \
+         nothing was sent"
+    )]
+    OtherTlsKey {
+        /// SHA-256 of the attested SubjectPublicKeyInfo, hex.
+        attested: String,
+        /// Of the one that the peer has.
+        found: String,
+    },
+    /// More than one connection, and not all with the same peer.
+    #[error("several peers with different TLS keys answered in one go")]
+    SeveralPeers,
+    /// A bearer key would be readable on the way.
+    #[error(
+        "the API key is not sent to {host} over plain http://, where everyone on the way can read it"
+    )]
+    KeyInClearText {
+        /// The node's.
+        host: Printable,
+    },
+    /// The answer is of another kind, such as a proxy's page.
+    #[error("the node's answer is of the type \"{found}\", not {expected}")]
+    Type {
+        /// What it should be.
+        expected: &'static str,
+        /// What it says it is.
+        found: Printable,
+    },
+    /// The stream goes on and on.
+    #[error("the node's stream has more than {max_lines} lines")]
+    TooManyLines {
+        /// The most that are read.
+        max_lines: usize,
+    },
+    /// The answer does not end.
+    #[error("the node's answer is longer than {max_bytes} bytes")]
+    TooLong {
+        /// The most that is read.
+        max_bytes: usize,
+    },
+}
+
+pub(crate) fn connection(error: reqwest::Error) -> HttpError {
+    HttpError::Connection(error.without_url())
+}
