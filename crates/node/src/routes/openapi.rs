@@ -64,7 +64,7 @@ fn described(node: &Node, offer: Option<&Offer>) -> Bytes {
 #[openapi(
     info(
         title = "Obscura",
-        description = "A node that makes pictures from prompts its own operator \
+        description = "A node that makes images from prompts its own operator \
         cannot read. Errors are OpenAI's: `{\"error\": {message, type, param, code}}`."
     ),
     paths(

@@ -212,11 +212,11 @@ fn of_prompt() -> Vec<(String, Vec<u8>)> {
 
 fn of_file(file: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut needles = Vec::new();
-    push_windows(&mut needles, "a picture's file", file, 16);
+    push_windows(&mut needles, "an image's file", file, 16);
     let base64 = BASE64_STANDARD.encode(file);
-    push_windows(&mut needles, "a picture in base64", base64.as_bytes(), 24);
+    push_windows(&mut needles, "an image in base64", base64.as_bytes(), 24);
     let pixels = image::load_from_memory(file).unwrap().to_rgb8().into_raw();
-    push_windows(&mut needles, "a picture's pixels", &pixels, 24);
+    push_windows(&mut needles, "an image's pixels", &pixels, 24);
     needles
 }
 
