@@ -43,6 +43,7 @@ impl FromRequest<Arc<Node>> for Body {
         let arrival = node.bodies().arrives();
         let read = read(request.into_body(), &arrival);
         tokio::select! {
+            biased;
             read = time::timeout(node.config().body_timeout(), read) => {
                 read.map_err(|_| ApiError::TooSlow)?.map(|held| Self(Bytes::from_owner(held)))
             }

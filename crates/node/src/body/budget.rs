@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::error::ApiError;
 
-/// How long a body is left alone once it takes memory. The largest arrives in less at 2 Mbit/s.
+/// How long a body is left alone once it takes memory. The largest arrives meanwhile at 2.1 Mbit/s.
 const GRACE: Duration = Duration::from_secs(1);
 /// How long a body waits for memory.
 const PATIENCE: Duration = Duration::from_secs(5);
