@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A node with a TLS key of its own, a bearer key to ask for, and the sandbox, that serves.
 async fn started() -> Program {
-    let words = ["--set", KEY_SHA256, "--set", "sandbox=on"];
+    let words = ["--set", KEY_SHA256, "--set", "sandbox=on", "--allow-plaintext"];
     let node = Program::serve(&[&SELF_SIGNED[..], &words].concat(), Stdio::null());
     node.ready().await;
     node
@@ -111,12 +111,18 @@ async fn sealed_images_come_through_tls_that_ends_at_the_attested_key() {
     // HTTP/2, which ALPN chooses.
     let http2 = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).timeout(PATIENCE);
     let http2 = http2.http2_prior_knowledge().build().unwrap();
+    let clear = http2.post(format!("{url}/v1/images/generations")).bearer_auth(KEY);
+    let body = json!({ "model": MODEL, "prompt": "a blue square", "size": "64x64", "steps": 1,
+        "response_format": "url" });
+    let clear: Value = clear.json(&body).send().await.unwrap().json().await.unwrap();
+    let link = clear["data"][0]["url"].as_str().unwrap_or_else(|| panic!("{clear}"));
+    assert!(link.starts_with(url), "by the name that the client used: {link}");
+    assert_eq!(http2.get(link).send().await.unwrap().status(), 200);
     let lock = http2.post(format!("{url}/v1/nodes/lock")).bearer_auth(KEY);
     let lock = lock.json(&json!({ "model": MODEL })).send().await.unwrap();
     assert_eq!(lock.version(), Version::HTTP_2);
     let lock: Value = lock.json().await.unwrap();
     let key = BASE64_STANDARD.decode(lock["public_key"].as_str().unwrap()).unwrap();
-    let body = json!({ "model": MODEL, "prompt": "a blue square", "size": "64x64", "steps": 1 });
     let mut exchange =
         Exchange::seal_to(url, &key.try_into().unwrap(), body.to_string().as_bytes(), http2);
     exchange.envelope.model_name = MODEL.to_owned();
