@@ -149,7 +149,7 @@ fn is_own_page(request: &Request) -> bool {
     let origins: Vec<_> = request.headers().get_all(ORIGIN).iter().collect();
     match origins.as_slice() {
         [] => true,
-        [origin] => own_authority(request).is_some_and(|own| {
+        [origin] => own_authority(request.uri(), request.headers()).is_some_and(|own| {
             let schemes = [b"http://".as_slice(), b"https://"];
             schemes.iter().any(|scheme| {
                 origin
@@ -172,9 +172,8 @@ fn is_listed(request: &Request, listed: &[WebOrigin]) -> bool {
 }
 
 /// What the client calls this node: of HTTP/2 `:authority`, of HTTP/1 `Host`.
-fn own_authority(request: &Request) -> Option<Authority> {
-    let named = request.uri().authority().cloned();
-    named.or_else(|| host(request.headers())?.ok())
+pub(crate) fn own_authority(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
+    uri.authority().cloned().or_else(|| host(headers)?.ok())
 }
 
 /// `None` where there is none, which HTTP/1.0 allows and no browser speaks.

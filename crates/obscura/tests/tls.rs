@@ -12,6 +12,7 @@ use std::{
 
 use attest::{Report, binding::KeysetBody};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use node::{Config, Node, Probes, TlsChoice};
 use reqwest::{Version, tls::TlsInfo};
 use serde_json::{Value, json};
 use tests::{
@@ -36,8 +37,8 @@ const SELF_SIGNED: [&str; 2] = ["--set", "tls=self-signed"];
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A node with a TLS key of its own, a bearer key to ask for, and the sandbox, that serves.
-async fn node() -> Program {
-    let words = ["--set", KEY_SHA256, "--set", "sandbox=on"];
+async fn started() -> Program {
+    let words = ["--set", KEY_SHA256, "--set", "sandbox=on", "--allow-plaintext"];
     let node = Program::serve(&[&SELF_SIGNED[..], &words].concat(), Stdio::null());
     node.ready().await;
     node
@@ -91,7 +92,7 @@ async fn live_key(url: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sealed_images_come_through_tls_that_ends_at_the_attested_key() {
-    let node = node().await;
+    let node = started().await;
     let url = &node.url;
     assert!(url.starts_with("https://"), "{url}");
     let live = live_key(url).await;
@@ -110,12 +111,18 @@ async fn sealed_images_come_through_tls_that_ends_at_the_attested_key() {
     // HTTP/2, which ALPN chooses.
     let http2 = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).timeout(PATIENCE);
     let http2 = http2.http2_prior_knowledge().build().unwrap();
+    let clear = http2.post(format!("{url}/v1/images/generations")).bearer_auth(KEY);
+    let body = json!({ "model": MODEL, "prompt": "a blue square", "size": "64x64", "steps": 1,
+        "response_format": "url" });
+    let clear: Value = clear.json(&body).send().await.unwrap().json().await.unwrap();
+    let link = clear["data"][0]["url"].as_str().unwrap_or_else(|| panic!("{clear}"));
+    assert!(link.starts_with(url), "by the name that the client used: {link}");
+    assert_eq!(http2.get(link).send().await.unwrap().status(), 200);
     let lock = http2.post(format!("{url}/v1/nodes/lock")).bearer_auth(KEY);
     let lock = lock.json(&json!({ "model": MODEL })).send().await.unwrap();
     assert_eq!(lock.version(), Version::HTTP_2);
     let lock: Value = lock.json().await.unwrap();
     let key = BASE64_STANDARD.decode(lock["public_key"].as_str().unwrap()).unwrap();
-    let body = json!({ "model": MODEL, "prompt": "a blue square", "size": "64x64", "steps": 1 });
     let mut exchange =
         Exchange::seal_to(url, &key.try_into().unwrap(), body.to_string().as_bytes(), http2);
     exchange.envelope.model_name = MODEL.to_owned();
@@ -126,7 +133,7 @@ async fn sealed_images_come_through_tls_that_ends_at_the_attested_key() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn somebody_in_the_middle_learns_nothing() {
-    let node = node().await;
+    let node = started().await;
     let own = live_key(&node.url).await;
     let stranger = Identity::self_signed();
 
@@ -154,7 +161,7 @@ async fn somebody_in_the_middle_learns_nothing() {
 /// where the client asks for that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_with_a_certificate_is_named() {
-    let node = node().await;
+    let node = started().await;
     let authority = Authority::new();
     let gateway = authority.vouches_for();
     let directory = tempfile::tempdir().unwrap();
@@ -191,7 +198,11 @@ async fn handshakes_that_come_to_nothing_keep_nobody_out() {
     let node = Program::serve(&words, File::create(&log).unwrap());
     node.ready().await;
     let address = node.url.strip_prefix("https://").unwrap();
-    let lines = || fs::read_to_string(&log).unwrap().lines().count();
+    // Beside those of requests that were answered.
+    let lines = || {
+        let log = fs::read_to_string(&log).unwrap();
+        log.lines().filter(|line| !line.contains("answered")).count()
+    };
     let before = lines();
     let healthy = async || {
         let asked = http().get(format!("{}/healthz", node.url)).send();
@@ -257,6 +268,17 @@ async fn a_key_from_files_is_attested_too() {
     assert_eq!(keyset(&node.url).await.tls_spki_sha256, Some(identity.spki_sha256));
     assert_eq!(verify(&node.url, None, &["--require-attested-tls"]).await.0, Some(0));
     node.stop();
+}
+
+/// Whoever probes is beside the node, and speaks no TLS.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_listener_for_probes_stays_plain() {
+    let config = Config { tls: TlsChoice::SelfSigned, ..Config::default() };
+    let node = Node::new(config).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/healthz", listener.local_addr().unwrap());
+    let _probes = Probes::start(listener, node).unwrap();
+    assert_eq!(http().get(url).send().await.unwrap().status(), 200);
 }
 
 #[test]

@@ -8,8 +8,8 @@ use axum::{
     body::{Body as AnswerBody, Bytes},
     extract::{Path, State},
     http::{
-        HeaderMap, HeaderName, HeaderValue,
-        header::{CACHE_CONTROL, CONTENT_TYPE, HOST, X_CONTENT_TYPE_OPTIONS},
+        HeaderMap, HeaderName, HeaderValue, Uri,
+        header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
         uri::Authority,
     },
     response::{IntoResponse, Response},
@@ -30,6 +30,7 @@ use crate::{
     error::ApiError,
     image_store::StoredImage,
     node::{Node, off_thread},
+    origins::own_authority,
 };
 
 /// Images from a prompt in clear text
@@ -49,6 +50,7 @@ use crate::{
 pub(super) async fn generate(
     State(node): State<Arc<Node>>,
     Client(client): Client,
+    uri: Uri,
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
@@ -68,7 +70,7 @@ pub(super) async fn generate(
         return Ok(response);
     }
     let output = permit.generate(request).await?;
-    let prefix = prefix(&node, &headers);
+    let prefix = prefix(&node, own_authority(&uri, &headers));
     let answer = off_thread(move || {
         let reader = Reader::Clear(Links { store: node.image_store(), prefix });
         respond::body(&output, &reader, service.metrics()).map(|(body, _)| body)
@@ -110,14 +112,13 @@ impl AsRef<[u8]> for Shared {
 
 /// What the URLs of images begin with: what the operator says, or the name that this very client
 /// reached the node by.
-fn prefix(node: &Node, headers: &HeaderMap) -> String {
+fn prefix(node: &Node, called: Option<Authority>) -> String {
     let config = node.config();
     if let Some(url) = &config.public_url {
         return url.trim_end_matches('/').to_owned();
     }
     let scheme = node.scheme();
-    let host = headers.get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    match host {
+    match called {
         Some(host) => format!("{scheme}://{host}"),
         None => format!("{scheme}://{}", config.listen),
     }
