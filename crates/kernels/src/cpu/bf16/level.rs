@@ -14,7 +14,7 @@ use super::{
 use super::portable::Portable;
 
 /// The variable that names the level.
-pub const VARIABLE: &str = "OBSCURA_CPU";
+const VARIABLE: &str = "OBSCURA_CPU";
 
 /// How bf16 is multiplied, the fastest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Level {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Amx, Self::Avx512Bf16, Self::Widened];
 
-    /// As [`VARIABLE`] names it.
+    /// As `OBSCURA_CPU` names it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -47,7 +47,7 @@ impl Level {
         match self {
             Self::Amx => "AMX",
             Self::Avx512Bf16 => "AVX-512 BF16",
-            Self::Widened => "bf16 widened to f32",
+            Self::Widened => "widened to f32",
         }
     }
 }
