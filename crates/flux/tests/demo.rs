@@ -5,7 +5,9 @@
 use std::{num::NonZeroUsize, ops::ControlFlow};
 
 use candle_core::Device;
-use flux::{Error, Generated, Job, Picture, Pipeline, Precision, Preview, Progress, StageInputs, Watch};
+use flux::{
+    Error, Generated, Job, Picture, Pipeline, Precision, Preview, Progress, StageInputs, Watch,
+};
 use protocol::{Count, Prompt, Seed, Size, Steps};
 
 /// A small picture of a seed.

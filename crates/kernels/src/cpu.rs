@@ -42,8 +42,8 @@ use crate::{
     },
 };
 
-pub use bf16::{Level, LevelError, VnniPanels, level};
 pub(crate) use bf16::CpuBf16;
+pub use bf16::{Level, LevelError, VnniPanels, level};
 pub use conv::WinogradKernel;
 pub use panels::Panels;
 

@@ -6,10 +6,10 @@
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-mod avx512;
 #[forbid(unsafe_code)]
 mod attention;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod avx512;
 #[forbid(unsafe_code)]
 mod conv;
 mod grid;

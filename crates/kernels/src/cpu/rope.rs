@@ -4,7 +4,9 @@ use candle_core::{DType, Result, Tensor};
 use half::bf16;
 use rayon::prelude::*;
 
-use super::{element::Element, linear::MIN_ROWS, matrix::Elements, norm::inverse_rms, simd::vectorised};
+use super::{
+    element::Element, linear::MIN_ROWS, matrix::Elements, norm::inverse_rms, simd::vectorised,
+};
 use crate::operand::{Heads, Rotations, Stream, images_of, rows_each};
 
 pub(super) fn qk_norm_rope(streams: &[Stream<'_>], rotations: &Rotations) -> Result<Heads> {

@@ -225,13 +225,37 @@ impl Tiles for AmxTiles {
         unsafe {
             if strides == Strides::PACKED {
                 // Rows of A come from the second cache: two steps ahead, a line for each one read.
-                product!(a_first, second, strides, b, steps, c, onto, next,
+                product!(
+                    a_first,
+                    second,
+                    strides,
+                    b,
+                    steps,
+                    c,
+                    onto,
+                    next,
                     "prefetcht0 [{next}]\nprefetcht0 [{next}+64]\nprefetcht0 [{next}+128]\nprefetcht0 [{next}+192]",
-                    [prefetch!("{a}": 4096 4160 4224 4288 4352 4416 4480 4544 4608 4672 4736 4800 4864 4928 4992 5056)],
-                    [prefetch!("{a}": 5120 5184 5248 5312 5376 5440 5504 5568 5632 5696 5760 5824 5888 5952 6016 6080)]);
+                    [
+                        prefetch!("{a}": 4096 4160 4224 4288 4352 4416 4480 4544 4608 4672 4736 4800 4864 4928 4992 5056)
+                    ],
+                    [
+                        prefetch!("{a}": 5120 5184 5248 5312 5376 5440 5504 5568 5632 5696 5760 5824 5888 5952 6016 6080)
+                    ]
+                );
             } else {
-                product!(a_first, second, strides, b, steps, c, onto, next,
-                    "prefetcht0 [{next}]\nprefetcht0 [{next}+64]\nprefetcht0 [{next}+128]\nprefetcht0 [{next}+192]", [], []);
+                product!(
+                    a_first,
+                    second,
+                    strides,
+                    b,
+                    steps,
+                    c,
+                    onto,
+                    next,
+                    "prefetcht0 [{next}]\nprefetcht0 [{next}+64]\nprefetcht0 [{next}+128]\nprefetcht0 [{next}+192]",
+                    [],
+                    []
+                );
             }
         }
     }

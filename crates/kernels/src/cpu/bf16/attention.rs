@@ -74,10 +74,13 @@ fn attend(heads: &Heads, scores: Scores<'_>, out: &mut [bf16], row: usize) -> Re
             },
         };
         let out = Grid::new(out, row, 0..count * width);
-        on_machine!(machine => out.each([QUERIES, width], Scratch::default, |scratch, out| {
-            let head = head(out.columns().start / width);
-            scratch.attend(&machine.tiles(), &head, out);
-        }));
+        on_machine!(machine => {
+            let scratch = || (machine.tiles(), Scratch::default());
+            out.each([QUERIES, width], scratch, |(tiles, scratch), out| {
+                let head = head(out.columns().start / width);
+                scratch.attend(tiles, &head, out);
+            });
+        });
     }
     Ok(())
 }
@@ -261,9 +264,11 @@ impl Scratch {
         self.queries.clear();
         self.queries.extend((0..blocks * steps).map(|at| {
             let first = rows.start + at / steps * SIDE;
-            pack_step(|i| {
-                if first + i < rows.end { head.q.values(first + i, at % steps) } else { &[] }
-            })
+            pack_step(
+                |i| {
+                    if first + i < rows.end { head.q.values(first + i, at % steps) } else { &[] }
+                },
+            )
         }));
         self.scores.resize(PANELS, Block::ZERO);
         self.weights.resize(PANELS, [Line::ZERO; STEP]);

@@ -19,8 +19,7 @@ pub(super) struct Avx512(());
 
 impl Avx512 {
     pub(super) fn detect() -> Option<Self> {
-        let has =
-            is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16");
+        let has = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16");
         has.then_some(Self(()))
     }
 }

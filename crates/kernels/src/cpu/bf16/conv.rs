@@ -10,7 +10,6 @@ use std::borrow::Cow;
 
 use candle_core::{Result, Tensor, bail};
 use half::bf16;
-use rayon::prelude::*;
 
 use super::{
     super::{
@@ -18,6 +17,7 @@ use super::{
         matrix::Elements,
         simd::vectorised,
     },
+    grid::{Grid, Rectangle},
     level::on_machine,
     line::Line,
     packed::VnniPanels,
@@ -57,11 +57,14 @@ pub(super) fn conv3x3(x: &Tensor, conv: &Conv3x3, form: ConvForm<'_>) -> Result<
         bias: elements[1].exactly(outputs)?,
         residual: residual.as_ref().map(|all| all.exactly(out.len())).transpose()?,
     };
-    let rows = convolution.band_rows(rayon::current_num_threads());
-    let bands = out.par_chunks_mut((rows * size[1] * outputs).max(1)).enumerate();
-    on_machine!(machine => bands.for_each_init(Scratch::default, |scratch, (band, out)| {
-        convolution.band(&machine.tiles(), scratch, band * rows, out);
-    }));
+    let (rows, row) = (convolution.band_rows(rayon::current_num_threads()), size[1] * outputs);
+    let bands = Grid::new(&mut out, row, 0..row);
+    on_machine!(machine => {
+        let scratch = || (machine.tiles(), Scratch::default());
+        bands.each([rows, row], scratch, |(tiles, scratch), out| {
+            convolution.band(tiles, scratch, out);
+        });
+    });
     Tensor::from_vec(out, (size[0], size[1], outputs), x.device())
 }
 
@@ -108,9 +111,9 @@ impl Convolution<'_> {
     }
 
     /// Whole rows of the output: (rows, w, o).
-    fn band<T: Tiles>(&self, tiles: &T, scratch: &mut Scratch, first: usize, out: &mut [bf16]) {
+    fn band<T: Tiles>(&self, tiles: &T, scratch: &mut Scratch, mut out: Rectangle<'_, bf16>) {
         let ([_, width], outputs) = (self.size, self.bias.len());
-        let rows = out.len() / (width * outputs).max(1);
+        let (first, rows) = (out.rows().start, out.rows().len());
         let lines = self.image.channels.div_ceil(SIDE);
         let blocks = (rows * (width + 2)).div_ceil(SIDE);
         let read = blocks * SIDE + 2 * (width + 2) + 2;
@@ -125,7 +128,7 @@ impl Convolution<'_> {
             part: (width + 2) * lines,
         };
         let right = self.kernel.right();
-        let place = Place { first, rows, width, outputs, residual: self.residual };
+        let place = Place { width, outputs, residual: self.residual };
         for from in (0..right.panels()).step_by(PANELS) {
             let panels = from..right.panels().min(from + PANELS);
             for from in (0..blocks).step_by(BLOCKS) {
@@ -133,7 +136,8 @@ impl Convolution<'_> {
                 let b = (right, panels.clone());
                 multiply(tiles, (a, some), b, &mut scratch.sums, |[block, panel], sums| {
                     let bias = &self.bias[panel * SIDE..outputs.min((panel + 1) * SIDE)];
-                    write(sums, bias, place, [block * SIDE, panel * SIDE], &mut *out);
+                    let whole = out.part(first..first + rows, 0..width * outputs);
+                    write(sums, bias, place, [block * SIDE, panel * SIDE], whole);
                 });
             }
         }
@@ -163,9 +167,6 @@ impl Convolution<'_> {
 /// Where a block's sums go.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
-    /// The band's first row, and how many it has.
-    first: usize,
-    rows: usize,
     width: usize,
     outputs: usize,
     residual: Option<&'a [bf16]>,
@@ -178,9 +179,11 @@ vectorised! {
         bias: &'a [bf16],
         place: Place<'a>,
         at: [usize; 2],
-        out: &'a mut [bf16],
+        out: Rectangle<'a, bf16>,
     ) {
-        let Place { first, rows, width, outputs, residual } = place;
+        let mut out = out;
+        let Place { width, outputs, residual } = place;
+        let (first, rows) = (out.rows().start, out.rows().len());
         let [position, channel] = at;
         let count = bias.len();
         let bias = widen_side::<SIDE>(bias);
@@ -194,14 +197,15 @@ vectorised! {
                 for j in 0..SIDE {
                     row[j] += bias[j];
                 }
-                let at = (y * width + x) * outputs + channel;
+                let at = x * outputs + channel;
                 if let Some(residual) = residual {
-                    let onto = widen_side::<SIDE>(&residual[first * width * outputs + at..][..count]);
+                    let row_start = (first + y) * width * outputs;
+                    let onto = widen_side::<SIDE>(&residual[row_start + at..][..count]);
                     for j in 0..SIDE {
                         row[j] += onto[j];
                     }
                 }
-                narrow_side(&row, &mut out[at..][..count]);
+                narrow_side(&row, &mut out.row(y)[at..][..count]);
             }
             x += 1;
             if x == width + 2 {

@@ -1,6 +1,10 @@
 //! A matrix that several threads write, a rectangle each.
 
-use std::{marker::PhantomData, ops::Range};
+use std::{
+    marker::PhantomData,
+    ops::Range,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use rayon::prelude::*;
 
@@ -35,20 +39,30 @@ impl<'a, T: Send> Grid<'a, T> {
     }
 
     /// Cuts it into rectangles of `size` (rows, columns), the last ones smaller, and gives each to `f`, in
-    /// parallel; those of the same columns one after the other.
+    /// parallel. Each thread makes its own scratch, then takes the next rectangle until there is none:
+    /// those of the same columns one after the other.
     pub(super) fn each<S>(
         self,
         size: [usize; 2],
         scratch: impl Fn() -> S + Send + Sync,
         f: impl Fn(&mut S, Rectangle<'_, T>) + Send + Sync,
     ) {
-        let across = self.columns.div_ceil(size[1]);
-        let down = self.rows.div_ceil(size[0]);
-        (0..down * across).into_par_iter().with_max_len(1).for_each_init(scratch, |scratch, i| {
-            let part = |i: usize, size: usize, end: usize| i * size..((i + 1) * size).min(end);
-            let rows = part(i % down, size[0], self.rows);
-            let columns = part(i / down, size[1], self.columns);
-            f(scratch, Rectangle { grid: &self, rows, columns, owned: PhantomData });
+        let across = self.columns.div_ceil(size[1].max(1));
+        let down = self.rows.div_ceil(size[0].max(1));
+        let part = |i: usize, size: usize, end: usize| i * size..((i + 1) * size).min(end);
+        let next = AtomicUsize::new(0);
+        let threads = rayon::current_num_threads().min(down * across);
+        (0..threads).into_par_iter().with_max_len(1).for_each(|_| {
+            let mut scratch = scratch();
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                if i >= down * across {
+                    break;
+                }
+                let rows = part(i % down, size[0], self.rows);
+                let columns = part(i / down, size[1], self.columns);
+                f(&mut scratch, Rectangle { grid: &self, rows, columns, owned: PhantomData });
+            }
         });
     }
 }
@@ -110,13 +124,17 @@ mod tests {
     #[test]
     fn rectangles_cover_their_columns_once() {
         let mut elements = vec![0u32; 7 * 10];
-        Grid::new(&mut elements, 10, 2..9).each([3, 4], || (), |(), mut rectangle| {
-            let (rows, columns) = (rectangle.rows(), rectangle.columns());
-            let mut part = rectangle.part(rows.start..rows.start + 99, columns.clone());
-            for i in 0..rows.len() {
-                part.row(i).iter_mut().for_each(|x| *x += 1);
-            }
-        });
+        Grid::new(&mut elements, 10, 2..9).each(
+            [3, 4],
+            || (),
+            |(), mut rectangle| {
+                let (rows, columns) = (rectangle.rows(), rectangle.columns());
+                let mut part = rectangle.part(rows.start..rows.start + 99, columns.clone());
+                for i in 0..rows.len() {
+                    part.row(i).iter_mut().for_each(|x| *x += 1);
+                }
+            },
+        );
         for (i, x) in elements.iter().enumerate() {
             assert_eq!(*x, u32::from((2..9).contains(&(i % 10))), "{i}");
         }

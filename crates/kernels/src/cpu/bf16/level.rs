@@ -6,12 +6,12 @@ use std::{env, sync::OnceLock};
 
 use thiserror::Error;
 
+use super::portable::Portable;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use super::{
     amx::{Amx, NoAmx},
     avx512::Avx512,
 };
-use super::portable::Portable;
 
 /// The variable that names the level.
 const VARIABLE: &str = "OBSCURA_CPU";

@@ -40,7 +40,8 @@ pub(super) fn linear(x: &Tensor, layer: &Linear, then: Epilogue<'_>) -> Result<T
         Epilogue::GatedResidual(GatedResidual { gate, residual }) => {
             let each = rows_each(rows, gate.dim(0)?)?;
             let (gate, residual) = (Elements::of(gate), Elements::of(residual));
-            let (gate, onto) = (gate.exactly(rows / each.max(1) * width)?, residual.exactly(rows * width)?);
+            let (gate, onto) =
+                (gate.exactly(rows / each.max(1) * width)?, residual.exactly(rows * width)?);
             finish::<Identity>(x, layer, to, After::Gate { gate, each, onto, width })?;
         }
     }
@@ -83,9 +84,17 @@ pub(super) fn linear_gated_gelu(x: &Tensor, layer: &Linear) -> Result<Tensor> {
 pub(super) enum After<'a> {
     Nothing,
     /// onto + y
-    Add { onto: &'a [bf16], width: usize },
+    Add {
+        onto: &'a [bf16],
+        width: usize,
+    },
     /// onto + gate ∘ y, with a row of the gate for `each` rows.
-    Gate { gate: &'a [bf16], each: usize, onto: &'a [bf16], width: usize },
+    Gate {
+        gate: &'a [bf16],
+        each: usize,
+        onto: &'a [bf16],
+        width: usize,
+    },
 }
 
 /// Writes F(x Wᵀ + b), and what follows.

@@ -60,10 +60,11 @@ pub(super) fn multiply_all<M: Machine>(
 ) {
     let [blocks, panels] = [out.rows().div_ceil(SIDE), b.panels()];
     let [blocks, panels] = task(blocks, panels, rayon::current_num_threads());
-    out.each([blocks * SIDE, panels * SIDE], Vec::new, |sums, mut rectangle| {
+    let scratch = || (machine.tiles(), Vec::new());
+    out.each([blocks * SIDE, panels * SIDE], scratch, |(tiles, sums), mut rectangle| {
         let of = |range: Range<usize>| range.start / SIDE..range.end.div_ceil(SIDE);
         let (blocks, panels) = (of(rectangle.rows()), of(rectangle.columns()));
-        multiply(&machine.tiles(), (a, blocks), (b, panels), sums, |[block, panel], sums| {
+        multiply(tiles, (a, blocks), (b, panels), sums, |[block, panel], sums| {
             let side = |i: usize| i * SIDE..(i + 1) * SIDE;
             finish([block, panel], sums, rectangle.part(side(block), side(panel)));
         });
@@ -91,8 +92,8 @@ pub(super) fn multiply<T: Tiles>(
     if sums.len() < blocks.len() * panels.len() {
         sums.resize(blocks.len() * panels.len(), Block::ZERO);
     }
-    let chunks = (0..b.parts)
-        .flat_map(|part| (0..b.steps).step_by(CHUNK).map(move |from| (part, from)));
+    let chunks =
+        (0..b.parts).flat_map(|part| (0..b.steps).step_by(CHUNK).map(move |from| (part, from)));
     for (part, from) in chunks {
         let steps = CHUNK.min(b.steps - from);
         let is_first = part == 0 && from == 0;

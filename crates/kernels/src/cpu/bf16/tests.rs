@@ -91,10 +91,8 @@ fn check_tiles<M: Machine>(machine: M) {
             }
         }
         let strides = Strides { row: steps + 1, tile: 16 * (steps + 1), step: 1 };
-        let lefts = [
-            Left::new(packed.as_flattened(), Strides::PACKED),
-            Left::new(&spread, strides),
-        ];
+        let lefts =
+            [Left::new(packed.as_flattened(), Strides::PACKED), Left::new(&spread, strides)];
         let [packed_sums, spread_sums] = lefts.map(|left| {
             let mut c = Block([[1.0; SIDE]; SIDE]);
             let b = right.as_flattened();
@@ -177,7 +175,9 @@ fn linear_layers() {
             let norm = |x: &Tensor| wide(x).sqr().unwrap().sum_all().unwrap();
             let error = norm(&(wide(&found) - &expected).unwrap()).to_scalar::<f32>().unwrap();
             // Its halves are rounded before they are multiplied.
-            assert!(error.sqrt() <= 2.0 * BOUND * norm(&expected).to_scalar::<f32>().unwrap().sqrt());
+            assert!(
+                error.sqrt() <= 2.0 * BOUND * norm(&expected).to_scalar::<f32>().unwrap().sqrt()
+            );
         }
     }
 }
@@ -191,7 +191,10 @@ fn a_row_does_not_depend_on_those_beside_it() {
         for (first, count) in [(0, 1), (149, 1), (7, 2), (40, 31), (41, 32), (3, 49), (0, 397)] {
             let rows = x.narrow(0, first, count).unwrap();
             let some = crate::linear(&rows, &layer, Epilogue::None).unwrap();
-            assert!(some.to_vec2::<bf16>().unwrap() == all[first..first + count], "{first} {count}");
+            assert!(
+                some.to_vec2::<bf16>().unwrap() == all[first..first + count],
+                "{first} {count}"
+            );
         }
     }
     let qkv = random(9, &[3 * 100, 3, 2, 16]);
@@ -225,7 +228,10 @@ fn packed_weights_compute_the_same_and_come_back() {
     for (inputs, outputs) in [(3, 2), (40, 70)] {
         let packed = convolution(outputs, inputs).packed().unwrap();
         assert!(matches!(packed.kernel, Kernel3x3::Vnni(_)));
-        assert!(bits(&packed.weight().unwrap()) == bits(&convolution(outputs, inputs).weight().unwrap()));
+        assert!(
+            bits(&packed.weight().unwrap())
+                == bits(&convolution(outputs, inputs).weight().unwrap())
+        );
     }
 }
 
@@ -277,13 +283,9 @@ fn heads_of_two_streams() {
 
 #[test]
 fn attentions() {
-    for (images, length, count, width) in [
-        (1, 1, 1, 8),
-        (1, 77, 4, 64),
-        (1, 300, 3, 40),
-        (3, 100, 2, 128),
-        (1, 257, 1, 512),
-    ] {
+    for (images, length, count, width) in
+        [(1, 1, 1, 8), (1, 77, 4, 64), (1, 300, 3, 40), (3, 100, 2, 128), (1, 257, 1, 512)]
+    {
         let qkv = random(3, &[images * length, 3, count, width]);
         // Views with the heads of q, k and v side by side, as the encoders have them.
         let part = |x: &Tensor, i| x.narrow(1, i, 1).unwrap().squeeze(1).unwrap();
