@@ -22,6 +22,8 @@ mod memory;
 #[forbid(unsafe_code)]
 mod packed;
 #[forbid(unsafe_code)]
+mod phases;
+#[forbid(unsafe_code)]
 mod portable;
 #[forbid(unsafe_code)]
 mod product;

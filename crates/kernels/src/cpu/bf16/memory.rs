@@ -79,8 +79,11 @@ impl Mapping {
         let offset = start.align_offset(HUGE);
         // SAFETY: less than HUGE, by which the mapping is longer than the lines.
         let first = unsafe { whole.0.byte_add(offset) }.cast::<Line>();
+        #[cfg(target_os = "linux")]
         // SAFETY: pages of this mapping. It is advice: where there are no huge pages, small ones do.
-        unsafe { libc::madvise(first.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) };
+        unsafe {
+            libc::madvise(first.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE)
+        };
         Ok(Self { whole, first, count })
     }
 
