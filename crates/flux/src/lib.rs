@@ -38,7 +38,11 @@ mod transformer;
 pub use checkpoint::LoadProgress;
 pub use error::Error;
 pub use job::{GUIDANCE, Generated, Image, Job, Preview, Progress, PromptTokens, Timings, Watch};
-pub use kernels::{Precision, doctor, groups};
+pub use kernels::{
+    Precision,
+    cpu::{Level as CpuLevel, LevelError as CpuLevelError, level as cpu_level},
+    doctor, groups,
+};
 pub use manifest::{FileDigest, Manifest, ManifestError, ManifestFile, NotADigest, Pins};
 pub use memory::MemoryLimit;
 pub use model::LoadOptions;

@@ -63,8 +63,10 @@ impl WeightBytes {
             // A byte instead of two. The scales, one for each row, are a thousandth of that.
             Precision::Fp8 => block_values(configs),
         };
-        let autoencoder =
-            if on_gpu { loaded(autoencoder) } else { transformed(loaded(autoencoder)) };
+        let autoencoder = match precision {
+            Precision::F32 if !on_gpu => transformed(loaded(autoencoder)),
+            _ => loaded(autoencoder),
+        };
         Self {
             text_encoders: loaded(clip + t5),
             transformer_and_autoencoder: loaded(transformer).saturating_sub(in_8_bits)
@@ -82,7 +84,7 @@ pub(crate) fn block_values(configs: &Configs) -> u64 {
     blocks.saturating_mul(12 * width * width)
 }
 
-/// A CPU keeps 3×3 kernels as 4×4 ones.
+/// A CPU keeps 3×3 kernels in f32 as 4×4 ones.
 fn transformed(kernels: u64) -> u64 {
     kernels / 9 * 16
 }
@@ -231,6 +233,7 @@ mod tests {
         assert_eq!(weights(Precision::Bf16, true).text_encoders, 100);
         assert_eq!(weights(Precision::F32, true).transformer_and_autoencoder, 396);
         assert_eq!(weights(Precision::F32, false).transformer_and_autoencoder, 360 + 64);
+        assert_eq!(weights(Precision::Bf16, false).transformer_and_autoencoder, 180 + 18);
     }
 
     /// 23.8 GB of which 17.2 are the blocks' layers.

@@ -109,6 +109,10 @@ impl Model {
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self> {
         let LoadOptions { device, precision, pins, memory_limit } = options;
+        if device.is_cpu() && precision == Precision::Bf16 {
+            // What the environment asks for wrongly is said before anything is read.
+            kernels::cpu::level().map_err(candle_core::Error::wrap)?;
+        }
         let mut directory = Directory::new(files, pins);
         let Sources { configs, clip_tokens, t5_tokens, shards } = Sources::read(&mut directory)?;
         let on_gpu = !device.is_cpu();

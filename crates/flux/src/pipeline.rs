@@ -130,7 +130,7 @@ impl Pipeline {
         self.model.configs.transformer.guidance_embeds
     }
 
-    /// Where it computes, and in which type: `cpu f32`, `cuda:0 bf16`.
+    /// Where it computes, and in which type: `cpu f32`, `cpu bf16 (AMX)`, `cuda:0 bf16`.
     #[must_use]
     pub fn place(&self) -> String {
         let device = match self.model.device.location() {
@@ -140,7 +140,10 @@ impl Pipeline {
         };
         let text =
             if self.model.memory.text_on_host() { ", text encoders on the host" } else { "" };
-        format!("{device} {}{text}", precision_name(self.model.precision))
+        let on_cpu_in_bf16 = self.device().is_cpu() && self.model.precision == Precision::Bf16;
+        let level = on_cpu_in_bf16.then(kernels::cpu::level).and_then(Result::ok);
+        let how = level.map_or(String::new(), |level| format!(" ({})", level.description()));
+        format!("{device} {}{how}{text}", precision_name(self.model.precision))
     }
 }
 

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::ops::ControlFlow;
+use std::{num::NonZeroUsize, ops::ControlFlow};
 
 use candle_core::Device;
-use flux::{Error, Generated, Image, Job, Pipeline, Preview, Progress, StageInputs, Watch};
+use flux::{
+    Error, Generated, Image, Job, Pipeline, Precision, Preview, Progress, StageInputs, Watch,
+};
 use protocol::{Count, Prompt, Seed, Size, Steps};
 
 /// A small image of a seed.
@@ -46,6 +48,23 @@ fn images_of_a_batch_are_those_made_alone() {
         let alone = draw(&pipeline, "a red circle", 40 + index as u64, 1);
         assert_eq!(pixels(&batch, index), pixels(&alone, 0), "image {index}");
     }
+}
+
+/// In bf16 it is the same image but for rounding, and bit by bit the one made alone.
+#[test]
+fn bf16_draws_the_same_images() {
+    let exact = draw(&Pipeline::demo(&Device::Cpu).unwrap(), "a red circle", 7, 1);
+    let pipeline = Pipeline::demo_as(&Device::Cpu, Precision::Bf16, None).unwrap();
+    assert!(pipeline.place().starts_with("cpu bf16 ("), "{}", pipeline.place());
+    let mut batched = Pipeline::demo_as(&Device::Cpu, Precision::Bf16, None).unwrap();
+    batched.set_max_batch(NonZeroUsize::new(2).unwrap());
+    let both = draw(&batched, "a red circle", 6, 2);
+    let alone = draw(&pipeline, "a red circle", 7, 1);
+    assert!(pixels(&both, 1) == pixels(&alone, 0), "another image");
+    let pairs = pixels(&exact, 0).iter().zip(pixels(&alone, 0));
+    let squares: f64 = pairs.map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
+    let decibels = 10.0 * (255f64.powi(2) * (64.0 * 48.0 * 3.0) / squares).log10();
+    assert!(decibels > 30.0, "{decibels} dB");
 }
 
 #[test]

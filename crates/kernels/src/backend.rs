@@ -9,7 +9,7 @@ use candle_core::{DType, Result, Tensor};
 #[cfg(feature = "cuda")]
 use crate::cuda::Cuda;
 use crate::{
-    cpu::Cpu,
+    cpu::{Cpu, CpuBf16},
     operand::{
         Activation, Affine, Conv3x3, ConvForm, Epilogue, GatedResidual, GroupNorm, Heads, Input,
         LayerInput, LayerNorm, Linear, Modulation, RmsNorm, Rotations, Scores, Stream, Unpacking,
@@ -145,12 +145,23 @@ pub(crate) fn of(x: &Tensor) -> &'static dyn Backend {
     if x.device().is_cuda() {
         return &Cuda;
     }
-    if is_fast_on_cpu(x) { &Cpu } else { &Reference }
+    if is_f32_on_cpu(x) {
+        &Cpu
+    } else if is_bf16_on_cpu(x) {
+        &CpuBf16
+    } else {
+        &Reference
+    }
 }
 
-/// Whether the CPU has kernels for it.
-pub(crate) fn is_fast_on_cpu(x: &Tensor) -> bool {
+/// Whether the CPU's kernels for f32 compute with it.
+pub(crate) fn is_f32_on_cpu(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32
+}
+
+/// Whether the CPU's kernels for bf16 do.
+pub(crate) fn is_bf16_on_cpu(x: &Tensor) -> bool {
+    x.device().is_cpu() && x.dtype() == DType::BF16
 }
 
 /// The kernel's result, or the reference's where there is none.

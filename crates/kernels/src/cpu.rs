@@ -6,8 +6,14 @@
 
 #[forbid(unsafe_code)]
 mod attention;
+#[allow(unsafe_code)]
+mod bf16;
 #[forbid(unsafe_code)]
 mod conv;
+#[forbid(unsafe_code)]
+mod convert;
+#[forbid(unsafe_code)]
+mod element;
 #[allow(unsafe_code)]
 mod gemm;
 #[forbid(unsafe_code)]
@@ -36,6 +42,8 @@ use crate::{
     },
 };
 
+pub(crate) use bf16::CpuBf16;
+pub use bf16::{Level, LevelError, VnniPanels, level};
 pub use conv::WinogradKernel;
 pub use panels::Panels;
 

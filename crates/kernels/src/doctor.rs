@@ -292,13 +292,14 @@ mod tests {
     #[test]
     fn a_cpus_kernels_agree_and_say_which_groups_they_are_of() {
         let mut groups = Groups::default();
-        let outcome = examine(&Device::Cpu, Depth::Short, &[Precision::F32], &mut |finding| {
+        let both = [Precision::F32, Precision::Bf16];
+        let outcome = examine(&Device::Cpu, Depth::Short, &both, &mut |finding| {
             assert!(matches!(finding.verdict, Verdict::Agrees(_)), "{finding:?}");
             assert_ne!(finding.groups, Groups::default(), "{finding:?}");
             groups = groups.and(finding.groups);
         })
         .unwrap();
-        assert!(outcome.comparisons > 30 && outcome.slow == 0 && !outcome.failed);
+        assert!(outcome.comparisons > 60 && outcome.slow == 0 && !outcome.failed);
         assert_eq!(groups.names(), ["linear", "norm", "heads", "attention", "group-norm", "conv"]);
     }
 }

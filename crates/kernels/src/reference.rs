@@ -156,8 +156,18 @@ impl Backend for Reference {
 
 fn linear(x: Input<'_>, layer: &Linear) -> Result<Tensor> {
     let x = plain(x)?;
-    let y = x.matmul(&layer.weight.to_plain(x.dtype())?.t()?)?;
+    let y = matmul(&x, &layer.weight.to_plain(x.dtype())?.t()?)?;
     layer.bias.as_ref().map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))
+}
+
+/// a · b
+fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    multiplied(a)?.matmul(&multiplied(b)?)?.to_dtype(a.dtype())
+}
+
+/// As it is multiplied: candle 0.11 has no products in bf16 on a CPU.
+fn multiplied(x: &Tensor) -> Result<Tensor> {
+    if backend::is_bf16_on_cpu(x) { x.to_dtype(DType::F32) } else { Ok(x.clone()) }
 }
 
 fn gated_residual(branch: &Tensor, onto: GatedResidual<'_>) -> Result<Tensor> {
@@ -180,7 +190,7 @@ fn attention(heads: &Heads, scores: Scores<'_>) -> Result<Tensor> {
     let apart = (heads.images, length, count, width);
     let [q, k, v] =
         [&heads.q, &heads.k, &heads.v].map(|x| x.reshape(apart)?.transpose(1, 2)?.contiguous());
-    let products = q?.matmul(&k?.t()?)?.to_dtype(DType::F32)?;
+    let products = matmul(&q?, &k?.t()?)?.to_dtype(DType::F32)?;
     let products = (products * f64::from(scores.scale))?;
     let products = match scores.mask {
         Mask::None => products,
@@ -189,7 +199,7 @@ fn attention(heads: &Heads, scores: Scores<'_>) -> Result<Tensor> {
     };
     let weights = softmax(&products)?.to_dtype(heads.q.dtype())?;
     // (n, h, l, d) → (n·l, h·d)
-    weights.matmul(&v?)?.transpose(1, 2)?.reshape((heads.images * length, count * width))
+    matmul(&weights, &v?)?.transpose(1, 2)?.reshape((heads.images * length, count * width))
 }
 
 fn conv3x3(x: &Tensor, conv: &Conv3x3) -> Result<Tensor> {
@@ -197,7 +207,9 @@ fn conv3x3(x: &Tensor, conv: &Conv3x3) -> Result<Tensor> {
     let planes = x.permute((2, 0, 1))?.contiguous()?.unsqueeze(0)?;
     let weight = conv.weight()?.permute((0, 3, 1, 2))?.contiguous()?;
     // (1, o, h, w) → (h, w, o)
-    let y = planes.conv2d(&weight, 1, 1, 1, 1)?.squeeze(0)?.permute((1, 2, 0))?.contiguous()?;
+    let (planes, weight) = (multiplied(&planes)?, multiplied(&weight)?);
+    let y = planes.conv2d(&weight, 1, 1, 1, 1)?.to_dtype(x.dtype())?;
+    let y = y.squeeze(0)?.permute((1, 2, 0))?.contiguous()?;
     y.broadcast_add(&conv.bias)
 }
 

@@ -43,14 +43,14 @@ impl DeviceChoice {
     }
 }
 
-/// What a device is called: a GPU as its driver names it.
+/// What a device is called: a GPU as its driver names it, a CPU with what it multiplies bf16 with.
 pub(crate) fn name(device: &Device) -> anyhow::Result<String> {
     #[cfg(feature = "cuda")]
     if device.is_cuda() {
         return Ok(flux::gpu::device_info(device)?.name);
     }
     anyhow::ensure!(device.is_cpu(), "an unknown kind of device");
-    Ok("CPU".to_owned())
+    Ok(format!("CPU (bf16: {})", flux::cpu_level()?.description()))
 }
 
 /// The GPU of a number, as the kernels want it opened.

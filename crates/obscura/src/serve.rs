@@ -100,10 +100,12 @@ fn load(launch: &Launch, sources: Sources, node: &Arc<Node>) -> anyhow::Result<(
     if let Some(images) = launch.max_batch {
         pipelines.iter_mut().for_each(|pipeline| pipeline.set_max_batch(images));
     }
-    for pipeline in pipelines.iter().filter(|pipeline| !pipeline.device().is_cpu()) {
+    for pipeline in &pipelines {
         doctor::refuse_wrong_kernels(pipeline.device(), first.dtype)?;
-        // Finds and pins the fastest algorithms, which the first request would wait for otherwise.
-        pipeline.warm_up(pipeline.native_size()).context("the first image failed")?;
+        if !pipeline.device().is_cpu() {
+            // Finds and pins the fastest algorithms, which the first request would wait for otherwise.
+            pipeline.warm_up(pipeline.native_size()).context("the first image failed")?;
+        }
     }
     let service = Service::start(model::loaded_model(pipelines, id.clone())?, sources, node)?;
     tracing::info!(

@@ -90,6 +90,7 @@ fn convolve(
     let kernel = match &conv.kernel {
         Kernel3x3::Winograd(kernel) => Cow::Borrowed(kernel),
         Kernel3x3::Plain(weight) => Cow::Owned(WinogradKernel::of(weight)?),
+        Kernel3x3::Vnni(_) => bail!("a kernel of another type than f32"),
     };
     if kernel.channels != channels {
         bail!("{channels} channels and a convolution of {}", kernel.channels)

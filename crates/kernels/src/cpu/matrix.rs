@@ -1,8 +1,11 @@
 //! From candle's tensors to slices and matrices.
 
+use std::borrow::Cow;
+
 use candle_core::{
-    CpuStorage, Error, InplaceOp1, Layout, Result, Storage, StorageRef, Tensor, bail,
+    CpuStorage, Error, InplaceOp1, Layout, Result, Storage, StorageRef, Tensor, WithDType, bail,
 };
+use half::bf16;
 use zeroize::Zeroize;
 
 use super::gemm::Matrix;
@@ -22,9 +25,41 @@ impl<'a> Elements<'a> {
 
     /// All elements of a contiguous tensor.
     pub(super) fn slice(&self) -> Result<&[f32]> {
+        self.slice_of()
+    }
+
+    /// All elements of a contiguous tensor of f32 or bf16, as f32.
+    pub(super) fn wide(&self) -> Result<Cow<'_, [f32]>> {
+        match self.storage()? {
+            CpuStorage::BF16(_) => {
+                Ok(self.slice_of::<bf16>()?.iter().map(|x| x.to_f32()).collect())
+            }
+            _ => self.slice().map(Cow::Borrowed),
+        }
+    }
+
+    /// The same of any type.
+    pub(super) fn slice_of<T: WithDType>(&self) -> Result<&[T]> {
         match self.layout.contiguous_offsets() {
             Some((start, end)) => Ok(&self.storage()?.as_slice()?[start..end]),
             None => bail!("expected contiguous elements, found strides {:?}", self.layout.stride()),
+        }
+    }
+
+    /// The same, which are so many.
+    pub(super) fn exactly<T: WithDType>(&self, count: usize) -> Result<&[T]> {
+        match self.slice_of()? {
+            elements if elements.len() == count => Ok(elements),
+            elements => bail!("expected {count} elements, found {}", elements.len()),
+        }
+    }
+
+    /// Of the tensor's three dimensions, and from element to element of each.
+    pub(super) fn dims_and_strides(&self) -> Result<[[usize; 3]; 2]> {
+        let (a, b, c) = self.layout.shape().dims3()?;
+        match *self.layout.stride() {
+            [x, y, z] => Ok([[a, b, c], [x, y, z]]),
+            _ => bail!("expected three dimensions"),
         }
     }
 
@@ -56,7 +91,12 @@ impl<'a> Elements<'a> {
 
     /// The storage from the tensor's first element to its end.
     fn onwards(&self) -> Result<&[f32]> {
-        let elements = self.storage()?.as_slice::<f32>()?;
+        self.onwards_of()
+    }
+
+    /// The same of any type.
+    pub(super) fn onwards_of<T: WithDType>(&self) -> Result<&[T]> {
+        let elements = self.storage()?.as_slice::<T>()?;
         Ok(elements.get(self.layout.start_offset()..).unwrap_or_default())
     }
 

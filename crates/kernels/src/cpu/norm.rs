@@ -1,9 +1,11 @@
 //! Normalisations, each in one pass over a row that stays in the nearest cache.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
+use half::bf16;
 use rayon::prelude::*;
 
 use super::{
+    element::Element,
     linear::MIN_ROWS,
     matrix::Elements,
     simd::{Elementwise, Identity, Silu, sum, sum_of_squares, vectorised},
@@ -15,7 +17,7 @@ pub(super) fn layer_norm(x: &Tensor, affine: Affine<'_>, eps: f64) -> Result<Ten
     match affine {
         Affine::Modulation(by) => {
             let (shift, scale) = (Elements::of(by.shift), Elements::of(by.scale));
-            let (shift, scale) = (shift.slice()?, scale.slice()?);
+            let (shift, scale) = (shift.wide()?, scale.wide()?);
             let each = rows_each(x.dim(0)?, by.scale.dim(0)?)?;
             each_row(x, |i, x, y| {
                 standardise(x, y, eps);
@@ -25,10 +27,10 @@ pub(super) fn layer_norm(x: &Tensor, affine: Affine<'_>, eps: f64) -> Result<Ten
         }
         Affine::Weights { weight, bias } => {
             let (weight, bias) = (Elements::of(weight), Elements::of(bias));
-            let (weight, bias) = (weight.slice()?, bias.slice()?);
+            let (weight, bias) = (weight.wide()?, bias.wide()?);
             each_row(x, |_, x, y| {
                 standardise(x, y, eps);
-                scale_and_add(y, weight, bias);
+                scale_and_add(y, &weight, &bias);
             })
         }
     }
@@ -36,12 +38,17 @@ pub(super) fn layer_norm(x: &Tensor, affine: Affine<'_>, eps: f64) -> Result<Ten
 
 pub(super) fn rms_norm(x: &Tensor, norm: &RmsNorm) -> Result<Tensor> {
     let weight = Elements::of(&norm.weight);
-    let weight = weight.slice()?;
-    each_row(x, |_, x, y| divide_by_rms(x, y, weight, norm.eps as f32))
+    let weight = weight.wide()?;
+    each_row(x, |_, x, y| divide_by_rms(x, y, &weight, norm.eps as f32))
 }
 
 pub(super) fn group_norm(x: &Tensor, norm: &GroupNorm, silu: bool) -> Result<Tensor> {
-    if silu { each_channel::<Silu>(x, norm) } else { each_channel::<Identity>(x, norm) }
+    match (x.dtype(), silu) {
+        (DType::BF16, true) => each_channel::<bf16, Silu>(x, norm),
+        (DType::BF16, false) => each_channel::<bf16, Identity>(x, norm),
+        (_, true) => each_channel::<f32, Silu>(x, norm),
+        (_, false) => each_channel::<f32, Identity>(x, norm),
+    }
 }
 
 /// 1/√(mean(x²) + ε)
@@ -121,40 +128,56 @@ vectorised! {
 
 /// A new tensor (l, d) whose rows `f` makes from those of x, given their index.
 fn each_row(x: &Tensor, f: impl Fn(usize, &[f32], &mut [f32]) + Sync) -> Result<Tensor> {
+    match x.dtype() {
+        DType::BF16 => each_row_of::<bf16>(x, f),
+        _ => each_row_of::<f32>(x, f),
+    }
+}
+
+fn each_row_of<E: Element>(
+    x: &Tensor,
+    f: impl Fn(usize, &[f32], &mut [f32]) + Sync,
+) -> Result<Tensor> {
     let (length, width) = x.dims2()?;
     let elements = Elements::of(x);
-    let mut out = vec![0.0; length * width];
+    let mut out = E::zeros(length * width);
     out.par_chunks_mut(width)
-        .zip(elements.slice()?.par_chunks(width))
+        .zip(elements.slice_of::<E>()?.par_chunks(width))
         .enumerate()
         .with_min_len(MIN_ROWS)
-        .for_each(|(i, (y, x))| f(i, x, y));
+        .for_each_init(Default::default, |(from, to), (i, (y, x))| {
+            let x = E::read(x, from);
+            E::write(y, to, |y| f(i, x, y));
+        });
     Tensor::from_vec(out, (length, width), x.device())
 }
 
 /// F(group norm(x)); x (h, w, c).
-fn each_channel<F: Elementwise>(x: &Tensor, norm: &GroupNorm) -> Result<Tensor> {
+fn each_channel<E: Element, F: Elementwise>(x: &Tensor, norm: &GroupNorm) -> Result<Tensor> {
     /// Pixels whose sums are kept in f32 before they go to f64, and that one task finishes.
     const PIXELS: usize = 256;
     let (_, _, channels) = x.dims3()?;
     let elements = Elements::of(x);
-    let elements = elements.slice()?;
+    let elements = elements.slice_of::<E>()?;
     let sums = elements
         .par_chunks(PIXELS * channels)
-        .map(|pixels| {
+        .map_init(Vec::new, |scratch, pixels| {
             let mut sums = vec![0.0; 2 * channels];
             let (plain, squared) = sums.split_at_mut(channels);
-            add_channel_sums(pixels, plain, squared);
+            add_channel_sums(E::read(pixels, scratch), plain, squared);
             sums
         })
         // Collected first: added up in the order of the image, whatever the threads do.
         .collect::<Vec<_>>();
     let pixels = elements.len() / channels;
     let (factor, offset) = channel_affine(&sums, pixels, norm)?;
-    let mut out = vec![0.0; elements.len()];
+    let mut out = E::zeros(elements.len());
     out.par_chunks_mut(PIXELS * channels)
         .zip(elements.par_chunks(PIXELS * channels))
-        .for_each(|(y, x)| scale_channels::<F>(x, y, &factor, &offset));
+        .for_each_init(Default::default, |(from, to), (y, x)| {
+            let x = E::read(x, from);
+            E::write(y, to, |y| scale_channels::<F>(x, y, &factor, &offset));
+        });
     Tensor::from_vec(out, x.shape(), x.device())
 }
 
@@ -165,7 +188,7 @@ fn channel_affine(
     norm: &GroupNorm,
 ) -> Result<(Vec<f32>, Vec<f32>)> {
     let (weight, bias) = (Elements::of(&norm.weight), Elements::of(&norm.bias));
-    let (weight, bias) = (weight.slice()?, bias.slice()?);
+    let (weight, bias) = (weight.wide()?, bias.wide()?);
     let channels = weight.len();
     let per_group = channels / norm.groups;
     let total = |i: usize| sums.iter().map(|sums| f64::from(sums[i])).sum::<f64>();

@@ -46,7 +46,9 @@ pub(super) fn multiply(
     let panels = match &layer.weight {
         Weight::Panels(panels) => Cow::Borrowed(panels),
         Weight::Plain(weight) => Cow::Owned(Panels::of(weight)?),
-        Weight::E4m3 { .. } => candle_core::bail!("e4m3 has no kernel on a CPU"),
+        Weight::Vnni(_) | Weight::E4m3 { .. } => {
+            candle_core::bail!("a weight of another type than f32")
+        }
     };
     let ([length, _], outputs) = (x.size(), panels.outputs);
     let finish = |first: usize, tile: &mut [f32]| {

@@ -1,17 +1,27 @@
 //! Queries and keys: normalised, rotated and written to their place among all streams, in one pass.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
+use half::bf16;
 use rayon::prelude::*;
 
-use super::{linear::MIN_ROWS, matrix::Elements, norm::inverse_rms, simd::vectorised};
+use super::{
+    element::Element, linear::MIN_ROWS, matrix::Elements, norm::inverse_rms, simd::vectorised,
+};
 use crate::operand::{Heads, Rotations, Stream, images_of, rows_each};
 
 pub(super) fn qk_norm_rope(streams: &[Stream<'_>], rotations: &Rotations) -> Result<Heads> {
+    match streams[0].qkv.dtype() {
+        DType::BF16 => heads_of::<bf16>(streams, rotations),
+        _ => heads_of::<f32>(streams, rotations),
+    }
+}
+
+fn heads_of<E: Element>(streams: &[Stream<'_>], rotations: &Rotations) -> Result<Heads> {
     let images = images_of(streams, rotations)?;
     let width = streams[0].norm_q.weight.elem_count();
     let row = streams[0].qkv.dim(1)? / 3;
     let length = images * rotations.cos.dim(0)?;
-    let mut joint = [(); 3].map(|()| vec![0.0; length * row]);
+    let mut joint = [(); 3].map(|()| E::zeros(length * row));
     let mut from = 0;
     for image in 0..images {
         let mut position = 0;
@@ -44,23 +54,32 @@ struct Place<'a> {
 }
 
 /// As many tokens as q, k and v have rows.
-fn join(stream: &Stream<'_>, place: &Place<'_>, [q, k, v]: [&mut [f32]; 3]) -> Result<()> {
+fn join<E: Element>(
+    stream: &Stream<'_>,
+    place: &Place<'_>,
+    [q, k, v]: [&mut [E]; 3],
+) -> Result<()> {
     let &Place { rotations, first, position, row, width } = place;
     let elements = [&rotations.cos, &rotations.sin, stream.qkv].map(Elements::of);
-    let [cos, sin, qkv] = [elements[0].slice()?, elements[1].slice()?, elements[2].slice()?];
+    let (cos, sin) = (elements[0].slice()?, elements[1].slice()?);
+    let qkv = elements[2].slice_of::<E>()?;
     let norms = [stream.norm_q, stream.norm_k].map(|norm| Elements::of(&norm.weight));
-    let (weight_q, weight_k) = (norms[0].slice()?, norms[1].slice()?);
+    let (weight_q, weight_k) = (norms[0].wide()?, norms[1].wide()?);
     let (eps_q, eps_k) = (stream.norm_q.eps as f32, stream.norm_k.eps as f32);
     let out = q.par_chunks_mut(row).zip(k.par_chunks_mut(row)).zip(v.par_chunks_mut(row));
     let qkv = &qkv[first * 3 * row..];
-    out.zip(qkv.par_chunks(3 * row)).enumerate().with_min_len(MIN_ROWS).for_each(
-        |(i, (((q, k), v), qkv))| {
+    out.zip(qkv.par_chunks(3 * row)).enumerate().with_min_len(MIN_ROWS).for_each_init(
+        Default::default,
+        |(from, to), (i, (((q, k), v), qkv))| {
             let half = width / 2;
             let angles = (position + i) * half..(position + i + 1) * half;
             let (cos, sin) = (&cos[angles.clone()], &sin[angles]);
             v.copy_from_slice(&qkv[2 * row..]);
-            normalise_and_rotate(&qkv[..row], q, (weight_q, eps_q), (cos, sin));
-            normalise_and_rotate(&qkv[row..2 * row], k, (weight_k, eps_k), (cos, sin));
+            let (q_here, k_here) = (&qkv[..row], &qkv[row..2 * row]);
+            for (x, y, norm) in [(q_here, q, (&weight_q, eps_q)), (k_here, k, (&weight_k, eps_k))] {
+                let (x, (weight, eps)) = (E::read(x, from), norm);
+                E::write(y, to, |y| normalise_and_rotate(x, y, (weight, eps), (cos, sin)));
+            }
         },
     );
     Ok(())

@@ -54,6 +54,9 @@ const SMALL: Widths = Widths {
     groups: 8,
 };
 
+/// The same in bf16, with heads as wide as FLUX.1's.
+const SMALL_BF16: Widths = Widths { dtype: DType::BF16, heads: [2, 128], ..SMALL };
+
 /// All of them. Grids are rows and columns of tokens: of 16×16 pixels each.
 pub(super) fn all(
     examination: &mut Examination<'_>,
@@ -65,7 +68,13 @@ pub(super) fn all(
             Depth::Short => &[[5, 7]],
             Depth::Full => &[[5, 7], [16, 16], [17, 33]],
         };
-        return model(examination, &SMALL, grids);
+        if precisions.contains(&Precision::F32) {
+            model(examination, &SMALL, grids)?;
+        }
+        if precisions.iter().any(|&precision| precision != Precision::F32) {
+            model(examination, &SMALL_BF16, grids)?;
+        }
+        return Ok(());
     }
     // Of 528×272 pixels, then 256², 1024², 2048×1024.
     let grids: &[[usize; 2]] = match depth {

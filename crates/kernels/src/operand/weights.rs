@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use crate::{
     backend,
-    cpu::{Panels, WinogradKernel},
+    cpu::{Panels, VnniPanels, WinogradKernel},
     reference,
 };
 
@@ -29,6 +29,8 @@ pub enum Weight {
     },
     /// f32 on the CPU, in the order in which its kernel reads it.
     Panels(Panels),
+    /// bf16 on the CPU, likewise.
+    Vnni(VnniPanels),
 }
 
 impl Linear {
@@ -61,15 +63,17 @@ impl Linear {
         Ok(Self { weight, bias: biases.map(cat).transpose()? })
     }
 
-    /// The same layer as the device that it computes on reads it fastest: on a CPU, in f32, packed. No copy
-    /// is left of the weight as it was, unless somebody else holds it.
+    /// The same layer as the device that it computes on reads it fastest: on a CPU, packed. No copy is left of the weight as it was, unless somebody else holds it.
     ///
     /// # Errors
     /// Where the weight is not contiguous.
     pub fn packed(self) -> Result<Self> {
         let weight = match self.weight {
-            Weight::Plain(weight) if backend::is_fast_on_cpu(&weight) => {
+            Weight::Plain(weight) if backend::is_f32_on_cpu(&weight) => {
                 Weight::Panels(Panels::of(&weight)?)
+            }
+            Weight::Plain(weight) if backend::is_bf16_on_cpu(&weight) => {
+                Weight::Vnni(VnniPanels::of_linear(&weight)?)
             }
             other => other,
         };
@@ -105,6 +109,8 @@ impl Linear {
             },
             Weight::Panels(panels) if device.is_cpu() => Weight::Panels(panels.clone()),
             Weight::Panels(panels) => Weight::Plain(panels.to_tensor()?.to_device(device)?),
+            Weight::Vnni(panels) if device.is_cpu() => Weight::Vnni(panels.clone()),
+            Weight::Vnni(panels) => Weight::Plain(panels.to_tensor()?.to_device(device)?),
         };
         Ok(Self { weight, bias: on(&self.bias, device)? })
     }
@@ -115,6 +121,7 @@ impl Linear {
         match &self.weight {
             Weight::Plain(weight) | Weight::E4m3 { values: weight, .. } => weight.dims()[0],
             Weight::Panels(panels) => panels.outputs(),
+            Weight::Vnni(panels) => panels.outputs(),
         }
     }
 
@@ -139,6 +146,7 @@ impl Weight {
                 reference::dequantised(values, row_scales)?.to_dtype(dtype)
             }
             Self::Panels(panels) => panels.to_tensor(),
+            Self::Vnni(panels) => panels.to_tensor(),
         }
     }
 }
@@ -216,6 +224,8 @@ pub(crate) enum Kernel3x3 {
     Plain(Tensor),
     /// f32 on the CPU, transformed.
     Winograd(WinogradKernel),
+    /// bf16 on the CPU, in the order in which its kernel reads it.
+    Vnni(VnniPanels),
 }
 
 impl Conv3x3 {
@@ -232,8 +242,11 @@ impl Conv3x3 {
     /// Where the weight is not contiguous.
     pub fn packed(self) -> Result<Self> {
         let kernel = match self.kernel {
-            Kernel3x3::Plain(weight) if backend::is_fast_on_cpu(&weight) => {
+            Kernel3x3::Plain(weight) if backend::is_f32_on_cpu(&weight) => {
                 Kernel3x3::Winograd(WinogradKernel::of(&weight)?)
+            }
+            Kernel3x3::Plain(weight) if backend::is_bf16_on_cpu(&weight) => {
+                Kernel3x3::Vnni(VnniPanels::of_kernel(&weight)?)
             }
             other => other,
         };
@@ -251,6 +264,7 @@ impl Conv3x3 {
         match &self.kernel {
             Kernel3x3::Plain(weight) => Ok(weight.clone()),
             Kernel3x3::Winograd(kernel) => kernel.to_tensor(),
+            Kernel3x3::Vnni(kernel) => kernel.to_tensor(),
         }
     }
 }

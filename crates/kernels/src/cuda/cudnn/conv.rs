@@ -70,7 +70,7 @@ pub(in super::super) fn conv3x3_add(
 fn weight_of(conv: &Conv3x3) -> Result<&Tensor> {
     match &conv.kernel {
         Kernel3x3::Plain(weight) => Ok(weight),
-        Kernel3x3::Winograd(_) => Err(Error::NotOnDevice { kernel: NAME }),
+        Kernel3x3::Winograd(_) | Kernel3x3::Vnni(_) => Err(Error::NotOnDevice { kernel: NAME }),
     }
 }
 
