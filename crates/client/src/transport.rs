@@ -12,7 +12,7 @@ use crate::{
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A picture on a slow machine, behind a full queue.
+/// An image on a slow machine, behind a full queue.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Connections with those whom [`Accept`] lets in, all of one kind.

@@ -67,7 +67,7 @@ async fn verify(url: &str, roots: Option<&Path>, more: &[&str]) -> (Option<i32>,
 
 async fn generate(url: &str, roots: Option<&Path>, more: &[&str]) -> (bool, String, Vec<u8>) {
     let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("picture.png");
+    let file = directory.path().join("image.png");
     let words = ["generate", "a red circle", "--api-key", KEY, "--size", "64x64", "--steps", "1"];
     let output = [&words[..], more, &["--output", file.to_str().unwrap(), "--node"]].concat();
     let output = client(&output, url, roots).await;
@@ -105,8 +105,8 @@ async fn sealed_images_come_through_tls_that_ends_at_the_attested_key() {
     let (code, check) = verify(url, None, &["--require-attested-tls"]).await;
     assert_eq!((code, &check["outcome"]), (Some(0), &json!("PASS")), "{check}");
     assert!(check["detail"].as_str().unwrap().contains(&live), "{check}");
-    let (made, said, picture) = generate(url, None, &["--require-attested-tls"]).await;
-    assert!(made && picture.starts_with(b"\x89PNG"), "{said}");
+    let (made, said, image) = generate(url, None, &["--require-attested-tls"]).await;
+    assert!(made && image.starts_with(b"\x89PNG"), "{said}");
 
     // HTTP/2, which ALPN chooses.
     let http2 = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).timeout(PATIENCE);
@@ -126,7 +126,7 @@ async fn sealed_images_come_through_tls_that_ends_at_the_attested_key() {
     let mut exchange =
         Exchange::seal_to(url, &key.try_into().unwrap(), body.to_string().as_bytes(), http2);
     exchange.envelope.model_name = MODEL.to_owned();
-    let answer = exchange.send_with_key(KEY).await.pictures();
+    let answer = exchange.send_with_key(KEY).await.images();
     assert_eq!(answer.data.len(), 1);
     node.stop();
 }
@@ -141,8 +141,8 @@ async fn somebody_in_the_middle_learns_nothing() {
     let middle = Middle::before(&node.url, &stranger, 0).await;
     let (code, check) = verify(&middle.url, None, &[]).await;
     assert_eq!((code, &check["outcome"]), (Some(10), &json!("FAIL")), "{check}");
-    let (made, said, picture) = generate(&middle.url, None, &[]).await;
-    assert!(!made && picture.is_empty(), "{said}");
+    let (made, said, image) = generate(&middle.url, None, &[]).await;
+    assert!(!made && image.is_empty(), "{said}");
     assert!(said.contains(&own) && said.contains(&stranger.spki_sha256), "{said}");
     let heard = middle.heard();
     assert!(heard.contains("GET /v1/attestation"), "it was asked for evidence: {heard}");
@@ -150,8 +150,8 @@ async fn somebody_in_the_middle_learns_nothing() {
 
     // After evidence that came from the node itself: the next connection ends at the same key or nowhere.
     let middle = Middle::before(&node.url, &stranger, 1).await;
-    let (made, said, picture) = generate(&middle.url, None, &[]).await;
-    assert!(!made && picture.is_empty(), "{said}");
+    let (made, said, image) = generate(&middle.url, None, &[]).await;
+    assert!(!made && image.is_empty(), "{said}");
     assert!(said.contains("nothing was sent"), "{said}");
     assert!(said.contains(&own) && said.contains(&stranger.spki_sha256), "{said}");
     assert_eq!(middle.heard(), "");
@@ -173,8 +173,8 @@ async fn a_gateway_with_a_certificate_is_named() {
     let (code, check) = verify(&middle.url, roots, &[]).await;
     assert_eq!((code, &check["outcome"]), (Some(0), &json!("INFO")), "{check}");
     assert!(check["detail"].as_str().unwrap().contains(&gateway.spki_sha256), "{check}");
-    let (made, said, picture) = generate(&middle.url, roots, &[]).await;
-    assert!(made && picture.starts_with(b"\x89PNG"), "{said}");
+    let (made, said, image) = generate(&middle.url, roots, &[]).await;
+    assert!(made && image.starts_with(b"\x89PNG"), "{said}");
     assert!(middle.heard().contains(KEY), "a gateway is told the key");
 
     let strict = ["--require-attested-tls"];
