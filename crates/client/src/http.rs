@@ -91,8 +91,8 @@ impl Http {
         transport.send(self.with_key(request), max_bytes).await
     }
 
-    /// Gets what is no secret, from whoever answers, and tells who that was. Over TLS the bearer key stays
-    /// here, unless it is asked for by somebody whom a certificate vouches for, as a gateway may.
+    /// Gets what is no secret, from whoever answers, and tells who that was. Over TLS it asks without the
+    /// bearer key, since nobody is known yet.
     pub(crate) async fn get_public(
         &self,
         path: &str,
@@ -105,13 +105,7 @@ impl Http {
         let anybody = Transport::new(&self.base, Accept::Any)?;
         let answer = anybody.send(self.get(&anybody, path)?, max_bytes).await?;
         let channel = anybody.channel()?;
-        let asks_for_key = matches!(answer.status(), 401 | 403) && self.key.key.is_some();
-        if !asks_for_key || !matches!(channel, Channel::Tls { is_publicly_valid: true, .. }) {
-            return Ok((answer, channel));
-        }
-        let vouched = Transport::new(&self.base, Accept::Public)?;
-        let request = self.with_key(self.get(&vouched, path)?);
-        Ok((vouched.send(request, max_bytes).await?, vouched.channel()?))
+        Ok((answer, channel))
     }
 
     fn get(&self, transport: &Transport, path: &str) -> Result<RequestBuilder, HttpError> {
