@@ -124,7 +124,7 @@ pub(super) fn exp2(x: f32) -> f32 {
     let r = x - (rounded - ROUND);
     let mut series = r.mul_add(1.333_355_8e-3, 9.618_129e-3);
     series = r.mul_add(series, 5.550_411e-2);
-    series = r.mul_add(series, 2.402_265_1e-1);
+    series = r.mul_add(series, 2.402_265e-1);
     series = r.mul_add(series, std::f32::consts::LN_2);
     series = r.mul_add(series, 1.0);
     let power = (rounded.to_bits() << 23).wrapping_add(127 << 23);

@@ -373,9 +373,10 @@ vectorised! {
     /// out ← each row of a block by its sum.
     fn divide<'a>(block: &'a Block, sums: &'a [f32; SIDE], out: Rectangle<'a, bf16>) {
         let mut out = out;
-        for i in 0..out.rows().len() {
-            let factor = sums[i].recip();
-            let mut row = block.0[i];
+        let rows = out.rows().len();
+        for (i, (sum, row)) in sums.iter().zip(&block.0).enumerate().take(rows) {
+            let factor = sum.recip();
+            let mut row = *row;
             for x in &mut row {
                 *x *= factor;
             }

@@ -171,9 +171,9 @@ pub(super) fn pack_rows<'a>(row: impl Fn(usize) -> &'a [bf16]) -> [Line; STEP] {
         both[1].fill(row(2 * pair + 1));
         for half in 0..2 {
             let words = lines[half * TILE + pair].words_mut();
-            for i in 0..TILE {
+            for (i, word) in words.iter_mut().enumerate() {
                 let [even, odd] = [0, 1].map(|j| u32::from(both[j].0[half * TILE + i].to_bits()));
-                words[i] = even | odd << 16;
+                *word = even | odd << 16;
             }
         }
     }

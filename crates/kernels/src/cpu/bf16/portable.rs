@@ -46,8 +46,8 @@ vectorised! {
                         &lines[line + strides.row + step * strides.step]];
                     let mut even = [[0f32; TILE]; ROWS];
                     let mut odd = [[0f32; TILE]; ROWS];
-                    for pair in 0..TILE {
-                        let words = b[pair].words();
+                    for (pair, line) in b.iter().enumerate() {
+                        let words = line.words();
                         let (mut b_even, mut b_odd) = ([0f32; TILE], [0f32; TILE]);
                         for j in 0..TILE {
                             b_even[j] = f32::from_bits(words[j] << 16);

@@ -71,8 +71,12 @@ fn tiles_of_every_level_multiply() {
     check_tiles(portable::Portable);
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     {
-        avx512::Avx512::detect().map(check_tiles);
-        amx::Amx::enable().map(check_tiles).ok();
+        if let Some(tiles) = avx512::Avx512::detect() {
+            check_tiles(tiles);
+        }
+        if let Ok(tiles) = amx::Amx::enable() {
+            check_tiles(tiles);
+        }
     }
 }
 
