@@ -73,7 +73,7 @@ async fn a_rotated_keyset_is_attested_and_the_one_before_has_its_grace() {
     let client = Client::new(&node.url, ApiKey::none()).unwrap();
     let before = keyset(&client).await;
     for _ in 0..3 {
-        Exchange::of(&node.url, json!({"prompt": "x"})).await.send().await.pictures();
+        Exchange::of(&node.url, json!({"prompt": "x"})).await.send().await.images();
     }
     let renewed = async {
         while keyset(&client).await["x25519"] == before["x25519"] {

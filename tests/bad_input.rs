@@ -332,5 +332,5 @@ async fn malformed(node: &TestNode) -> String {
 }
 
 async fn still_serves(node: &TestNode) {
-    Exchange::of(&node.url, json!({"prompt": "x"})).await.send().await.pictures();
+    Exchange::of(&node.url, json!({"prompt": "x"})).await.send().await.images();
 }

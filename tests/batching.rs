@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tests::{MODEL, OneColour, PANIC_PROMPT, TestNode, http, loaded_model};
 use tokio::task::JoinHandle;
 
-/// Draws up to four pictures together. Waits for a word before each batch, and keeps what it was asked.
+/// Draws up to four images together. Waits for a word before each batch, and keeps what it was asked.
 struct Four {
     one: OneColour,
     begun: mpsc::Sender<()>,
@@ -90,17 +90,17 @@ async fn ask(
     answer
 }
 
-/// The colour of each picture is what the prompt's own would be.
-async fn assert_drawn(answer: JoinHandle<(u16, Value)>, prompt: &str, pictures: usize) {
+/// The colour of each image is what the prompt's own would be.
+async fn assert_drawn(answer: JoinHandle<(u16, Value)>, prompt: &str, images: usize) {
     let (status, answer) = answer.await.unwrap();
     assert_eq!(status, 200, "{answer}");
     let data = answer["data"].as_array().unwrap();
-    assert_eq!(data.len(), pictures);
+    assert_eq!(data.len(), images);
     for (index, data) in data.iter().enumerate() {
         let png = STANDARD.decode(data["b64_json"].as_str().unwrap()).unwrap();
-        let picture = image::load_from_memory(&png).unwrap().into_rgb8();
+        let image = image::load_from_memory(&png).unwrap().into_rgb8();
         let seed = Seed::new(7).offset(index).get();
-        assert_eq!(picture.get_pixel(0, 0).0, OneColour::colour(seed, prompt));
+        assert_eq!(image.get_pixel(0, 0).0, OneColour::colour(seed, prompt));
     }
 }
 
@@ -111,7 +111,7 @@ async fn requests_of_one_size_are_drawn_together() {
     let first = ask(&node, "first", json!({}), 0).await;
     held.begun.recv().unwrap();
     // While it is drawn, others come: of its size and steps, of another size, of other steps, and one
-    // that wants more pictures than there is room for.
+    // that wants more images than there is room for.
     let mut waiting = Vec::new();
     for (prompt, fields) in [
         ("a", json!({})),
@@ -130,8 +130,8 @@ async fn requests_of_one_size_are_drawn_together() {
     assert_drawn(first, "first", 1).await;
     let expected =
         [("a", 1), ("large", 1), ("bb", 2), ("slow", 1), ("many", 3), ("ccc", 1), ("dddd", 1)];
-    for (answer, (prompt, pictures)) in waiting.into_iter().zip(expected) {
-        assert_drawn(answer, prompt, pictures).await;
+    for (answer, (prompt, images)) in waiting.into_iter().zip(expected) {
+        assert_drawn(answer, prompt, images).await;
     }
     let batches = held.batches.lock().unwrap();
     let found: Vec<String> = batches.iter().map(|batch| batch.join(" ")).collect();

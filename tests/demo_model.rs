@@ -1,10 +1,10 @@
 //! The demo model draws what its captions say, through the very code that draws with FLUX.1-schnell:
-//! a swapped tensor, a wrong token or a picture given to the wrong client is seen in the pictures.
+//! a swapped tensor, a wrong token or an image given to the wrong client is seen in the images.
 
 use std::ops::ControlFlow;
 
 use candle_core::Device;
-use client::{ApiKey, Client, picture_file};
+use client::{ApiKey, Client, image_file};
 use flux::{Job, Pipeline};
 use node::{Config, LoadedModel};
 use protocol::{Count, CreateImageRequest, Prompt, Seed, Size, Steps};
@@ -20,11 +20,11 @@ use tests::{
 const SAMPLE: usize = 60;
 
 #[test]
-fn drawn_pictures_are_read_as_what_they_show() {
+fn drawn_images_are_read_as_what_they_show() {
     let scenes = Scene::held_out();
     let drawn = (0..12).map(|number| open(&format!("drawn-{number:02}.png")));
-    for (number, picture) in drawn.enumerate() {
-        let found = read(&picture, 256, 256);
+    for (number, image) in drawn.enumerate() {
+        let found = read(&image, 256, 256);
         // And as nothing else.
         for (other, scene) in scenes.iter().enumerate().take(12) {
             let is_shown = scene.is_shown_by(&found);
@@ -51,7 +51,7 @@ fn it_draws_what_captions_say() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn eight_clients_get_the_pictures_that_they_asked_for() {
+async fn eight_clients_get_the_images_that_they_asked_for() {
     let pipeline = Pipeline::demo(&Device::Cpu).unwrap();
     let loaded = LoadedModel {
         model: "demo".to_owned(),
@@ -74,7 +74,7 @@ async fn eight_clients_get_the_pictures_that_they_asked_for() {
                 ..CreateImageRequest::default()
             };
             let answer = client.generate(request, &attested).await.unwrap();
-            let file = picture_file(&answer.response.data[0]).unwrap();
+            let file = image_file(&answer.response.data[0]).unwrap();
             image::load_from_memory(&file).unwrap().into_rgb8().into_raw()
         })
     });
@@ -104,7 +104,7 @@ fn it_draws_at_other_sizes() {
 }
 
 #[test]
-fn other_words_give_a_picture_too() {
+fn other_words_give_a_image_too() {
     let pipeline = Pipeline::demo(&Device::Cpu).unwrap();
     for prompt in ["an oil painting of a lighthouse at dawn", "狐", "?"] {
         assert_eq!(draw(&pipeline, prompt, 1, 128).len(), 128 * 128 * 3);
@@ -113,7 +113,7 @@ fn other_words_give_a_picture_too() {
 
 /// References of `tests/parity/demo.py`: what diffusers draws with the same files.
 #[test]
-fn its_pictures_are_those_of_diffusers() {
+fn its_images_are_those_of_diffusers() {
     let pipeline = Pipeline::demo(&Device::Cpu).unwrap();
     for (seed, caption) in (1..).zip(DIFFUSERS) {
         let (ours, theirs) =
@@ -138,7 +138,7 @@ const DIFFUSERS: [&str; 4] = [
     "a white crescent to the right of an orange ring on a gradient from purple to black",
 ];
 
-/// What is found in a picture.
+/// What is found in an image.
 fn seen(pipeline: &Pipeline, prompt: &str, seed: u64, side: usize) -> Vec<Found> {
     read(&draw(pipeline, prompt, seed, side), side, side)
 }
@@ -155,7 +155,7 @@ fn draw(pipeline: &Pipeline, prompt: &str, seed: u64, side: usize) -> Vec<u8> {
         guidance: flux::GUIDANCE,
     };
     let drawn = pipeline.generate(&job, &mut |_| ControlFlow::Continue(())).unwrap();
-    drawn.pictures[0].rgb.to_vec()
+    drawn.images[0].rgb.to_vec()
 }
 
 /// Rows of RGB.

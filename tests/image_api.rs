@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use engine::Generator;
-use flux::{Generated, Job, Picture, PromptTokens, Timings, Watch};
+use flux::{Generated, Image, Job, PromptTokens, Timings, Watch};
 use node::{Config, LoadedModel};
 use protocol::CreateImageResponse;
 use reqwest::Method;
@@ -70,10 +70,10 @@ async fn a_url_is_unguessable_and_short_lived() {
         assert!(data.b64_json.is_none());
         let name = url.strip_prefix(&format!("{}/v1/images/files/", node.url)).unwrap();
         assert_eq!(name.len(), 64);
-        let picture = http().get(*url).send().await.unwrap();
-        assert_eq!(picture.headers()["content-type"], "image/webp");
-        assert_eq!(picture.headers()["cache-control"], "private, no-store");
-        assert!(image::load_from_memory(&picture.bytes().await.unwrap()).is_ok());
+        let image = http().get(*url).send().await.unwrap();
+        assert_eq!(image.headers()["content-type"], "image/webp");
+        assert_eq!(image.headers()["cache-control"], "private, no-store");
+        assert!(image::load_from_memory(&image.bytes().await.unwrap()).is_ok());
     }
     let other = format!("{}/v1/images/files/{}", node.url, "0".repeat(64));
     assert_eq!(http().get(other).send().await.unwrap().status(), 404);
@@ -305,7 +305,7 @@ async fn a_probe_finds_a_place_among_silent_connections() {
     assert_eq!(drawing.await.unwrap(), 200);
 }
 
-/// A picture that no compression makes small.
+/// An image that no compression makes small.
 struct Grain;
 
 impl Generator for Grain {
@@ -317,7 +317,7 @@ impl Generator for Grain {
         };
         let rgb: Vec<u8> = (0..3 * job.size.pixels()).map(|_| grain()).collect();
         Ok(Generated {
-            pictures: vec![Picture { size: job.size, rgb: rgb.into() }],
+            images: vec![Image { size: job.size, rgb: rgb.into() }],
             prompt_tokens: PromptTokens { t5: 1, computed: 256, truncated: false },
             timings: Timings::default(),
         })

@@ -74,12 +74,12 @@ async fn two_thousand_requests_with_hang_ups() {
     tokio::time::timeout(Duration::from_secs(10), empty).await.expect("the queue empties");
     for seed in 0..30 {
         let sent = Exchange::of(&node.url, json!({"prompt": "x", "seed": seed})).await.send().await;
-        assert_eq!(sent.pictures().seed, Some(seed));
+        assert_eq!(sent.images().seed, Some(seed));
     }
 }
 
 async fn wave(node: &TestNode, rounds: Range<u64>, tally: &Arc<Tally>) {
-    // Threads of their own: what clients do with their pictures is not the node's work.
+    // Threads of their own: what clients do with their images is not the node's work.
     let machine = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let clients: Vec<_> = (0..CLIENTS)
         .map(|client| one_client(node.url.clone(), client, rounds.clone(), tally.clone()))
@@ -121,9 +121,9 @@ async fn one_client(url: String, client: u64, rounds: Range<u64>, tally: Arc<Tal
                 let body = answer.bytes().await.expect("the whole answer");
                 let response = CreateImageResponse::from_json(&body).unwrap();
                 assert_eq!(response.seed, Some(seed));
-                let file = client::picture_file(&response.data[0]).unwrap();
-                let picture = image::load_from_memory(&file).unwrap().to_rgb8();
-                assert_eq!(picture.get_pixel(31, 31).0, OneColour::colour(seed, &prompt));
+                let file = client::image_file(&response.data[0]).unwrap();
+                let image = image::load_from_memory(&file).unwrap().to_rgb8();
+                assert_eq!(image.get_pixel(31, 31).0, OneColour::colour(seed, &prompt));
                 tally.served.fetch_add(1, Ordering::SeqCst);
             }
             429 => {

@@ -1,5 +1,5 @@
-//! The same picture as diffusers, stage by stage: token ids, encoders, noise, every step, the
-//! decoded picture. The references were recorded by `tests/parity/make_golden.py`.
+//! The same image as diffusers, stage by stage: token ids, encoders, noise, every step, the
+//! decoded image. The references were recorded by `tests/parity/make_golden.py`.
 
 use candle_core::{Device, Tensor};
 use flux::{LoadOptions, Pins, Pipeline, Precision, StageInputs};
@@ -148,18 +148,18 @@ fn check_run(case: &str, pipeline: &Pipeline, run: &Value, golden: &dyn Fn(&str)
     for (step, latents) in (1..=steps.get()).zip(&stages.latents) {
         near(&name, &format!("latents.{step}"), latents, &golden(&format!("latents.{step}")));
     }
-    let picture = golden("picture").permute((1, 2, 0)).unwrap();
-    near(&name, "picture", &stages.picture, &picture);
+    let image = golden("picture").permute((1, 2, 0)).unwrap();
+    near(&name, "picture", &stages.image, &image);
 
     let reference = floats(&golden("picture_u8"));
     let within = stages
-        .picture_u8
+        .image_u8
         .iter()
         .zip(&reference)
         .filter(|(mine, theirs)| (f32::from(**mine) - **theirs).abs() <= 1.0)
         .count();
     let share = within as f64 / reference.len() as f64;
-    assert!(share >= WITHIN_ONE, "{name}: {share} of the picture is within 1/255");
+    assert!(share >= WITHIN_ONE, "{name}: {share} of the image is within 1/255");
 }
 
 fn near(name: &str, stage: &str, out: &[f32], reference: &Tensor) {

@@ -62,7 +62,7 @@ async fn the_log_at_its_most_talkative_tells_nothing() {
     }
     let broken = format!("{{\"prompt\": \"{WORD}\" ");
     clear += &Exchange::seal(&node.url, broken.as_bytes()).await.send().await.text;
-    // On the route in clear text, too, an answer never quotes what was sent but its own pictures.
+    // On the route in clear text, too, an answer never quotes what was sent but its own images.
     for body in [
         json!({"model": MODEL, "prompt": WORD}),
         json!({"model": WORD, "prompt": WORD}),

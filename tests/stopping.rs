@@ -19,14 +19,14 @@ async fn what_runs_is_finished_and_what_waits_is_refused() {
     tokio::time::sleep(Duration::from_millis(100)).await;
 
     node.stop().await;
-    assert_eq!(running.await.unwrap().pictures().data.len(), 1);
+    assert_eq!(running.await.unwrap().images().data.len(), 1);
     let waiting = waiting.await.unwrap();
     assert_eq!(waiting.status, 503);
     assert!(waiting.retry_after_secs.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_picture_that_takes_too_long_does_not_hold_the_node() {
+async fn a_image_that_takes_too_long_does_not_hold_the_node() {
     let (begun, has_begun) = mpsc::channel();
     let generator =
         OneColour { begun: Some(begun), ..OneColour::with_step(Duration::from_secs(5)) };
@@ -80,7 +80,7 @@ async fn clients_that_make_no_progress_do_not_hold_the_node() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), told).await.expect("readiness ends at once");
-    assert_eq!(running.await.unwrap().pictures().data.len(), 1, "what ran is finished");
+    assert_eq!(running.await.unwrap().images().data.len(), 1, "what ran is finished");
     // Half of what it may take at the most.
     let patience = Duration::from_secs(Config::default().drain_secs / 2);
     tokio::time::timeout(patience, stopping).await.expect("it stops").unwrap();

@@ -27,7 +27,7 @@ fn request(prompt: &str) -> CreateImageRequest {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn our_client_sees_every_step_and_picture() {
+async fn our_client_sees_every_step_and_image() {
     let node = TestNode::start(OneColour::instant()).await;
     let client = Client::new(&node.url, ApiKey::none()).unwrap();
     let attested = client.attest(&tests::demo_policy()).await.unwrap();
@@ -40,7 +40,7 @@ async fn our_client_sees_every_step_and_picture() {
         ..request("a red fox")
     };
     let mut events = client.generate_stream(request, &attested).await.unwrap();
-    let (mut steps, mut partials, mut pictures) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut steps, mut partials, mut images) = (Vec::new(), Vec::new(), Vec::new());
     while let Some(event) = events.next().await.unwrap() {
         match event {
             ImageEvent::Progress(event) => steps.push((event.step, event.steps)),
@@ -49,12 +49,12 @@ async fn our_client_sees_every_step_and_picture() {
                 partials.push((
                     event.index,
                     event.partial_image_index,
-                    colour(&client::decode_picture(&event.b64_json).unwrap()),
+                    colour(&client::decode_image(&event.b64_json).unwrap()),
                 ));
             }
             ImageEvent::Completed(event) => {
-                let colour = colour(&client::decode_picture(&event.b64_json).unwrap());
-                pictures.push((event.index, event.seed, colour, event.usage.total_tokens));
+                let colour = colour(&client::decode_image(&event.b64_json).unwrap());
+                images.push((event.index, event.seed, colour, event.usage.total_tokens));
             }
             ImageEvent::Error(_) => panic!("no error"),
         }
@@ -64,7 +64,7 @@ async fn our_client_sees_every_step_and_picture() {
     let expected = [(0, 0, [1; 3]), (0, 1, [3; 3]), (1, 0, [1; 3]), (1, 1, [3; 3])];
     assert_eq!(partials, expected);
     let fox = |seed| OneColour::colour(seed, "a red fox");
-    assert_eq!(pictures, [(0, Some(40), fox(40), 9 + 16), (1, Some(41), fox(41), 16)]);
+    assert_eq!(images, [(0, Some(40), fox(40), 9 + 16), (1, Some(41), fox(41), 16)]);
     let end = events.end().unwrap();
     assert_eq!(end.usage.unwrap().total_tokens, 256 + 32);
     assert!(end.verified.attested.is_some());
@@ -245,8 +245,8 @@ async fn what_no_stream_can_be_is_refused_before_it_begins() {
     assert!(message.as_str().contains("partial_images"), "{message}");
 }
 
-/// The one colour of a picture.
+/// The one colour of an image.
 fn colour(file: &[u8]) -> [u8; 3] {
-    let picture = image::load_from_memory(file).unwrap().to_rgb8();
-    picture.pixels().next().unwrap().0
+    let image = image::load_from_memory(file).unwrap().to_rgb8();
+    image.pixels().next().unwrap().0
 }

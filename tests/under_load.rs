@@ -35,7 +35,7 @@ async fn sixty_four_at_once_against_a_queue_of_eight() {
         match sent.status {
             200 => {
                 served += 1;
-                assert_eq!(sent.pictures().seed, Some(seed), "everybody gets their own");
+                assert_eq!(sent.images().seed, Some(seed), "everybody gets their own");
             }
             429 => {
                 refused += 1;
@@ -83,14 +83,14 @@ async fn clients_that_hang_up_free_their_places() {
     tokio::time::sleep(5 * STEP).await;
     gone.iter().for_each(tokio::task::JoinHandle::abort);
 
-    // Their places are free before their pictures would have been done, one after the other.
+    // Their places are free before their images would have been done, one after the other.
     let patience = Duration::from_secs(20);
     let next = async {
         loop {
             let sent =
                 Exchange::of(&node.url, json!({"prompt": "x", "seed": 9})).await.send().await;
             if sent.status == 200 {
-                break sent.pictures();
+                break sent.images();
             }
             tokio::time::sleep(STEP).await;
         }
@@ -100,7 +100,7 @@ async fn clients_that_hang_up_free_their_places() {
     assert_eq!(finished.load(Ordering::SeqCst), 1, "nothing was drawn for those who had gone");
 }
 
-/// Two engines take from one queue: both draw, and whoever draws, a seed has its picture.
+/// Two engines take from one queue: both draw, and whoever draws, a seed has its image.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_engines_share_one_queue() {
     let (begun, has_begun) = mpsc::channel();
@@ -115,11 +115,11 @@ async fn two_engines_share_one_queue() {
     has_begun.recv().unwrap();
     has_begun.recv_timeout(20 * STEP).expect("the other engine takes what is next");
     for (seed, sent) in (0..).zip(sent) {
-        let response = sent.await.unwrap().pictures();
+        let response = sent.await.unwrap().images();
         assert_eq!(response.seed, Some(seed));
-        let file = client::picture_file(&response.data[0]).unwrap();
-        let picture = image::load_from_memory(&file).unwrap().to_rgb8();
-        assert_eq!(picture.get_pixel(0, 0).0, OneColour::colour(seed, "x"));
+        let file = client::image_file(&response.data[0]).unwrap();
+        let image = image::load_from_memory(&file).unwrap().to_rgb8();
+        assert_eq!(image.get_pixel(0, 0).0, OneColour::colour(seed, "x"));
     }
 }
 

@@ -82,7 +82,7 @@ async fn until_idle(node: &TestNode) {
 
 async fn assert_serves(node: &TestNode) {
     let sent = Exchange::of(&node.url, json!({"prompt": "x", "seed": 9})).await.send().await;
-    assert_eq!(sent.pictures().seed, Some(9));
+    assert_eq!(sent.images().seed, Some(9));
 }
 
 /// Ends with an error: the stream was reset, its connection was not.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine::Generator;
-use flux::{Generated, Job, Picture, Preview, Progress, PromptTokens, Timings, Watch};
+use flux::{Generated, Image, Job, Preview, Progress, PromptTokens, Timings, Watch};
 use node::{Config, LoadedModel};
 use serde_json::{Value, json};
 use tests::{Exchange, OneColour, TestNode, loaded_model};
@@ -14,7 +14,7 @@ use tests::{Exchange, OneColour, TestNode, loaded_model};
 struct Varied;
 
 impl Varied {
-    fn picture(job: &Job<'_>, brightness: usize) -> Picture {
+    fn image(job: &Job<'_>, brightness: usize) -> Image {
         let mut state = job.seed.get() as u32;
         let mut noise = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -27,7 +27,7 @@ impl Varied {
             _ => brightness as u8,
         };
         let rgb: Vec<u8> = (0..3 * job.size.pixels() as usize).map(shade).collect();
-        Picture { size: job.size, rgb: rgb.into() }
+        Image { size: job.size, rgb: rgb.into() }
     }
 }
 
@@ -37,8 +37,8 @@ impl Generator for Varied {
         for index in 0..count {
             for step in 1..=steps {
                 if step < steps {
-                    let picture = || Ok(Self::picture(job, 9 * step));
-                    watch.preview(&Preview::new(step, index, &picture))?;
+                    let image = || Ok(Self::image(job, 9 * step));
+                    watch.preview(&Preview::new(step, index, &image))?;
                 }
                 let progress = Progress::Step { done: index * steps + step, total: count * steps };
                 let _ = watch.progress(progress);
@@ -46,7 +46,7 @@ impl Generator for Varied {
         }
         let used = job.prompt.expose().chars().count();
         Ok(Generated {
-            pictures: (0..count).map(|index| Self::picture(job, index)).collect(),
+            images: (0..count).map(|index| Self::image(job, index)).collect(),
             prompt_tokens: PromptTokens { t5: used.min(100), computed: 256, truncated: used > 100 },
             timings: Timings::default(),
         })

@@ -5,7 +5,7 @@ It opens a request, draws nothing, and seals one picture that was made before, a
 
     pip install fastapi uvicorn pycryptodome pillow
     uvicorn --app-dir bench/serving peer:app --port 8090 --log-level warning --workers 2
-    PEER=http://127.0.0.1:8090 cargo bench -p node --bench requests
+    PEER=http://127.0.0.1:8090 cargo bench -p obscura-node --bench requests
 
 `SIZE` is the picture's, 64x64 unless it says otherwise.
 """

@@ -1,7 +1,7 @@
 //! How often the demo model draws what a caption says, over all 500 that were kept from its training.
 //!
 //! `cargo run --release -p tests --example demo_accuracy -- [DIR [SIDE [COUNT]]]` prints the shares and
-//! the captions that were missed, and writes the pictures of the first sixteen misses to DIR/missed.png.
+//! the captions that were missed, and writes the images of the first sixteen misses to DIR/missed.png.
 //! SIDE is the model's own where none is given, COUNT all of them.
 
 use std::{ops::ControlFlow, path::PathBuf};
@@ -12,7 +12,7 @@ use image::{GenericImage, RgbImage};
 use protocol::{Count, Prompt, Seed, Size, Steps};
 use tests::{demo::Scene, reading::read};
 
-/// Pictures in a row of the sheet, and rows.
+/// Images in a row of the sheet, and rows.
 const SHEET: u32 = 4;
 
 fn main() {
@@ -22,7 +22,7 @@ fn main() {
     let mut number =
         |otherwise| arguments.next().map_or(otherwise, |n| n.parse().expect("a number"));
     let side = number(pipeline.native_size().width_px());
-    let size = Size::new(side, side).expect("a side of a picture");
+    let size = Size::new(side, side).expect("a side of an image");
     let count = number(u32::MAX) as usize;
     // Colours and places right, shapes too, asked for; of one kind of thing, of two.
     let mut score = [[0, 0, 0]; 2];
@@ -60,16 +60,16 @@ fn draw(pipeline: &Pipeline, scene: &Scene, size: Size, seed: u64) -> Vec<u8> {
         count: Count::new(1).expect("in range"),
         guidance: flux::GUIDANCE,
     };
-    let drawn = pipeline.generate(&job, &mut |_| ControlFlow::Continue(())).expect("a picture");
-    drawn.pictures[0].rgb.to_vec()
+    let drawn = pipeline.generate(&job, &mut |_| ControlFlow::Continue(())).expect("an image");
+    drawn.images[0].rgb.to_vec()
 }
 
-fn sheet(pictures: &[Vec<u8>], side: u32) -> RgbImage {
+fn sheet(images: &[Vec<u8>], side: u32) -> RgbImage {
     let mut sheet = RgbImage::new(SHEET * side, SHEET * side);
-    for (place, rgb) in (0..SHEET * SHEET).zip(pictures) {
-        let picture = RgbImage::from_raw(side, side, rgb.clone()).expect("it has this size");
+    for (place, rgb) in (0..SHEET * SHEET).zip(images) {
+        let image = RgbImage::from_raw(side, side, rgb.clone()).expect("it has this size");
         let (x, y) = (place % SHEET * side, place / SHEET * side);
-        sheet.copy_from(&picture, x, y).expect("it fits");
+        sheet.copy_from(&image, x, y).expect("it fits");
     }
     sheet
 }

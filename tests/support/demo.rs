@@ -1,4 +1,4 @@
-//! Captions of the demo model's world, and whether a picture shows what one says.
+//! Captions of the demo model's world, and whether an image shows what one says.
 
 use std::path::PathBuf;
 
@@ -6,11 +6,11 @@ use serde::Deserialize;
 
 use crate::reading::Found;
 
-/// How far from its place a shape may be, of the picture's side: places are a quarter apart, and drawn
+/// How far from its place a shape may be, of the image's side: places are a quarter apart, and drawn
 /// to within a hundredth.
 const PLACE: f32 = 0.09;
 
-/// A caption, and what its picture must show.
+/// A caption, and what its image must show.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Scene {
     /// What a client asks for.
@@ -19,16 +19,16 @@ pub struct Scene {
     pub things: Vec<Thing>,
 }
 
-/// A shape of a picture.
+/// A shape of an image.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Thing {
     /// As a caption names it.
     pub shape: String,
     /// As a caption names it.
     pub colour: String,
-    /// Of its middle, from the left, of the picture's width.
+    /// Of its middle, from the left, of the image's width.
     pub x: f32,
-    /// Of its middle, from the top, of the picture's height.
+    /// Of its middle, from the top, of the image's height.
     pub y: f32,
 }
 
@@ -51,7 +51,7 @@ impl Scene {
         })
     }
 
-    /// Whether a picture in which this was found shows each of its things where it belongs, and no
+    /// Whether an image in which this was found shows each of its things where it belongs, and no
     /// others of their colours.
     #[must_use]
     pub fn is_shown_by(&self, found: &[Found]) -> bool {

@@ -135,11 +135,11 @@ impl Sent {
         String::from_utf8(opened.body.as_bytes().to_vec()).expect("JSON is UTF-8")
     }
 
-    /// Opens a response with pictures.
+    /// Opens a response with images.
     ///
     /// # Panics
     /// Where it is none.
-    pub fn pictures(self) -> CreateImageResponse {
+    pub fn images(self) -> CreateImageResponse {
         assert_eq!(self.status, 200, "{}", self.text);
         CreateImageResponse::from_json(self.open().as_bytes()).expect("a response")
     }

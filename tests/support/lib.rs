@@ -1,4 +1,4 @@
-//! What several tests share: a node on loopback, with a model whose pictures are known, and the wire
+//! What several tests share: a node on loopback, with a model whose images are known, and the wire
 //! written out by hand, so that every field can be broken.
 
 pub mod demo;
@@ -21,7 +21,7 @@ pub use exchange::{Exchange, Sent, error_of, http};
 
 use attest::evidence::Sources;
 use engine::Generator;
-use flux::{Generated, Job, Picture, Preview, Progress, PromptTokens, Timings, Watch};
+use flux::{Generated, Image, Job, Preview, Progress, PromptTokens, Timings, Watch};
 use node::{Config, LoadedModel, Node, Service};
 use protocol::Size;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
@@ -31,8 +31,8 @@ pub const MODEL: &str = "test/one-colour";
 /// What [`OneColour`] panics at.
 pub const PANIC_PROMPT: &str = "panic, please";
 
-/// A stand-in for FLUX where a test is about everything around it: pictures of one colour that
-/// tells seed and prompt length, so that a picture given to the wrong client is noticed.
+/// A stand-in for FLUX where a test is about everything around it: images of one colour that
+/// tells seed and prompt length, so that an image given to the wrong client is noticed.
 pub struct OneColour {
     /// How long each of its steps takes.
     pub step: Duration,
@@ -55,7 +55,7 @@ impl OneColour {
         Self { step, begun: None, finished: Arc::default() }
     }
 
-    /// The colour of the picture of this seed and prompt.
+    /// The colour of the image of this seed and prompt.
     #[must_use]
     pub fn colour(seed: u64, prompt: &str) -> [u8; 3] {
         let [low, high, ..] = seed.to_le_bytes();
@@ -63,14 +63,14 @@ impl OneColour {
     }
 
     /// What it shows on the way: grey, lighter with each step.
-    fn preview(job: &Job<'_>, step: usize) -> Picture {
+    fn preview(job: &Job<'_>, step: usize) -> Image {
         plain(job, [step as u8; 3])
     }
 }
 
-fn plain(job: &Job<'_>, colour: [u8; 3]) -> Picture {
+fn plain(job: &Job<'_>, colour: [u8; 3]) -> Image {
     let rgb = colour.repeat(job.size.pixels() as usize);
-    Picture { size: job.size, rgb: rgb.into() }
+    Image { size: job.size, rgb: rgb.into() }
 }
 
 impl Generator for OneColour {
@@ -92,12 +92,12 @@ impl Generator for OneColour {
                 }
             }
         }
-        let pictures = (0..job.count.get()).map(|index| {
+        let images = (0..job.count.get()).map(|index| {
             plain(job, Self::colour(job.seed.offset(index).get(), job.prompt.expose()))
         });
         self.finished.fetch_add(1, Ordering::SeqCst);
         Ok(Generated {
-            pictures: pictures.collect(),
+            images: images.collect(),
             prompt_tokens: PromptTokens {
                 t5: job.prompt.expose().len(),
                 computed: 256,

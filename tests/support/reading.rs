@@ -1,4 +1,4 @@
-//! Reads pictures of the demo model's world: which shapes, of which colours, stand where.
+//! Reads images of the demo model's world: which shapes, of which colours, stand where.
 //!
 //! Nothing is rendered to compare with. Pixels are told apart by colour, put together to pieces, and a
 //! piece is known by its outline: where it begins and ends on nine lines across it.
@@ -22,14 +22,14 @@ const COLOURS: [(&str, [u8; 3]); 12] = [
 const LIGHT: f32 = 24.0;
 /// How far a pixel may be from its colour besides.
 const MAX_DISTANCE: f32 = 56.0;
-/// A piece's least share of the picture; stars of the night sky and rims are smaller.
+/// A piece's least share of the image; stars of the night sky and rims are smaller.
 const MIN_SHARE: f32 = 0.004;
 /// Lines across a piece that its outline is read on.
 const LINES: usize = 9;
 /// Outline, height over width, share of the holes.
 type Outline = [f32; 2 * LINES + 2];
 
-/// A shape that was found. Lengths are of the picture's sides.
+/// A shape that was found. Lengths are of the image's sides.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
     /// As a caption names it.
@@ -42,7 +42,7 @@ pub struct Found {
     pub y: f32,
 }
 
-/// All shapes of a picture (rows of RGB) that do not touch its border.
+/// All shapes of an image (rows of RGB) that do not touch its border.
 #[must_use]
 pub fn read(rgb: &[u8], width: usize, height: usize) -> Vec<Found> {
     let nearest: Vec<Option<usize>> = rgb.as_chunks().0.iter().map(colour_of).collect();
@@ -87,7 +87,7 @@ impl Mask {
         Self { width, height, set: (0..width * height).map(is_set).collect() }
     }
 
-    /// Removes what is thinner than a fiftieth of the picture: between two colours, edges have the
+    /// Removes what is thinner than a fiftieth of the image: between two colours, edges have the
     /// colour of neither.
     fn without_slivers(&self) -> Self {
         let reach = (self.width / 128).max(1);
@@ -102,7 +102,7 @@ impl Mask {
         Self::new(self.width, self.height, |at| self.around(at, reach).any(|near| self.set[near]))
     }
 
-    /// The pixels of the square around one, as far as they are in the picture.
+    /// The pixels of the square around one, as far as they are in the image.
     fn around(&self, at: usize, reach: usize) -> impl Iterator<Item = usize> {
         let (x, y, width) = (at % self.width, at / self.width, self.width);
         let columns = x.saturating_sub(reach)..(x + reach + 1).min(width);

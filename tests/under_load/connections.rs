@@ -59,7 +59,7 @@ async fn bodies_that_do_not_arrive_keep_nobody_out() {
             assert_eq!(status(&health, "/healthz").await, 200);
             assert_eq!(status(&health, "/readyz").await, 200);
             assert_eq!(status(&node.url, "/healthz").await, 200);
-            Exchange::of(&node.url, json!({"prompt": "x"})).await.send().await.pictures();
+            Exchange::of(&node.url, json!({"prompt": "x"})).await.send().await.images();
         }
     }
     drop(held);

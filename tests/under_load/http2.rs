@@ -16,7 +16,7 @@ const ENHANCE_YOUR_CALM: u32 = 11;
 async fn still_serves(node: &TestNode) {
     let answer = http().get(format!("{}/healthz", node.url)).send();
     assert_eq!(timeout(PATIENCE, answer).await.expect("in time").unwrap().status(), 200);
-    Exchange::of(&node.url, json!({"prompt": "x"})).await.send().await.pictures();
+    Exchange::of(&node.url, json!({"prompt": "x"})).await.send().await.images();
 }
 
 /// Answers that nobody takes are reset, and their client's share is free again.

@@ -1,4 +1,4 @@
-//! Seals a request by hand, and opens its answer: `cargo run -p client --example seal -- URL`.
+//! Seals a request by hand, and opens its answer: `cargo run -p obscura-client --example seal -- URL`.
 //!
 //! `client::Client` does all of this, and verifies the node first. Here the node's key is taken on its
 //! word, as Atoma's SDKs do: whoever can stand in for the node reads the prompt.
@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         receipt: answer["receipt"].as_str(),
     })?;
     let response = CreateImageResponse::from_json(opened.body.as_bytes())?;
-    let image = client::picture_file(response.data.first().ok_or("no image")?)?;
+    let image = client::image_file(response.data.first().ok_or("no image")?)?;
     fs::write("sealed.png", image.as_slice())?;
     println!("sealed.png");
     Ok(())

@@ -1,4 +1,4 @@
-//! Asks a node for evidence, and judges it: `cargo run -p client --example verify -- URL [--simulated]`.
+//! Asks a node for evidence, and judges it: `cargo run -p obscura-client --example verify -- URL [--simulated]`.
 //!
 //! Exits with 0 where the node is to be trusted. `--simulated` accepts nodes behind which there is no
 //! hardware, such as the demo's: it shows the way, and proves nothing.

@@ -13,16 +13,16 @@ use crate::{
     lines::{LineCutter, StreamLimits},
 };
 
-/// The longest answer that is read: ten pictures of 1024² in base64, twice each, encrypted, in
+/// The longest answer that is read: ten images of 1024² in base64, twice each, encrypted, in
 /// base64 again.
 pub(crate) const MAX_ANSWER_BYTES: usize = 160 * 1024 * 1024;
-/// The longest stream, and the longest of its events: pictures on the way come on top.
+/// The longest stream, and the longest of its events: images on the way come on top.
 const STREAM: StreamLimits =
     StreamLimits { bytes: 4 * MAX_ANSWER_BYTES, line_bytes: 64 * 1024 * 1024, lines: 100_000 };
-/// The longest answer that holds no picture: a key, or why the node refuses.
+/// The longest answer that holds no image: a key, or why the node refuses.
 pub(crate) const MAX_WORDS_BYTES: usize = 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A picture on a slow machine, behind a full queue.
+/// An image on a slow machine, behind a full queue.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
 /// A quote, behind others that are made first.
 const GET_TIMEOUT: Duration = Duration::from_secs(90);

@@ -21,8 +21,8 @@
 
 mod attestation;
 mod http;
+mod image;
 mod lines;
-mod picture;
 mod salt;
 mod stream;
 
@@ -37,7 +37,7 @@ use thiserror::Error;
 
 pub use attestation::{AttestedNode, Evidence, fresh_nonce};
 pub use http::{ApiKey, HttpError, travels_in_clear_text};
-pub use picture::{InvalidPicture, decode_picture, picture_file};
+pub use image::{InvalidImage, decode_image, image_file};
 pub use stream::{End, EventStream};
 
 use http::{Http, HttpAnswer, MAX_ANSWER_BYTES, MAX_WORDS_BYTES};
@@ -173,7 +173,7 @@ pub struct NodeKey {
 
 /// An answer that was opened, and what was checked on the way.
 pub struct Answer {
-    /// The pictures.
+    /// The images.
     pub response: CreateImageResponse,
     /// What the node reports for billing.
     pub usage: Option<Usage>,
@@ -181,7 +181,7 @@ pub struct Answer {
     pub verified: Verified,
 }
 
-/// Why there is no picture.
+/// Why there is no image.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ClientError {

@@ -9,8 +9,8 @@ use crate::{
 };
 
 impl Client {
-    /// Seals `request` to an attested key, and gives its answer as events: pictures on the way
-    /// (`partial_images`), steps (`progress`), pictures. `stream` is set by itself.
+    /// Seals `request` to an attested key, and gives its answer as events: images on the way
+    /// (`partial_images`), steps (`progress`), images. `stream` is set by itself.
     ///
     /// # Errors
     /// Where the node refuses.

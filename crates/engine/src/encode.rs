@@ -1,8 +1,8 @@
-//! Pixels to a picture file.
+//! Pixels to an image file.
 
 use std::io::Cursor;
 
-use flux::Picture;
+use flux::Image;
 use image::{
     ExtendedColorType, ImageEncoder,
     codecs::{
@@ -13,15 +13,15 @@ use image::{
 use protocol::{Format, SecretBytes, Size};
 use thiserror::Error;
 
-/// Encodes a picture. The file is as secret as its pixels, and wiped like them.
+/// Encodes an image. The file is as secret as its pixels, and wiped like them.
 ///
 /// # Errors
 /// Where the encoder refuses, for instance a JPEG side past 65,535 pixels.
-pub fn encode(picture: &Picture, format: Format) -> Result<SecretBytes, EncodeError> {
-    let (width, height) = (picture.size.width_px(), picture.size.height_px());
-    // A file of a natural picture is smaller than its pixels; with room for all of them the buffer
+pub fn encode(image: &Image, format: Format) -> Result<SecretBytes, EncodeError> {
+    let (width, height) = (image.size.width_px(), image.size.height_px());
+    // A file of a natural image is smaller than its pixels; with room for all of them the buffer
     // never moves and so leaves no copy behind.
-    let mut file = SecretBytes::with_capacity(picture.rgb.len() + picture.rgb.len() / 8 + 4096);
+    let mut file = SecretBytes::with_capacity(image.rgb.len() + image.rgb.len() / 8 + 4096);
     let color = ExtendedColorType::Rgb8;
     match format {
         // One filter for all rows: of photographs, to try all five on each makes files 0 to 2 % smaller,
@@ -31,17 +31,13 @@ pub fn encode(picture: &Picture, format: Format) -> Result<SecretBytes, EncodeEr
             CompressionType::Fast,
             FilterType::Paeth,
         )
-        .write_image(&picture.rgb, width, height, color)?,
-        Format::WebP => WebPEncoder::new_lossless(Cursor::new(&mut *file)).write_image(
-            &picture.rgb,
-            width,
-            height,
-            color,
-        )?,
+        .write_image(&image.rgb, width, height, color)?,
+        Format::WebP => WebPEncoder::new_lossless(Cursor::new(&mut *file))
+            .write_image(&image.rgb, width, height, color)?,
         Format::Jpeg { quality } => {
             let side = |px: u32| u16::try_from(px).map_err(|_| EncodeError::JpegSide { px });
             jpeg_encoder::Encoder::new(&mut *file, quality).encode(
-                &picture.rgb,
+                &image.rgb,
                 side(width)?,
                 side(height)?,
                 jpeg_encoder::ColorType::Rgb,
@@ -87,15 +83,15 @@ fn png_bytes(size: Size) -> usize {
     rows + BLOCK * (rows / usize::from(u16::MAX) + 1) + ZLIB + SIGNATURE_AND_CHUNKS
 }
 
-/// Why a picture has no file.
+/// Why an image has no file.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum EncodeError {
     /// PNG or WebP.
-    #[error("the picture could not be encoded")]
+    #[error("the image could not be encoded")]
     Image(#[from] image::ImageError),
     /// JPEG.
-    #[error("the picture could not be encoded as JPEG")]
+    #[error("the image could not be encoded as JPEG")]
     Jpeg(#[from] jpeg_encoder::EncodingError),
     /// JPEG has no such side.
     #[error("a JPEG has sides of at most 65535 pixels, not {px}")]
@@ -109,19 +105,19 @@ pub enum EncodeError {
 mod tests {
     use super::*;
 
-    fn noise(size: Size) -> Picture {
+    fn noise(size: Size) -> Image {
         let mut state = 1_u32;
         let byte = move || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 24) as u8
         };
         let rgb: Vec<u8> = std::iter::repeat_with(byte).take(3 * size.pixels() as usize).collect();
-        Picture { size, rgb: rgb.into() }
+        Image { size, rgb: rgb.into() }
     }
 
-    fn padded(picture: &Picture, format: Format) -> usize {
-        let file = encode(picture, format).unwrap();
-        let padded = padded_bytes(picture.size, format, 1, file.len());
+    fn padded(image: &Image, format: Format) -> usize {
+        let file = encode(image, format).unwrap();
+        let padded = padded_bytes(image.size, format, 1, file.len());
         assert!(padded >= file.len());
         padded
     }
@@ -130,7 +126,7 @@ mod tests {
     fn no_png_is_longer_than_its_bound() {
         for (width, height) in [(16, 16), (64, 48), (512, 16), (16, 1024), (400, 304)] {
             let size = Size::new(width, height).unwrap();
-            let flat = Picture { size, rgb: vec![9; 3 * size.pixels() as usize].into() };
+            let flat = Image { size, rgb: vec![9; 3 * size.pixels() as usize].into() };
             let bound = padded_bytes(size, Format::Png, 1, 0);
             assert_eq!([padded(&noise(size), Format::Png), padded(&flat, Format::Png)], [bound; 2]);
             // And it is not far above the longest.
@@ -142,7 +138,7 @@ mod tests {
     fn noise_takes_the_next_length_of_the_other_formats() {
         let size = Size::new(128, 128).unwrap();
         for format in [Format::JPEG, Format::WebP] {
-            let flat = Picture { size, rgb: vec![9; 3 * size.pixels() as usize].into() };
+            let flat = Image { size, rgb: vec![9; 3 * size.pixels() as usize].into() };
             let first = padded_bytes(size, format, 1, 0);
             assert_eq!(padded(&flat, format), first);
             assert!([2 * first, 4 * first].contains(&padded(&noise(size), format)));

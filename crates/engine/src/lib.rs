@@ -29,7 +29,7 @@ pub use encode::{EncodeError, encode, padded_bytes};
 pub use engine::{Engine, GenerateError, Generation, Output, Permit, QueueLimits};
 // What the interface of this crate is written in.
 pub use flux::{
-    Error, Generated, Job, Picture, Pipeline, Preview, Progress, PromptTokens, Timings, Watch,
+    Error, Generated, Image, Job, Pipeline, Preview, Progress, PromptTokens, Timings, Watch,
 };
 pub use generator::Generator;
 pub use observer::{Failure, JobSummary, Observer};

@@ -57,9 +57,9 @@ impl Watch for ProgressObserver<'_> {
             && !self.shown.contains(&place)
             && let Some(room) = updates.room_for_preview(self.entry.request.size)
         {
-            let picture = preview.picture()?;
+            let image = preview.image()?;
             self.shown.push(place);
-            updates.preview(preview.index, ordinal, picture, room);
+            updates.preview(preview.index, ordinal, image, room);
         }
         Ok(())
     }

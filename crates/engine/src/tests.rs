@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use flux::{Generated, Job, Picture, Progress, PromptTokens, Timings, Watch};
+use flux::{Generated, Image, Job, Progress, PromptTokens, Timings, Watch};
 use protocol::{
     CreateImageRequest, Delivery, GuidanceUse, ImageRequest, Limits, Offer, Seed, Size,
 };
@@ -43,9 +43,9 @@ impl Four {
             return Err(flux::Error::Cancelled);
         }
         let length = job.prompt.expose().len();
-        let picture = || Picture { size: job.size, rgb: vec![length as u8].into() };
+        let image = || Image { size: job.size, rgb: vec![length as u8].into() };
         Ok(Generated {
-            pictures: (0..job.count.get()).map(|_| picture()).collect(),
+            images: (0..job.count.get()).map(|_| image()).collect(),
             prompt_tokens: PromptTokens { t5: length, computed: 256, truncated: false },
             timings: Timings::default(),
         })
@@ -125,8 +125,8 @@ fn parsed(prompt: &str, fields: CreateImageRequest) -> ImageRequest {
 async fn assert_made(generation: Generation, prompt: &str, images: usize) {
     let output = generation.await.unwrap();
     assert_eq!(output.request.prompt.expose(), prompt);
-    assert_eq!(output.generated.pictures.len(), images);
-    assert!(output.generated.pictures.iter().all(|image| image.rgb[0] == prompt.len() as u8));
+    assert_eq!(output.generated.images.len(), images);
+    assert!(output.generated.images.iter().all(|image| image.rgb[0] == prompt.len() as u8));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use flux::Picture;
+use flux::Image;
 use protocol::Size;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -33,7 +33,7 @@ pub struct PartialImage {
     /// Which of the previews of that image it is, from 0.
     pub ordinal: usize,
     /// What the model makes of the noise so far, decoded.
-    pub picture: Picture,
+    pub image: Image,
     _room: Room,
 }
 
@@ -72,8 +72,8 @@ impl UpdateSender {
         self.room.clone().try_acquire_many_owned(kib).ok().map(Room)
     }
 
-    pub(crate) fn preview(&self, index: usize, ordinal: usize, picture: Picture, room: Room) {
-        let preview = PartialImage { index, ordinal, picture, _room: room };
+    pub(crate) fn preview(&self, index: usize, ordinal: usize, image: Image, room: Room) {
+        let preview = PartialImage { index, ordinal, image, _room: room };
         let _ = self.sender.send(Update::Preview(preview));
     }
 }
@@ -106,9 +106,9 @@ mod tests {
         let (sender, mut updates) = updates();
         let size = Size::new(2048, 2048).unwrap();
         let send = |ordinal| {
-            let picture = Picture { size, rgb: Vec::new().into() };
+            let image = Image { size, rgb: Vec::new().into() };
             let room = sender.room_for_preview(size);
-            room.map(|room| sender.preview(0, ordinal, picture, room)).is_some()
+            room.map(|room| sender.preview(0, ordinal, image, room)).is_some()
         };
         assert_eq!([send(0), send(1), send(2)], [true, true, false]);
         drop(updates.next().await);

@@ -81,7 +81,7 @@ impl Worker {
                 let QueueEntry { request, reply, updates, .. } = entry;
                 // First the updates end, then comes the answer.
                 drop(updates);
-                // The client may have gone while its picture was made; nobody else is owed it.
+                // The client may have gone while its image was made; nobody else is owed it.
                 drop(reply.send(answer.map(|generated| Output { request, generated })));
             }
         }
@@ -100,7 +100,7 @@ impl Worker {
     /// An answer for each entry, in their order.
     fn generate(&mut self, entries: &[QueueEntry]) -> Vec<Result<Generated, GenerateError>> {
         let jobs: Vec<Job<'_>> = entries.iter().map(|entry| job(&entry.request)).collect();
-        // What is said of a picture on this thread belongs to the request that asked for it.
+        // What is said of an image on this thread belongs to the request that asked for it.
         let spans: Vec<Span> = entries.iter().map(span).collect();
         let observer = self.observer.clone();
         let mut watchers: Vec<ProgressObserver<'_>> =
@@ -186,7 +186,7 @@ impl Worker {
         match outcome {
             Outcome::Made(generated) => {
                 self.observer.job_done(&JobSummary {
-                    images: generated.pictures.len(),
+                    images: generated.images.len(),
                     pixels: entry.request.pixels(),
                     timings: &generated.timings,
                 });

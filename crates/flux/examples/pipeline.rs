@@ -1,4 +1,4 @@
-//! Generates images in this process, without a node: `cargo run --release -p flux --example pipeline`.
+//! Generates images in this process, without a node: `cargo run --release -p obscura-flux --example pipeline`.
 //!
 //! `pipeline DIR` loads a model directory instead of the demo model.
 
@@ -39,10 +39,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         ControlFlow::Continue(())
     })?;
-    for (index, picture) in generated.pictures.iter().enumerate() {
-        let (width, height) = (picture.size.width_px(), picture.size.height_px());
+    for (index, image) in generated.images.iter().enumerate() {
+        let (width, height) = (image.size.width_px(), image.size.height_px());
         let file = format!("pipeline-{index}.png");
-        image::save_buffer(&file, &picture.rgb, width, height, image::ColorType::Rgb8)?;
+        image::save_buffer(&file, &image.rgb, width, height, image::ColorType::Rgb8)?;
         println!("{file}");
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The decoder of FLUX.1's autoencoder: 16-channel latents → a picture eight times their size.
+//! The decoder of FLUX.1's autoencoder: 16-channel latents → an image eight times their size.
 //!
 //! Activations are channels last, (h, w, c). Source: the behaviour of diffusers' `AutoencoderKL`.
 
@@ -18,12 +18,12 @@ const SILU: Option<Activation> = Some(Activation::Silu);
 pub(crate) struct AutoEncoder {
     scaling_factor: f64,
     shift_factor: f64,
-    /// How many times smaller than the picture the latents are, each way.
+    /// How many times smaller than the image the latents are, each way.
     downscale: usize,
     post_quant: Option<Linear>,
     conv_in: Conv3x3,
     middle: Middle,
-    /// From the latents' resolution to the picture's.
+    /// From the latents' resolution to the image's.
     up: Vec<UpBlock>,
     norm_out: GroupNorm,
     conv_out: Conv3x3,
@@ -59,7 +59,7 @@ impl AutoEncoder {
         })
     }
 
-    /// latents (tokens, 4·c), f32 → picture (h, w, 3), about −1 to 1, in the dtype of the weights; in f32
+    /// latents (tokens, 4·c), f32 → image (h, w, 3), about −1 to 1, in the dtype of the weights; in f32
     /// where it was decoded in tiles.
     pub(crate) fn decode(&self, latents: &Tensor, grid: Grid, in_tiles: bool) -> Result<Tensor> {
         let how = Unpacking {

@@ -1,4 +1,4 @@
-//! How long pictures take. Large weights are random and made on the device: no files are needed.
+//! How long images take. Large weights are random and made on the device: no files are needed.
 
 mod synthetic;
 mod work;
@@ -17,7 +17,7 @@ use kernels::Precision;
 use protocol::{Count, Prompt, Seed, Size, Steps};
 
 use crate::{
-    Error, GUIDANCE, Job, MemoryLimit, Picture, Pipeline, Result, clock::Event, pipeline::Settings,
+    Error, GUIDANCE, Image, Job, MemoryLimit, Pipeline, Result, clock::Event, pipeline::Settings,
 };
 use work::Work;
 
@@ -37,11 +37,11 @@ pub struct BenchConfig {
     pub preset: Preset,
     /// In which precision.
     pub precision: Precision,
-    /// Of each picture.
+    /// Of each image.
     pub size: Size,
-    /// Of each picture.
+    /// Of each image.
     pub steps: Steps,
-    /// How many pictures are drawn together.
+    /// How many images are drawn together.
     pub batch: Count,
     /// How much of the device's memory may be taken; see [`crate::LoadOptions`].
     pub memory_limit: Option<MemoryLimit>,
@@ -71,7 +71,7 @@ pub struct Memory {
     pub weight_bytes: u64,
 }
 
-/// A part of making a picture.
+/// A part of making an image.
 #[derive(Debug, Clone, Copy)]
 pub struct Stage {
     /// Which one.
@@ -88,14 +88,14 @@ pub struct Stage {
 /// What is drawn; its words do not matter, its padded length does.
 const PROMPT: &str = "a photo of a cat sitting on a wooden table";
 
-/// Makes the model on the device, and pictures with it; `finish` is given each picture.
+/// Makes the model on the device, and images with it; `finish` is given each image.
 ///
 /// # Errors
 /// Where the device has no room or cannot compute in the precision, or a kernel fails.
 pub fn measure(
     device: &Device,
     config: &BenchConfig,
-    finish: &mut dyn FnMut(&Picture),
+    finish: &mut dyn FnMut(&Image),
 ) -> Result<Measured, Error> {
     let (precision, limit) = (config.precision, config.memory_limit);
     let mut pipeline = match config.preset {
@@ -141,7 +141,7 @@ fn draw(
     pipeline: &Pipeline,
     config: &BenchConfig,
     seed: usize,
-    finish: &mut dyn FnMut(&Picture),
+    finish: &mut dyn FnMut(&Image),
 ) -> Result<Drawn> {
     let started = Instant::now();
     let prompt = Prompt::new(PROMPT.to_owned()).expect("a short text is a prompt");
@@ -150,32 +150,32 @@ fn draw(
     let job = Job { prompt: &prompt, size, steps, seed, count, guidance: GUIDANCE };
     let made = pipeline.generate(&job, &mut |_| ControlFlow::Continue(()))?;
     let made_after = started.elapsed();
-    made.pictures.iter().for_each(finish);
+    made.images.iter().for_each(finish);
     let all = started.elapsed();
     Ok(Drawn { all: all.as_secs_f64(), finish: (all - made_after).as_secs_f64() })
 }
 
-/// Each part of a batch between two events of the device, on pictures of its own.
+/// Each part of a batch between two events of the device, on images of its own.
 fn stages(pipeline: &Pipeline, config: &BenchConfig) -> Result<Vec<Stage>> {
     const NAMES: [&str; 4] = ["text_encoders", "preparation", "denoising", "decoding"];
-    let (device, pictures) = (&pipeline.model.device, config.batch.get());
+    let (device, images) = (&pipeline.model.device, config.batch.get());
     let mut milliseconds: [Vec<f64>; 4] = Default::default();
     for seed in 0..config.runs {
         let mut events = vec![Event::now(device)?];
         let encoded = pipeline.encode(PROMPT)?;
         events.push(Event::now(device)?);
         let BenchConfig { size, steps, .. } = *config;
-        let prompts = vec![&encoded; pictures];
+        let prompts = vec![&encoded; images];
         let context = pipeline.start(&prompts, &Settings { size, steps, guidance: GUIDANCE })?;
         let noise = context.grid.noise(Seed::new(seed as u64), device)?;
-        let mut latents = Tensor::cat(&vec![noise; pictures], 0)?;
+        let mut latents = Tensor::cat(&vec![noise; images], 0)?;
         events.push(Event::now(device)?);
         for step in 0..steps.get() {
             latents = pipeline.step(&context, step, &latents)?;
         }
         events.push(Event::now(device)?);
-        for picture in latents.chunk(pictures, 0)? {
-            pipeline.rgb(&context, &picture)?;
+        for image in latents.chunk(images, 0)? {
+            pipeline.rgb(&context, &image)?;
         }
         events.push(Event::now(device)?);
         for (of_stage, pair) in milliseconds.iter_mut().zip(events.windows(2)) {
@@ -184,7 +184,7 @@ fn stages(pipeline: &Pipeline, config: &BenchConfig) -> Result<Vec<Stage>> {
         }
     }
     let work = Work::of(&pipeline.model.configs, config.size, config.steps.get());
-    let work = work.times(pictures);
+    let work = work.times(images);
     let of_stages = [work.encoders, work.preparation, work.denoising, work.decoding];
     let on_gpu = !device.is_cpu();
     Ok(NAMES
@@ -251,8 +251,7 @@ mod tests {
             runs: 1,
         };
         let mut sizes = Vec::new();
-        let measured =
-            measure(&Device::Cpu, &config, &mut |picture| sizes.push(picture.size)).unwrap();
+        let measured = measure(&Device::Cpu, &config, &mut |image| sizes.push(image.size)).unwrap();
         assert_eq!(sizes, [config.size; 2]);
         let names: Vec<&str> = measured.stages.iter().map(|stage| stage.name).collect();
         assert_eq!(names, ["text_encoders", "preparation", "denoising", "decoding", "png"]);

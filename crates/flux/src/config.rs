@@ -88,10 +88,10 @@ impl TransformerConfig {
 pub(crate) struct AutoEncoderConfig {
     /// Channels of the latents.
     pub(crate) latent_channels: usize,
-    /// Channels of the picture.
+    /// Channels of the image.
     #[serde(default = "three")]
     pub(crate) out_channels: usize,
-    /// Channels at each resolution, from the picture's to the latents'.
+    /// Channels at each resolution, from the image's to the latents'.
     pub(crate) block_out_channels: Vec<usize>,
     /// Residual blocks at each resolution (the decoder has one more).
     pub(crate) layers_per_block: usize,
@@ -102,7 +102,7 @@ pub(crate) struct AutoEncoderConfig {
     pub(crate) scaling_factor: f64,
     /// … and then moved by this.
     pub(crate) shift_factor: f64,
-    /// Side of the pictures it was trained on, in pixels.
+    /// Side of the images it was trained on, in pixels.
     #[serde(default)]
     pub(crate) sample_size: Option<usize>,
     #[serde(default = "yes")]
@@ -114,7 +114,7 @@ pub(crate) struct AutoEncoderConfig {
 }
 
 impl AutoEncoderConfig {
-    /// How many times smaller than the picture the latents are, each way.
+    /// How many times smaller than the image the latents are, each way.
     pub(crate) fn downscale(&self) -> usize {
         1 << self.block_out_channels.len().saturating_sub(1)
     }

@@ -1,4 +1,4 @@
-//! What can go wrong between a model directory and a picture.
+//! What can go wrong between a model directory and an image.
 
 use std::{fmt, path::PathBuf};
 
@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::{FileDigest, ManifestError};
 
-/// Why a model did not load or a picture was not made. Never carries a prompt.
+/// Why a model did not load or an image was not made. Never carries a prompt.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -226,7 +226,7 @@ pub enum Error {
     MemoryLimit {
         /// What is allowed.
         limit_bytes: u64,
-        /// What is needed, by estimate, with all that saves memory; or what a picture has taken.
+        /// What is needed, by estimate, with all that saves memory; or what an image has taken.
         needed_bytes: u64,
     },
     /// The device has no room left for what was asked.

@@ -1,21 +1,21 @@
-//! From jobs to their pictures.
+//! From jobs to their images.
 //!
-//! Jobs of one size are drawn together, where the device has room: their pictures' tokens go through the
-//! transformer one after the other, in the same products. A picture does not depend on those beside it.
+//! Jobs of one size are drawn together, where the device has room: their images' tokens go through the
+//! transformer one after the other, in the same products. An image does not depend on those beside it.
 
 use std::{collections::VecDeque, ops::ControlFlow, rc::Rc};
 
 use candle_core::{Device, Tensor};
 
 use crate::{
-    Error, Generated, Job, Picture, Pipeline, Preview, Progress, Result, Timings, Watch,
+    Error, Generated, Image, Job, Pipeline, Preview, Progress, Result, Timings, Watch,
     clock::Event,
     job::Part,
     pipeline::{DenoiseContext, PromptEmbeds, Settings, Wiped},
 };
 
 impl Pipeline {
-    /// Makes the pictures of a job. `watch` is told of each part that is done; where it answers
+    /// Makes the images of a job. `watch` is told of each part that is done; where it answers
     /// `Break`, the job ends there.
     ///
     /// # Errors
@@ -35,7 +35,7 @@ impl Pipeline {
         self.generate_watched(job, &mut Told(watch))
     }
 
-    /// [`Pipeline::generate`] for who wants to see the pictures on the way too.
+    /// [`Pipeline::generate`] for who wants to see the images on the way too.
     ///
     /// # Errors
     /// As [`Pipeline::generate`].
@@ -48,8 +48,8 @@ impl Pipeline {
         made.pop().expect("an answer a job")
     }
 
-    /// Makes the pictures of several jobs, [`Pipeline::batch_size`] of them at a time. Each job has its own
-    /// end: stopped, failed or done. On a CPU, in f32, the pictures are bit by bit those of each job
+    /// Makes the images of several jobs, [`Pipeline::batch_size`] of them at a time. Each job has its own
+    /// end: stopped, failed or done. On a CPU, in f32, the images are bit by bit those of each job
     /// alone; a GPU's libraries may choose other algorithms for more rows, which shows in last bits.
     ///
     /// # Errors
@@ -90,24 +90,24 @@ impl Pipeline {
 struct ActiveJob<'a, 'w> {
     asked: &'a Job<'a>,
     watch: &'w mut dyn Watch,
-    /// Its prompt; or why it ended before all of its pictures were made.
+    /// Its prompt; or why it ended before all of its images were made.
     state: Result<PromptEmbeds>,
-    /// Over all pictures.
+    /// Over all images.
     steps_done: usize,
-    pictures: Vec<Picture>,
+    images: Vec<Image>,
     spans: Vec<(Part, [Rc<Event>; 2])>,
 }
 
-/// A picture to be drawn: a place in a batch.
+/// An image to be drawn: a place in a batch.
 #[derive(Clone, Copy)]
 struct Sample {
     /// Of the call's jobs, which one.
     job: usize,
-    /// Which of the job's pictures, from 0.
+    /// Which of the job's images, from 0.
     index: usize,
 }
 
-/// Pictures without noise.
+/// Images without noise.
 struct Denoised {
     samples: Vec<Sample>,
     /// (n·tokens, c), f32
@@ -120,12 +120,12 @@ impl<'a, 'w> ActiveJob<'a, 'w> {
         let started = now(pipeline)?;
         let state = pipeline.encode(asked.prompt.expose());
         let spans = vec![(Part::Encode, [started, now(pipeline)?])];
-        let mut job = Self { asked, watch, state, steps_done: 0, pictures: Vec::new(), spans };
+        let mut job = Self { asked, watch, state, steps_done: 0, images: Vec::new(), spans };
         job.tell(Progress::Encoded);
         Ok(job)
     }
 
-    /// The pictures that are still owed.
+    /// The images that are still owed.
     fn indices(&self) -> std::ops::Range<usize> {
         0..if self.state.is_ok() { self.asked.count.get() } else { 0 }
     }
@@ -146,11 +146,11 @@ impl<'a, 'w> ActiveJob<'a, 'w> {
             Err(error) => return Ok(Err(error)),
         };
         let timings = Timings::of(&self.spans)?;
-        Ok(Ok(Generated { pictures: self.pictures, prompt_tokens: encoded.tokens, timings }))
+        Ok(Ok(Generated { images: self.images, prompt_tokens: encoded.tokens, timings }))
     }
 }
 
-/// All jobs of one call, and what their pictures have in common.
+/// All jobs of one call, and what their images have in common.
 struct Batcher<'a, 'w> {
     pipeline: &'a Pipeline,
     settings: Settings,
@@ -232,7 +232,7 @@ impl Batcher<'_, '_> {
         Ok((samples.into_iter().filter(goes_on).collect(), Wiped(rows)))
     }
 
-    /// What the steps of these pictures share; `None` where there are none.
+    /// What the steps of these images share; `None` where there are none.
     fn context(&self, samples: &[Sample]) -> Result<Option<DenoiseContext>> {
         let encoded: Vec<&PromptEmbeds> =
             samples.iter().filter_map(|sample| self.jobs[sample.job].state.as_ref().ok()).collect();
@@ -242,7 +242,7 @@ impl Batcher<'_, '_> {
         }
     }
 
-    /// Offers a look at each picture on the way.
+    /// Offers a look at each image on the way.
     fn show(
         &mut self,
         samples: &[Sample],
@@ -252,7 +252,7 @@ impl Batcher<'_, '_> {
     ) -> Result<()> {
         let (pipeline, size) = (self.pipeline, self.settings.size);
         for (place, sample) in samples.iter().enumerate() {
-            // It may have ended with its picture before this one.
+            // It may have ended with its image before this one.
             if !self.jobs[sample.job].goes_on() {
                 continue;
             }
@@ -261,7 +261,7 @@ impl Batcher<'_, '_> {
             let (latents, velocity) = (latents?, velocity?);
             let decode = || {
                 let clean = Wiped(context.schedule.clean(step, &latents, &velocity)?);
-                Ok(Picture { size, rgb: pipeline.rgb(context, &clean.0)? })
+                Ok(Image { size, rgb: pipeline.rgb(context, &clean.0)? })
             };
             let job = &mut self.jobs[sample.job];
             if let Err(error) = job.watch.preview(&Preview::new(step + 1, sample.index, &decode)) {
@@ -290,20 +290,20 @@ impl Batcher<'_, '_> {
             let started = now(self.pipeline)?;
             let latents = of_one(&latents.0, place, samples.len())?;
             match self.pipeline.rgb(&context, &latents) {
-                Ok(rgb) => job.pictures.push(Picture { size: self.settings.size, rgb }),
+                Ok(rgb) => job.images.push(Image { size: self.settings.size, rgb }),
                 Err(error) => job.state = Err(error),
             }
             job.spans.push((Part::Decode, [started, now(self.pipeline)?]));
-            let (done, total) = (job.pictures.len(), job.asked.count.get());
+            let (done, total) = (job.images.len(), job.asked.count.get());
             job.tell(Progress::Decoded { done, total });
         }
         Ok(())
     }
 }
 
-/// Of the rows of so many pictures, those of one.
-fn of_one(all: &Tensor, place: usize, pictures: usize) -> Result<Tensor> {
-    let tokens = all.dim(0)? / pictures;
+/// Of the rows of so many images, those of one.
+fn of_one(all: &Tensor, place: usize, images: usize) -> Result<Tensor> {
+    let tokens = all.dim(0)? / images;
     Ok(all.narrow(0, place * tokens, tokens)?)
 }
 

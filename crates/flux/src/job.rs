@@ -18,16 +18,16 @@ pub struct Job<'a> {
     pub size: Size,
     /// In how many steps.
     pub steps: Steps,
-    /// The first picture's noise; the next ones' are from the following seeds.
+    /// The first image's noise; the next ones' are from the following seeds.
     pub seed: Seed,
-    /// How many pictures.
+    /// How many images.
     pub count: Count,
     /// Guidance scale; only models with a guidance embedding (FLUX.1-dev) look at it.
     pub guidance: f32,
 }
 
 impl Job<'_> {
-    /// Whether both can be drawn together: pictures of one size, in as many steps, with as much guidance.
+    /// Whether both can be drawn together: images of one size, in as many steps, with as much guidance.
     #[must_use]
     pub fn is_batchable_with(&self, other: &Job<'_>) -> bool {
         (self.size, self.steps, self.guidance) == (other.size, other.steps, other.guidance)
@@ -39,18 +39,18 @@ impl Job<'_> {
 pub enum Progress {
     /// The prompt is encoded.
     Encoded,
-    /// A step is done, of one picture or of several that are drawn together.
+    /// A step is done, of one image or of several that are drawn together.
     Step {
-        /// Steps done, over all pictures.
+        /// Steps done, over all images.
         done: usize,
-        /// Steps of all pictures.
+        /// Steps of all images.
         total: usize,
     },
-    /// A picture is decoded.
+    /// An image is decoded.
     Decoded {
-        /// Pictures done.
+        /// Images done.
         done: usize,
-        /// Pictures of the job.
+        /// Images of the job.
         total: usize,
     },
 }
@@ -60,12 +60,12 @@ pub trait Watch {
     /// Told of each part that is done. Where it answers `Break`, the job ends there.
     fn progress(&mut self, progress: Progress) -> ControlFlow<()>;
 
-    /// Told after each step but a picture's last, before [`Watch::progress`] is told of the same; on a
+    /// Told after each step but an image's last, before [`Watch::progress`] is told of the same; on a
     /// GPU, which is given one step while it computes another, progress may be told a step later.
-    /// Whoever does not ask for the picture pays nothing for it.
+    /// Whoever does not ask for the image pays nothing for it.
     ///
     /// # Errors
-    /// Those of [`Preview::picture`]: they end the job.
+    /// Those of [`Preview::image`]: they end the job.
     fn preview(&mut self, _preview: &Preview<'_>) -> Result<(), Error> {
         Ok(())
     }
@@ -73,24 +73,24 @@ pub trait Watch {
 
 /// What the model makes of the noise so far.
 pub struct Preview<'a> {
-    /// Steps of this picture that are done.
+    /// Steps of this image that are done.
     pub step: usize,
-    /// Which picture of the job, from 0.
+    /// Which image of the job, from 0.
     pub index: usize,
-    decode: &'a dyn Fn() -> Result<Picture, Error>,
+    decode: &'a dyn Fn() -> Result<Image, Error>,
 }
 
 impl<'a> Preview<'a> {
     /// A preview that `decode` makes when it is asked for.
-    pub fn new(step: usize, index: usize, decode: &'a dyn Fn() -> Result<Picture, Error>) -> Self {
+    pub fn new(step: usize, index: usize, decode: &'a dyn Fn() -> Result<Image, Error>) -> Self {
         Self { step, index, decode }
     }
 
-    /// The predicted clean latents, x₀ = xₜ − σₜ·v, decoded: as much work as decoding the picture.
+    /// The predicted clean latents, x₀ = xₜ − σₜ·v, decoded: as much work as decoding the image.
     ///
     /// # Errors
     /// Where a tensor operation fails.
-    pub fn picture(&self) -> Result<Picture, Error> {
+    pub fn image(&self) -> Result<Image, Error> {
         (self.decode)()
     }
 }
@@ -99,25 +99,25 @@ impl<'a> Preview<'a> {
 #[derive(Debug)]
 pub struct Generated {
     /// In the order of their seeds.
-    pub pictures: Vec<Picture>,
+    pub images: Vec<Image>,
     /// Of the prompt.
     pub prompt_tokens: PromptTokens,
     /// Where the time went.
     pub timings: Timings,
 }
 
-/// One picture.
-pub struct Picture {
+/// One image.
+pub struct Image {
     /// Its size.
     pub size: Size,
     /// (h, w, 3), u8, row by row; wiped when dropped.
     pub rgb: SecretBytes,
 }
 
-impl std::fmt::Debug for Picture {
+impl std::fmt::Debug for Image {
     /// Its size alone.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Picture({})", self.size)
+        write!(f, "Image({})", self.size)
     }
 }
 
@@ -137,7 +137,7 @@ pub struct PromptTokens {
 pub struct Timings {
     /// Both text encoders.
     pub encode: Duration,
-    /// All steps of all pictures, and of those that were drawn together with them.
+    /// All steps of all images, and of those that were drawn together with them.
     pub denoise: Duration,
     /// The autoencoder, to 8-bit pixels.
     pub decode: Duration,

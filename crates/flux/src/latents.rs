@@ -5,7 +5,7 @@ use protocol::{Seed, Size};
 
 use crate::{Result, noise};
 
-/// The latents of one picture: rows and columns of tokens, each 2×2 latent pixels.
+/// The latents of one image: rows and columns of tokens, each 2×2 latent pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Grid {
     pub(crate) rows: usize,
@@ -15,13 +15,13 @@ pub(crate) struct Grid {
 }
 
 impl Grid {
-    /// The grid of a picture that the autoencoder makes `downscale` times larger than its latents.
+    /// The grid of an image that the autoencoder makes `downscale` times larger than its latents.
     pub(crate) fn new(size: Size, downscale: usize, channels: usize) -> Self {
         let tokens = |pixels: u32| pixels as usize / (2 * downscale);
         Self { rows: tokens(size.height_px()), columns: tokens(size.width_px()), channels }
     }
 
-    /// Tokens of the picture.
+    /// Tokens of the image.
     pub(crate) fn tokens(self) -> usize {
         self.rows * self.columns
     }

@@ -1,12 +1,12 @@
 //! FLUX.1 text-to-image on candle tensors: encoders, transformer, sampler, autoencoder.
 //!
 //! [`Pipeline::load`] reads a model directory in diffusers' or in Black Forest Labs' layout; [`Pipeline::demo`] is a
-//! FLUX in miniature that this crate carries. [`Pipeline::generate`] makes pictures that are,
+//! FLUX in miniature that this crate carries. [`Pipeline::generate`] makes images that are,
 //! in f32, those of diffusers' `FluxPipeline` for the same model, prompt, size, steps and seed;
 //! [`Pipeline::stages`] shows what lies between, for tests that compare the two.
 //!
 //! What a prompt becomes is wiped where this crate owns the memory (token ids, text states, latents,
-//! the picture); intermediate activations are candle's and are freed without being wiped.
+//! the image); intermediate activations are candle's and are freed without being wiped.
 
 mod autoencoder;
 pub mod bench;
@@ -37,7 +37,7 @@ mod transformer;
 
 pub use checkpoint::LoadProgress;
 pub use error::Error;
-pub use job::{GUIDANCE, Generated, Job, Picture, Preview, Progress, PromptTokens, Timings, Watch};
+pub use job::{GUIDANCE, Generated, Image, Job, Preview, Progress, PromptTokens, Timings, Watch};
 pub use kernels::{
     Precision,
     cpu::{Level as CpuLevel, LevelError as CpuLevelError, level as cpu_level},

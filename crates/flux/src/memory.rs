@@ -2,7 +2,7 @@
 //!
 //! Needs are estimated: of weights, from their files' lengths; of what is computed, from the largest
 //! tensors that are there at once. Two things are given up for room, in this order: text encoders rest in
-//! the host's memory, and a layer at a time travels to the GPU for each prompt; pictures that are too
+//! the host's memory, and a layer at a time travels to the GPU for each prompt; images that are too
 //! large to be decoded whole are decoded in tiles.
 
 use candle_core::{DType, Device};
@@ -20,7 +20,7 @@ const STORED_BYTES: u64 = 2;
 /// side by side, the result; as much again for what libraries take.
 const ROWS_OF_TOKEN: u64 = 2 * (1 + 1 + 3 + 3 + 5 + 1);
 
-/// Of the latents, the pixels of a tile: 640×640 of the picture.
+/// Of the latents, the pixels of a tile: 640×640 of the image.
 const TILE_PIXELS: usize = tiles::MOST * tiles::MOST;
 
 /// How much of a device's memory may be taken.
@@ -28,11 +28,11 @@ const TILE_PIXELS: usize = tiles::MOST * tiles::MOST;
 pub struct MemoryLimit {
     /// By weights and everything that is computed.
     pub bytes: u64,
-    /// Of all pictures that are drawn at once, at most.
+    /// Of all images that are drawn at once, at most.
     pub pixels: u64,
 }
 
-/// Where weights rest, and which pictures are decoded in tiles.
+/// Where weights rest, and which images are decoded in tiles.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryPlan {
     limit: Option<MemoryLimit>,
@@ -128,7 +128,7 @@ impl MemoryPlan {
         self.text_on_host
     }
 
-    /// Whether a picture is decoded in tiles.
+    /// Whether an image is decoded in tiles.
     pub(crate) fn in_tiles(&self, config: &AutoEncoderConfig, grid: Grid, dtype: DType) -> bool {
         // A token is four pixels of the latents.
         let decoding = decoding_bytes(config, 4 * grid.tokens(), dtype);
@@ -136,7 +136,7 @@ impl MemoryPlan {
     }
 }
 
-/// Beside the weights, for so many pixels of pictures that are decoded in tiles.
+/// Beside the weights, for so many pixels of images that are decoded in tiles.
 fn working_bytes(configs: &Configs, dtype: DType, pixels: u64) -> u64 {
     let token_side = 2 * configs.autoencoder.downscale() as u64;
     let tokens = pixels / token_side.pow(2) + configs.text_tokens() as u64;
@@ -145,7 +145,7 @@ fn working_bytes(configs: &Configs, dtype: DType, pixels: u64) -> u64 {
     drawing.max(decoding_bytes(&configs.autoencoder, TILE_PIXELS, dtype))
 }
 
-/// The decoder's last block works at the picture's resolution: what comes into it, the same normalised,
+/// The decoder's last block works at the image's resolution: what comes into it, the same normalised,
 /// and what goes out are there at once; half as much again for what libraries take.
 fn decoding_bytes(config: &AutoEncoderConfig, latent_pixels: usize, dtype: DType) -> u64 {
     let channels = |i: usize| config.block_out_channels.get(i).copied().unwrap_or_default();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn larger_pictures_need_more() {
+    fn larger_images_need_more() {
         let needs = |pixels| {
             let limit = Some(MemoryLimit { bytes: 1, pixels });
             let configs = configs_of_schnell().unwrap();

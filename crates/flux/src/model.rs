@@ -32,7 +32,7 @@ pub struct LoadOptions {
     pub pins: Pins,
     /// How much of the device's memory it may take; `None`: as much as there is. To stay within, the
     /// text encoders may rest in the host's memory and travel to a GPU for each prompt, and large
-    /// pictures be decoded in tiles, which changes them a little.
+    /// images be decoded in tiles, which changes them a little.
     pub memory_limit: Option<MemoryLimit>,
 }
 
@@ -268,7 +268,7 @@ pub(crate) fn build_transformer(configs: &Configs, weights: Weights) -> Result<T
 }
 
 pub(crate) fn build_autoencoder(configs: &Configs, weights: Weights) -> Result<AutoEncoder> {
-    // Pictures are only decoded here.
+    // Images are only decoded here.
     weights
         .ignore(&["encoder.", "quant_conv."])
         .build(|vb| AutoEncoder::load(&configs.autoencoder, vb))

@@ -1,5 +1,5 @@
-//! The noise a picture starts from: torch's CPU generator, so that the same seed gives the same
-//! picture here as in diffusers.
+//! The noise an image starts from: torch's CPU generator, so that the same seed gives the same
+//! image here as in diffusers.
 //!
 //! Source: the behaviour of `torch.manual_seed(seed); torch.randn(n)` on the CPU. MT19937 (Matsumoto
 //! and Nishimura, 1998) yields 32-bit words. Sixteen values or more are made in blocks of sixteen

@@ -20,11 +20,11 @@ use crate::{
 /// A FLUX.1 model with its tokenizers. Works on one job at a time; keep it on one thread.
 pub struct Pipeline {
     pub(crate) model: Model,
-    /// Pictures that are drawn together at most, where somebody said.
+    /// Images that are drawn together at most, where somebody said.
     max_batch: Option<NonZeroUsize>,
 }
 
-/// Tokens of one picture of 1024×1024 and its prompt, which are thought to fill an H200: not measured.
+/// Tokens of one image of 1024×1024 and its prompt, which are thought to fill an H200: not measured.
 const TOKENS_OF_FULL_GPU: usize = 4096 + 256;
 
 impl Pipeline {
@@ -58,12 +58,12 @@ impl Pipeline {
         Self { model, max_batch: None }
     }
 
-    /// From now on, draws at most so many pictures together, whatever their size and the device.
-    pub fn set_max_batch(&mut self, pictures: NonZeroUsize) {
-        self.max_batch = Some(pictures);
+    /// From now on, draws at most so many images together, whatever their size and the device.
+    pub fn set_max_batch(&mut self, images: NonZeroUsize) {
+        self.max_batch = Some(images);
     }
 
-    /// How many pictures of a size are drawn together: what [`Pipeline::set_max_batch`] said; otherwise as
+    /// How many images of a size are drawn together: what [`Pipeline::set_max_batch`] said; otherwise as
     /// many as fill a GPU, and one on a CPU, where the first would wait long for the others.
     #[must_use]
     pub fn batch_size(&self, size: Size) -> NonZeroUsize {
@@ -168,7 +168,7 @@ pub(crate) struct PromptEmbeds {
     pub(crate) tokens: PromptTokens,
 }
 
-/// What a picture depends on besides prompt and seed.
+/// What an image depends on besides prompt and seed.
 #[derive(Clone, Copy)]
 pub(crate) struct Settings {
     pub(crate) size: Size,
@@ -176,7 +176,7 @@ pub(crate) struct Settings {
     pub(crate) guidance: f32,
 }
 
-/// What the steps of pictures that are drawn together share.
+/// What the steps of images that are drawn together share.
 pub(crate) struct DenoiseContext {
     pub(crate) grid: Grid,
     pub(crate) schedule: Schedule,
@@ -204,7 +204,7 @@ impl Pipeline {
         Grid::new(size, autoencoder.downscale(), autoencoder.latent_channels)
     }
 
-    /// Prepares pictures of these prompts; as many as there are prompts, at least one.
+    /// Prepares images of these prompts; as many as there are prompts, at least one.
     pub(crate) fn start(
         &self,
         prompts: &[&PromptEmbeds],
@@ -251,21 +251,21 @@ impl Pipeline {
         Ok(velocity.to_dtype(DType::F32)?)
     }
 
-    /// latents (tokens, c), f32 → picture (h, w, 3), f32, about −1 to 1, on the host.
+    /// latents (tokens, c), f32 → image (h, w, 3), f32, about −1 to 1, on the host.
     pub(crate) fn decode(&self, context: &DenoiseContext, latents: &Tensor) -> Result<Wiped> {
-        let picture = self.decode_on_device(context, latents)?;
-        Ok(Wiped(picture.to_dtype(DType::F32)?.to_device(&Device::Cpu)?))
+        let image = self.decode_on_device(context, latents)?;
+        Ok(Wiped(image.to_dtype(DType::F32)?.to_device(&Device::Cpu)?))
     }
 
-    /// latents (tokens, c), f32 → picture (h, w, 3), 8 bits. Where the device can, it converts: a
+    /// latents (tokens, c), f32 → image (h, w, 3), 8 bits. Where the device can, it converts: a
     /// quarter of the bytes travel.
     pub(crate) fn rgb(&self, context: &DenoiseContext, latents: &Tensor) -> Result<SecretBytes> {
-        let picture = Wiped(self.decode_on_device(context, latents)?);
-        if let Some(bytes) = kernels::to_bytes(&picture.0)? {
+        let image = Wiped(self.decode_on_device(context, latents)?);
+        if let Some(bytes) = kernels::to_bytes(&image.0)? {
             let bytes = Wiped(bytes);
             return Ok(bytes.0.flatten_all()?.to_vec1::<u8>()?.into());
         }
-        to_rgb(&Wiped(picture.0.to_dtype(DType::F32)?.to_device(&Device::Cpu)?).0)
+        to_rgb(&Wiped(image.0.to_dtype(DType::F32)?.to_device(&Device::Cpu)?).0)
     }
 
     fn decode_on_device(&self, context: &DenoiseContext, latents: &Tensor) -> Result<Tensor> {
@@ -278,7 +278,7 @@ impl Pipeline {
         model.autoencoder.decode(latents, context.grid, in_tiles)
     }
 
-    /// Draws a picture of this size and forgets it: on a GPU, the first one of each size finds the fastest
+    /// Draws an image of this size and forgets it: on a GPU, the first one of each size finds the fastest
     /// algorithms for its shapes, and pins them. What it takes there is held against the limit that the
     /// model was loaded with, which was planned for by estimates.
     ///
@@ -299,7 +299,7 @@ impl Pipeline {
         let limit_bytes = self.model.memory.limit_bytes();
         #[cfg(feature = "cuda")]
         if limit_bytes.is_some() && self.device().is_cuda() {
-            // What was compared and loaded before is no picture.
+            // What was compared and loaded before is no image.
             kernels::cuda::MemoryUse::reset_peak(self.device())?;
         }
         self.generate(&job, &mut |_| ControlFlow::Continue(()))?;
@@ -333,8 +333,8 @@ fn concat_rows<'a>(parts: impl Iterator<Item = &'a Rc<Wiped>>) -> Result<Rc<Wipe
 }
 
 /// (h, w, 3) in −1 to 1 → 8 bits, rounded half to even, as diffusers' image processor does.
-pub(crate) fn to_rgb(picture: &Tensor) -> Result<SecretBytes> {
-    let values = Zeroizing::new(picture.flatten_all()?.to_vec1::<f32>()?);
+pub(crate) fn to_rgb(image: &Tensor) -> Result<SecretBytes> {
+    let values = Zeroizing::new(image.flatten_all()?.to_vec1::<f32>()?);
     let mut rgb = SecretBytes::with_capacity(values.len());
     rgb.extend(
         values

@@ -1,4 +1,4 @@
-//! Everything between prompt and picture, laid open for comparison with another implementation.
+//! Everything between prompt and image, laid open for comparison with another implementation.
 
 use protocol::{Seed, Size, Steps};
 
@@ -15,7 +15,7 @@ pub struct StageInputs<'a> {
     /// Any text, an empty one included. Not for prompts that are someone's secret: they and all that
     /// follows from them are left in memory.
     pub text: &'a str,
-    /// The picture's size.
+    /// The image's size.
     pub size: Size,
     /// Sampler steps.
     pub steps: Steps,
@@ -25,7 +25,7 @@ pub struct StageInputs<'a> {
     pub guidance: f32,
 }
 
-/// Every stage of one picture, f32, row-major.
+/// Every stage of one image, f32, row-major.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stages {
     /// CLIP's token ids, padded.
@@ -42,14 +42,14 @@ pub struct Stages {
     pub noise: Vec<f32>,
     /// Packed latents after each step.
     pub latents: Vec<Vec<f32>>,
-    /// The decoded picture (h, w, 3), about −1 to 1, not clamped.
-    pub picture: Vec<f32>,
-    /// The picture (h, w, 3) in 8 bits.
-    pub picture_u8: Vec<u8>,
+    /// The decoded image (h, w, 3), about −1 to 1, not clamped.
+    pub image: Vec<f32>,
+    /// The image (h, w, 3) in 8 bits.
+    pub image_u8: Vec<u8>,
 }
 
 impl Pipeline {
-    /// Makes one picture and keeps every stage.
+    /// Makes one image and keeps every stage.
     ///
     /// # Errors
     /// Where a tensor operation fails.
@@ -72,8 +72,8 @@ impl Pipeline {
             sigmas: context.schedule.sigmas().to_vec(),
             noise: latents.remove(0),
             latents,
-            picture: floats(&decoded.0)?,
-            picture_u8: to_rgb(&decoded.0)?.to_vec(),
+            image: floats(&decoded.0)?,
+            image_u8: to_rgb(&decoded.0)?.to_vec(),
         })
     }
 }

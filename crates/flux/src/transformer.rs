@@ -2,7 +2,7 @@
 //!
 //! Everything that does not change from step to step (the text's projection, the rotation angles,
 //! the modulation of every block at every step) is computed once, by [`Transformer::prepare`]. n
-//! pictures of one size can be drawn together, each from a prompt of its own: their tokens follow each
+//! images of one size can be drawn together, each from a prompt of its own: their tokens follow each
 //! other.
 //! Source: the behaviour of diffusers' `FluxTransformer2DModel`.
 
@@ -24,25 +24,25 @@ use embeddings::Conditioner;
 use modulation::{Modulations, ShiftScale};
 use rows::{interleave, of_each};
 
-/// Double-stream blocks, in which text and picture have weights of their own, then single-stream
+/// Double-stream blocks, in which text and image have weights of their own, then single-stream
 /// blocks over both together.
 pub(crate) struct Transformer {
-    picture_in: Linear,
+    image_in: Linear,
     text_in: Linear,
     conditioner: Conditioner,
     double: Vec<DoubleBlock>,
     single: Vec<SingleBlock>,
     norm_out: Linear,
-    picture_out: Linear,
+    image_out: Linear,
     axes: [usize; 3],
-    /// Of the pictures before: a copy to a GPU may wait for what it computes.
+    /// Of the images before: a copy to a GPU may wait for what it computes.
     latest_rotations: RefCell<Option<(Places, Arc<Rotations>)>>,
 }
 
-/// Text tokens, and the picture's: what rotation angles depend on.
+/// Text tokens, and the image's: what rotation angles depend on.
 type Places = (usize, Grid);
 
-/// What n pictures are made from.
+/// What n images are made from.
 pub(crate) struct Conditions<'a> {
     /// T5's states (n·l, joint_attention_dim).
     pub(crate) states: &'a Tensor,
@@ -55,12 +55,12 @@ pub(crate) struct Conditions<'a> {
     pub(crate) grid: Grid,
 }
 
-/// What all steps of n pictures share.
+/// What all steps of n images share.
 pub(crate) struct Prepared {
     /// (n·l, d)
     text: Tensor,
     rotations: Arc<Rotations>,
-    /// Of the picture's stream and the text's: 6 parts each.
+    /// Of the image's stream and the text's: 6 parts each.
     double: Vec<[Modulations; 2]>,
     /// 3 parts each.
     single: Vec<Modulations>,
@@ -78,7 +78,7 @@ impl Transformer {
             .map(|i| SingleBlock::load(config, &vb.pp("single_transformer_blocks").pp(i)))
             .collect::<Result<_>>()?;
         Ok(Self {
-            picture_in: layers::linear(&vb.pp("x_embedder"), [width, config.in_channels])?,
+            image_in: layers::linear(&vb.pp("x_embedder"), [width, config.in_channels])?,
             text_in: layers::linear(
                 &vb.pp("context_embedder"),
                 [width, config.joint_attention_dim],
@@ -87,7 +87,7 @@ impl Transformer {
             double,
             single,
             norm_out: layers::linear(&vb.pp("norm_out.linear"), [2 * width, width])?,
-            picture_out: layers::linear(&vb.pp("proj_out"), [config.in_channels, width])?,
+            image_out: layers::linear(&vb.pp("proj_out"), [config.in_channels, width])?,
             axes: config.axes_dims_rope,
             latest_rotations: RefCell::default(),
         })
@@ -112,15 +112,15 @@ impl Transformer {
 
     /// Computes what does not depend on the latents.
     pub(crate) fn prepare(&self, conditions: &Conditions<'_>) -> Result<Prepared> {
-        let pictures = conditions.pooled.dim(0)?;
+        let images = conditions.pooled.dim(0)?;
         // (steps·n, d)
         let conditioning = self.conditioner.forward(conditions)?;
         let modulation = |layer: &Linear, parts| -> Result<Modulations> {
             let all = kernels::linear(&conditioning, layer, Epilogue::None)?;
-            Ok(Modulations { all, pictures, parts })
+            Ok(Modulations { all, images, parts })
         };
         let device = conditioning.device();
-        let text_tokens = conditions.states.dim(0)? / pictures;
+        let text_tokens = conditions.states.dim(0)? / images;
         Ok(Prepared {
             text: kernels::linear(conditions.states, &self.text_in, Epilogue::None)?,
             rotations: self.rotations((text_tokens, conditions.grid), device)?,
@@ -159,23 +159,23 @@ impl Transformer {
         step: usize,
     ) -> Result<Tensor> {
         let Prepared { rotations, out, .. } = prepared;
-        let picture = kernels::linear(latents, &self.picture_in, Epilogue::None)?;
-        let mut streams = [picture, prepared.text.clone()].map(Tokens::Sum);
+        let image = kernels::linear(latents, &self.image_in, Epilogue::None)?;
+        let mut streams = [image, prepared.text.clone()].map(Tokens::Sum);
         for (block, modulation) in self.double.iter().zip(&prepared.double) {
             streams = block.forward(streams, modulation, step, rotations)?;
         }
-        let [picture, text] = streams;
-        let (picture, text) = (picture.sum()?, text.sum()?);
+        let [image, text] = streams;
+        let (image, text) = (image.sum()?, text.sum()?);
         // Text first, as in the joint attention: (n·(l + tokens), d)
-        let mut both = Tokens::Sum(interleave([&text, &picture], out.pictures)?);
+        let mut both = Tokens::Sum(interleave([&text, &image], out.images)?);
         for (block, modulation) in self.single.iter().zip(&prepared.single) {
             both = block.forward(both, modulation, step, rotations)?;
         }
         // (n·(l + tokens), d) → (n·tokens, d)
-        let [_, picture] = of_each(&both.sum()?, [text.dim(0)?, picture.dim(0)?], out.pictures)?;
+        let [_, image] = of_each(&both.sum()?, [text.dim(0)?, image.dim(0)?], out.images)?;
         // Here scale comes before shift, unlike in the blocks.
         let by = ShiftScale { scale: out.part(step, 0)?, shift: out.part(step, 1)? };
-        let picture = kernels::ada_layer_norm(&picture, by.by())?;
-        Ok(kernels::linear(&picture, &self.picture_out, Epilogue::None)?)
+        let image = kernels::ada_layer_norm(&image, by.by())?;
+        Ok(kernels::linear(&image, &self.image_out, Epilogue::None)?)
     }
 }

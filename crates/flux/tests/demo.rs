@@ -6,11 +6,11 @@ use std::{num::NonZeroUsize, ops::ControlFlow};
 
 use candle_core::Device;
 use flux::{
-    Error, Generated, Job, Picture, Pipeline, Precision, Preview, Progress, StageInputs, Watch,
+    Error, Generated, Image, Job, Pipeline, Precision, Preview, Progress, StageInputs, Watch,
 };
 use protocol::{Count, Prompt, Seed, Size, Steps};
 
-/// A small picture of a seed.
+/// A small image of a seed.
 fn draw(pipeline: &Pipeline, prompt: &str, seed: u64, count: i64) -> Generated {
     let prompt = Prompt::new(prompt.to_owned()).unwrap();
     let job = Job {
@@ -25,11 +25,11 @@ fn draw(pipeline: &Pipeline, prompt: &str, seed: u64, count: i64) -> Generated {
 }
 
 fn pixels(generated: &Generated, index: usize) -> &[u8] {
-    &generated.pictures[index].rgb
+    &generated.images[index].rgb
 }
 
 #[test]
-fn the_same_job_gives_the_same_picture() {
+fn the_same_job_gives_the_same_image() {
     let (one, other) =
         (Pipeline::demo(&Device::Cpu).unwrap(), Pipeline::demo(&Device::Cpu).unwrap());
     assert_eq!(one.digest(), other.digest());
@@ -40,19 +40,19 @@ fn the_same_job_gives_the_same_picture() {
 }
 
 #[test]
-fn pictures_of_a_batch_are_those_made_alone() {
+fn images_of_a_batch_are_those_made_alone() {
     let pipeline = Pipeline::demo(&Device::Cpu).unwrap();
     let batch = draw(&pipeline, "a red circle", 40, 3);
-    assert_eq!(batch.pictures.len(), 3);
+    assert_eq!(batch.images.len(), 3);
     for index in 0..3 {
         let alone = draw(&pipeline, "a red circle", 40 + index as u64, 1);
-        assert_eq!(pixels(&batch, index), pixels(&alone, 0), "picture {index}");
+        assert_eq!(pixels(&batch, index), pixels(&alone, 0), "image {index}");
     }
 }
 
-/// In bf16 it is the same picture but for rounding, and bit by bit the one made alone.
+/// In bf16 it is the same image but for rounding, and bit by bit the one made alone.
 #[test]
-fn bf16_draws_the_same_pictures() {
+fn bf16_draws_the_same_images() {
     let exact = draw(&Pipeline::demo(&Device::Cpu).unwrap(), "a red circle", 7, 1);
     let pipeline = Pipeline::demo_as(&Device::Cpu, Precision::Bf16, None).unwrap();
     assert!(pipeline.place().starts_with("cpu bf16 ("), "{}", pipeline.place());
@@ -60,7 +60,7 @@ fn bf16_draws_the_same_pictures() {
     batched.set_max_batch(NonZeroUsize::new(2).unwrap());
     let both = draw(&batched, "a red circle", 6, 2);
     let alone = draw(&pipeline, "a red circle", 7, 1);
-    assert!(pixels(&both, 1) == pixels(&alone, 0), "another picture");
+    assert!(pixels(&both, 1) == pixels(&alone, 0), "another image");
     let pairs = pixels(&exact, 0).iter().zip(pixels(&alone, 0));
     let squares: f64 = pairs.map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
     let decibels = 10.0 * (255f64.powi(2) * (64.0 * 48.0 * 3.0) / squares).log10();
@@ -127,8 +127,8 @@ fn every_size_is_drawn() {
                 guidance: 3.5,
             })
             .unwrap();
-        assert_eq!(stages.picture_u8.len(), (width * height * 3) as usize);
-        assert!(stages.picture.iter().all(|value| value.is_finite()));
+        assert_eq!(stages.image_u8.len(), (width * height * 3) as usize);
+        assert!(stages.image.iter().all(|value| value.is_finite()));
     }
 }
 
@@ -143,16 +143,16 @@ fn long_prompts_are_truncated_and_say_so() {
 }
 
 /// A preview after a step is what the step's flow points at: at the last level but one it is close to
-/// the picture, and looking changes nothing.
+/// the image, and looking changes nothing.
 #[test]
 fn previews_are_real_and_change_nothing() {
-    struct Looker(Vec<(usize, usize, Picture)>);
+    struct Looker(Vec<(usize, usize, Image)>);
     impl Watch for Looker {
         fn progress(&mut self, _: Progress) -> ControlFlow<()> {
             ControlFlow::Continue(())
         }
         fn preview(&mut self, preview: &Preview<'_>) -> Result<(), Error> {
-            self.0.push((preview.index, preview.step, preview.picture()?));
+            self.0.push((preview.index, preview.step, preview.image()?));
             Ok(())
         }
     }
@@ -169,18 +169,18 @@ fn previews_are_real_and_change_nothing() {
     let mut looker = Looker(Vec::new());
     let watched = pipeline.generate_watched(&job, &mut looker).unwrap();
     let alone = pipeline.generate(&job, &mut |_| ControlFlow::Continue(())).unwrap();
-    for (watched, alone) in watched.pictures.iter().zip(&alone.pictures) {
+    for (watched, alone) in watched.images.iter().zip(&alone.images) {
         assert!(watched.rgb == alone.rgb);
     }
     let places: Vec<_> = looker.0.iter().map(|(index, step, _)| (*index, *step)).collect();
     assert_eq!(places, [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]);
     let distance = |index: usize, step: usize| -> u64 {
-        let picture = &watched.pictures[index].rgb;
+        let image = &watched.images[index].rgb;
         let preview = &looker.0.iter().find(|seen| (seen.0, seen.1) == (index, step)).unwrap().2;
-        picture.iter().zip(preview.rgb.iter()).map(|(a, b)| u64::from(a.abs_diff(*b))).sum()
+        image.iter().zip(preview.rgb.iter()).map(|(a, b)| u64::from(a.abs_diff(*b))).sum()
     };
     for index in 0..2 {
-        assert!(distance(index, 3) > 0, "not the picture itself");
+        assert!(distance(index, 3) > 0, "not the image itself");
         assert!(distance(index, 3) < distance(index, 1), "later is closer");
     }
 }

@@ -1,11 +1,11 @@
-//! Pictures that are drawn together are those that are drawn alone, and a job's end is its own.
+//! Images that are drawn together are those that are drawn alone, and a job's end is its own.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{num::NonZeroUsize, ops::ControlFlow};
 
 use candle_core::Device;
-use flux::{Error, Generated, Job, Picture, Pipeline, Preview, Progress, Watch};
+use flux::{Error, Generated, Image, Job, Pipeline, Preview, Progress, Watch};
 use protocol::{Count, Prompt, Seed, Size, Steps};
 
 const PROMPTS: [&str; 3] =
@@ -17,7 +17,7 @@ fn pipeline(together: usize) -> Pipeline {
     pipeline
 }
 
-/// Of another seed and as many pictures as its place says, from 1.
+/// Of another seed and as many images as its place says, from 1.
 fn job(prompt: &Prompt, place: usize) -> Job<'_> {
     Job {
         prompt,
@@ -33,7 +33,7 @@ fn job(prompt: &Prompt, place: usize) -> Job<'_> {
 #[derive(Default)]
 struct Looker {
     told: Vec<Progress>,
-    shown: Vec<(usize, usize, Picture)>,
+    shown: Vec<(usize, usize, Image)>,
     stop_after: Option<usize>,
 }
 
@@ -48,7 +48,7 @@ impl Watch for Looker {
 
     fn preview(&mut self, preview: &Preview<'_>) -> Result<(), Error> {
         if preview.step == 2 {
-            self.shown.push((preview.index, preview.step, preview.picture()?));
+            self.shown.push((preview.index, preview.step, preview.image()?));
         }
         Ok(())
     }
@@ -76,22 +76,22 @@ fn lookers(count: usize) -> Vec<Looker> {
 fn assert_same(found: &Result<Generated, Error>, expected: &Result<Generated, Error>) {
     let (found, expected) = (found.as_ref().unwrap(), expected.as_ref().unwrap());
     assert_eq!(found.prompt_tokens, expected.prompt_tokens);
-    assert_eq!(found.pictures.len(), expected.pictures.len());
-    for (found, expected) in found.pictures.iter().zip(&expected.pictures) {
+    assert_eq!(found.images.len(), expected.images.len());
+    for (found, expected) in found.images.iter().zip(&expected.images) {
         // Without showing them where they differ.
-        assert!(found.rgb == expected.rgb, "another picture");
+        assert!(found.rgb == expected.rgb, "another image");
     }
 }
 
 #[test]
-fn pictures_are_the_same_bit_by_bit() {
+fn images_are_the_same_bit_by_bit() {
     let prompts = PROMPTS.map(|text| Prompt::new(text.to_owned()).unwrap());
     let jobs: Vec<Job<'_>> =
         prompts.iter().enumerate().map(|(place, prompt)| job(prompt, place + 1)).collect();
     let alone = pipeline(1);
     let expected: Vec<_> =
         jobs.iter().map(|one| draw(&alone, std::slice::from_ref(one), lookers(1))).collect();
-    // Six pictures: in one batch; in batches that cut jobs; one after the other.
+    // Six images: in one batch; in batches that cut jobs; one after the other.
     for together in [6, 4, 1] {
         let (made, seen) = draw(&pipeline(together), &jobs, lookers(3));
         for ((made, seen), (expected, looker)) in made.iter().zip(&seen).zip(&expected) {
@@ -99,7 +99,7 @@ fn pictures_are_the_same_bit_by_bit() {
             assert_eq!(seen.shown.len(), looker[0].shown.len());
             for (shown, expected) in seen.shown.iter().zip(&looker[0].shown) {
                 assert_eq!((shown.0, shown.1), (expected.0, expected.1));
-                assert!(shown.2.rgb == expected.2.rgb, "another picture on the way");
+                assert!(shown.2.rgb == expected.2.rgb, "another image on the way");
             }
             assert_eq!(seen.told.last(), looker[0].told.last());
         }
@@ -117,7 +117,7 @@ fn jobs_of_other_sizes_are_refused_not_drawn() {
 }
 
 #[test]
-fn progress_counts_the_steps_of_all_pictures() {
+fn progress_counts_the_steps_of_all_images() {
     let prompt = Prompt::new("a red circle".to_owned()).unwrap();
     let (_, seen) = draw(&pipeline(2), &[job(&prompt, 3)], lookers(1));
     let step = |done| Progress::Step { done, total: 9 };

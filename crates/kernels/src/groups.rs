@@ -35,7 +35,7 @@ pub enum Group {
     /// 3×3 convolutions.
     Conv,
     /// Unpacking of latents, conversion to bytes.
-    Picture,
+    Image,
 }
 
 impl Group {
@@ -48,7 +48,7 @@ impl Group {
         Self::Softmax,
         Self::GroupNorm,
         Self::Conv,
-        Self::Picture,
+        Self::Image,
     ];
 
     /// As [`VARIABLE`] names it.
@@ -62,7 +62,7 @@ impl Group {
             Self::Softmax => "softmax",
             Self::GroupNorm => "group-norm",
             Self::Conv => "conv",
-            Self::Picture => "picture",
+            Self::Image => "image",
         }
     }
 }
@@ -298,10 +298,10 @@ mod tests {
     fn reasons_are_bounded() {
         let mut ledger = Ledger(BTreeMap::new());
         let first = (0..2 * Ledger::MOST)
-            .filter(|i| ledger.count(Group::Picture, &format!("reason {i}")))
+            .filter(|i| ledger.count(Group::Image, &format!("reason {i}")))
             .count();
         assert_eq!((first, ledger.all().len()), (Ledger::MOST + 1, Ledger::MOST + 1));
-        assert!(!ledger.count(Group::Picture, "reason 7"));
+        assert!(!ledger.count(Group::Image, "reason 7"));
         let counts: u64 = ledger.all().iter().map(|refusal| refusal.count).sum();
         assert_eq!(counts, 2 * Ledger::MOST as u64 + 1);
     }

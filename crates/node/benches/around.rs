@@ -1,20 +1,20 @@
-//! Everything the node adds around generation for a 1024² picture: HTTP, JSON, open, encode PNG,
+//! Everything the node adds around generation for a 1024² image: HTTP, JSON, open, encode PNG,
 //! pad, hash, sign, seal. Target: ≤ 60 ms on one core.
 //!
-//! `taskset -c 0 cargo bench -p node --bench around`
+//! `taskset -c 0 cargo bench -p obscura-node --bench around`
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot run should say so")]
 
 mod bench;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use engine::{Picture, encode};
+use engine::{Image, encode};
 use protocol::{Format, Size};
 
 fn around(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let size = Size::new(1024, 1024).unwrap();
-    let pixels = bench::picture(size);
+    let pixels = bench::image(size);
     let app = bench::stand(size, pixels.clone());
     let key = runtime.block_on(bench::node_key(&app));
 
@@ -26,9 +26,9 @@ fn around(criterion: &mut Criterion) {
             BatchSize::PerIteration,
         );
     });
-    let picture = Picture { size, rgb: pixels.into() };
+    let image = Image { size, rgb: pixels.into() };
     group.bench_function("of which: encode PNG", |bench| {
-        bench.iter(|| encode(&picture, Format::Png).unwrap());
+        bench.iter(|| encode(&image, Format::Png).unwrap());
     });
     group.finish();
 }

@@ -1,7 +1,7 @@
 //! Whether the node's memory grows: its resident size after each of some thousand requests. Large buffers
 //! that were freed a moment ago are sometimes in it and sometimes not.
 //!
-//! `cargo bench -p node --bench memory`
+//! `cargo bench -p obscura-node --bench memory`
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot run should say so")]
 #![allow(clippy::print_stdout, reason = "its result")]
@@ -16,7 +16,7 @@ const REQUESTS: usize = 1000;
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let size = Size::new(512, 512).unwrap();
-    let app = bench::stand(size, bench::picture(size));
+    let app = bench::stand(size, bench::image(size));
     let key = runtime.block_on(bench::node_key(&app));
     let run = |requests: usize| {
         for _ in 0..requests {

@@ -1,8 +1,8 @@
-//! Requests a second of a node on loopback whose model hands out one picture that was made before:
+//! Requests a second of a node on loopback whose model hands out one image that was made before:
 //! HTTP, JSON, opening, PNG, sealing, and nothing else. Ours, or with `PEER=http://…` whoever
 //! answers the same two routes there.
 //!
-//! `cargo bench -p node --bench requests`
+//! `cargo bench -p obscura-node --bench requests`
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot run should say so")]
 #![allow(clippy::print_stdout, reason = "its result")]
@@ -37,7 +37,7 @@ fn main() {
         // The last one's answers are 3 MB long.
         for (width, height) in [(64, 64), (1024, 1024), (1024, 816)] {
             let size = Size::new(width, height).unwrap();
-            let address = bench::listening(size, bench::picture(size)).await;
+            let address = bench::listening(size, bench::image(size)).await;
             measure(&size.to_string(), &address).await;
         }
     });

@@ -1,7 +1,7 @@
-//! What streaming costs: the same sealed request for a picture of the demo model, answered at once, as
-//! a stream with an event a step, and as one with three pictures on the way, taking turns.
+//! What streaming costs: the same sealed request for an image of the demo model, answered at once, as
+//! a stream with an event a step, and as one with three images on the way, taking turns.
 //!
-//! `cargo bench -p node --bench streaming`
+//! `cargo bench -p obscura-node --bench streaming`
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot run should say so")]
 #![allow(clippy::print_stdout, reason = "its result")]
@@ -24,7 +24,7 @@ fn main() {
             ("at once", json!({ "size": "512x512" })),
             ("with progress", json!({ "size": "512x512", "stream": true, "progress": true })),
             (
-                "with three pictures on the way",
+                "with three images on the way",
                 json!({
                     "size": "512x512", "stream": true, "partial_images": 3,
                 }),

@@ -75,16 +75,16 @@ pub struct Config {
     pub answer_memory_bytes: usize,
     /// Characters of a prompt.
     pub max_prompt_chars: usize,
-    /// What URLs of pictures begin with, where a client reaches the node by another name than it
+    /// What URLs of images begin with, where a client reaches the node by another name than it
     /// says in `Host`: `https://node.example`.
     pub public_url: Option<String>,
-    /// Seconds that a picture's URL lives.
+    /// Seconds that an image's URL lives.
     pub url_lifetime_secs: u64,
-    /// Bytes of pictures that wait behind URLs.
+    /// Bytes of images that wait behind URLs.
     pub url_memory_bytes: usize,
-    /// Pixels of one picture.
+    /// Pixels of one image.
     pub max_pixels: u64,
-    /// Pixels of all pictures of one request.
+    /// Pixels of all images of one request.
     pub max_total_pixels: u64,
     /// Connections served at once. Those that make no progress make way for new ones; where there
     /// are none, new ones wait to be accepted.

@@ -30,7 +30,7 @@ const CHALLENGE_INVALID: &str = "Bearer realm=\"obscura\", error=\"invalid_token
 /// Whether a repeated request could succeed, for clients that would repeat it by themselves.
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// Why a request is not answered with pictures.
+/// Why a request is not answered with images.
 pub(crate) enum ApiError {
     /// The envelope, its opening, or the JSON within.
     Malformed,
@@ -311,7 +311,7 @@ impl ApiError {
                     .after(5)
             }
             Self::Internal => {
-                answer(500, ServerError, None, "the picture could not be made").no_retry()
+                answer(500, ServerError, None, "the image could not be made").no_retry()
             }
         }
     }

@@ -15,7 +15,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// Seconds: from a small envelope's opening to a large picture on a slow machine.
+/// Seconds: from a small envelope's opening to a large image on a slow machine.
 const SECONDS: [f64; 16] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
     120.0,
@@ -28,7 +28,7 @@ pub(crate) enum Stage {
     Open,
     /// Both text encoders.
     TextEncode,
-    /// All steps of all pictures, and the pictures on the way.
+    /// All steps of all images, and the images on the way.
     Denoise,
     /// The autoencoder.
     Decode,
@@ -56,7 +56,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     stages: Family<StageLabel, Histogram>,
     batches: Counter,
-    pictures: Counter,
+    images: Counter,
     pixels: Counter,
     steps: Counter,
     failed: Family<FailureLabel, Counter>,
@@ -97,7 +97,7 @@ impl Metrics {
             registry: Registry::with_prefix("obscura"),
             stages,
             batches: Counter::default(),
-            pictures: Counter::default(),
+            images: Counter::default(),
             pixels: Counter::default(),
             steps: Counter::default(),
             failed: Family::default(),
@@ -129,10 +129,12 @@ impl Metrics {
         );
         let help = "Batches drawn, of one request or of several";
         registry.register("batches", help, self.batches.clone());
-        registry.register("pictures", "Pictures made", self.pictures.clone());
+        registry.register("images", "Images made", self.images.clone());
+        // Until the next version.
+        registry.register("pictures", "The old name of images", self.images.clone());
         registry.register("pixels", "Pixels made", self.pixels.clone());
         registry.register("steps", "Sampler steps done", self.steps.clone());
-        registry.register("jobs_lost", "Jobs that ended without pictures", self.failed.clone());
+        registry.register("jobs_lost", "Jobs that ended without images", self.failed.clone());
         registry.register("unopened", "Envelopes that did not open", self.unopened.clone());
         registry.register("queue_depth", "Requests that wait or run", self.queue_depth.clone());
         let help = "Time until what waits and runs is done, by the pace of late";
@@ -186,7 +188,7 @@ impl Observer for Metrics {
         self.took(Stage::TextEncode, job.timings.encode);
         self.took(Stage::Denoise, job.timings.denoise);
         self.took(Stage::Decode, job.timings.decode);
-        self.pictures.inc_by(job.images as u64);
+        self.images.inc_by(job.images as u64);
         self.pixels.inc_by(job.pixels);
     }
 

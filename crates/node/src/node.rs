@@ -136,7 +136,7 @@ impl Node {
 pub struct LoadedModel {
     /// The name that requests use.
     pub model: String,
-    /// The size of a picture whose request names none.
+    /// The size of an image whose request names none.
     pub native_size: Size,
     /// What was loaded, a line a file. Evidence shows it, and every receipt binds its SHA-256.
     pub manifest: Vec<u8>,

@@ -19,7 +19,7 @@ use self::{
 };
 use crate::{address::Source, config::Config, delivery::Transport, node::Node, routes::app};
 
-/// How often the keys' age is looked at, and the pictures that wait to be fetched.
+/// How often the keys' age is looked at, and the images that wait to be fetched.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// How long to wait where the system has no more sockets to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -9,7 +9,7 @@ use protocol::Size;
 
 use crate::{device::DeviceChoice, time::At};
 
-/// A node that makes pictures from prompts its own operator cannot read.
+/// A node that makes images from prompts its own operator cannot read.
 #[derive(Parser)]
 #[command(version, propagate_version = true)]
 pub(crate) struct Args {
@@ -23,7 +23,7 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Serve a model
     Serve(ServeArgs),
-    /// Make pictures: in this process, or privately on a node
+    /// Make images: in this process, or privately on a node
     Generate(GenerateArgs),
     /// Ask a node for evidence, and judge it. Exits 0 accepted, 10 rejected, 20 unsupported,
     /// 30 malformed
@@ -41,7 +41,7 @@ pub(crate) enum Command {
     Models(ModelsCommand),
     /// Say what the machine lacks; compare every kernel of a device with its reference
     Doctor(DoctorArgs),
-    /// Measure how long a picture takes a device; large models have random weights made there
+    /// Measure how long an image takes a device; large models have random weights made there
     Bench(BenchArgs),
 }
 
@@ -97,16 +97,16 @@ pub(crate) struct DemoArgs {
     /// What to draw
     #[arg(default_value = "a small yellow star above a red house on a green field")]
     pub(crate) prompt: String,
-    /// Stop after the picture
+    /// Stop after the image
     #[arg(long)]
     pub(crate) once: bool,
     /// Where to listen; another free port is taken where this one is in use
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
-    /// Where to write the picture
+    /// Where to write the image
     #[arg(long, value_name = "FILE", default_value = "obscura-demo.png")]
     pub(crate) output: PathBuf,
-    /// Seed of the picture; drawn where absent
+    /// Seed of the image; drawn where absent
     #[arg(long)]
     pub(crate) seed: Option<u64>,
 }
@@ -135,7 +135,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) manifest: Option<String>,
     /// How much of each device's memory to take, such as 30GB: the text encoders then rest in the host's
-    /// where they must, and large pictures are decoded in tiles [default: as much as there is]
+    /// where they must, and large images are decoded in tiles [default: as much as there is]
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory_limit: Option<String>,
     /// Where evidence comes from: auto, tdx, snp, simulated [default: auto]
@@ -189,22 +189,22 @@ pub(crate) struct GenerateArgs {
     /// way can read it
     #[arg(long, requires = "node")]
     pub(crate) insecure_http: bool,
-    /// The picture's size [default: the model's own]
+    /// The image's size [default: the model's own]
     #[arg(long, value_name = "WxH")]
     pub(crate) size: Option<Size>,
     /// Sampler steps
     #[arg(long, default_value_t = 4)]
     pub(crate) steps: i64,
-    /// Seed of the first picture; drawn where absent. Picture i has seed + i
+    /// Seed of the first image; drawn where absent. Image i has seed + i
     #[arg(long)]
     pub(crate) seed: Option<u64>,
     /// Guidance scale, for models that take one (FLUX.1-dev)
     #[arg(long, default_value_t = flux::GUIDANCE)]
     pub(crate) guidance: f32,
-    /// How many pictures
+    /// How many images
     #[arg(long, default_value_t = 1)]
     pub(crate) n: i64,
-    /// Where to write: PNG, JPEG or WebP by the ending. Of several pictures, the second and later
+    /// Where to write: PNG, JPEG or WebP by the ending. Of several images, the second and later
     /// get a number
     #[arg(long, value_name = "FILE", default_value = "obscura.png")]
     pub(crate) output: PathBuf,
@@ -269,7 +269,7 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_name = "FILE", env = "OBSCURA_MANIFEST")]
     pub(crate) manifest: Option<PathBuf>,
     /// How much of the device's memory to take, such as 30GB: the text encoders then rest in the host's
-    /// where they must, and large pictures are decoded in tiles [default: as much as there is]
+    /// where they must, and large images are decoded in tiles [default: as much as there is]
     #[arg(long, value_name = "SIZE", env = "OBSCURA_MEMORY_LIMIT")]
     pub(crate) memory_limit: Option<ByteSize>,
 }
@@ -280,7 +280,7 @@ pub(crate) enum DTypeChoice {
     Auto,
     F32,
     Bf16,
-    /// bf16, and the transformer's blocks in 8 bits: faster, and not quite the same pictures
+    /// bf16, and the transformer's blocks in 8 bits: faster, and not quite the same images
     Fp8,
 }
 
@@ -311,13 +311,13 @@ pub(crate) struct BenchArgs {
     /// What it computes in; auto is bf16 on a GPU, f32 on a CPU
     #[arg(long, value_name = "TYPE", default_value = "auto")]
     pub(crate) dtype: DTypeChoice,
-    /// Of the pictures
+    /// Of the images
     #[arg(long, value_name = "WxH", default_value = "1024x1024")]
     pub(crate) size: Size,
     /// Of the sampler
     #[arg(long, default_value_t = 4)]
     pub(crate) steps: i64,
-    /// How many pictures are drawn together
+    /// How many images are drawn together
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) batch: i64,
     /// How much of the device's memory to take, such as 30GB [default: as much as there is]

@@ -1,4 +1,4 @@
-//! `obscura bench`: how long a picture takes a device, from prompt to PNG.
+//! `obscura bench`: how long an image takes a device, from prompt to PNG.
 
 use anyhow::{Context, bail};
 use flux::MemoryLimit;
@@ -27,12 +27,12 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         runs: args.runs.max(1),
     };
     let mut bytes = 0;
-    let measured = measure(&device, &config, &mut |picture| {
-        // A failing encoder would make the picture look faster than it is.
-        bytes = engine::encode(picture, Format::Png).map_or(0, |file| file.len());
+    let measured = measure(&device, &config, &mut |image| {
+        // A failing encoder would make the image look faster than it is.
+        bytes = engine::encode(image, Format::Png).map_or(0, |file| file.len());
     })?;
     if bytes == 0 {
-        bail!("the picture could not be encoded");
+        bail!("the image could not be encoded");
     }
     let report = Report::new(device::name(&device)?, &measured, config.batch.get());
     let refusals = groups::refusals();
@@ -65,23 +65,23 @@ struct Report<'a> {
     card: String,
     measured: &'a Measured,
     /// Drawn together.
-    pictures: usize,
+    images: usize,
     /// Of a batch: least, middle, most.
     seconds: [f64; 3],
 }
 
 impl<'a> Report<'a> {
-    fn new(card: String, measured: &'a Measured, pictures: usize) -> Self {
+    fn new(card: String, measured: &'a Measured, images: usize) -> Self {
         let mut seconds = measured.seconds.clone();
         let middle = median(&mut seconds);
         let end = |value: Option<&f64>| value.copied().unwrap_or_default();
         let (least, most) = (end(seconds.first()), end(seconds.last()));
-        Self { card, measured, pictures, seconds: [least, middle, most] }
+        Self { card, measured, images, seconds: [least, middle, most] }
     }
 
     fn to_json(&self) -> Value {
         let [least, middle, most] = self.seconds;
-        let each = |seconds| seconds / self.pictures as f64;
+        let each = |seconds| seconds / self.images as f64;
         let stages = &self.measured.stages;
         let of_stages: Map<String, Value> =
             stages.iter().map(|stage| (stage.name.to_owned(), to_json(stage))).collect();
@@ -89,7 +89,7 @@ impl<'a> Report<'a> {
         let memory = self.measured.memory;
         json!({
             "card": self.card,
-            "batch": self.pictures,
+            "batch": self.images,
             "seconds_per_image": each(middle),
             "spread": [each(least), each(most)],
             "runs": self.measured.seconds.len(),
@@ -107,12 +107,12 @@ impl<'a> Report<'a> {
             let share = share(stage).map_or("-".to_owned(), |share| format!("{:.0}%", 1e2 * share));
             println!("{:16} {:>10.2} {rate:>10} {share:>10}", stage.name, stage.milliseconds);
         }
-        let each = |seconds| 1e3 * seconds / self.pictures as f64;
+        let each = |seconds| 1e3 * seconds / self.images as f64;
         let [least, middle, most] = self.seconds.map(each);
         let runs = self.measured.seconds.len();
-        println!("a picture        {middle:>10.2} ms, {least:.2} to {most:.2} in {runs} runs");
-        if self.pictures > 1 {
-            println!("of {} together; the parts above are all of theirs", self.pictures);
+        println!("an image        {middle:>10.2} ms, {least:.2} to {most:.2} in {runs} runs");
+        if self.images > 1 {
+            println!("of {} together; the parts above are all of theirs", self.images);
         }
         if let Some(memory) = self.measured.memory {
             let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;

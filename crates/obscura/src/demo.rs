@@ -31,7 +31,7 @@ pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
         let offering = model::loaded_model(vec![pipeline], model::DEMO_ID.to_owned())?;
         let sources = evidence::sources(platform, node.config())?;
         let service = Service::start(offering, sources, node.config())?;
-        println!("Obscura demo: a private picture, on this machine alone\n");
+        println!("Obscura demo: a private image, on this machine alone\n");
         println!("  model  {}, loaded in {:.1?}", model::DEMO_ID, loading.elapsed());
         println!("         {}", model::DEMO_NOTICE);
         println!("  TEE    {platform}");
@@ -52,7 +52,7 @@ pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
             serving.await?;
             return Ok(());
         }
-        println!("\nServing until Ctrl-C. A page to try it: http://{listen}  Another picture:");
+        println!("\nServing until Ctrl-C. A page to try it: http://{listen}  Another image:");
         println!(
             "  obscura generate \"two teal hearts in the night sky\" --node http://{listen} --accept-simulated"
         );
@@ -93,22 +93,22 @@ async fn request(
     println!("  3. the node opened it, drew, and sealed the answer: {:.2?}", started.elapsed());
     // Hash and signature were checked when the answer was opened; without them there is none.
     let signing_key = answer.verified.signing_key;
-    let file = picture_of_size(&answer, size)?;
+    let file = image_of_size(&answer, size)?;
     println!("  4. opened the answer and verified:");
     println!("     hash       the opened bytes have the BLAKE2b hash that came with them");
     println!("     signature  an Ed25519 key signed that hash: {}…", hex(&signing_key[..8]));
     println!("     receipt    it is the attested key, and it names the attested model");
-    println!("     size       the picture is {size}");
+    println!("     size       the image is {size}");
     let path = output.write(0, &file)?;
     let seed = answer.response.seed.unwrap_or_default();
-    println!("\n  picture  {}  seed {seed}", path.display());
+    println!("\n  image  {}  seed {seed}", path.display());
     Ok(())
 }
 
-/// The one picture of the answer, which must have the size that was asked for.
-fn picture_of_size(answer: &Answer, size: Size) -> anyhow::Result<SecretBytes> {
-    let data = answer.response.data.first().context("the answer has no picture")?;
-    let file = client::picture_file(data)?;
+/// The one image of the answer, which must have the size that was asked for.
+fn image_of_size(answer: &Answer, size: Size) -> anyhow::Result<SecretBytes> {
+    let data = answer.response.data.first().context("the answer has no image")?;
+    let file = client::image_file(data)?;
     ensure!(png_size(&file) == Some((size.width_px(), size.height_px())), "the size is wrong");
     Ok(file)
 }

@@ -18,7 +18,7 @@ use crate::{
     progress, serve, verify,
 };
 
-/// Of a picture whose size nobody said: 1024×1024.
+/// Of an image whose size nobody said: 1024×1024.
 const COMMON_PIXELS: u64 = 1 << 20;
 
 pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
@@ -63,9 +63,9 @@ fn here(args: &GenerateArgs, output: &Output) -> anyhow::Result<()> {
     }
 
     let encoding = Instant::now();
-    for (index, picture) in generated.pictures.iter().enumerate() {
-        let path = output.write(index, &engine::encode(picture, output.format())?)?;
-        println!("{}  {}  seed {}", path.display(), picture.size, seed.offset(index).get());
+    for (index, image) in generated.images.iter().enumerate() {
+        let path = output.write(index, &engine::encode(image, output.format())?)?;
+        println!("{}  {}  seed {}", path.display(), image.size, seed.offset(index).get());
     }
     if let Some(TimingsForm::Json) = args.timings {
         let timings = &generated.timings;
@@ -136,7 +136,7 @@ fn explained(error: ClientError) -> anyhow::Error {
     }
 }
 
-/// Evidence first, as a node that is not trusted is not sent anything; then the pictures as events,
+/// Evidence first, as a node that is not trusted is not sent anything; then the images as events,
 /// each written as it comes. Gives where they are, and their seeds.
 async fn draw_on_node(
     client: &Client,
@@ -164,14 +164,14 @@ async fn draw_on_node(
                 // No more files than were asked for, whatever the node sends.
                 ensure!(
                     index < count && written.insert(index),
-                    "the node sent picture {index} of {count}, or sent it twice"
+                    "the node sent image {index} of {count}, or sent it twice"
                 );
-                let file = client::decode_picture(&event.b64_json)?;
+                let file = client::decode_image(&event.b64_json)?;
                 done.push((output.write(index, &file)?, event.seed));
             }
             _ => {}
         }
     }
-    ensure!(done.len() == count, "the node sent {} of {count} pictures", done.len());
+    ensure!(done.len() == count, "the node sent {} of {count} images", done.len());
     Ok(done)
 }

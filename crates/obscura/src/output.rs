@@ -1,4 +1,4 @@
-//! Where pictures are written.
+//! Where images are written.
 
 use std::{
     ffi::OsString,
@@ -16,7 +16,7 @@ pub(crate) fn say(line: impl std::fmt::Display) -> anyhow::Result<()> {
     writeln!(std::io::stdout().lock(), "{line}").context("cannot write to standard output")
 }
 
-/// The files that `count` pictures go to, and their format, known before anything is drawn.
+/// The files that `count` images go to, and their format, known before anything is drawn.
 pub(crate) struct Output {
     path: PathBuf,
     format: Format,
@@ -35,7 +35,7 @@ impl Output {
         self.format
     }
 
-    /// Writes picture `index` and says where it is. An older file of that name is there until all of
+    /// Writes image `index` and says where it is. An older file of that name is there until all of
     /// the new one is.
     pub(crate) fn write(&self, index: usize, file: &[u8]) -> anyhow::Result<PathBuf> {
         let path = self.numbered(index);
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_the_second_picture_on() {
+    fn numbers_the_second_image_on() {
         let output = Output::new(Path::new("out/a.fox.JPG")).unwrap();
         assert_eq!(output.format(), Format::JPEG);
         assert_eq!(output.numbered(0), Path::new("out/a.fox.JPG"));

@@ -94,14 +94,14 @@ fn load(launch: &Launch, sources: Sources, node: &Arc<Node>) -> anyhow::Result<(
     let pixels = node.config().max_pixels.saturating_mul(together);
     let load = |model| model::load(model, pixels);
     let mut pipelines: Vec<_> = launch.models.iter().map(load).collect::<Result<_, _>>()?;
-    if let Some(pictures) = launch.max_batch {
-        pipelines.iter_mut().for_each(|pipeline| pipeline.set_max_batch(pictures));
+    if let Some(images) = launch.max_batch {
+        pipelines.iter_mut().for_each(|pipeline| pipeline.set_max_batch(images));
     }
     for pipeline in &pipelines {
         doctor::refuse_wrong_kernels(pipeline.device(), first.dtype)?;
         if !pipeline.device().is_cpu() {
             // Finds and pins the fastest algorithms, which the first request would wait for otherwise.
-            pipeline.warm_up(pipeline.native_size()).context("the first picture failed")?;
+            pipeline.warm_up(pipeline.native_size()).context("the first image failed")?;
         }
     }
     let service =
@@ -120,7 +120,7 @@ fn load(launch: &Launch, sources: Sources, node: &Arc<Node>) -> anyhow::Result<(
     Ok(())
 }
 
-/// The runtime that answers. Pictures are drawn on a thread of their own.
+/// The runtime that answers. Images are drawn on a thread of their own.
 pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

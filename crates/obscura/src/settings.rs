@@ -55,7 +55,7 @@ pub(crate) struct Launch {
     /// The model, once for each device.
     pub(crate) models: Vec<ModelArgs>,
     pub(crate) model_id: Option<String>,
-    /// How many pictures of one size are drawn together at most, where the operator said.
+    /// How many images of one size are drawn together at most, where the operator said.
     pub(crate) max_batch: Option<NonZeroUsize>,
     pub(crate) tee: PlatformChoice,
     /// What is logged.

@@ -1,4 +1,4 @@
-//! A build with CUDA on a GPU in software: that its pictures are a CPU's, and what it asks the driver for.
+//! A build with CUDA on a GPU in software: that its images are a CPU's, and what it asks the driver for.
 //! Not how fast it is. Needs `OBSCURA_GPU_PROGRAM`, that build, and `EMULATED_GPU`, as
 //! `tools/emulated-gpu` prints it.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -24,18 +24,18 @@ fn done(output: Output) -> Vec<u8> {
     output.stdout
 }
 
-/// The demo model's picture, drawn as the words say; its RGB bytes.
+/// The demo model's image, drawn as the words say; its RGB bytes.
 fn draw(directory: &Path, words: &[&str]) -> Vec<u8> {
     draw_with(obscura(), directory, words)
 }
 
 fn draw_with(mut command: Command, directory: &Path, words: &[&str]) -> Vec<u8> {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo");
-    let picture = directory.join("picture.png");
+    let image = directory.join("image.png");
     command.args(["generate", "a red circle above a blue square", "--seed", "7"]);
-    command.arg("--model").arg(model).arg("--output").arg(&picture).args(words);
+    command.arg("--model").arg(model).arg("--output").arg(&image).args(words);
     done(command.output().unwrap());
-    image::open(picture).unwrap().to_rgb8().into_raw()
+    image::open(image).unwrap().to_rgb8().into_raw()
 }
 
 /// Peak signal-to-noise ratio in dB.
@@ -47,7 +47,7 @@ fn likeness(a: &[u8], b: &[u8]) -> f64 {
 
 #[test]
 #[ignore = "needs a build with CUDA, and tools/emulated-gpu"]
-fn a_gpus_pictures_are_a_cpus() {
+fn a_gpus_images_are_a_cpus() {
     let here = tempfile::tempdir().unwrap();
     let expected = draw(here.path(), &["--device", "cpu", "--dtype", "f32"]);
     // In bf16 and in 8 bits a model draws nearly the same.
@@ -106,7 +106,7 @@ fn while_it_denoises_the_host_neither_waits_nor_copies() {
     let here = tempfile::tempdir().unwrap();
     for dtype in ["bf16", "fp8"] {
         let (_, calls) = watch(here.path(), &["--dtype", dtype]);
-        // The last picture's: from the noise, the last thing that is copied up, to the latents.
+        // The last image's: from the noise, the last thing that is copied up, to the latents.
         let end = calls.iter().rposition(|call| call.starts_with("launch unpack")).unwrap();
         let start = calls[..end].iter().rposition(|call| call.starts_with("upload")).unwrap();
         let steps = &calls[start + 1..end];

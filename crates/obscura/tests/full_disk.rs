@@ -15,17 +15,17 @@ const OBSCURA: &str = env!("CARGO_BIN_EXE_obscura");
 
 /// The shell's limit on the length of files stands in for the disk: writing fails half way.
 #[test]
-fn a_picture_that_has_no_room_leaves_the_older_one() {
+fn a_image_that_has_no_room_leaves_the_older_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("fox.png");
-    fs::write(&path, "the older picture").unwrap();
+    fs::write(&path, "the older image").unwrap();
     let script = "trap '' XFSZ; ulimit -f 1; exec \"$0\" generate 'a red circle' \
                   --steps 1 --device cpu --output \"$1\"";
     let output = Command::new("sh").arg("-c").arg(script).arg(OBSCURA).arg(&path).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && said.contains("cannot write"), "{said}");
     assert!(said.contains("fox.png") && !said.contains("a red circle"), "{said}");
-    assert_eq!(fs::read_to_string(&path).unwrap(), "the older picture");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "the older image");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 

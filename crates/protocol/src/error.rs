@@ -69,13 +69,13 @@ pub enum InvalidParameter {
     /// `size` breaks a rule.
     #[error("`size` {0}")]
     Size(InvalidSize),
-    /// A picture of this size is more than this node makes.
+    /// An image of this size is more than this node makes.
     #[error("`size` must have at most {max_pixels} pixels on this node")]
     TooManyPixels {
         /// The bound, width × height.
         max_pixels: u64,
     },
-    /// `n` pictures of this size are more than this node makes for one request.
+    /// `n` images of this size are more than this node makes for one request.
     #[error("`n` × width × height must be at most {max_pixels} on this node")]
     TooManyPixelsInAll {
         /// The bound, n × width × height.
@@ -116,7 +116,7 @@ pub enum InvalidParameter {
         param: &'static str,
     },
     /// A value that means nothing in a stream.
-    #[error("`{param}` cannot be `url` with `stream: true`: events carry the pictures")]
+    #[error("`{param}` cannot be `url` with `stream: true`: events carry the images")]
     NotStreaming {
         /// The field.
         param: &'static str,
@@ -138,7 +138,7 @@ pub enum InvalidParameter {
         /// The most accepted.
         max: i64,
     },
-    /// A picture much longer than it is wide, or the other way round.
+    /// An image much longer than it is wide, or the other way round.
     #[error("`size` must have a longer side of at most {max} times the shorter one")]
     Aspect {
         /// The most accepted.

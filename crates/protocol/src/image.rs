@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
-    ImageUsage, InvalidParameter, PictureText, SecretString,
+    ImageText, ImageUsage, InvalidParameter, SecretString,
     json::{to_filled_json, to_wiped_json},
 };
 
@@ -21,7 +21,7 @@ pub struct CreateImageRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, required = true, min_length = 1)]
     pub prompt: Option<SecretString>,
-    /// How many pictures; 1 where absent.
+    /// How many images; 1 where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 10)]
     pub n: Option<i64>,
@@ -61,11 +61,11 @@ pub struct CreateImageRequest {
     /// Whether the answer is to be a stream of events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,
-    /// Of a stream: pictures on the way, of each picture, 0 to 3.
+    /// Of a stream: images on the way, of each image, 0 to 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 3)]
     pub partial_images: Option<i64>,
-    /// Our extension: the seed of the first picture.
+    /// Our extension: the seed of the first image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Our extension: sampler steps, 1 to 50, over `quality`.
@@ -155,14 +155,14 @@ impl CreateImageRequest {
 #[error("the body is not a JSON object")]
 pub struct NotAnObject;
 
-/// What the client gets back. Holds pictures and a prompt: no `Debug`, no `Clone`.
+/// What the client gets back. Holds images and a prompt: no `Debug`, no `Clone`.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct CreateImageResponse {
     /// When it was made, in seconds since 1970.
     pub created: u64,
-    /// One entry a picture.
+    /// One entry an image.
     pub data: Vec<ImageData>,
-    /// Our extension: the seed of the first picture; picture `i` was made from `seed + i`.
+    /// Our extension: the seed of the first image; image `i` was made from `seed + i`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// `WIDTHxHEIGHT`.
@@ -204,24 +204,23 @@ impl CreateImageResponse {
         filled_bytes: usize,
         capacity: impl Fn(usize) -> usize,
     ) -> Zeroizing<Vec<u8>> {
-        let pictures =
-            self.data.iter().flat_map(|entry| [Some(&entry.url), entry.b64_json.as_ref()]);
-        let bytes = pictures.flatten().map(PictureText::written_bytes).sum();
+        let images = self.data.iter().flat_map(|entry| [Some(&entry.url), entry.b64_json.as_ref()]);
+        let bytes = images.flatten().map(ImageText::written_bytes).sum();
         to_filled_json(self, bytes, filled_bytes, capacity)
     }
 }
 
-/// One picture.
+/// One image.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct ImageData {
     /// Always there, since Atoma's SDKs fail without it: a `data:image/…;base64,…` URL, or, on the
     /// route in clear text where `response_format` asks for it, one that the node serves for a while.
     #[schema(value_type = String)]
-    pub url: PictureText,
-    /// The picture's file in base64, where `response_format` asked for it.
+    pub url: ImageText,
+    /// The image's file in base64, where `response_format` asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
-    pub b64_json: Option<PictureText>,
+    pub b64_json: Option<ImageText>,
     /// The prompt as it was drawn, where it is not the prompt as it was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]

@@ -8,11 +8,11 @@
 mod envelope;
 mod error;
 mod image;
+mod image_text;
 mod json;
 mod lock;
 mod models;
 mod output;
-mod picture_text;
 mod prompt;
 mod request;
 mod secret;
@@ -26,10 +26,10 @@ pub use envelope::{
 };
 pub use error::{ErrorBody, ErrorKind, ErrorObject, InvalidParameter};
 pub use image::{CreateImageRequest, CreateImageResponse, ImageData, NotAnObject};
+pub use image_text::ImageText;
 pub use lock::{NodeLockRequest, NodeLockResponse};
 pub use models::{Model, ModelList};
 pub use output::{Delivery, Format, Quality, ResponseFormat};
-pub use picture_text::PictureText;
 pub use prompt::{InvalidPrompt, Prompt, VIVID_SUFFIX};
 pub use request::{GuidanceUse, ImageRequest, Limits, Offer, Style};
 pub use secret::{SecretBytes, SecretString};

@@ -1,8 +1,8 @@
-//! What a picture is sent as.
+//! What an image is sent as.
 
 use crate::InvalidParameter;
 
-/// A picture's file format.
+/// An image's file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Lossless.
@@ -78,7 +78,7 @@ impl Format {
     }
 }
 
-/// How pictures are told back.
+/// How images are told back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResponseFormat {
     /// The client did not say: whatever the route's clients read.
@@ -89,7 +89,7 @@ pub enum ResponseFormat {
     B64Json,
 }
 
-/// How much work goes into a picture.
+/// How much work goes into an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quality {
     /// `low`: 2 steps.
@@ -124,14 +124,14 @@ impl Quality {
     }
 }
 
-/// Whether pictures come all at once, or as events.
+/// Whether images come all at once, or as events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
     /// One answer.
     Whole,
     /// Events.
     Stream {
-        /// Pictures on the way, of each picture: 0 to 3.
+        /// Images on the way, of each image: 0 to 3.
         partial_images: usize,
         /// Our extension: an event a step.
         progress: bool,
@@ -139,7 +139,7 @@ pub enum Delivery {
 }
 
 impl Delivery {
-    /// The most pictures on the way.
+    /// The most images on the way.
     pub const MAX_PARTIAL_IMAGES: i64 = 3;
 
     pub(crate) fn parse(
@@ -153,7 +153,7 @@ impl Delivery {
             crate::values::in_range(partial_images.unwrap_or(0), 0, Self::MAX_PARTIAL_IMAGES)
                 .map_err(|range| InvalidParameter::OutOfRange { param, range })?;
         match (stream.unwrap_or(false), partial_images) {
-            // Events carry pictures, as OpenAI's do.
+            // Events carry images, as OpenAI's do.
             (true, _) if response_format == ResponseFormat::Url => {
                 Err(InvalidParameter::NotStreaming { param: "response_format" })
             }

@@ -1,4 +1,4 @@
-//! The text of a picture: the secret that this whole project is about.
+//! The text of an image: the secret that this whole project is about.
 
 use std::fmt;
 

@@ -11,23 +11,23 @@ pub struct ImageRequest {
     pub model: String,
     /// What to draw; the style's suffix is part of it.
     pub prompt: Prompt,
-    /// How many pictures.
+    /// How many images.
     pub count: Count,
     /// Of which size, within the node's bounds.
     pub size: Size,
     /// Sampler steps.
     pub steps: Steps,
-    /// The first picture's seed.
+    /// The first image's seed.
     pub seed: Seed,
     /// Whether the prompt was added to.
     pub style: Style,
-    /// How much work goes into a picture; `steps` may say otherwise.
+    /// How much work goes into an image; `steps` may say otherwise.
     pub quality: Quality,
     /// The guidance scale, where the client named one and the model takes it.
     pub guidance: Option<Guidance>,
-    /// The pictures' file format.
+    /// The images' file format.
     pub format: Format,
-    /// How the pictures are to be told back.
+    /// How the images are to be told back.
     pub response_format: ResponseFormat,
     /// All at once, or as events.
     pub delivery: Delivery,
@@ -121,7 +121,7 @@ impl ImageRequest {
         self.count.get() as u64 * self.size.pixels()
     }
 
-    /// Latent patches of all pictures: the protocol's completion tokens.
+    /// Latent patches of all images: the protocol's completion tokens.
     #[must_use]
     pub fn latent_patches(&self) -> u64 {
         self.count.get() as u64 * self.size.latent_patches()
@@ -142,7 +142,7 @@ impl ImageRequest {
 pub struct Offer {
     /// The one model it serves.
     pub model: String,
-    /// The size of a picture whose request names none.
+    /// The size of an image whose request names none.
     pub native_size: Size,
     /// Whether it takes a guidance scale.
     pub guidance: GuidanceUse,
@@ -165,9 +165,9 @@ const MAX_ASPECT: u32 = 3;
 /// How much one request may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Pixels of one picture.
+    /// Pixels of one image.
     pub max_pixels: u64,
-    /// Pixels of all pictures of one request.
+    /// Pixels of all images of one request.
     pub max_total_pixels: u64,
     /// Characters of a prompt.
     pub max_prompt_chars: usize,

@@ -1,7 +1,7 @@
 //! Secrets as types: wiped when dropped, without `Debug`, so that no log shows them, and without
 //! `Clone`, so that a copy is seen where it is made.
 //!
-//! zeroize's own wrapper writes byte after byte, which for megabytes of picture takes more than half as
+//! zeroize's own wrapper writes byte after byte, which for megabytes of image takes more than half as
 //! long as BLAKE2b of them. These fill with zeros as fast as memory takes them, and stand behind
 //! zeroize's barrier, so that no optimiser finds the zeros unread and leaves them out.
 
@@ -12,12 +12,12 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A text that says something about a prompt or a picture. A buffer that it grows out of is freed as it
+/// A text that says something about a prompt or an image. A buffer that it grows out of is freed as it
 /// is: make room first.
 #[derive(PartialEq, Eq)]
 pub struct SecretString(String);
 
-/// Pixels, or a picture's file. A buffer that it grows out of is freed as it is: make room first.
+/// Pixels, or an image's file. A buffer that it grows out of is freed as it is: make room first.
 #[derive(PartialEq, Eq)]
 pub struct SecretBytes(Vec<u8>);
 

@@ -1,10 +1,10 @@
-//! Width and height of a picture.
+//! Width and height of an image.
 
 use std::{fmt, str::FromStr};
 
 use thiserror::Error;
 
-/// A picture's size in pixels. Both sides are multiples of 16 (the autoencoder halves three times,
+/// An image's size in pixels. Both sides are multiples of 16 (the autoencoder halves three times,
 /// the transformer packs 2×2 latents), at least 16, at most [`Size::MAX_SIDE_PX`].
 ///
 /// Reads and prints as `1024x768`.
@@ -52,7 +52,7 @@ impl Size {
         u64::from(self.width) * u64::from(self.height)
     }
 
-    /// Tokens of this picture in the transformer: (width/16) × (height/16) packed latents.
+    /// Tokens of this image in the transformer: (width/16) × (height/16) packed latents.
     #[must_use]
     pub fn latent_patches(self) -> u64 {
         self.pixels() / u64::from(Self::MULTIPLE_PX * Self::MULTIPLE_PX)

@@ -4,38 +4,38 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use crate::{ErrorObject, ImageUsage, PictureText, SecretString, json::to_filled_json};
+use crate::{ErrorObject, ImageText, ImageUsage, SecretString, json::to_filled_json};
 
-/// One event. Holds pictures: no `Debug`, no `Clone`.
+/// One event. Holds images: no `Debug`, no `Clone`.
 pub enum ImageEvent {
     /// Where the request is; only where it asks for these.
     Progress(ProgressEvent),
-    /// A picture on the way.
+    /// An image on the way.
     PartialImage(PartialImageEvent),
-    /// A picture.
+    /// An image.
     Completed(CompletedEvent),
-    /// There will be no (more) pictures.
+    /// There will be no (more) images.
     Error(ErrorEvent),
 }
 
 /// Our extension: a step is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProgressEvent {
-    /// Steps done, over all pictures; 0 while the request waits.
+    /// Steps done, over all images; 0 while the request waits.
     pub step: u32,
-    /// Steps of all pictures.
+    /// Steps of all images.
     pub steps: u32,
 }
 
 /// What the model makes of the noise so far, decoded.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct PartialImageEvent {
-    /// The picture's file in base64.
+    /// The image's file in base64.
     #[schema(value_type = String)]
-    pub b64_json: PictureText,
+    pub b64_json: ImageText,
     /// 0, 1, 2: how many came before it.
     pub partial_image_index: u32,
-    /// Our extension: which of `n` pictures this is on the way to, from 0.
+    /// Our extension: which of `n` images this is on the way to, from 0.
     #[serde(default)]
     pub index: u32,
     /// In seconds since 1970.
@@ -50,13 +50,13 @@ pub struct PartialImageEvent {
     pub output_format: String,
 }
 
-/// A picture that is done.
+/// An image that is done.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct CompletedEvent {
-    /// The picture's file in base64.
+    /// The image's file in base64.
     #[schema(value_type = String)]
-    pub b64_json: PictureText,
-    /// Our extension: which of `n` pictures this is, from 0.
+    pub b64_json: ImageText,
+    /// Our extension: which of `n` images this is, from 0.
     #[serde(default)]
     pub index: u32,
     /// In seconds since 1970.
@@ -69,9 +69,9 @@ pub struct CompletedEvent {
     pub background: String,
     /// `png`, `jpeg` or `webp`.
     pub output_format: String,
-    /// Of this picture; the prompt counts towards the first alone, so that the sum is the request's.
+    /// Of this image; the prompt counts towards the first alone, so that the sum is the request's.
     pub usage: ImageUsage,
-    /// Our extension: this picture's own seed.
+    /// Our extension: this image's own seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// The prompt as it was drawn, where it is not the prompt as it was sent.
@@ -120,12 +120,12 @@ impl ImageEvent {
                 to_filled_json(&Tagged { kind, order, event }, 0, filled_bytes, capacity)
             }
             Self::PartialImage(event) => {
-                let picture = event.b64_json.written_bytes();
-                to_filled_json(&Tagged { kind, order, event }, picture, filled_bytes, capacity)
+                let image = event.b64_json.written_bytes();
+                to_filled_json(&Tagged { kind, order, event }, image, filled_bytes, capacity)
             }
             Self::Completed(event) => {
-                let picture = event.b64_json.written_bytes();
-                to_filled_json(&Tagged { kind, order, event }, picture, filled_bytes, capacity)
+                let image = event.b64_json.written_bytes();
+                to_filled_json(&Tagged { kind, order, event }, image, filled_bytes, capacity)
             }
             Self::Error(event) => {
                 to_filled_json(&Tagged { kind, order, event }, 0, filled_bytes, capacity)
@@ -182,16 +182,16 @@ impl Sequenced {
             #[serde(rename = "final")]
             last: bool,
         }
-        // In two passes, so that a picture is read into its own buffer and no other.
+        // In two passes, so that an image is read into its own buffer and no other.
         let head: Head = serde_json::from_slice(body).map_err(|_| NotAnEvent)?;
         let event = ImageEvent::read(&head.kind, body)?;
         Ok(Self { sequence_number: head.sequence_number, last: head.last, event })
     }
 }
 
-/// Not an event of a stream of pictures.
+/// Not an event of a stream of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an event of a stream of pictures")]
+#[error("not an event of a stream of images")]
 pub struct NotAnEvent;
 
 const PROGRESS: &str = "image_generation.progress";

@@ -13,7 +13,7 @@ pub struct Usage {
     pub completion_tokens: u32,
     /// The sum.
     pub total_tokens: u32,
-    /// All zero: pictures have no such parts.
+    /// All zero: images have no such parts.
     pub completion_tokens_details: CompletionTokensDetails,
     /// All zero: nothing is cached.
     pub prompt_tokens_details: PromptTokensDetails,
@@ -86,6 +86,6 @@ impl ImageUsage {
 pub struct InputTokensDetails {
     /// Of text: all of them.
     pub text_tokens: u32,
-    /// Of pictures: none.
+    /// Of images: none.
     pub image_tokens: u32,
 }

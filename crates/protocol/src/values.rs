@@ -1,15 +1,15 @@
-//! The numbers of a request: how many pictures, how many steps, which noise.
+//! The numbers of a request: how many images, how many steps, which noise.
 
 use thiserror::Error;
 
 use crate::{InvalidParameter, Quality};
 
-/// How many pictures one request makes: 1 to 10.
+/// How many images one request makes: 1 to 10.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count(u8);
 
 impl Count {
-    /// One picture.
+    /// One image.
     pub const ONE: Self = Self(1);
     /// The most.
     pub const MAX: u8 = 10;
@@ -27,7 +27,7 @@ impl Count {
     }
 }
 
-/// Sampler steps of one picture: 1 to 50.
+/// Sampler steps of one image: 1 to 50.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Steps(u8);
 
@@ -64,7 +64,7 @@ impl From<Quality> for Steps {
     }
 }
 
-/// How closely a picture follows its prompt: 0 to 30.
+/// How closely an image follows its prompt: 0 to 30.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Guidance(f32);
 
@@ -88,8 +88,8 @@ impl Guidance {
     }
 }
 
-/// What a picture's noise is drawn from. The same model, prompt, size, steps and seed make the same
-/// picture.
+/// What an image's noise is drawn from. The same model, prompt, size, steps and seed make the same
+/// image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seed(u64);
 
@@ -106,7 +106,7 @@ impl Seed {
         self.0
     }
 
-    /// The seed of picture `index` of a request: `seed + index`, wrapping.
+    /// The seed of image `index` of a request: `seed + index`, wrapping.
     #[must_use]
     pub fn offset(self, index: usize) -> Self {
         Self(self.0.wrapping_add(index as u64))

@@ -1,4 +1,4 @@
-//! What sealing costs beside the making of a picture: `cargo bench -p seal`.
+//! What sealing costs beside the making of an image: `cargo bench -p obscura-seal`.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use seal::{
     seal_request,
 };
 
-/// A picture of a megapixel as PNG in base64, about.
+/// An image of a megapixel as PNG in base64, about.
 const RESPONSE_BYTES: usize = 3_000_000;
 const MODEL_MANIFEST: [u8; 32] = [2; 32];
 

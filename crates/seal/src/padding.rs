@@ -1,22 +1,22 @@
 //! Lengths that tell little.
 //!
-//! A picture's compressed size speaks of its content, and an error's length of its kind; the
+//! An image's compressed size speaks of its content, and an error's length of its kind; the
 //! ciphertext shows both to whoever carries it. So a JSON body is followed by spaces, which every
 //! JSON parser skips (RFC 8259 §2), up to the next of few lengths.
 //!
 //! The lengths are Padmé's (Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and
 //! Communication with PURBs", PETS 2019, §4): those whose binary form, E + 1 bits long, ends in
 //! E - (floor(log2 E) + 1) zeros. A body of L bytes grows by less than 12 %, and by about 3 % at a
-//! picture's few megabytes, while its length tells O(log log L) bits. Powers of two would tell
+//! image's few megabytes, while its length tells O(log log L) bits. Powers of two would tell
 //! less, but up to double what is hashed, sealed and sent; equal steps would tell as much of a
-//! large picture as of a small one.
+//! large image as of a small one.
 
 use zeroize::Zeroizing;
 
 use crate::cipher::TAG_BYTES;
 
 /// Padmé alone would keep apart short bodies of a few dozen bytes: which error, how long a prompt.
-/// Up to this length all look alike, and 4 KiB cost nothing next to a picture.
+/// Up to this length all look alike, and 4 KiB cost nothing next to an image.
 const FLOOR_BYTES: usize = 4096;
 
 /// The capacity with which a body of `body_bytes` is padded and sealed where it lies. With less,
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_of_one_to_four_megabytes_have_few_lengths() {
+    fn images_of_one_to_four_megabytes_have_few_lengths() {
         let lengths: BTreeSet<_> = (1 << 20..4 << 20).step_by(997).map(padded_len).collect();
         assert!(lengths.len() <= 65, "{}", lengths.len());
     }

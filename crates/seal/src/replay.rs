@@ -22,7 +22,7 @@ const RECENT: usize = 1 << 14;
 /// same point plus one of small order), so a carrier could rename the client's key in a copy that
 /// still opens.
 ///
-/// What was accepted, to be answered with pictures, is never forgotten. Its room is shared by all
+/// What was accepted, to be answered with images, is never forgotten. Its room is shared by all
 /// epochs of a keyring, so nobody fills the one that others sealed to without filling all of them. What
 /// was merely opened is free to send, so it must not take that room: of it, the latest are
 /// remembered. A copy of what was forgotten is refused again for the reason it was refused for.

@@ -1,5 +1,5 @@
-//! A picture in overlapping tiles, each decoded by itself: a fraction of the memory, and not quite the
-//! same picture, since every group normalisation then sees a tile's mean and variance.
+//! An image in overlapping tiles, each decoded by itself: a fraction of the memory, and not quite the
+//! same image, since every group normalisation then sees a tile's mean and variance.
 
 use candle_core::{DType, Tensor};
 
@@ -10,7 +10,7 @@ pub(crate) const MOST: usize = 80;
 /// How far neighbours overlap at least.
 const OVERLAP: usize = 16;
 
-/// Latents (h, w, c) → picture (scale·h, scale·w, 3); `decode` does so for a tile.
+/// Latents (h, w, c) → image (scale·h, scale·w, 3); `decode` does so for a tile.
 pub(super) fn decode(
     latents: &Tensor,
     scale: usize,
@@ -19,7 +19,7 @@ pub(super) fn decode(
     let (height, width, _) = latents.dims3()?;
     let (rows, columns) = (Tile::along(height), Tile::along(width));
     let (row_shares, column_shares) = (shares(&rows, scale), shares(&columns, scale));
-    let mut picture: Option<Tensor> = None;
+    let mut image: Option<Tensor> = None;
     for (row, row_share) in rows.iter().zip(row_shares) {
         let strip = latents.narrow(0, row.start, row.length)?;
         for (column, column_share) in columns.iter().zip(&column_shares) {
@@ -32,13 +32,13 @@ pub(super) fn decode(
             let [above, below] = row.around(height).map(|pixels| scale * pixels);
             let [left, right] = column.around(width).map(|pixels| scale * pixels);
             let placed = weighed.pad_with_zeros(0, above, below)?.pad_with_zeros(1, left, right)?;
-            picture = Some(match picture {
+            image = Some(match image {
                 Some(others) => (others + placed)?,
                 None => placed,
             });
         }
     }
-    Ok(picture.expect("a tile at least"))
+    Ok(image.expect("a tile at least"))
 }
 
 /// Along one side.
@@ -124,7 +124,7 @@ mod tests {
         assert!(off.to_scalar::<f32>().unwrap() < 1e-5, "{off}");
     }
 
-    /// Latents of a picture of the demo model: (tokens, c).
+    /// Latents of an image of the demo model: (tokens, c).
     fn drawn(pipeline: &Pipeline, prompt: &str) -> (Tensor, Grid) {
         let encoded = pipeline.encode(prompt).unwrap();
         let steps = Steps::new(4).unwrap();
@@ -137,10 +137,10 @@ mod tests {
         (latents, context.grid)
     }
 
-    /// Four pictures a row, of which one is dark: no tile has the mean and the variance of the whole.
+    /// Four images a row, of which one is dark: no tile has the mean and the variance of the whole.
     /// 42.5 dB, no value further off than 8 of 255.
     #[test]
-    fn a_picture_in_tiles_is_much_like_the_whole_one() {
+    fn a_image_in_tiles_is_much_like_the_whole_one() {
         let pipeline = Pipeline::demo(&Device::Cpu).unwrap();
         let (bright, grid) =
             drawn(&pipeline, "a red circle above a blue square on a white background");
@@ -153,8 +153,8 @@ mod tests {
         let grid = Grid { rows: 3 * rows, columns: 4 * columns, channels };
         let tokens = all.reshape((grid.tokens(), 4 * channels)).unwrap();
         let decode = |in_tiles| {
-            let picture = pipeline.model.autoencoder.decode(&tokens, grid, in_tiles).unwrap();
-            crate::pipeline::to_rgb(&picture).unwrap()
+            let image = pipeline.model.autoencoder.decode(&tokens, grid, in_tiles).unwrap();
+            crate::pipeline::to_rgb(&image).unwrap()
         };
         let (whole, tiled) = (decode(false), decode(true));
         assert_eq!(Size::new(1024, 768).unwrap().pixels() * 3, whole.len() as u64);

@@ -1,4 +1,4 @@
-//! How many floating-point operations a picture takes: two for each product that is summed.
+//! How many floating-point operations an image takes: two for each product that is summed.
 
 use kernels::Precision;
 use protocol::Size;
@@ -9,7 +9,7 @@ use crate::{config::AutoEncoderConfig, latents::Grid, model::Configs};
 const BF16_RATE: f64 = 790e12;
 const E4M3_RATE: f64 = 1500e12;
 
-/// Operations of each part of a picture.
+/// Operations of each part of an image.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Work {
     pub(super) encoders: Operations,
@@ -31,8 +31,8 @@ impl Operations {
         self.quantisable + self.other
     }
 
-    fn times(self, pictures: f64) -> Self {
-        Self { quantisable: pictures * self.quantisable, other: pictures * self.other }
+    fn times(self, images: f64) -> Self {
+        Self { quantisable: images * self.quantisable, other: images * self.other }
     }
 
     pub(super) fn floor_milliseconds(self, precision: Precision) -> f64 {
@@ -45,14 +45,14 @@ impl Operations {
 }
 
 impl Work {
-    /// Of so many pictures of one prompt.
-    pub(super) fn times(self, pictures: usize) -> Self {
-        let pictures = pictures as f64;
+    /// Of so many images of one prompt.
+    pub(super) fn times(self, images: usize) -> Self {
+        let images = images as f64;
         Self {
             encoders: self.encoders,
-            preparation: self.preparation.times(pictures),
-            denoising: self.denoising.times(pictures),
-            decoding: self.decoding.times(pictures),
+            preparation: self.preparation.times(images),
+            denoising: self.denoising.times(images),
+            decoding: self.decoding.times(images),
         }
     }
 
@@ -60,12 +60,12 @@ impl Work {
         let autoencoder = &configs.autoencoder;
         let grid = Grid::new(size, autoencoder.downscale(), autoencoder.latent_channels);
         let text = configs.text_tokens() as f64;
-        let picture = grid.tokens() as f64;
+        let image = grid.tokens() as f64;
         let other = |other| Operations { other, ..Operations::default() };
         Self {
             encoders: other(t5(configs, text) + clip(configs)),
             preparation: other(preparation(configs, text, steps as f64)),
-            denoising: denoising(configs, [text, picture], steps as f64),
+            denoising: denoising(configs, [text, image], steps as f64),
             decoding: other(decoding(autoencoder, [2 * grid.rows, 2 * grid.columns])),
         }
     }
@@ -97,15 +97,15 @@ fn preparation(configs: &Configs, text: f64, steps: f64) -> f64 {
         + 2.0 * text * config.joint_attention_dim as f64 * width
 }
 
-fn denoising(configs: &Configs, [text, picture]: [f64; 2], steps: f64) -> Operations {
+fn denoising(configs: &Configs, [text, image]: [f64; 2], steps: f64) -> Operations {
     let config = &configs.transformer;
     let width = config.width() as f64;
-    let joint = text + picture;
+    let joint = text + image;
     let blocks = (config.num_layers + config.num_single_layers) as f64;
     // q, k, v, out, and a feed-forward of four times the width there and back: alike in both kinds of
-    // block, whose tokens are text and picture together.
+    // block, whose tokens are text and image together.
     let layers = 2.0 * joint * 12.0 * width * width * blocks;
-    let ends = 2.0 * picture * 2.0 * config.in_channels as f64 * width;
+    let ends = 2.0 * image * 2.0 * config.in_channels as f64 * width;
     Operations {
         quantisable: layers * steps,
         other: (attention(joint, width) * blocks + ends) * steps,
@@ -154,7 +154,7 @@ mod tests {
     /// Counted by hand for 1024×1024 in four steps: four times 56.2 in linear layers and 13.3 in
     /// attention, 2.4 for T5, 10.5 for the decoder.
     #[test]
-    fn a_picture_of_flux_takes_291_teraflop() {
+    fn a_image_of_flux_takes_291_teraflop() {
         let configs = synthetic::configs().unwrap();
         let work = Work::of(&configs, Size::new(1024, 1024).unwrap(), 4);
         let close = |found: f64, expected: f64| (found / 1e12 / expected - 1.0).abs() < 0.02;

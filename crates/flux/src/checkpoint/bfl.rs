@@ -36,7 +36,7 @@ pub(crate) fn transformer(tensors: Tensors) -> Result<Tensors> {
 /// # Errors
 /// Where a tensor operation fails.
 pub(crate) fn autoencoder(tensors: Tensors) -> Result<Tensors> {
-    // diffusers counts the decoder's levels from the latents up, BFL from the picture down.
+    // diffusers counts the decoder's levels from the latents up, BFL from the image down.
     let levels = tensors
         .keys()
         .filter_map(|name| name.strip_prefix("decoder.up.")?.split('.').next()?.parse().ok())
@@ -153,7 +153,7 @@ fn single_block_name(part: &str) -> Option<&'static str> {
     })
 }
 
-/// Only the decoder's names: nothing here encodes pictures.
+/// Only the decoder's names: nothing here encodes images.
 fn autoencoder_name(name: &str, levels: usize) -> Option<String> {
     let inner = name.strip_prefix("decoder.")?;
     if let Some(rest) = inner.strip_prefix("norm_out.") {

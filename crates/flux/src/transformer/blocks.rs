@@ -53,50 +53,50 @@ impl Tokens<'_> {
     }
 }
 
-/// Text and picture each with weights of their own; they meet in the attention.
+/// Text and image each with weights of their own; they meet in the attention.
 pub(super) struct DoubleBlock {
-    picture: StreamWeights,
+    image: StreamWeights,
     text: StreamWeights,
 }
 
 impl DoubleBlock {
     pub(super) fn load(config: &TransformerConfig, vb: &VarBuilder<'_>) -> Result<Self> {
         Ok(Self {
-            picture: StreamWeights::load(config, vb, &PICTURE)?,
+            image: StreamWeights::load(config, vb, &IMAGE)?,
             text: StreamWeights::load(config, vb, &TEXT)?,
         })
     }
 
-    /// The modulation of the picture and of the text: shift, scale, gate of the attention, then of the
+    /// The modulation of the image and of the text: shift, scale, gate of the attention, then of the
     /// feed-forward.
     pub(super) fn modulation(&self, of: Modulate<'_>) -> Result<[Modulations; 2]> {
-        Ok([of(&self.picture.modulation, 6)?, of(&self.text.modulation, 6)?])
+        Ok([of(&self.image.modulation, 6)?, of(&self.text.modulation, 6)?])
     }
 
-    /// picture (n·tokens, d), text (n·l, d) → both again.
+    /// image (n·tokens, d), text (n·l, d) → both again.
     pub(super) fn forward<'a>(
         &'a self,
-        [picture, text]: [Tokens<'a>; 2],
-        [for_picture, for_text]: &[Modulations; 2],
+        [image, text]: [Tokens<'a>; 2],
+        [for_image, for_text]: &[Modulations; 2],
         step: usize,
         rotations: &Rotations,
     ) -> Result<[Tokens<'a>; 2]> {
-        let (picture, picture_qkv) = self.picture.qkv(picture, for_picture, step)?;
+        let (image, image_qkv) = self.image.qkv(image, for_image, step)?;
         let (text, text_qkv) = self.text.qkv(text, for_text, step)?;
         // Text first: (n·(l + tokens), h, d)
-        let streams = [self.text.stream(&text_qkv), self.picture.stream(&picture_qkv)];
+        let streams = [self.text.stream(&text_qkv), self.image.stream(&image_qkv)];
         let heads = kernels::qk_norm_rope(&streams, rotations)?;
         let attended = kernels::attention(&heads, Scores::scaled(heads.q.dim(2)?))?;
-        let rows = [text.dim(0)?, picture.dim(0)?];
-        let [of_text, of_picture] = of_each(&attended, rows, heads.images)?;
+        let rows = [text.dim(0)?, image.dim(0)?];
+        let [of_text, of_image] = of_each(&attended, rows, heads.images)?;
         Ok([
-            self.picture.finish(&picture, &of_picture, for_picture, step)?,
+            self.image.finish(&image, &of_image, for_image, step)?,
             self.text.finish(&text, &of_text, for_text, step)?,
         ])
     }
 }
 
-/// Attention and feed-forward side by side, over text and picture together.
+/// Attention and feed-forward side by side, over text and image together.
 pub(super) struct SingleBlock {
     modulation: Linear,
     /// Queries, keys and values side by side.
@@ -170,7 +170,7 @@ struct StreamNames {
     feed_forward: &'static str,
 }
 
-const PICTURE: StreamNames = StreamNames {
+const IMAGE: StreamNames = StreamNames {
     modulation: "norm1.linear",
     fused_qkv: "to_qkv",
     qkv: ["to_q", "to_k", "to_v"],

@@ -1,5 +1,5 @@
 //! What modulates every block: noise level, guidance and the pooled prompt, as one vector a step and
-//! picture.
+//! image.
 
 use candle_core::{Device, Tensor};
 use kernels::{Activation, Epilogue, Linear};
@@ -32,7 +32,7 @@ impl Conditioner {
         })
     }
 
-    /// silu(embedding): (steps·n, d), a step's n pictures side by side. Every block begins with this silu,
+    /// silu(embedding): (steps·n, d), a step's n images side by side. Every block begins with this silu,
     /// so it is taken here, once.
     pub(super) fn forward(&self, conditions: &Conditions<'_>) -> Result<Tensor> {
         let like = conditions.pooled;

@@ -4,11 +4,11 @@ use candle_core::Tensor;
 
 use crate::Result;
 
-/// Of all steps and pictures.
+/// Of all steps and images.
 pub(super) struct Modulations {
-    /// (steps·n, parts·d): a step's n pictures are neighbours.
+    /// (steps·n, parts·d): a step's n images are neighbours.
     pub(super) all: Tensor,
-    pub(super) pictures: usize,
+    pub(super) images: usize,
     pub(super) parts: usize,
 }
 
@@ -28,7 +28,7 @@ impl Modulations {
     /// Part `index` of one step: (n, d)
     pub(super) fn part(&self, step: usize, index: usize) -> Result<Tensor> {
         let width = self.all.dim(1)? / self.parts;
-        let of_step = self.all.narrow(0, step * self.pictures, self.pictures)?;
+        let of_step = self.all.narrow(0, step * self.images, self.images)?;
         Ok(of_step.narrow(1, index * width, width)?.contiguous()?)
     }
 

@@ -1,4 +1,4 @@
-//! Rotary positions on three axes: text (always 0), row and column of the picture.
+//! Rotary positions on three axes: text (always 0), row and column of the image.
 
 use candle_core::{Device, Tensor};
 use kernels::Rotations;
@@ -8,7 +8,7 @@ use crate::{Result, latents::Grid};
 /// Base of the geometric series of frequencies.
 const THETA: f64 = 10_000.0;
 
-/// Angles of `text_tokens` text tokens, which all stand at (0, 0, 0), then of the picture's tokens
+/// Angles of `text_tokens` text tokens, which all stand at (0, 0, 0), then of the image's tokens
 /// at (0, row, column), row by row: (l + tokens, d/2), f32.
 ///
 /// Computed in f64 on the host: in a 16-bit dtype the angles of far tokens would be off by a quarter
@@ -28,11 +28,11 @@ pub(super) fn rotations(
         .map(|(dim, places)| (0..places).map(|place| Angles::new(dim, place)).collect())
         .collect();
     let text = (0..text_tokens).map(|_| [0, 0, 0]);
-    let picture =
+    let image =
         (0..grid.rows).flat_map(|row| (0..grid.columns).map(move |column| [0, row, column]));
     let length = text_tokens + grid.tokens();
     let (mut cos, mut sin) = (Vec::with_capacity(length * half), Vec::with_capacity(length * half));
-    for position in text.chain(picture) {
+    for position in text.chain(image) {
         for (table, place) in tables.iter().zip(position) {
             cos.extend_from_slice(&table[place].cos);
             sin.extend_from_slice(&table[place].sin);
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_not_rotated_and_pictures_are_by_row_and_column() {
+    fn text_is_not_rotated_and_images_are_by_row_and_column() {
         let grid = Grid { rows: 2, columns: 3, channels: 16 };
         let rotations = rotations([2, 4, 4], 2, grid, &Device::Cpu).unwrap();
         let sin = rotations.sin.to_vec2::<f32>().unwrap();

@@ -133,11 +133,11 @@ impl Backend for Cuda {
     }
 
     fn unpack(&self, tokens: &Tensor, how: Unpacking) -> Result<Option<Tensor>> {
-        run(Group::Picture, || image::unpack(tokens, how))
+        run(Group::Image, || image::unpack(tokens, how))
     }
 
     fn to_bytes(&self, image: &Tensor) -> Result<Option<Tensor>> {
-        run(Group::Picture, || image::to_bytes(image))
+        run(Group::Image, || image::to_bytes(image))
     }
 
     /// Never turned off: without it there are no weights in 8 bits.

@@ -1,4 +1,4 @@
-//! A node whose model hands out one picture that was made before, and requests to it.
+//! A node whose model hands out one image that was made before, and requests to it.
 
 #![allow(dead_code, reason = "each benchmark uses its own part")]
 
@@ -12,7 +12,7 @@ use axum::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use candle_core::Device;
-use engine::{Generated, Generator, Job, Picture, Pipeline, PromptTokens, Timings, Watch};
+use engine::{Generated, Generator, Image, Job, Pipeline, PromptTokens, Timings, Watch};
 use mimalloc::MiMalloc;
 use node::{Config, LoadedModel, Node, Service};
 use protocol::{ConfidentialComputeRequest, NodeLockResponse, Size};
@@ -64,13 +64,13 @@ fn started(native_size: Size, generator: Box<dyn Generator>) -> Arc<Node> {
     node
 }
 
-/// Hands out one picture that was made before.
+/// Hands out one image that was made before.
 struct Stand(Vec<u8>);
 
 impl Generator for Stand {
     fn generate(&mut self, job: &Job<'_>, _: &mut dyn Watch) -> Result<Generated, engine::Error> {
         Ok(Generated {
-            pictures: vec![Picture { size: job.size, rgb: self.0.clone().into() }],
+            images: vec![Image { size: job.size, rgb: self.0.clone().into() }],
             prompt_tokens: PromptTokens { t5: 5, computed: 256, truncated: false },
             timings: Timings::default(),
         })
@@ -78,7 +78,7 @@ impl Generator for Stand {
 }
 
 /// As hard to compress as a photograph: smooth shapes under fine grain.
-pub(crate) fn picture(size: Size) -> Vec<u8> {
+pub(crate) fn image(size: Size) -> Vec<u8> {
     let mut state = 1_u32;
     let mut grain = move || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -1,4 +1,4 @@
-//! `POST /v1/confidential/images/generations`: the way a private picture takes.
+//! `POST /v1/confidential/images/generations`: the way a private image takes.
 
 use std::{sync::Arc, time::Instant};
 
@@ -28,7 +28,7 @@ use crate::{
     node::{Node, Service, off_thread},
 };
 
-/// Pictures from a sealed prompt
+/// Images from a sealed prompt
 ///
 /// Opened, drawn and sealed again inside the TEE. What is sealed are [`CreateImageRequest`] and
 /// [`protocol::CreateImageResponse`]; of a stream, each event.
@@ -39,7 +39,7 @@ use crate::{
         (status = 200, content(
             (ConfidentialComputeResponse = "application/json"),
             (EventMessage = "text/event-stream"),
-        ), description = "Sealed pictures"),
+        ), description = "Sealed images"),
         (status = 409, body = ErrorBody, description = "This request was opened before"),
         (status = 422, body = ErrorBody, description = "Sealed to a key this node does not hold"),
     ),

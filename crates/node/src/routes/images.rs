@@ -1,5 +1,5 @@
 //! `POST /v1/images/generations`: OpenAI's route, in clear text, where the operator allows it; and
-//! the pictures that it gives URLs of.
+//! the images that it gives URLs of.
 
 use std::{sync::Arc, time::Instant};
 
@@ -32,7 +32,7 @@ use crate::{
     node::{Node, off_thread},
 };
 
-/// Pictures from a prompt in clear text
+/// Images from a prompt in clear text
 ///
 /// OpenAI's image API. Every field is honoured, or refused by its name. With `stream: true` the answer
 /// is a stream of events: `image_generation.partial_image`, `image_generation.completed`.
@@ -43,7 +43,7 @@ use crate::{
         (status = 200, content(
             (CreateImageResponse = "application/json"),
             (EventMessage = "text/event-stream"),
-        ), description = "Pictures"),
+        ), description = "Images"),
     ),
 )]
 pub(super) async fn generate(
@@ -76,7 +76,7 @@ pub(super) async fn generate(
     Ok(Json(answer.await??).into_response())
 }
 
-/// A picture that was asked for as a URL
+/// An image that was asked for as a URL
 ///
 /// Whoever knows its name may see it, for a while.
 #[utoipa::path(
@@ -84,7 +84,7 @@ pub(super) async fn generate(
     params(("name" = String, Path, description = "64 hex digits, out of `data[].url`")),
     responses(
         (status = 200, content_type = "image/png", body = [u8], description = "The file"),
-        (status = 404, body = ErrorBody, description = "No such picture, or not any more"),
+        (status = 404, body = ErrorBody, description = "No such image, or not any more"),
     ),
 )]
 pub(super) async fn file(
@@ -108,7 +108,7 @@ impl AsRef<[u8]> for Shared {
     }
 }
 
-/// What the URLs of pictures begin with: what the operator says, or the name that this very client
+/// What the URLs of images begin with: what the operator says, or the name that this very client
 /// reached the node by.
 fn prefix(node: &Node, headers: &HeaderMap) -> String {
     let config = node.config();

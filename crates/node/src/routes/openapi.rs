@@ -54,7 +54,7 @@ pub(super) async fn document(State(node): State<Arc<Node>>) -> Json<Document> {
 #[openapi(
     info(
         title = "Obscura",
-        description = "A node that makes pictures from prompts its own operator \
+        description = "A node that makes images from prompts its own operator \
         cannot read. Errors are OpenAI's: `{\"error\": {message, type, param, code}}`."
     ),
     paths(

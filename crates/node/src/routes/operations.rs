@@ -89,7 +89,7 @@ pub(super) struct Info {
 
 #[derive(Serialize, ToSchema)]
 struct InfoLimits {
-    /// Of one picture.
+    /// Of one image.
     max_pixels: u64,
     /// n × width × height.
     max_total_pixels: u64,

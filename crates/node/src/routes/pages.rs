@@ -9,7 +9,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
 };
 
-/// Scripts and styles of the page itself, pictures out of answers, and this node.
+/// Scripts and styles of the page itself, images out of answers, and this node.
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
     img-src data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
@@ -19,7 +19,7 @@ pub(super) async fn docs() -> Response {
     page(include_str!("pages/docs.html"))
 }
 
-/// `GET /`: a prompt, and the picture as it comes to be.
+/// `GET /`: a prompt, and the image as it comes to be.
 pub(super) async fn playground() -> Response {
     page(include_str!("pages/playground.html"))
 }

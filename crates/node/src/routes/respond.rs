@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Instant};
 
-use engine::{Output, Picture, encode};
+use engine::{Image, Output, encode};
 use protocol::{
-    CreateImageResponse, Format, ImageData, ImageRequest, ImageUsage, PictureText, ResponseFormat,
+    CreateImageResponse, Format, ImageData, ImageRequest, ImageText, ImageUsage, ResponseFormat,
     SecretBytes, Usage,
 };
 
@@ -22,9 +22,9 @@ pub(super) const BACKGROUND: &str = "opaque";
 
 /// Who reads the answer.
 pub(super) enum Reader<'a> {
-    /// The one client that can open it: pictures never leave the envelope.
+    /// The one client that can open it: images never leave the envelope.
     Sealed,
-    /// Anybody on the way: pictures may be fetched by URL.
+    /// Anybody on the way: images may be fetched by URL.
     Clear(Links<'a>),
 }
 
@@ -59,8 +59,8 @@ pub(super) fn body(
     let request = &output.request;
     let (read, made) = tokens(output);
     let mut file_bytes = 0;
-    let data = output.generated.pictures.iter().map(|picture| {
-        let file = file(picture, request.format, metrics)?;
+    let data = output.generated.images.iter().map(|image| {
+        let file = file(image, request.format, metrics)?;
         file_bytes += file.len();
         entry(request, file, reader)
     });
@@ -86,21 +86,21 @@ pub(super) fn warnings(output: &Output) -> Vec<String> {
     }
 }
 
-/// A picture's file.
+/// An image's file.
 pub(super) fn file(
-    picture: &Picture,
+    image: &Image,
     format: Format,
     metrics: &Metrics,
 ) -> Result<SecretBytes, ApiError> {
-    metrics.timed(Stage::ImageEncode, || encode(picture, format)).map_err(|error| {
+    metrics.timed(Stage::ImageEncode, || encode(image, format)).map_err(|error| {
         tracing::error!(%error, "encoding failed");
         ApiError::Internal
     })
 }
 
 /// The file in base64.
-pub(super) fn base64(file: SecretBytes) -> PictureText {
-    PictureText::file("", Arc::new(file))
+pub(super) fn base64(file: SecretBytes) -> ImageText {
+    ImageText::file("", Arc::new(file))
 }
 
 fn entry(
@@ -118,23 +118,23 @@ fn entry(
         // Clients of OpenAI's newer models read the one without asking, those of Atoma the other.
         (ResponseFormat::Unsaid, Reader::Clear(_)) | (ResponseFormat::B64Json, _) => {
             let file = Arc::new(file);
-            (data_url(format, file.clone()), Some(PictureText::file("", file)))
+            (data_url(format, file.clone()), Some(ImageText::file("", file)))
         }
     };
     Ok(ImageData { url, b64_json, revised_prompt })
 }
 
 impl Links<'_> {
-    fn insert(&self, file: SecretBytes, format: Format) -> Result<PictureText, ApiError> {
+    fn insert(&self, file: SecretBytes, format: Format) -> Result<ImageText, ApiError> {
         let name =
             self.store.insert(StoredImage { file, format }, Instant::now()).map_err(|error| {
-                tracing::error!(%error, "a picture has no URL");
+                tracing::error!(%error, "an image has no URL");
                 ApiError::Internal
             })?;
         Ok(format!("{}/v1/images/files/{name}", self.prefix).into())
     }
 }
 
-fn data_url(format: Format, file: Arc<SecretBytes>) -> PictureText {
-    PictureText::file(format!("data:{};base64,", format.media_type()), file)
+fn data_url(format: Format, file: Arc<SecretBytes>) -> ImageText {
+    ImageText::file(format!("data:{};base64,", format.media_type()), file)
 }

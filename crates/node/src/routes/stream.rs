@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use engine::{Output, PartialImage, Permit, Picture, Update, Updates};
+use engine::{Image, Output, PartialImage, Permit, Update, Updates};
 use protocol::{
-    CompletedEvent, Delivery, ErrorEvent, Format, ImageEvent, ImageRequest, ImageUsage,
-    PartialImageEvent, PictureText, ProgressEvent, Size, Usage,
+    CompletedEvent, Delivery, ErrorEvent, Format, ImageEvent, ImageRequest, ImageText, ImageUsage,
+    PartialImageEvent, ProgressEvent, Size, Usage,
 };
 use tracing::Instrument;
 
@@ -148,7 +148,7 @@ impl<E: EventEncoder> Stream<E> {
     async fn partial(&mut self, preview: PartialImage) -> Result<(), Disconnected> {
         let style = self.style.clone();
         self.send(Part::Middle, move |service| {
-            let (b64_json, filled_bytes) = base64(&preview.picture, style.format, service)?;
+            let (b64_json, filled_bytes) = base64(&preview.image, style.format, service)?;
             let event = ImageEvent::PartialImage(PartialImageEvent {
                 b64_json,
                 partial_image_index: preview.ordinal as u32,
@@ -166,7 +166,7 @@ impl<E: EventEncoder> Stream<E> {
 
     async fn complete(&mut self, output: Output) -> Result<(), Disconnected> {
         let output = Arc::new(output);
-        let count = output.generated.pictures.len();
+        let count = output.generated.images.len();
         let billed = respond::usage(&output);
         for index in 0..count {
             let part = match index + 1 == count {
@@ -219,11 +219,11 @@ fn completed(
     service: &Service,
 ) -> Result<(ImageEvent, usize), ApiError> {
     let request = &output.request;
-    let picture = &output.generated.pictures[index];
+    let image = &output.generated.images[index];
     let (read, made) = respond::tokens(output);
     let read = if index == 0 { read } else { 0 };
     let style = Style::of(request);
-    let (b64_json, filled_bytes) = base64(picture, request.format, service)?;
+    let (b64_json, filled_bytes) = base64(image, request.format, service)?;
     let event = ImageEvent::Completed(CompletedEvent {
         b64_json,
         index: index as u32,
@@ -242,11 +242,11 @@ fn completed(
 
 /// The image's file, and the length that its event is filled up to.
 fn base64(
-    picture: &Picture,
+    image: &Image,
     format: Format,
     service: &Service,
-) -> Result<(PictureText, usize), ApiError> {
-    let file = respond::file(picture, format, service.metrics())?;
-    let filled_bytes = lengths::event(service, picture.size, format, file.len());
+) -> Result<(ImageText, usize), ApiError> {
+    let file = respond::file(image, format, service.metrics())?;
+    let filled_bytes = lengths::event(service, image.size, format, file.len());
     Ok((respond::base64(file), filled_bytes))
 }

@@ -100,7 +100,7 @@ pub(crate) async fn node_public(node: &Program) -> [u8; 32] {
     BASE64_STANDARD.decode(lock["public_key"].as_str().unwrap()).unwrap().try_into().unwrap()
 }
 
-/// The files of the pictures in what was opened.
+/// The files of the images in what was opened.
 pub(crate) fn files(opened: &[Value]) -> Vec<Vec<u8>> {
     let mut texts = Vec::new();
     for value in opened {

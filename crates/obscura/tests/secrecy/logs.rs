@@ -47,7 +47,7 @@ async fn nothing_that_is_written_tells_what_was_sent() {
     }
 }
 
-/// What came back from one node: in the clear, and the files of the pictures.
+/// What came back from one node: in the clear, and the files of the images.
 struct Clear {
     answers: String,
     files: Vec<Vec<u8>>,
@@ -142,7 +142,7 @@ async fn ask_everything(node: &Program) -> Clear {
         let mut body = body;
         body["model"] = MODEL.into();
         let asked = http().post(url(&format!("v1/images/generations?q={PROMPT}"))).json(&body);
-        // Of the answer to a request in the clear, only the pictures are the client's.
+        // Of the answer to a request in the clear, only the images are the client's.
         asked.send().await.unwrap().bytes().await.unwrap();
     }
     let asked = http().get(url("metrics")).header("user-agent", "Xylophonist quagmires").send();
@@ -159,9 +159,9 @@ fn secrets(files: &[Vec<u8>]) -> Vec<Secret> {
     assert!(files.len() >= 4, "{}", files.len());
     let mut secrets = vec![Secret::prompt(PROMPT, &tokens())];
     for file in files {
-        secrets.push(Secret::bytes("a picture's file", file));
+        secrets.push(Secret::bytes("an image's file", file));
         let pixels = image::load_from_memory(file).unwrap().to_rgb8().into_raw();
-        secrets.push(Secret::bytes("a picture", &pixels));
+        secrets.push(Secret::bytes("an image", &pixels));
     }
     secrets
 }

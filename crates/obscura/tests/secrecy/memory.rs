@@ -147,15 +147,15 @@ fn of_exchange(exchange: &Exchange, answer: &str) -> Vec<(String, Vec<u8>)> {
     let files = files(&exchange.open(answer));
     assert!(!files.is_empty());
     for file in files {
-        push_windows(&mut needles, "a picture's file", &file, 16);
+        push_windows(&mut needles, "an image's file", &file, 16);
         push_windows(
             &mut needles,
-            "a picture in base64",
+            "an image in base64",
             BASE64_STANDARD.encode(&file).as_bytes(),
             24,
         );
         let pixels = image::load_from_memory(&file).unwrap().to_rgb8().into_raw();
-        push_windows(&mut needles, "a picture's pixels", &pixels, 24);
+        push_windows(&mut needles, "an image's pixels", &pixels, 24);
     }
     needles
 }

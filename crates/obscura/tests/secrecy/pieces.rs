@@ -130,7 +130,7 @@ pub(crate) fn find(written: &[u8], secrets: &[Secret]) -> Vec<String> {
     found
 }
 
-/// Numbers in a row that neither are nearly all the same nor count up, as those of a plain picture, of a
+/// Numbers in a row that neither are nearly all the same nor count up, as those of a plain image, of a
 /// file's header and of a log do.
 fn runs(numbers: &[i64]) -> impl Iterator<Item = &[i64]> {
     numbers.windows(RUN).filter(|run| {

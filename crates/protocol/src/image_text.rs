@@ -1,4 +1,4 @@
-//! A picture's file among the texts of a message.
+//! An image's file among the texts of a message.
 
 use std::{fmt, sync::Arc};
 
@@ -10,17 +10,17 @@ use crate::{SecretBytes, SecretString};
 /// Bytes that are made base64 at a time: a multiple of three, small enough for the nearest cache.
 const BLOCK_BYTES: usize = 6 * 1024;
 
-/// What stands for a picture in a message: a text where it was read; where it is written, the picture's
+/// What stands for an image in a message: a text where it was read; where it is written, the image's
 /// file may be there in its place. Base64 is then made of it while it is written, block by block: for
 /// megabytes, a text of them beside the message would cost more than the base64.
-pub struct PictureText(Content);
+pub struct ImageText(Content);
 
 enum Content {
     Text(SecretString),
     File { prefix: String, file: Arc<SecretBytes> },
 }
 
-impl PictureText {
+impl ImageText {
     /// A file in base64, behind a prefix that is no secret.
     #[must_use]
     pub fn file(prefix: impl Into<String>, file: Arc<SecretBytes>) -> Self {
@@ -45,13 +45,13 @@ impl PictureText {
     }
 }
 
-impl From<String> for PictureText {
+impl From<String> for ImageText {
     fn from(text: String) -> Self {
         Self(Content::Text(text.into()))
     }
 }
 
-impl Serialize for PictureText {
+impl Serialize for ImageText {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.0 {
             Content::Text(text) => text.serialize(serializer),
@@ -60,7 +60,7 @@ impl Serialize for PictureText {
     }
 }
 
-impl<'de> Deserialize<'de> for PictureText {
+impl<'de> Deserialize<'de> for ImageText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         SecretString::deserialize(deserializer).map(|text| Self(Content::Text(text)))
     }
@@ -94,12 +94,12 @@ mod tests {
             let bytes: Vec<u8> = (0..length).map(|i| (i * 7) as u8).collect();
             let text =
                 format!("data:image/png;base64,{}", base64_simd::STANDARD.encode_to_string(&bytes));
-            let file = PictureText::file("data:image/png;base64,", Arc::new(bytes.into()));
+            let file = ImageText::file("data:image/png;base64,", Arc::new(bytes.into()));
             assert!(file.as_text().is_none());
             assert_eq!(file.written_bytes(), text.len());
             let json = serde_json::to_string(&file).unwrap();
             assert_eq!(json, serde_json::to_string(&text).unwrap());
-            let read: PictureText = serde_json::from_str(&json).unwrap();
+            let read: ImageText = serde_json::from_str(&json).unwrap();
             assert_eq!(read.as_text(), Some(text.as_str()));
             assert_eq!(serde_json::to_string(&read).unwrap(), json);
         }

@@ -1,4 +1,4 @@
-//! The way a private picture takes, who may ask for one, and what others see of it.
+//! The way a private image takes, who may ask for one, and what others see of it.
 
 mod visible;
 
@@ -15,7 +15,7 @@ use tokio::{
 };
 
 #[tokio::test]
-async fn our_client_gets_its_own_pictures() {
+async fn our_client_gets_its_own_images() {
     let node = TestNode::start(OneColour::instant()).await;
     let client = Client::new(&node.url, ApiKey::none()).unwrap();
     let attested = client.attest(&demo_policy()).await.unwrap();
@@ -52,7 +52,7 @@ async fn every_field_is_honoured() {
     });
     let mut exchange = Exchange::of(&node.url, fields).await;
     exchange.envelope.num_compute_units = Some(2 * 64 * 96);
-    let response = exchange.send().await.pictures();
+    let response = exchange.send().await.images();
     assert_eq!(response.data.len(), 2);
     for data in &response.data {
         assert!(data.revised_prompt.as_ref().unwrap().starts_with("狐, vivid"));
@@ -309,7 +309,7 @@ async fn fresh_keys_take_over_before_the_old_ones_wear_out() {
     let node = TestNode::with_config(OneColour::instant(), config).await;
     let first = Client::new(&node.url, ApiKey::none()).unwrap().lock(MODEL).await.unwrap();
     for _ in 0..3 {
-        Exchange::of(&node.url, json!({"prompt": "x"})).await.send().await.pictures();
+        Exchange::of(&node.url, json!({"prompt": "x"})).await.send().await.images();
     }
     let renewed = async {
         loop {
@@ -331,12 +331,12 @@ async fn fresh_keys_take_over_before_the_old_ones_wear_out() {
     assert_eq!(to_old().send().await.status, 503);
 }
 
-/// Size and colour of a picture of one colour.
+/// Size and colour of an image of one colour.
 fn colour(data: &ImageData) -> ((u32, u32), [u8; 3]) {
-    let picture = image::load_from_memory(&client::picture_file(data).unwrap()).unwrap().to_rgb8();
-    let first = picture.pixels().next().unwrap().0;
-    assert!(picture.pixels().all(|pixel| pixel.0 == first));
-    (picture.dimensions(), first)
+    let image = image::load_from_memory(&client::image_file(data).unwrap()).unwrap().to_rgb8();
+    let first = image.pixels().next().unwrap().0;
+    assert!(image.pixels().all(|pixel| pixel.0 == first));
+    (image.dimensions(), first)
 }
 
 async fn post(node: &TestNode, path: &str, body: &Value) -> (u16, String) {

@@ -1,4 +1,4 @@
-//! The demo model: its loading, a picture of its own size, and one four times as large, where the
+//! The demo model: its loading, an image of its own size, and one four times as large, where the
 //! time goes to attention and convolutions as it does in the true model.
 
 use std::{hint::black_box, ops::ControlFlow, time::Duration};
@@ -8,7 +8,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use flux::{Job, Pipeline};
 use protocol::{Count, Prompt, Seed, Size, Steps};
 
-fn pictures(criterion: &mut Criterion) {
+fn images(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("demo");
     group.sample_size(10).measurement_time(Duration::from_secs(10));
     group.bench_function("load", |bencher| {
@@ -28,12 +28,12 @@ fn pictures(criterion: &mut Criterion) {
         };
         group.bench_function(size.to_string(), |bencher| {
             bencher.iter(|| {
-                pipeline.generate(&job, &mut |_| ControlFlow::Continue(())).expect("a picture")
+                pipeline.generate(&job, &mut |_| ControlFlow::Continue(())).expect("an image")
             });
         });
     }
     group.finish();
 }
 
-criterion_group!(benches, pictures);
+criterion_group!(benches, images);
 criterion_main!(benches);
