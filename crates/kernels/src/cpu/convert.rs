@@ -1,6 +1,7 @@
 //! Between bf16, which is stored, and f32, which is computed in.
 
-use half::{bf16, vec::HalfBitsVecExt};
+use half::bf16;
+use rayon::prelude::*;
 
 use super::simd::vectorised;
 
@@ -65,10 +66,17 @@ vectorised! {
     }
 }
 
-/// So many zeros.
+/// So many zeros, written by all threads: memory that the allocator has kept would otherwise be cleared by
+/// one, and fresh pages be made by it, which takes as long as the product of many.
 pub(super) fn zeros(count: usize) -> Vec<bf16> {
-    // Of integers, the allocator's own zeros will do.
-    vec![0u16; count].reinterpret_into()
+    const CHUNK: usize = 4096;
+    if count < 16 * CHUNK {
+        return vec![bf16::ZERO; count];
+    }
+    let chunks = (0..count.div_ceil(CHUNK)).into_par_iter().with_min_len(16);
+    let mut all = chunks.map(|_| [bf16::ZERO; CHUNK]).collect::<Vec<_>>().into_flattened();
+    all.truncate(count);
+    all
 }
 
 #[cfg(test)]
