@@ -196,6 +196,7 @@ async fn numbers_for_operators() {
     assert!(number("obscura_attested_timestamp_seconds ") > 1.7e9);
     assert!(number("obscura_loading_seconds ") > 0.0);
     for line in [
+        "obscura_images_total 2",
         "obscura_pictures_total 2",
         "obscura_pixels_total 8192",
         "obscura_steps_total 8",
