@@ -316,7 +316,8 @@ fn converse(mut socket: TcpStream, reply: &dyn Fn(&str) -> Vec<u8>) {
 fn answer(status: &str, media_type: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\n\r\n"
+        "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: {media_type}\r\n\
+         Content-Length: {length}\r\n\r\n"
     );
     [head.as_bytes(), body].concat()
 }
