@@ -16,7 +16,7 @@ def test_sbom():
     assert fault is None, fault
     document = json.loads(done.stdout)
     parts = {part["name"]: part for part in document["components"]}
-    assert {"aes-gcm", "axum", "candle-core", "seal"} <= parts.keys()
+    assert {"aes-gcm", "axum", "candle-core", "obscura-seal"} <= parts.keys()
     assert "criterion" not in parts, "what only tests need is not linked in"
     known = {part["bom-ref"] for part in document["components"]} | {document["metadata"]["component"]["bom-ref"]}
     assert {node["ref"] for node in document["dependencies"]} == known
