@@ -73,7 +73,7 @@ pub(super) fn qk_norm_rope(streams: &[Stream<'_>], rotations: &Rotations) -> Res
             eps_q: stream.norm_q.eps as f32,
             eps_k: stream.norm_k.eps as f32,
         };
-        let vectors = count * (width / VECTOR);
+        let threads = (count * (width / VECTOR)).next_multiple_of(32).min(MOST_THREADS);
         let mut call = context.call("qk_norm_rope", qkv.suffix()?)?;
         call.arg(&parameters);
         // SAFETY: the one argument is laid out as the kernel's. qkv holds rows · 3 · count · width
@@ -81,7 +81,6 @@ pub(super) fn qk_norm_rope(streams: &[Stream<'_>], rotations: &Rotations) -> Res
         // count · width for those of every image, and this stream's `each` rows of an image begin at
         // `row`, behind those of the streams before it. A block touches one row of each, its threads the
         // same vectors of the row's parts; a head's lanes divide a warp's, and so a block's.
-        let threads = vectors.next_multiple_of(32).min(MOST_THREADS);
         unsafe { call.launch(grid(rows as u32, threads)) }?;
         row += each;
     }

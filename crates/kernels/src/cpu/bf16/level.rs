@@ -113,7 +113,9 @@ pub fn level() -> Result<Level, LevelError> {
 /// The same; looked up once.
 pub(super) fn chosen() -> Result<Chosen, LevelError> {
     static CHOSEN: OnceLock<Result<Chosen, LevelError>> = OnceLock::new();
-    CHOSEN.get_or_init(|| choose(env::var(VARIABLE).ok().as_deref())).clone()
+    // What is no text is no level either, and is refused as such.
+    let named = || env::var_os(VARIABLE).map(|name| name.to_string_lossy().into_owned());
+    CHOSEN.get_or_init(|| choose(named().as_deref())).clone()
 }
 
 /// The best level, or the one that was named.
