@@ -25,13 +25,13 @@ const LONGEST: usize = 1024 * VECTOR;
 /// `Unsupported` where d is no multiple of 8 or above 8192, or x has no multiple of n rows.
 pub(super) fn layer_norm(x: &Tensor, affine: Affine<'_>, eps: f64) -> Result<Tensor> {
     let (x, rows) = Operand::rows(NAME, x)?;
-    let by = By::new(&x, (rows.rows, rows.columns), affine, eps)?;
+    let by = AffineOperands::new(&x, (rows.rows, rows.columns), affine, eps)?;
     let y = by.output(x.dtype)?;
     let (stride, parameters) = (rows.stride as i64, by.parameters());
     let mut call = by.context.call("layer_norm", x.suffix()?)?;
     call.arg(&x.address).arg(&stride).arg(&parameters).arg(&y.address);
     // SAFETY: the kernel's arguments in its order. x has `rows` rows `stride` apart, y as many of d values;
-    // what else holds is said at `By`.
+    // what else holds is said at `AffineOperands`.
     unsafe { call.launch(by.grid()) }?;
     Ok(y.into_tensor())
 }
@@ -44,7 +44,7 @@ pub(super) fn layer_norm(x: &Tensor, affine: Affine<'_>, eps: f64) -> Result<Ten
 pub(super) fn layer_norm_e4m3(x: &Tensor, affine: Affine<'_>, eps: f64) -> Result<LayerInput> {
     let (x, rows) = Operand::rows(NAME, x)?;
     x.require(x.dtype == DType::BF16, "this dtype")?;
-    let by = By::new(&x, (rows.rows, rows.columns), affine, eps)?;
+    let by = AffineOperands::new(&x, (rows.rows, rows.columns), affine, eps)?;
     let (y, row_scales) = (by.output(DType::F8E4M3)?, by.row_scales()?);
     let (stride, parameters) = (rows.stride as i64, by.parameters());
     let mut call = by.context.call("layer_norm", "e4m3")?;
@@ -64,13 +64,13 @@ pub(super) fn residual_norm(
     affine: Affine<'_>,
     eps: f64,
 ) -> Result<(Tensor, Tensor)> {
-    let sum = Sum::new(branch, onto, affine, eps)?;
+    let sum = ResidualOperands::new(branch, onto, affine, eps)?;
     let (x, y) = (sum.by.output(sum.branch.dtype)?, sum.by.output(sum.branch.dtype)?);
     let (residual, parameters) = (sum.parameters(x.address), sum.by.parameters());
     let mut call = sum.by.context.call("residual_norm", sum.branch.suffix()?)?;
     call.arg(&residual).arg(&parameters).arg(&y.address);
     // SAFETY: the kernel's arguments in its order. Branch, residual, x and y have rows of d values, gate one
-    // for each image; what else holds is said at `By`.
+    // for each image; what else holds is said at `AffineOperands`.
     unsafe { call.launch(sum.by.grid()) }?;
     Ok((x.into_tensor(), y.into_tensor()))
 }
@@ -85,7 +85,7 @@ pub(super) fn residual_norm_e4m3(
     affine: Affine<'_>,
     eps: f64,
 ) -> Result<(Tensor, LayerInput)> {
-    let sum = Sum::new(branch, onto, affine, eps)?;
+    let sum = ResidualOperands::new(branch, onto, affine, eps)?;
     sum.branch.require(sum.branch.dtype == DType::BF16, "this dtype")?;
     let (x, y) = (sum.by.output(DType::BF16)?, sum.by.output(DType::F8E4M3)?);
     let row_scales = sum.by.row_scales()?;
@@ -103,7 +103,7 @@ const NAME: &str = "layer norm";
 /// What rows are scaled and moved by. Its kernels have a block for each row, which touches that row alone,
 /// no more than d values of it; every access is aligned, as the operands' constructors checked; scale and
 /// shift have d values for every `each` rows.
-struct By<'a> {
+struct AffineOperands<'a> {
     context: Arc<Context>,
     /// Rows, and values of each.
     shape: (usize, usize),
@@ -131,7 +131,7 @@ struct AffineParameters {
 // SAFETY: plain numbers in C's layout, which is what a kernel's parameters are copied from.
 unsafe impl DeviceRepr for AffineParameters {}
 
-impl<'a> By<'a> {
+impl<'a> AffineOperands<'a> {
     fn new(x: &Operand<'_>, shape: (usize, usize), affine: Affine<'a>, eps: f64) -> Result<Self> {
         let (rows, columns) = shape;
         let (scale, shift, unit) = match affine {
@@ -186,11 +186,11 @@ impl<'a> By<'a> {
 }
 
 /// A branch, what it is added to, and the normalisation behind that.
-struct Sum<'a> {
+struct ResidualOperands<'a> {
     branch: Operand<'a>,
     gate: Operand<'a>,
     residual: Operand<'a>,
-    by: By<'a>,
+    by: AffineOperands<'a>,
 }
 
 /// As `cuda/norm.cu` declares it.
@@ -206,7 +206,7 @@ struct ResidualParameters {
 // SAFETY: plain numbers in C's layout, which is what a kernel's parameters are copied from.
 unsafe impl DeviceRepr for ResidualParameters {}
 
-impl<'a> Sum<'a> {
+impl<'a> ResidualOperands<'a> {
     fn new(
         branch: &'a Tensor,
         onto: GatedResidual<'a>,
@@ -215,7 +215,7 @@ impl<'a> Sum<'a> {
     ) -> Result<Self> {
         let (rows, columns) = branch.dims2()?;
         let branch = Operand::contiguous(NAME, branch)?;
-        let by = By::new(&branch, (rows, columns), affine, eps)?;
+        let by = AffineOperands::new(&branch, (rows, columns), affine, eps)?;
         let of_image = [rows / by.each.max(1), columns];
         let dtype = branch.dtype;
         let gate = Operand::companion((NAME, "gate"), onto.gate, dtype, &of_image)?;
