@@ -48,21 +48,21 @@ pub enum ForwardedHeader {
 }
 
 /// The reverse proxies whose word counts.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Forwarders<'a> {
-    pub(crate) trusted: &'a [IpNet],
+#[derive(Debug, Clone)]
+pub(crate) struct Forwarders {
+    pub(crate) trusted: Vec<IpNet>,
     pub(crate) header: ForwardedHeader,
 }
 
-impl Forwarders<'_> {
-    pub(crate) fn trusts(self, address: IpAddr) -> bool {
+impl Forwarders {
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.trusted.iter().any(|network| network.contains(&address))
     }
 
     /// Whose request this is: the right-most hop that is no trusted proxy. Everything left of it may
     /// be invented.
-    pub(crate) fn client_address(self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+    pub(crate) fn client_address(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
         let mut client = peer.to_canonical();
         if self.trusts(client) {
             let hops = match self.header {
@@ -128,7 +128,7 @@ mod tests {
         for (name, value) in lines {
             headers.append(*name, value.parse().unwrap());
         }
-        let forwarders = Forwarders { trusted: &trusted, header };
+        let forwarders = Forwarders { trusted: trusted.clone(), header };
         forwarders.client_address(&headers, peer.parse().unwrap()).to_string()
     }
 

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use self::spent::SpentSignatures;
-use crate::{config::Config, error::ApiError, node::Node};
+use crate::error::ApiError;
 
 const X_SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
 
@@ -52,6 +52,17 @@ impl<'de> Deserialize<'de> for ApiKeyDigest {
     }
 }
 
+/// What lets a request in.
+#[derive(Default)]
+pub(crate) struct Accepted {
+    /// Bearer keys.
+    pub(crate) keys: Vec<ApiKeyDigest>,
+    /// Bearer keys that open figures alone.
+    pub(crate) metrics_keys: Vec<ApiKeyDigest>,
+    /// Proxies that sign what they forward.
+    pub(crate) proxies: Vec<TrustedSigner>,
+}
+
 /// Who is let in. With neither keys nor proxies everybody is, which the configuration allows on
 /// loopback alone.
 pub(crate) struct Credentials {
@@ -62,13 +73,9 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    pub(crate) fn new(config: &Config) -> Self {
-        Self {
-            keys: config.api_keys_sha256.clone(),
-            metrics_keys: config.metrics_keys_sha256.clone(),
-            proxies: config.trusted_proxies.clone(),
-            spent: SpentSignatures::new(),
-        }
+    pub(crate) fn new(accepted: Accepted) -> Self {
+        let Accepted { keys, metrics_keys, proxies } = accepted;
+        Self { keys, metrics_keys, proxies, spent: SpentSignatures::new() }
     }
 
     /// Whether this node asks for credentials at all.
@@ -182,21 +189,21 @@ enum Signatures {
 
 /// Lets in holders of a key, before a byte of the body is read.
 pub(crate) async fn require_key(
-    State(node): State<Arc<Node>>,
+    State(credentials): State<Arc<Credentials>>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    node.credentials().admit_head(request.headers(), Signatures::DoNotCount)?;
+    credentials.admit_head(request.headers(), Signatures::DoNotCount)?;
     Ok(next.run(request).await)
 }
 
 /// Lets in holders of a key, and for now whatever says that a trusted proxy signed it.
 pub(crate) async fn require_key_or_signature(
-    State(node): State<Arc<Node>>,
+    State(credentials): State<Arc<Credentials>>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    node.credentials().admit_head(request.headers(), Signatures::Count)?;
+    credentials.admit_head(request.headers(), Signatures::Count)?;
     Ok(next.run(request).await)
 }
 
@@ -233,10 +240,10 @@ mod tests {
 
     fn credentials(keys: &[&str], metrics_keys: &[&str]) -> Credentials {
         let digests = |keys: &[&str]| keys.iter().map(|key| ApiKeyDigest::of(key)).collect();
-        Credentials::new(&Config {
-            api_keys_sha256: digests(keys),
-            metrics_keys_sha256: digests(metrics_keys),
-            ..Config::default()
+        Credentials::new(Accepted {
+            keys: digests(keys),
+            metrics_keys: digests(metrics_keys),
+            proxies: Vec::new(),
         })
     }
 

@@ -2,35 +2,46 @@
 
 mod budget;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::{Body as Incoming, Bytes, HttpBody},
-    extract::{FromRequest, Request},
+    extract::{FromRef, FromRequest, Request},
     http::{HeaderValue, header::CONTENT_TYPE},
 };
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use tokio::{sync::OwnedSemaphorePermit, time};
 
-use self::budget::Arrival;
-pub(crate) use self::budget::BodyBudget;
-use crate::{error::ApiError, node::Node};
-
-/// The largest body of a request. A prompt of 1000 characters takes at most 4 kB, 12 kB escaped;
-/// the rest is room for a client's padding.
-pub const MAX_BODY_BYTES: usize = 256 * 1024;
+use self::budget::{Arrival, BodyBudget};
+use crate::{error::ApiError, limits::MAX_BODY_BYTES};
 
 /// A body grows by at least so much: so a client that sends one byte costs no more.
 const STEP_BYTES: usize = 8 * 1024;
 
+/// What all bodies share: the memory that they may take, and the time that each may.
+#[derive(Clone)]
+pub(crate) struct BodyReader {
+    budget: Arc<BodyBudget>,
+    timeout: Duration,
+}
+
+impl BodyReader {
+    pub(crate) fn new(memory_bytes: usize, timeout: Duration) -> Self {
+        Self { budget: Arc::new(BodyBudget::new(memory_bytes)), timeout }
+    }
+}
+
 /// A bounded body of JSON, read whole.
 pub(crate) struct Body(pub(crate) Bytes);
 
-impl FromRequest<Arc<Node>> for Body {
+impl<S: Send + Sync> FromRequest<S> for Body
+where
+    BodyReader: FromRef<S>,
+{
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, node: &Arc<Node>) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         // A page from elsewhere can send any body without asking first, but none of this type.
         let media_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         if !media_type.is_some_and(is_json) {
@@ -40,11 +51,12 @@ impl FromRequest<Arc<Node>> for Body {
         if request.body().size_hint().lower() > MAX_BODY_BYTES as u64 {
             return Err(ApiError::TooLarge);
         }
-        let arrival = node.bodies().arrives();
+        let BodyReader { budget, timeout } = BodyReader::from_ref(state);
+        let arrival = budget.arrives();
         let read = read(request.into_body(), &arrival);
         tokio::select! {
             biased;
-            read = time::timeout(node.config().body_timeout(), read) => {
+            read = time::timeout(timeout, read) => {
                 read.map_err(|_| ApiError::TooSlow)?.map(|held| Self(Bytes::from_owner(held)))
             }
             () = arrival.makes_way() => Err(ApiError::BodiesBusy),

@@ -1,32 +1,14 @@
-//! Whose share of the queue a request counts towards.
+//! Names of clients, by which the queue shares its places.
 
-use std::{convert::Infallible, net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
-use axum::{extract::FromRequestParts, http::request::Parts};
 use engine::ClientId;
 use sha2::{Digest, Sha256};
 
-use crate::{address::Peer, auth::ApiKeyDigest, node::Node};
+use crate::auth::ApiKeyDigest;
 
-/// The client of a request: whom a trusted forwarder names, by an extension of type [`ClientId`] that
-/// [`crate::requests::bounded`] puts there; otherwise the holder of an accepted bearer key; otherwise
-/// the peer's address.
-pub(crate) struct Client(pub(crate) ClientId);
-
-impl FromRequestParts<Arc<Node>> for Client {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, node: &Arc<Node>) -> Result<Self, Infallible> {
-        let named = parts.extensions.get::<ClientId>().copied();
-        // A key that is not accepted is any text, and would make a new client with every request.
-        let key = || node.credentials().accepted_key(&parts.headers).map(of_key);
-        let peer = || parts.extensions.get::<Peer>().map(|peer| of_peer(peer.0));
-        let client = named.or_else(key).or_else(peer);
-        Ok(Self(client.unwrap_or(ClientId::ANONYMOUS)))
-    }
-}
-
-fn of_key(key: ApiKeyDigest) -> ClientId {
+/// The holder of an accepted bearer key.
+pub(crate) fn of_key(key: ApiKeyDigest) -> ClientId {
     id(b"key", key.as_bytes())
 }
 

@@ -22,10 +22,12 @@ pub use self::check::ConfigError;
 pub(crate) use self::check::check_native;
 use crate::{
     address::{ForwardedHeader, Forwarders},
-    auth::ApiKeyDigest,
+    auth::{Accepted, ApiKeyDigest},
+    body::BodyReader,
     delivery::Deliveries,
     image_store::ImageStore,
-    origins::WebOrigin,
+    origins::{OriginGuard, WebOrigin},
+    tls::{Tls, TlsError},
 };
 
 /// The node's configuration: the defaults, overlaid by whatever the operator says.
@@ -232,8 +234,8 @@ impl Config {
         settings.try_into().map_err(ConfigError::Parse)
     }
 
-    pub(crate) fn forwarders(&self) -> Forwarders<'_> {
-        Forwarders { trusted: &self.trusted_forwarders, header: self.forwarded_header }
+    pub(crate) fn forwarders(&self) -> Forwarders {
+        Forwarders { trusted: self.trusted_forwarders.clone(), header: self.forwarded_header }
     }
 
     /// Whether connections from there bring the requests of many.
@@ -241,8 +243,20 @@ impl Config {
         self.forwarders().trusts(peer)
     }
 
+    /// Makes or reads the key that TLS ends at; `None` where TLS is off.
+    pub(crate) fn tls(&self) -> Result<Option<Tls>, TlsError> {
+        match (self.tls, &self.tls_certificate, &self.tls_key) {
+            (TlsChoice::Off, ..) => Ok(None),
+            (TlsChoice::SelfSigned, ..) => Tls::self_signed(&self.certificate_names()).map(Some),
+            (TlsChoice::Files, Some(certificate), Some(key)) => {
+                Tls::from_files(certificate, key).map(Some)
+            }
+            (TlsChoice::Files, ..) => Err(TlsError::FilesUnnamed),
+        }
+    }
+
     /// What the node's own certificate is for.
-    pub(crate) fn certificate_names(&self) -> Vec<String> {
+    fn certificate_names(&self) -> Vec<String> {
         if !self.tls_names.is_empty() {
             return self.tls_names.clone();
         }
@@ -250,6 +264,11 @@ impl Config {
         let public = public.as_ref().and_then(Uri::host).map(|host| host.trim_matches(['[', ']']));
         let own = ["localhost", "127.0.0.1", "::1"];
         public.into_iter().chain(own).map(str::to_owned).collect()
+    }
+
+    /// Whether strangers are kept out at all, which every node does that listens beyond loopback.
+    fn asks_for_credentials(&self) -> bool {
+        !self.api_keys_sha256.is_empty() || !self.trusted_proxies.is_empty()
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -268,6 +287,27 @@ impl Config {
             deadline: Duration::from_secs(self.deadline_secs),
             share: if one_client { 1.0 } else { self.queue_share },
         }
+    }
+
+    pub(crate) fn accepted(&self) -> Accepted {
+        Accepted {
+            keys: self.api_keys_sha256.clone(),
+            metrics_keys: self.metrics_keys_sha256.clone(),
+            proxies: self.trusted_proxies.clone(),
+        }
+    }
+
+    pub(crate) fn origin_guard(&self) -> OriginGuard {
+        OriginGuard {
+            asks_for_credentials: self.asks_for_credentials(),
+            allowed_hosts: self.allowed_hosts.clone(),
+            allowed_origins: self.allowed_origins.clone(),
+            cors_origins: self.cors_origins.clone(),
+        }
+    }
+
+    pub(crate) fn body_reader(&self) -> BodyReader {
+        BodyReader::new(self.body_memory_bytes, Duration::from_secs(self.body_timeout_secs))
     }
 
     pub(crate) fn image_store(&self) -> ImageStore {
@@ -294,10 +334,6 @@ impl Config {
 
     pub(crate) fn header_timeout(&self) -> Duration {
         Duration::from_secs(self.header_timeout_secs)
-    }
-
-    pub(crate) fn body_timeout(&self) -> Duration {
-        Duration::from_secs(self.body_timeout_secs)
     }
 
     pub(crate) fn write_timeout(&self) -> Duration {

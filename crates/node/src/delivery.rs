@@ -7,6 +7,7 @@
 //! closed.
 
 mod body;
+mod chunk;
 mod events;
 mod transport;
 

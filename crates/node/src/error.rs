@@ -17,7 +17,7 @@ use protocol::{
 };
 use seal::{KeyId, OpenError, SealError};
 
-use crate::body::MAX_BODY_BYTES;
+use crate::limits::MAX_BODY_BYTES;
 
 /// The one text for everything from base64 to the body's JSON: which of them failed is nobody's
 /// business.

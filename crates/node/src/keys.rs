@@ -9,7 +9,7 @@ use attest::binding::{Keyset, KeysetBody, SignedKeyset};
 use seal::{Epoch, KeyId, Keyring, KeyringLimits, NodeKeys, TooManyEpochs};
 use thiserror::Error;
 
-use crate::{body::MAX_BODY_BYTES, config::Config, node::unix_now};
+use crate::{clock::unix_now, config::Config, limits::MAX_BODY_BYTES};
 
 /// The share of its replay cache after which a key is worn out: fresh keys take over while the old
 /// one can still serve its grace period.

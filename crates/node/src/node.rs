@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, OnceLock, PoisonError, RwLock},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
 use attest::{
@@ -10,23 +10,25 @@ use attest::{
     binding::Nonce,
     evidence::{Attester, EvidenceError, Source, Sources, Subject},
 };
-use axum::body::Bytes;
+use axum::{body::Bytes, extract::FromRef};
 use engine::{Engine, Generator};
 use protocol::{Offer, Seed, Size};
 use seal::{KeyId, Keyring};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
-use tokio::{sync::oneshot, time};
+use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     auth::Credentials,
-    body::BodyBudget,
+    body::BodyReader,
+    clock::unix_now,
     config::{Config, ConfigError, check_native},
     delivery::Deliveries,
     error::ApiError,
     image_store::ImageStore,
     keys::{KeyError, Keys},
     metrics::{Facts, Metrics, Traffic},
+    origins::OriginGuard,
     requests::RequestLimiter,
     tls::Tls,
 };
@@ -35,8 +37,9 @@ use crate::{
 pub struct Node {
     config: Config,
     tls: Option<Tls>,
-    credentials: Credentials,
-    bodies: BodyBudget,
+    credentials: Arc<Credentials>,
+    origins: Arc<OriginGuard>,
+    bodies: BodyReader,
     requests: Arc<RequestLimiter>,
     image_store: ImageStore,
     deliveries: Arc<Deliveries>,
@@ -71,10 +74,11 @@ impl Node {
     pub fn new(config: Config) -> Result<Arc<Self>, ConfigError> {
         config.check()?;
         Ok(Arc::new(Self {
-            tls: Tls::of(&config)?,
-            credentials: Credentials::new(&config),
-            bodies: BodyBudget::new(config.body_memory_bytes),
-            requests: RequestLimiter::new(config.max_requests_per_address),
+            tls: config.tls()?,
+            credentials: Arc::new(Credentials::new(config.accepted())),
+            origins: Arc::new(config.origin_guard()),
+            bodies: config.body_reader(),
+            requests: RequestLimiter::new(config.max_requests_per_address, config.forwarders()),
             image_store: config.image_store(),
             deliveries: config.deliveries(),
             traffic: Traffic::new(),
@@ -126,12 +130,12 @@ impl Node {
         *phase = Phase::Draining(service);
     }
 
-    pub(crate) fn credentials(&self) -> &Credentials {
+    pub(crate) fn credentials(&self) -> &Arc<Credentials> {
         &self.credentials
     }
 
-    pub(crate) fn bodies(&self) -> &BodyBudget {
-        &self.bodies
+    pub(crate) fn origins(&self) -> &Arc<OriginGuard> {
+        &self.origins
     }
 
     pub(crate) fn requests(&self) -> &Arc<RequestLimiter> {
@@ -162,6 +166,12 @@ impl Node {
             Phase::Serving(service) => Ok(service.clone()),
             Phase::Draining(_) => Err(ApiError::Draining),
         }
+    }
+}
+
+impl FromRef<Arc<Node>> for BodyReader {
+    fn from_ref(node: &Arc<Node>) -> Self {
+        node.bodies.clone()
     }
 }
 
@@ -255,7 +265,7 @@ impl Service {
         let (reply, answer) = oneshot::channel();
         let subject = Subject { nonce, keyset, now_secs, source };
         let pending = self.attester.ask(subject, move |answer| drop(reply.send(answer)))?;
-        let answer = time::timeout(self.attester.patience(), answer).await;
+        let answer = timeout(self.attester.patience(), answer).await;
         drop(pending);
         let report =
             answer.map_err(|_| EvidenceError::TimedOut)?.map_err(|_| EvidenceError::Stopped)??;
@@ -327,19 +337,4 @@ pub enum StartError {
     /// No thread.
     #[error("the engine's thread could not be started")]
     Thread(#[source] std::io::Error),
-}
-
-/// Seconds since 1970.
-pub(crate) fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// Runs what takes milliseconds beside the threads that answer, and wipes the stack that it ran on.
-pub(crate) async fn off_thread<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(|| wipe::stack(work)).await.map_err(|_| {
-        tracing::error!("work beside the engine panicked");
-        ApiError::Internal
-    })
 }

@@ -15,19 +15,59 @@ use axum::{
 };
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::{config::Config, error::ApiError, node::Node};
+use crate::error::ApiError;
 
 /// For how long a browser may remember a permission.
 const MAX_AGE: std::time::Duration = std::time::Duration::from_secs(600);
 
+/// Whose pages may use this node, and by which names it may be called.
+pub(crate) struct OriginGuard {
+    /// A node that asks for credentials is protected by them: no page has them unless its user gave them.
+    pub(crate) asks_for_credentials: bool,
+    /// Names beside loopback's own.
+    pub(crate) allowed_hosts: Vec<String>,
+    /// Origins of pages, beside the node's own, that may use all of it.
+    pub(crate) allowed_origins: Vec<WebOrigin>,
+    /// Origins of pages that may use the routes where nothing is secret.
+    pub(crate) cors_origins: Vec<WebOrigin>,
+}
+
+impl OriginGuard {
+    /// What browsers are told of the routes that only `allowed_origins` may use.
+    pub(crate) fn cors_own(&self) -> CorsLayer {
+        cors(&self.allowed_origins)
+    }
+
+    /// And of those that `cors_origins` may use too.
+    pub(crate) fn cors_listed(&self) -> CorsLayer {
+        cors(&[self.allowed_origins.as_slice(), self.cors_origins.as_slice()].concat())
+    }
+
+    fn admits_page(&self, request: &Request) -> bool {
+        self.asks_for_credentials
+            || is_own_page(request)
+            || is_listed(request, &self.allowed_origins)
+    }
+
+    fn is_known_host(&self, request: &Request) -> bool {
+        let is_known = |authority: &Authority| {
+            let host = authority.host();
+            is_loopback(host) || self.allowed_hosts.iter().any(|it| it.eq_ignore_ascii_case(host))
+        };
+        let named = request.uri().authority().is_none_or(is_known);
+        // An absolute address in the request's line does not excuse the header.
+        named && host(request.headers()).is_none_or(|host| host.is_ok_and(|host| is_known(&host)))
+    }
+}
+
 /// Refuses names that somebody else's DNS may point at this machine (DNS rebinding). Asked of nodes
 /// without credentials, which listen on loopback alone.
 pub(crate) async fn known_host(
-    State(node): State<Arc<Node>>,
+    State(guard): State<Arc<OriginGuard>>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    if node.credentials().are_asked_for() || is_known_host(&request, node.config()) {
+    if guard.asks_for_credentials || guard.is_known_host(&request) {
         return Ok(next.run(request).await);
     }
     Err(ApiError::UnknownHost)
@@ -35,12 +75,11 @@ pub(crate) async fn known_host(
 
 /// Refuses what a page of another origin sends, unless that origin is one of `allowed_origins`.
 pub(crate) async fn own_pages(
-    State(node): State<Arc<Node>>,
+    State(guard): State<Arc<OriginGuard>>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let allowed = is_own_page(&request) || is_listed(&request, &node.config().allowed_origins);
-    if node.credentials().are_asked_for() || allowed {
+    if guard.admits_page(&request) {
         return Ok(next.run(request).await);
     }
     Err(ApiError::ForeignOrigin)
@@ -48,25 +87,14 @@ pub(crate) async fn own_pages(
 
 /// The same, for the routes that pages of `cors_origins` may use too.
 pub(crate) async fn listed_pages(
-    State(node): State<Arc<Node>>,
+    State(guard): State<Arc<OriginGuard>>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let listed = is_listed(&request, &node.config().cors_origins);
-    match listed {
-        true => Ok(next.run(request).await),
-        false => own_pages(State(node), request, next).await,
+    if is_listed(&request, &guard.cors_origins) || guard.admits_page(&request) {
+        return Ok(next.run(request).await);
     }
-}
-
-/// What browsers are told of the routes that only `allowed_origins` may use.
-pub(crate) fn cors_own(config: &Config) -> CorsLayer {
-    cors(&config.allowed_origins)
-}
-
-/// And of those that `cors_origins` may use too.
-pub(crate) fn cors_listed(config: &Config) -> CorsLayer {
-    cors(&[config.allowed_origins.as_slice(), config.cors_origins.as_slice()].concat())
+    Err(ApiError::ForeignOrigin)
 }
 
 fn cors(origins: &[WebOrigin]) -> CorsLayer {
@@ -186,16 +214,6 @@ fn host(headers: &HeaderMap) -> Option<Result<Authority, ()>> {
     }
 }
 
-fn is_known_host(request: &Request, config: &Config) -> bool {
-    let is_known = |authority: &Authority| {
-        let host = authority.host();
-        is_loopback(host) || config.allowed_hosts.iter().any(|it| it.eq_ignore_ascii_case(host))
-    };
-    let named = request.uri().authority().is_none_or(is_known);
-    // An absolute address in the request's line does not excuse the header.
-    named && host(request.headers()).is_none_or(|host| host.is_ok_and(|host| is_known(&host)))
-}
-
 /// Names that no DNS answers for (RFC 6761, 6.3), and addresses of this machine alone.
 fn is_loopback(host: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host);
@@ -225,8 +243,13 @@ mod tests {
 
     #[test]
     fn only_names_of_this_machine_are_known() {
-        let config = Config { allowed_hosts: vec!["node.example".to_owned()], ..Config::default() };
-        let known = |host: &str| is_known_host(&request("/", &[("host", host)]), &config);
+        let guard = OriginGuard {
+            asks_for_credentials: false,
+            allowed_hosts: vec!["node.example".to_owned()],
+            allowed_origins: Vec::new(),
+            cors_origins: Vec::new(),
+        };
+        let known = |host: &str| guard.is_known_host(&request("/", &[("host", host)]));
         for host in [
             "localhost",
             "LOCALHOST:80",
@@ -255,12 +278,12 @@ mod tests {
         ] {
             assert!(!known(host), "{host}");
         }
-        assert!(is_known_host(&request("/", &[]), &config), "HTTP/1.0");
-        assert!(!is_known_host(&request("http://evil.example/", &[]), &config));
+        assert!(guard.is_known_host(&request("/", &[])), "HTTP/1.0");
+        assert!(!guard.is_known_host(&request("http://evil.example/", &[])));
         let both = request("http://localhost/", &[("host", "evil.example")]);
-        assert!(!is_known_host(&both, &config));
+        assert!(!guard.is_known_host(&both));
         let twice = request("/", &[("host", "localhost"), ("host", "evil.example")]);
-        assert!(!is_known_host(&twice, &config));
+        assert!(!guard.is_known_host(&twice));
     }
 
     #[test]

@@ -16,16 +16,15 @@ use axum::{
 use hyper::body::{Frame, SizeHint};
 
 use crate::{
-    address::{Peer, Source},
+    address::{Forwarders, Peer, Source},
     client_id::of_peer,
     error::ApiError,
-    node::Node,
 };
 
 /// Notes whose request it is, and refuses it where its client has as many as it may. A request is
 /// open until the last of its answer is handed over.
 pub(crate) async fn bounded(
-    State(node): State<Arc<Node>>,
+    State(limiter): State<Arc<RequestLimiter>>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
@@ -33,11 +32,11 @@ pub(crate) async fn bounded(
     let Some(Peer(peer)) = request.extensions().get().copied() else {
         return Ok(next.run(request).await);
     };
-    let client = node.config().forwarders().client_address(request.headers(), peer);
+    let client = limiter.forwarders.client_address(request.headers(), peer);
     if client != peer {
         request.extensions_mut().insert(of_peer(client));
     }
-    let open = node.requests().open(Source::of(client)).ok_or(ApiError::TooManyRequests)?;
+    let open = limiter.open(Source::of(client)).ok_or(ApiError::TooManyRequests)?;
     let answer = next.run(request).await;
     Ok(answer.map(|body| Body::new(Counted { body, _open: open })))
 }
@@ -70,13 +69,15 @@ impl HttpBody for Counted {
 
 /// Open requests, by their clients.
 pub(crate) struct RequestLimiter {
+    forwarders: Forwarders,
     per_source: usize,
     open: Mutex<HashMap<Source, usize>>,
 }
 
 impl RequestLimiter {
-    pub(crate) fn new(per_source: usize) -> Arc<Self> {
-        Arc::new(Self { per_source, open: Mutex::default() })
+    /// At most `per_source` of each client; `forwarders` are believed when they name theirs.
+    pub(crate) fn new(per_source: usize, forwarders: Forwarders) -> Arc<Self> {
+        Arc::new(Self { forwarders, per_source, open: Mutex::default() })
     }
 
     /// One more request of this source, until what is returned is dropped.
@@ -115,11 +116,13 @@ impl Drop for Open {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::address::ForwardedHeader;
 
     #[test]
     fn a_source_has_its_share_and_leaves_nothing_behind() {
         let source = |text: &str| Source::of(text.parse().unwrap());
-        let limiter = RequestLimiter::new(2);
+        let nobody = Forwarders { trusted: Vec::new(), header: ForwardedHeader::XForwardedFor };
+        let limiter = RequestLimiter::new(2, nobody);
         let first = limiter.open(source("192.0.2.1")).unwrap();
         let second = limiter.open(source("192.0.2.1")).unwrap();
         assert!(limiter.open(source("192.0.2.1")).is_none());

@@ -5,6 +5,7 @@ mod connection;
 mod limiter;
 mod probes;
 mod progress;
+mod request;
 mod socket;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};

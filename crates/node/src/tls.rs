@@ -7,7 +7,10 @@
 mod files;
 mod own;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustls::{
     ServerConfig,
@@ -20,8 +23,6 @@ use rustls::{
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio_rustls::TlsAcceptor;
-
-use crate::config::{Config, TlsChoice};
 
 /// The protocols that are spoken inside, as ALPN names them (RFC 7301).
 pub(crate) const HTTP_2: &[u8] = b"h2";
@@ -38,22 +39,20 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// What the configuration asks for; `None` where TLS is off.
+    /// A key of the node's own, and a certificate for it that names these names.
     ///
     /// # Errors
-    /// Where a key cannot be made, or the files are none; see [`TlsError`].
-    pub(crate) fn of(config: &Config) -> Result<Option<Self>, TlsError> {
-        match config.tls {
-            TlsChoice::Off => Ok(None),
-            TlsChoice::SelfSigned => own::self_signed(&config.certificate_names()).map(Some),
-            TlsChoice::Files => {
-                let (Some(certificate), Some(key)) = (&config.tls_certificate, &config.tls_key)
-                else {
-                    return Err(TlsError::FilesUnnamed);
-                };
-                files::read(certificate, key).map(Some)
-            }
-        }
+    /// Where no key can be made.
+    pub(crate) fn self_signed(names: &[String]) -> Result<Self, TlsError> {
+        own::self_signed(names)
+    }
+
+    /// A certificate and its key from PEM files.
+    ///
+    /// # Errors
+    /// Names the file that is none, and what is wrong with it.
+    pub(crate) fn from_files(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        files::read(certificate, key)
     }
 
     /// Handshakes with this key.

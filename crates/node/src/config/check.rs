@@ -8,7 +8,7 @@ use rustls::pki_types::ServerName;
 use thiserror::Error;
 
 use super::{Config, TlsChoice};
-use crate::{body::MAX_BODY_BYTES, tls::TlsError};
+use crate::{limits::MAX_BODY_BYTES, tls::TlsError};
 
 /// The most that `max_prompt_chars` may say: what a body has room for.
 const MAX_PROMPT_CHARS: usize = 32_000;
@@ -27,8 +27,7 @@ impl Config {
     /// # Errors
     /// Names the setting that is wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let open = self.api_keys_sha256.is_empty() && self.trusted_proxies.is_empty();
-        if open && !self.listen.ip().is_loopback() {
+        if !self.asks_for_credentials() && !self.listen.ip().is_loopback() {
             return Err(ConfigError::NoCredentials { listen: self.listen });
         }
         if !(1..=MAX_PROMPT_CHARS).contains(&self.max_prompt_chars) {

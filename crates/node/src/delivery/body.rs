@@ -15,21 +15,25 @@ use axum::{
 };
 use hyper::body::{Frame, SizeHint};
 
-use super::{Delivery, Room, Transport, events::IsTracked};
-use crate::node::Node;
-
-/// So much is handed to a connection at a time. It is a sign of progress when it is taken.
-const CHUNK_BYTES: usize = 64 * 1024;
+use super::{
+    Deliveries, Delivery, Room, Transport,
+    chunk::{counted, next_chunk},
+    events::IsTracked,
+};
 
 /// Delivers the answers of every route, within bounds of time and memory.
-pub(crate) async fn track(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
+pub(crate) async fn track(
+    State(deliveries): State<Arc<Deliveries>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let response = next.run(request).await;
     let is_empty = response.body().is_end_stream();
     if is_empty || response.extensions().get::<IsTracked>().is_some() {
         return response;
     }
     let now = Instant::now();
-    let delivery = node.deliveries().open(Transport::current(), now);
+    let delivery = deliveries.open(Transport::current(), now);
     delivery.complete(now);
     response.map(|body| Body::new(Whole::new(body, &delivery)))
 }
@@ -84,26 +88,4 @@ impl HttpBody for Whole {
         all.set_lower(hint.lower() + rest);
         all
     }
-}
-
-/// The same bytes, counted until the last of them is dropped, wherever it waits.
-pub(super) fn counted(bytes: Bytes, room: Arc<Room>) -> Bytes {
-    Bytes::from_owner(Counted { bytes, _room: room })
-}
-
-struct Counted {
-    bytes: Bytes,
-    _room: Arc<Room>,
-}
-
-impl AsRef<[u8]> for Counted {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-/// Takes the next chunk, and notes that the reader goes on.
-pub(super) fn next_chunk(rest: &mut Bytes, delivery: &Delivery) -> Bytes {
-    delivery.progressed(Instant::now());
-    rest.split_to(rest.len().min(CHUNK_BYTES))
 }

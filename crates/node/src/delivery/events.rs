@@ -25,7 +25,7 @@ use tokio::{
 
 use super::{
     Deliveries, Delivery, Transport,
-    body::{counted, next_chunk},
+    chunk::{counted, next_chunk},
 };
 
 /// What a proxy takes for a sign of life.

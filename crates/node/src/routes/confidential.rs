@@ -15,17 +15,18 @@ use seal::{OpenError, Pending, Plaintext, RequestParts, SealedResponse, StreamRe
 use zeroize::Zeroizing;
 
 use super::{
-    Body, lengths,
-    openapi::EventMessage,
+    Body,
+    client::Client,
+    lengths,
+    off_thread::off_thread,
     respond::{self, Reader},
-    stream::{EventEncoder, Part, Stream},
+    stream::{EventEncoder, EventMessage, Part, Stream},
 };
 use crate::{
-    client_id::Client,
     delivery::Outbox,
     error::ApiError,
     metrics::Stage,
-    node::{Node, Service, off_thread},
+    node::{Node, Service},
 };
 
 /// Images from a sealed prompt

@@ -20,17 +20,13 @@ use protocol::{
 
 use super::{
     Body,
-    openapi::EventMessage,
+    client::Client,
+    off_thread::off_thread,
     respond::{self, Links, Reader},
-    stream::{EventEncoder, Part, Stream},
+    stream::{EventEncoder, EventMessage, Part, Stream},
 };
 use crate::{
-    client_id::Client,
-    delivery::Outbox,
-    error::ApiError,
-    image_store::StoredImage,
-    node::{Node, off_thread},
-    origins::own_authority,
+    delivery::Outbox, error::ApiError, image_store::StoredImage, node::Node, origins::own_authority,
 };
 
 /// Images from a prompt in clear text

@@ -1,12 +1,14 @@
 //! The HTTP surface, one file a family of routes.
 
 mod attestation;
+mod client;
 mod confidential;
 mod health;
 mod images;
 mod lengths;
 mod lock;
 mod models;
+mod off_thread;
 mod openapi;
 mod operations;
 mod pages;
@@ -20,22 +22,17 @@ use axum::{
     routing::{MethodRouter, get, post},
 };
 
-use crate::{
-    auth,
-    body::{Body, MAX_BODY_BYTES},
-    delivery,
-    error::ApiError,
-    node::Node,
-    origins, requests, trace,
-};
+use crate::{auth, body::Body, delivery, error::ApiError, node::Node, origins, requests, trace};
 
 /// Every route of `node`.
 pub fn app(node: Arc<Node>) -> Router {
     let keyed = |route: MethodRouter<Arc<Node>>| {
-        route.route_layer(middleware::from_fn_with_state(node.clone(), auth::require_key))
+        let credentials = node.credentials().clone();
+        route.route_layer(middleware::from_fn_with_state(credentials, auth::require_key))
     };
     let signed = |route: MethodRouter<Arc<Node>>| {
-        let layer = middleware::from_fn_with_state(node.clone(), auth::require_key_or_signature);
+        let credentials = node.credentials().clone();
+        let layer = middleware::from_fn_with_state(credentials, auth::require_key_or_signature);
         route.route_layer(layer)
     };
     // What pages of other sites may use, where the operator does not forbid it: nothing in it is
@@ -45,8 +42,8 @@ pub fn app(node: Arc<Node>) -> Router {
         .route("/v1/attestation", get(attestation::report))
         // Before the layers, which answer a browser's preflight in its place.
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(node.clone(), origins::listed_pages))
-        .layer(origins::cors_listed(node.config()));
+        .layer(middleware::from_fn_with_state(node.origins().clone(), origins::listed_pages))
+        .layer(node.origins().cors_listed());
     let mut own = Router::new()
         .route("/v1/nodes/lock", keyed(post(lock::lock)))
         .route("/v1/models", keyed(get(models::list)))
@@ -66,15 +63,15 @@ pub fn app(node: Arc<Node>) -> Router {
     }
     let own = own
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(node.clone(), origins::own_pages))
-        .layer(origins::cors_own(node.config()));
+        .layer(middleware::from_fn_with_state(node.origins().clone(), origins::own_pages))
+        .layer(node.origins().cors_own());
     listed
         .merge(own)
         .fallback(|| async { ApiError::NotFound })
-        .layer(middleware::from_fn_with_state(node.clone(), origins::known_host))
-        .layer(middleware::from_fn_with_state(node.clone(), requests::bounded))
+        .layer(middleware::from_fn_with_state(node.origins().clone(), origins::known_host))
+        .layer(middleware::from_fn_with_state(node.requests().clone(), requests::bounded))
         .layer(middleware::from_fn_with_state(node.clone(), trace::request))
-        .layer(middleware::from_fn_with_state(node.clone(), delivery::track))
+        .layer(middleware::from_fn_with_state(node.deliveries().clone(), delivery::track))
         .with_state(node)
 }
 

@@ -94,17 +94,6 @@ struct Api;
 #[openapi(paths(images::generate, images::file))]
 struct ClearApi;
 
-/// One message of an event stream
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "its shape alone is read, by the document")]
-pub(super) struct EventMessage {
-    /// The `type` of the event, on the route in clear text.
-    event: Option<String>,
-    /// JSON: a `PartialImageEvent`, `CompletedEvent`, `ProgressEvent` or `ErrorEvent`; on the
-    /// confidential route a `ConfidentialComputeResponse` that one of these is sealed in.
-    data: String,
-}
-
 /// What several routes have in common.
 struct Common;
 

@@ -12,9 +12,10 @@ use protocol::ErrorBody;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Answer, MAX_BODY_BYTES};
+use super::Answer;
 use crate::{
     error::ApiError,
+    limits::MAX_BODY_BYTES,
     metrics,
     node::{Node, Service},
 };

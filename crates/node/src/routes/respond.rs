@@ -9,10 +9,10 @@ use protocol::{
 };
 
 use crate::{
+    clock::unix_now,
     error::ApiError,
     image_store::{ImageStore, StoredImage},
     metrics::{Metrics, Stage},
-    node::unix_now,
 };
 
 /// What both routes say when the text encoder's length cut the prompt.

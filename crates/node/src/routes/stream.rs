@@ -8,12 +8,14 @@ use protocol::{
     PartialImageEvent, ProgressEvent, Size, Usage,
 };
 use tracing::Instrument;
+use utoipa::ToSchema;
 
-use super::{lengths, respond};
+use super::{lengths, off_thread::off_thread, respond};
 use crate::{
+    clock::unix_now,
     delivery::{Message, Outbox},
     error::ApiError,
-    node::{Service, off_thread, unix_now},
+    node::Service,
 };
 
 /// Where so many bytes of events are unread, previews are left out: before they are numbered and
@@ -37,6 +39,17 @@ pub(super) trait EventEncoder: Send + 'static {
 
     /// Whether an event's name stands outside of it too, as OpenAI's do.
     fn names_events(&self) -> bool;
+}
+
+/// One message of an event stream
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "its shape alone is read, by the OpenAPI document")]
+pub(super) struct EventMessage {
+    /// The `type` of the event, on the route in clear text.
+    event: Option<String>,
+    /// JSON: a `PartialImageEvent`, `CompletedEvent`, `ProgressEvent` or `ErrorEvent`; on the
+    /// confidential route a `ConfidentialComputeResponse` that one of these is sealed in.
+    data: String,
 }
 
 /// An event's place in the stream.

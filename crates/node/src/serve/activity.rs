@@ -1,10 +1,8 @@
 //! What a connection is doing, and since when it makes no progress.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
-
-use super::limiter::Slot;
 
 /// How long a reader may take nothing of an answer before its connection counts as idle.
 const READER_GRACE: Duration = Duration::from_secs(5);
@@ -21,8 +19,9 @@ pub(super) struct Activity {
     body_unread: bool,
 }
 
+/// How far a request has come.
 #[derive(Debug, Clone, Copy)]
-enum Phase {
+pub(super) enum Phase {
     /// Its body is on the way.
     Receiving { since: Instant },
     /// The node works on it, or its answer is being taken.
@@ -60,6 +59,32 @@ impl Activity {
         Some(idle.into_iter().min().unwrap_or_else(|| since(self.quiet_since)))
     }
 
+    /// One more request, whose body is still to come; by the number it is called by.
+    pub(super) fn begin(&mut self, now: Instant) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        self.set(id, Phase::Receiving { since: now });
+        id
+    }
+
+    /// A request has come so far.
+    pub(super) fn set(&mut self, id: u64, phase: Phase) {
+        self.requests.insert(id, phase);
+    }
+
+    /// A request is over.
+    pub(super) fn end(&mut self, id: u64, now: Instant) {
+        self.requests.remove(&id);
+        if self.requests.is_empty() {
+            self.quiet_since = now;
+        }
+    }
+
+    /// Nobody wants the rest of a body.
+    pub(super) fn body_dropped(&mut self) {
+        self.body_unread = true;
+    }
+
     /// The socket takes no bytes, or takes them again.
     pub(super) fn socket_blocked(&mut self, since: Option<Instant>) {
         self.blocked_since = since;
@@ -67,57 +92,5 @@ impl Activity {
 
     pub(super) fn body_unread(&self) -> bool {
         self.body_unread
-    }
-}
-
-/// A request, from its head until its answer is handed over.
-pub(super) struct Request {
-    slot: Arc<Slot>,
-    id: u64,
-}
-
-impl Request {
-    /// Its body is still to come.
-    pub(super) fn begin(slot: Arc<Slot>) -> Arc<Self> {
-        let mut activity = slot.activity();
-        let id = activity.next;
-        activity.next += 1;
-        activity.requests.insert(id, Phase::Receiving { since: Instant::now() });
-        drop(activity);
-        Arc::new(Self { slot, id })
-    }
-
-    /// The whole body is here.
-    pub(super) fn received(&self) {
-        self.set(Phase::Working);
-    }
-
-    /// Nobody wants the rest of the body.
-    pub(super) fn body_dropped(&self) {
-        self.slot.activity().body_unread = true;
-    }
-
-    /// The answer's next piece is being made.
-    pub(super) fn working(&self) {
-        self.set(Phase::Working);
-    }
-
-    /// A piece of the answer is there to be taken.
-    pub(super) fn waiting(&self) {
-        self.set(Phase::Waiting { since: Instant::now() });
-    }
-
-    fn set(&self, phase: Phase) {
-        self.slot.activity().requests.insert(self.id, phase);
-    }
-}
-
-impl Drop for Request {
-    fn drop(&mut self) {
-        let mut activity = self.slot.activity();
-        activity.requests.remove(&self.id);
-        if activity.requests.is_empty() {
-            activity.quiet_since = Instant::now();
-        }
     }
 }

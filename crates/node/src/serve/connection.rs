@@ -24,6 +24,7 @@ use tower::ServiceExt;
 use super::{
     limiter::Slot,
     progress::{Answer, Received},
+    request,
     socket::{ReadPace, Socket},
 };
 use crate::{address::Peer, delivery::StreamExecutor, tls};
@@ -180,7 +181,7 @@ fn answer(
     peer: Peer,
     slot: Arc<Slot>,
 ) -> impl Future<Output = Result<Response<Answer>, Infallible>> {
-    let progress = slot.request();
+    let progress = request::Request::begin(slot);
     let mut request = request.map(|body| Body::new(Received::new(body, &progress)));
     request.extensions_mut().insert(peer);
     let answering = router.oneshot(request);

@@ -14,7 +14,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::activity::{Activity, Request};
+use super::activity::Activity;
 use crate::address::Source;
 
 /// How often a full node looks again for a connection that has become idle.
@@ -156,11 +156,6 @@ impl Slot {
         }
     }
 
-    /// Notes a request, until what is returned is dropped.
-    pub(super) fn request(self: &Arc<Self>) -> Arc<Request> {
-        Request::begin(self.clone())
-    }
-
     pub(super) fn activity(&self) -> MutexGuard<'_, Activity> {
         self.shared.activity()
     }
@@ -178,7 +173,7 @@ mod tests {
 
     use tokio::time::timeout;
 
-    use super::*;
+    use super::{super::request::Request, *};
 
     const SOON: Duration = Duration::from_millis(20);
 
@@ -202,7 +197,7 @@ mod tests {
         let second = open(&limiter, 1).await.unwrap();
         assert!(!is_evicted(&first).await);
         // A request makes the first one the last to have spoken.
-        drop(first.request());
+        drop(Request::begin(first.clone()));
         let third = open(&limiter, 1).await.unwrap();
         assert!(is_evicted(&second).await && !is_evicted(&first).await);
         drop(second);
@@ -216,12 +211,12 @@ mod tests {
         let limiter = ConnectionLimiter::new(2, 2);
         let slots = [open(&limiter, 1).await.unwrap(), open(&limiter, 2).await.unwrap()];
         // The second's coming has told the first to go, but both are at work by now.
-        let requests: Vec<_> = slots.iter().map(Slot::request).collect();
+        let requests: Vec<_> = slots.iter().cloned().map(Request::begin).collect();
         requests.iter().for_each(|request| request.received());
         assert!(open(&limiter, 3).await.is_none(), "there is no third slot");
         assert!(!is_evicted(&slots[0]).await && !is_evicted(&slots[1]).await);
         drop(requests);
-        let _receiving: Vec<_> = slots.iter().map(Slot::request).collect();
+        let _receiving: Vec<_> = slots.iter().cloned().map(Request::begin).collect();
         timeout(Duration::from_secs(10), async {
             let waiting = limiter.permit();
             tokio::select! {
@@ -238,7 +233,7 @@ mod tests {
     async fn a_source_has_its_share_and_no_more() {
         let limiter = ConnectionLimiter::new(8, 2);
         let slots = [open(&limiter, 1).await.unwrap(), open(&limiter, 1).await.unwrap()];
-        let requests: Vec<_> = slots.iter().map(Slot::request).collect();
+        let requests: Vec<_> = slots.iter().cloned().map(Request::begin).collect();
         requests.iter().for_each(|request| request.received());
         assert!(open(&limiter, 1).await.is_none(), "both are busy");
         let other = open(&limiter, 2).await.expect("another source has a share of its own");

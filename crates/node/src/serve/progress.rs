@@ -9,7 +9,7 @@ use std::{
 use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, Incoming, SizeHint};
 
-use super::activity::Request;
+use super::request::Request;
 
 /// A request's body, which tells when all of it is here.
 pub(super) struct Received {
