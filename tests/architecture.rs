@@ -11,7 +11,7 @@ const MAY_IMPORT: [(&str, &[&str]); 11] = [
     ("printable", &[]),
     ("protocol", &[]),
     ("wipe", &[]),
-    ("seal", &["wipe"]),
+    ("seal", &["protocol", "wipe"]),
     ("attest", &["printable"]),
     ("kernels", &[]),
     ("flux", &["protocol", "kernels"]),

@@ -22,7 +22,7 @@ use protocol::{
     CreateImageResponse, ErrorBody, GuidanceUse, ImageRequest, Limits, Offer, Seed, Sequenced,
     Size,
 };
-use seal::{Epoch, Keyring, KeyringLimits, RequestParts, ResponseParts};
+use seal::{Epoch, Keyring, KeyringLimits};
 use serde_json::Value;
 
 /// A target.
@@ -66,15 +66,7 @@ fn envelope(input: &[u8]) {
     let keys = seal::dangerous::node_keys(NODE_SECRET, [7; 32]);
     let limits = KeyringLimits { grace: Duration::ZERO, max_ciphertext_bytes: 1 << 18 };
     let keyring = Keyring::new(Epoch::new(keys, [0; 32], 16), limits);
-    let parts = RequestParts {
-        ciphertext: &envelope.ciphertext,
-        nonce: &envelope.nonce,
-        salt: &envelope.salt,
-        client_dh_public_key: &envelope.client_dh_public_key,
-        node_dh_public_key: &envelope.node_dh_public_key,
-        plaintext_body_hash: &envelope.plaintext_body_hash,
-    };
-    if let Ok((plaintext, _)) = keyring.open(&parts, Instant::now()) {
+    if let Ok((plaintext, _)) = keyring.open(&envelope, Instant::now()) {
         request(plaintext.as_bytes());
     }
 }
@@ -92,7 +84,7 @@ const NODE_SECRET: [u8; 32] = {
 
 /// A request in clear text, checked against what a node offers.
 fn request(input: &[u8]) {
-    let Ok(Ok(request)) = CreateImageRequest::from_json(input) else { return };
+    let Ok(request) = CreateImageRequest::from_json(input) else { return };
     let offer = Offer {
         model: "black-forest-labs/FLUX.1-schnell".to_owned(),
         native_size: Size::new(1024, 1024).expect("multiples of 16"),
@@ -116,21 +108,10 @@ fn response(input: &[u8]) {
     let _ = Sequenced::from_json(input);
     let _ = serde_json::from_slice::<ErrorBody>(input);
     let Ok(envelope) = serde_json::from_slice::<ConfidentialComputeResponse>(input) else { return };
-    let (Some(response_hash), Some(signature)) = (&envelope.response_hash, &envelope.signature)
-    else {
-        return;
-    };
-    let parts = ResponseParts {
-        ciphertext: &envelope.ciphertext,
-        nonce: &envelope.nonce,
-        response_hash,
-        signature,
-        receipt: envelope.receipt.as_deref(),
-    };
     let node = seal::dangerous::node_keys(NODE_SECRET, [7; 32]).exchange_public();
     let (_, opener) = seal::seal_request(&node, seal::Zeroizing::new(b"{}".to_vec()))
         .expect("randomness, and a key of the right kind");
-    let _ = opener.stream_unattested().open(&parts);
+    let _ = opener.stream_unattested().open(&envelope);
 }
 
 /// A stream of events as the client reads it, each of them like an answer. The first byte says in how

@@ -8,7 +8,7 @@ use protocol::{
     NodeLockResponse,
 };
 use reqwest::Client;
-use seal::{Opener, ResponseParts};
+use seal::Opener;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -58,16 +58,9 @@ impl Exchange {
         let (sealed, opener) =
             seal::seal_request(key, Zeroizing::new(body.to_vec())).expect("a good key");
         let envelope = ConfidentialComputeRequest {
-            ciphertext: sealed.ciphertext,
-            client_dh_public_key: sealed.client_dh_public_key,
             model_name: MODEL.to_owned(),
-            node_dh_public_key: sealed.node_dh_public_key,
-            nonce: sealed.nonce,
-            num_compute_units: None,
-            plaintext_body_hash: sealed.plaintext_body_hash,
-            salt: sealed.salt,
-            stack_small_id: 0,
             stream: Some(false),
+            ..sealed
         };
         let url = format!("{node_url}/v1/confidential/images/generations");
         Self { envelope, opener, url, http }
@@ -135,14 +128,7 @@ impl Sent {
     pub fn open(self) -> String {
         let envelope: ConfidentialComputeResponse =
             serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("sealed: {}", self.text));
-        let parts = ResponseParts {
-            ciphertext: &envelope.ciphertext,
-            nonce: &envelope.nonce,
-            response_hash: envelope.response_hash.as_deref().expect("a hash"),
-            signature: envelope.signature.as_deref().expect("a signature"),
-            receipt: envelope.receipt.as_deref(),
-        };
-        let opened = self.opener.open_unattested(&parts).expect("it opens");
+        let opened = self.opener.open_unattested(&envelope).expect("it opens");
         String::from_utf8(opened.body.as_bytes().to_vec()).expect("JSON is UTF-8")
     }
 

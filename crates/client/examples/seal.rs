@@ -5,8 +5,8 @@
 
 use std::{env, fs};
 
-use protocol::CreateImageResponse;
-use seal::{ResponseParts, Zeroizing, seal_request};
+use protocol::{ConfidentialComputeRequest, ConfidentialComputeResponse, CreateImageResponse};
+use seal::{Zeroizing, seal_request};
 use serde_json::{Value, json};
 
 #[tokio::main(flavor = "current_thread")]
@@ -33,28 +33,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (sealed, opener) = seal_request(&node_key, body)?;
 
     // 3. Send the envelope. `model_name` is in clear text, for whoever routes it.
-    let envelope = json!({
-        "ciphertext": sealed.ciphertext,
-        "nonce": sealed.nonce,
-        "salt": sealed.salt,
-        "client_dh_public_key": sealed.client_dh_public_key,
-        "node_dh_public_key": sealed.node_dh_public_key,
-        "plaintext_body_hash": sealed.plaintext_body_hash,
-        "model_name": model,
-        "stack_small_id": 0,
-    });
+    let envelope = ConfidentialComputeRequest { model_name: model.to_owned(), ..sealed };
     let answer = http.post(format!("{url}/v1/confidential/images/generations")).json(&envelope);
-    let answer: Value = answer.send().await?.error_for_status()?.json().await?;
+    let answer = answer.send().await?.error_for_status()?;
+    let answer: ConfidentialComputeResponse = answer.json().await?;
 
     // 4. Open the answer; its hash and signature are checked on the way.
-    let field = |name: &str| answer[name].as_str().ok_or("a field of the answer is missing");
-    let opened = opener.open_unattested(&ResponseParts {
-        ciphertext: field("ciphertext")?,
-        nonce: field("nonce")?,
-        response_hash: field("response_hash")?,
-        signature: field("signature")?,
-        receipt: answer["receipt"].as_str(),
-    })?;
+    let opened = opener.open_unattested(&answer)?;
     let response = CreateImageResponse::from_json(opened.body.as_bytes())?;
     let image = client::image_file(response.data.first().ok_or("no image")?)?;
     fs::write("sealed.png", image.as_slice())?;

@@ -38,7 +38,7 @@ use protocol::{
     ConfidentialComputeRequest, ConfidentialComputeResponse, ConfidentialErrorResponse,
     CreateImageRequest, CreateImageResponse, ErrorBody, NodeLockRequest, NodeLockResponse, Usage,
 };
-use seal::{Opener, ResponseParts, Verified};
+use seal::{Opener, Verified};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
@@ -111,7 +111,7 @@ impl Client {
     ) -> Result<Answer, ClientError> {
         let (answer, opener) = self.ask(request, node).await?;
         let envelope: ConfidentialComputeResponse = json(&answer.json_body().await?)?;
-        let opened = open(opener, &parts(&envelope)?, node.attested)?;
+        let opened = open(opener, &envelope, node.attested)?;
         let response = CreateImageResponse::from_json(opened.body.as_bytes())
             .map_err(|_| ClientError::NotUnderstood)?;
         Ok(Answer { response, usage: envelope.usage, verified: opened.verified })
@@ -129,16 +129,10 @@ impl Client {
         let (sealed, opener) = seal::seal_request(&node.key.encryption_key, request.to_json())?;
         drop(request);
         let envelope = ConfidentialComputeRequest {
-            ciphertext: sealed.ciphertext,
-            client_dh_public_key: sealed.client_dh_public_key,
             model_name,
-            node_dh_public_key: sealed.node_dh_public_key,
-            nonce: sealed.nonce,
-            num_compute_units: None,
-            plaintext_body_hash: sealed.plaintext_body_hash,
-            salt: sealed.salt,
             stack_small_id: node.key.stack_small_id,
             stream: Some(stream),
+            ..sealed
         };
         let path = "/v1/confidential/images/generations";
         let answer = self.http.post(node.transport, path, &envelope, MAX_ANSWER_BYTES).await?;
@@ -236,9 +230,6 @@ pub enum ClientError {
         /// The number that came.
         found: u64,
     },
-    /// The answer comes without hash or signature.
-    #[error("the node's answer is not signed")]
-    Unsigned,
     /// The node's evidence is refused: nothing was sent.
     #[error("the node's evidence was refused, and nothing was sent to it\n\n{appraisal}")]
     Untrusted {
@@ -265,13 +256,13 @@ fn open_refusal(
     envelope: &ConfidentialComputeResponse,
     (opener, attested): (Opener, Option<&seal::Attested>),
 ) -> Result<ClientError, ClientError> {
-    let opened = open(opener, &parts(envelope)?, attested)?;
+    let opened = open(opener, envelope, attested)?;
     Ok(refused(status, opened.body.as_bytes()))
 }
 
 fn open(
     opener: Opener,
-    response: &ResponseParts<'_>,
+    response: &ConfidentialComputeResponse,
     attested: Option<&seal::Attested>,
 ) -> Result<seal::Opened, ClientError> {
     Ok(match attested {
@@ -284,18 +275,4 @@ fn refused(status: u16, body: &[u8]) -> ClientError {
     let message = serde_json::from_slice::<ErrorBody>(body)
         .map_or_else(|_| "no reason given".into(), |body| Printable::new(&body.error.message));
     ClientError::Refused { status, message }
-}
-
-fn parts(envelope: &ConfidentialComputeResponse) -> Result<ResponseParts<'_>, ClientError> {
-    let (Some(response_hash), Some(signature)) = (&envelope.response_hash, &envelope.signature)
-    else {
-        return Err(ClientError::Unsigned);
-    };
-    Ok(ResponseParts {
-        ciphertext: &envelope.ciphertext,
-        nonce: &envelope.nonce,
-        response_hash,
-        signature,
-        receipt: envelope.receipt.as_deref(),
-    })
 }

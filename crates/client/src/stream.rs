@@ -6,7 +6,6 @@ use seal::{StreamOpener, Verified};
 
 use crate::{
     AttestedNode, Client, ClientError, DangerousClient, NodeKey, Recipient, answer::Lines, json,
-    parts,
 };
 
 impl Client {
@@ -83,7 +82,7 @@ impl EventStream {
         }
         let data = self.lines.next_data().await?.ok_or(ClientError::StreamCut)?;
         let envelope: ConfidentialComputeResponse = json(&data)?;
-        let opened = self.opener.open(&parts(&envelope)?)?;
+        let opened = self.opener.open(&envelope)?;
         let event =
             Sequenced::from_json(opened.body.as_bytes()).map_err(|_| ClientError::NotUnderstood)?;
         if event.sequence_number != self.expected {

@@ -11,7 +11,7 @@ mod shards;
 mod weights;
 
 pub(crate) use directory::{Component, Directory, Keep, Kept, as_read};
-pub(crate) use files::{Files, read_regular};
+pub(crate) use files::Files;
 pub(crate) use layout::{Layout, Part};
 pub use shards::LoadProgress;
 pub(crate) use shards::Shards;

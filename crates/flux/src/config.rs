@@ -3,10 +3,13 @@
 //! Fields that change the computation are read; of those that this crate fixes (activation names,
 //! for instance) the one supported value is asserted by [`check`]. Numbers have [`ranges`].
 
+mod model;
 mod ranges;
 
 use kernels::Activation;
 use serde::Deserialize;
+
+pub(crate) use model::Configs;
 
 use crate::{Error, Result};
 

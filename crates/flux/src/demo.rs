@@ -6,7 +6,8 @@ use kernels::Precision;
 use crate::{
     Error, LoadOptions, Manifest, MemoryLimit, Pins, Pipeline, Result,
     checkpoint::{Directory, Files},
-    model::{self, Configs, Model},
+    config::Configs,
+    model::{self, Model},
     text::{ClipTokenizer, T5Tokenizer},
 };
 

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use thiserror::Error;
 
-use crate::{FileDigest, ManifestError};
+use crate::file_digest::FileDigest;
 
 /// Why a model did not load or an image was not made. Never carries a prompt.
 #[derive(Debug, Error)]
@@ -241,6 +241,36 @@ pub enum Error {
     /// The watcher asked to stop.
     #[error("cancelled")]
     Cancelled,
+}
+
+/// What is wrong with a manifest.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ManifestError {
+    /// Not UTF-8, or with characters in it that no text has.
+    #[error("the manifest is not a text")]
+    NotText,
+    /// Not TOML, or not of a manifest's shape.
+    #[error("the manifest cannot be understood")]
+    Toml(#[from] toml::de::Error),
+    /// A file is listed twice.
+    #[error("the manifest lists {path} twice")]
+    Twice {
+        /// The file.
+        path: String,
+    },
+    /// A path leaves the model directory.
+    #[error("the manifest names {path:?}, which is not inside the model directory")]
+    Outside {
+        /// The path.
+        path: String,
+    },
+    /// A file has no digest or no length.
+    #[error("the manifest does not pin {path}; `obscura models pin` writes one that pins all")]
+    Unpinned {
+        /// The file.
+        path: String,
+    },
 }
 
 /// A word out of a file, as it may be printed: escaped where it could steer a terminal, and cut.

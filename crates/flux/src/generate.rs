@@ -82,7 +82,11 @@ impl Pipeline {
             noise = batches.peek().map(|batch| batcher.noise(batch)).transpose()?;
             batcher.decode(denoised)?;
         }
-        batcher.jobs.into_iter().map(|job| job.end()).collect()
+        let end = |job: ActiveJob<'_, '_>| {
+            let timings = Timings::of(&job.spans)?;
+            Ok(job.end(timings))
+        };
+        batcher.jobs.into_iter().map(end).collect()
     }
 }
 
@@ -140,13 +144,9 @@ impl<'a, 'w> ActiveJob<'a, 'w> {
         }
     }
 
-    fn end(self) -> Result<Result<Generated, Error>> {
-        let encoded = match self.state {
-            Ok(encoded) => encoded,
-            Err(error) => return Ok(Err(error)),
-        };
-        let timings = Timings::of(&self.spans)?;
-        Ok(Ok(Generated { images: self.images, prompt_tokens: encoded.tokens, timings }))
+    fn end(self, timings: Timings) -> Result<Generated> {
+        let encoded = self.state?;
+        Ok(Generated { images: self.images, prompt_tokens: encoded.tokens, timings })
     }
 }
 

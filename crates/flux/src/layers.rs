@@ -1,33 +1,12 @@
 //! From a model's tensors to its layers, each stored as it computes from the moment it is built.
 
-use candle_core::{Device, Tensor};
-use kernels::{Conv3x3, GroupNorm, LayerNorm, Linear, Precision, RmsNorm, Weight};
+use candle_core::Tensor;
+use kernels::{Conv3x3, GroupNorm, LayerNorm, Linear, RmsNorm, Weight};
 
 use crate::{
     Result,
     checkpoint::{Kept, VarBuilder},
 };
-
-/// How weights are kept.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Storage {
-    /// In the order in which a CPU reads them, where it computes: not those that only rest there.
-    pub(crate) packed: bool,
-    /// Whether the layers that every step of the sampler runs through are in 8 bits.
-    pub(crate) e4m3: bool,
-}
-
-impl Storage {
-    /// Of a text encoder that computes on `device`, wherever its weights rest.
-    pub(crate) fn of_text_encoder(device: &Device) -> Self {
-        Self { packed: device.is_cpu(), e4m3: false }
-    }
-
-    /// Of transformer and autoencoder.
-    pub(crate) fn new(device: &Device, precision: Precision) -> Self {
-        Self { packed: device.is_cpu(), e4m3: precision == Precision::Fp8 }
-    }
-}
 
 /// The scales of a weight that was quantised as soon as it was read: `row_scales` beside `weight`.
 const ROW_SCALES: &str = "row_scales";
@@ -107,11 +86,11 @@ fn block_part(vb: &VarBuilder<'_>, shape: [usize; 2]) -> Result<Linear> {
 }
 
 fn quantised(vb: &VarBuilder<'_>, layer: Linear) -> Result<Linear> {
-    if vb.storage.e4m3 { Ok(layer.quantised()?) } else { packed(vb, layer) }
+    if vb.storage.e4m3 { Ok(kernels::quantise_linear(layer)?) } else { packed(vb, layer) }
 }
 
 fn packed(vb: &VarBuilder<'_>, layer: Linear) -> Result<Linear> {
-    if vb.storage.packed { Ok(layer.packed()?) } else { Ok(layer) }
+    if vb.storage.packed { Ok(kernels::pack_linear(layer)?) } else { Ok(layer) }
 }
 
 /// A weight that was just read, as it is kept: in e4m3 with its scales beside it. So the device never holds
@@ -144,5 +123,5 @@ pub(crate) fn conv3x3(vb: &VarBuilder<'_>, [outputs, inputs]: [usize; 2]) -> Res
     // (out, in, 3, 3) → (out, 3, 3, in)
     let weight = weight.permute((0, 2, 3, 1))?.contiguous()?;
     let conv = Conv3x3::new(weight, vb.get("bias", &[outputs])?);
-    if vb.storage.packed { Ok(conv.packed()?) } else { Ok(conv) }
+    if vb.storage.packed { Ok(kernels::pack_conv3x3(conv)?) } else { Ok(conv) }
 }

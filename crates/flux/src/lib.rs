@@ -15,6 +15,7 @@ mod clock;
 mod config;
 mod demo;
 mod error;
+mod file_digest;
 #[doc(hidden)]
 pub mod fuzzing;
 mod generate;
@@ -30,20 +31,23 @@ mod model;
 mod names;
 mod noise;
 mod pipeline;
+mod regular_file;
 mod sampler;
 mod stages;
+mod storage;
 mod text;
 mod transformer;
 
 pub use checkpoint::LoadProgress;
-pub use error::Error;
+pub use error::{Error, ManifestError};
+pub use file_digest::{FileDigest, NotADigest};
 pub use job::{GUIDANCE, Generated, Image, Job, Preview, Progress, PromptTokens, Timings, Watch};
 pub use kernels::{
     Precision,
     cpu::{Level as CpuLevel, LevelError as CpuLevelError, level as cpu_level},
     doctor, groups,
 };
-pub use manifest::{FileDigest, Manifest, ManifestError, ManifestFile, NotADigest, Pins};
+pub use manifest::{Manifest, ManifestFile, Pins};
 pub use memory::MemoryLimit;
 pub use model::LoadOptions;
 pub use pipeline::Pipeline;

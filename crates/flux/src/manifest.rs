@@ -5,16 +5,18 @@
 //! told.
 
 use std::{
-    fmt,
     fmt::Write as _,
     path::{Component, Path},
-    str::FromStr,
 };
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Error, checkpoint::read_regular};
+use crate::{
+    error::{Error, ManifestError},
+    file_digest::FileDigest,
+    regular_file::read_regular,
+};
 
 /// The files of a model, and where they come from.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -48,11 +50,6 @@ pub struct ManifestFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<FileDigest>,
 }
-
-/// SHA-256 of a file. Reads and prints as 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct FileDigest(pub [u8; 32]);
 
 /// What loading insists on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,86 +138,6 @@ impl Manifest {
         self.files.iter().find(|file| file.path == path)
     }
 }
-
-/// What is wrong with a manifest.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ManifestError {
-    /// Not UTF-8, or with characters in it that no text has.
-    #[error("the manifest is not a text")]
-    NotText,
-    /// Not TOML, or not of a manifest's shape.
-    #[error("the manifest cannot be understood")]
-    Toml(#[from] toml::de::Error),
-    /// A file is listed twice.
-    #[error("the manifest lists {path} twice")]
-    Twice {
-        /// The file.
-        path: String,
-    },
-    /// A path leaves the model directory.
-    #[error("the manifest names {path:?}, which is not inside the model directory")]
-    Outside {
-        /// The path.
-        path: String,
-    },
-    /// A file has no digest or no length.
-    #[error("the manifest does not pin {path}; `obscura models pin` writes one that pins all")]
-    Unpinned {
-        /// The file.
-        path: String,
-    },
-}
-
-impl fmt::Display for FileDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for FileDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl FromStr for FileDigest {
-    type Err = NotADigest;
-
-    fn from_str(text: &str) -> Result<Self, NotADigest> {
-        let mut digest = [0; 32];
-        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(NotADigest);
-        }
-        for (byte, digits) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
-            let digits = std::str::from_utf8(digits).map_err(|_| NotADigest)?;
-            *byte = u8::from_str_radix(digits, 16).map_err(|_| NotADigest)?;
-        }
-        Ok(Self(digest))
-    }
-}
-
-impl TryFrom<String> for FileDigest {
-    type Error = NotADigest;
-
-    fn try_from(text: String) -> Result<Self, NotADigest> {
-        text.parse()
-    }
-}
-
-impl From<FileDigest> for String {
-    fn from(digest: FileDigest) -> Self {
-        let mut text = String::with_capacity(64);
-        // Writing to a string never fails.
-        let _ = write!(text, "{digest}");
-        text
-    }
-}
-
-/// A text that is no SHA-256 digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be 64 hexadecimal digits")]
-pub struct NotADigest;
 
 #[cfg(test)]
 mod tests {

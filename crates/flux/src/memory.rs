@@ -9,7 +9,10 @@ use candle_core::{DType, Device};
 use kernels::Precision;
 
 use crate::{
-    Error, Result, autoencoder::tiles, config::AutoEncoderConfig, latents::Grid, model::Configs,
+    Error, Result,
+    autoencoder::tiles,
+    config::{AutoEncoderConfig, Configs},
+    latents::Grid,
 };
 
 /// Published checkpoints are stored in 16 bits.

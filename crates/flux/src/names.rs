@@ -8,8 +8,9 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     checkpoint::{Weights, bfl},
+    config::Configs,
     memory::block_values,
-    model::{Configs, build_autoencoder, build_clip, build_t5, build_transformer},
+    model::{build_autoencoder, build_clip, build_t5, build_transformer},
     transformer::Transformer,
 };
 

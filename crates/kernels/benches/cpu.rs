@@ -35,11 +35,10 @@ const LEAST_TIME: Duration = Duration::from_millis(500);
 fn main() -> Result<()> {
     let dtype = if std::env::args().any(|word| word == "f32") { DType::F32 } else { DType::BF16 };
     for [rows, inputs, outputs] in PRODUCTS {
-        let layer = Linear::new(
+        let layer = kernels::pack_linear(Linear::new(
             random(dtype, 0.02, &[outputs, inputs])?,
             Some(random(dtype, 1.0, &[outputs])?),
-        )
-        .packed()?;
+        ))?;
         let x = random(dtype, 1.0, &[rows, inputs])?;
         let operations = 2.0 * (rows * inputs * outputs) as f64;
         report("linear", format!("{rows}x{inputs}->{outputs}"), operations, || {
@@ -57,7 +56,8 @@ fn main() -> Result<()> {
     }
     for [side, inputs, outputs] in CONVOLUTIONS {
         let weight = random(dtype, 0.02, &[outputs, 3, 3, inputs])?;
-        let conv = Conv3x3::new(weight, random(dtype, 1.0, &[outputs])?).packed()?;
+        let conv = Conv3x3::new(weight, random(dtype, 1.0, &[outputs])?);
+        let conv = kernels::pack_conv3x3(conv)?;
         let x = random(dtype, 1.0, &[side, side, inputs])?;
         let operations = 18.0 * (side * side * inputs * outputs) as f64;
         report("conv", format!("{side}x{side} {inputs}->{outputs}"), operations, || {

@@ -31,21 +31,21 @@ mod simd;
 #[forbid(unsafe_code)]
 mod winograd;
 
+use std::sync::Arc;
+
 use candle_core::{Result, Tensor};
 
 use crate::{
     backend::Backend,
     groups::{Group, attempt},
     operand::{
-        Activation, Affine, Conv3x3, ConvForm, Epilogue, GroupNorm, Heads, Input, Linear, RmsNorm,
-        Rotations, Scores, Stream,
+        Activation, Affine, Conv3x3, ConvForm, Epilogue, GroupNorm, Heads, Input, Linear,
+        PackedWeight, RmsNorm, Rotations, Scores, Stream,
     },
 };
 
 pub(crate) use bf16::CpuBf16;
-pub use bf16::{Level, LevelError, VnniPanels, level};
-pub use conv::WinogradKernel;
-pub use panels::Panels;
+pub use bf16::{Level, LevelError, level};
 
 /// Kernels for f32.
 pub(crate) struct Cpu;
@@ -104,10 +104,20 @@ impl Backend for Cpu {
         attempt(&[Group::Conv], || conv::conv3x3(x, conv, form))
     }
 
+    fn pack_linear(&self, weight: &Tensor) -> Result<Option<Arc<dyn PackedWeight>>> {
+        Ok(Some(Arc::new(panels::Panels::of(weight)?)))
+    }
+
+    fn pack_conv3x3(&self, weight: &Tensor) -> Result<Option<Arc<dyn PackedWeight>>> {
+        Ok(Some(Arc::new(conv::WinogradKernel::of(weight)?)))
+    }
+
     fn wipe(&self, x: &Tensor) -> Result<Option<()>> {
         matrix::wipe(x).map(Some)
     }
 }
 
+#[cfg(test)]
+mod random;
 #[cfg(test)]
 mod tests;

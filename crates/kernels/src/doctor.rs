@@ -9,9 +9,9 @@ use candle_core::{D, DType, Device, Error, Result, Tensor};
 
 use crate::{
     Precision,
-    backend::{self, Backend},
+    backend::Backend,
     groups::{Groups, observe},
-    reference::Reference,
+    ops::{backend_of, reference_of},
 };
 
 mod cases;
@@ -165,8 +165,8 @@ impl Examination<'_> {
         case: Case<'_>,
         op: impl Fn(&dyn Backend, &[Tensor]) -> Result<Option<Outputs>>,
     ) {
-        let kernel = |x: &[Tensor]| op(backend::of(&x[0]), x);
-        let reference = |x: &[Tensor]| match op(&Reference, x)? {
+        let kernel = |x: &[Tensor]| op(backend_of(&x[0]), x);
+        let reference = |x: &[Tensor]| match op(&reference_of(&x[0]), x)? {
             Some(outputs) => Ok(outputs),
             None => candle_core::bail!("the reference lacks an operation"),
         };

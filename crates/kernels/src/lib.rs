@@ -2,9 +2,9 @@
 //!
 //! [`Backend`] lists them; the functions beside it are what models call; the composed `reference` computes
 //! whatever a backend has no kernel for, on any device and in any floating dtype, and is what [`doctor`]
-//! compares kernels with. To add an operation, add a method and a function to `backend.rs` and its form in
-//! `reference.rs`; backends follow one by one. To add a backend, implement [`Backend`] in a file of its own,
-//! and name it in `backend.rs`.
+//! compares kernels with. To add an operation, add a method to `backend.rs`, a function to `ops.rs` and its
+//! form to `reference.rs`; backends follow one by one. To add a backend, implement [`Backend`] in a file of
+//! its own, and name it in `ops.rs`.
 //!
 //! This is the only crate with unsafe code: matrix products on the CPU (`cpu/gemm.rs`), and everything about
 //! CUDA, which is behind the feature `cuda`; cuDNN's attention and convolutions are behind `cudnn`.
@@ -22,17 +22,20 @@ pub mod groups;
 #[forbid(unsafe_code)]
 mod operand;
 #[forbid(unsafe_code)]
+mod ops;
+#[forbid(unsafe_code)]
 mod reference;
 
 pub use {
-    backend::{
-        Backend, ada_layer_norm, ada_layer_norm_for, attention, attention_beside_mlp, conv3x3,
-        group_norm, layer_norm, linear, linear_gated_gelu, linear_residual_norm_for, qk_norm_rope,
-        quantise_rows, rms_norm, to_bytes, unpack, wipe,
-    },
+    backend::Backend,
     operand::{
         Activation, Affine, Conv3x3, ConvForm, Epilogue, GatedResidual, GroupNorm, Heads, Input,
-        LayerInput, LayerNorm, Linear, Mask, Modulation, Precision, RmsNorm, Rotations, Scores,
-        Stream, Unpacking, Weight,
+        LayerInput, LayerNorm, Linear, Mask, Modulation, PackedWeight, Precision, RmsNorm,
+        Rotations, Scores, Stream, Unpacking, Weight,
+    },
+    ops::{
+        ada_layer_norm, ada_layer_norm_for, attention, attention_beside_mlp, conv3x3, group_norm,
+        layer_norm, linear, linear_gated_gelu, linear_residual_norm_for, pack_conv3x3, pack_linear,
+        qk_norm_rope, quantise_linear, quantise_rows, rms_norm, to_bytes, unpack, wipe,
     },
 };

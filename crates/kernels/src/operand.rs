@@ -8,8 +8,8 @@ mod weights;
 
 use candle_core::{DType, Result, Tensor};
 
-pub(crate) use weights::Kernel3x3;
-pub use weights::{Conv3x3, GroupNorm, LayerNorm, Linear, RmsNorm, Weight};
+pub use weights::{Conv3x3, GroupNorm, LayerNorm, Linear, PackedWeight, RmsNorm, Weight};
+pub(crate) use weights::{Kernel3x3, packed_as};
 
 /// Queries, keys and values of n attentions: (n·l, h, d) each, elements of a head adjacent.
 pub struct Heads {

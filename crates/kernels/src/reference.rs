@@ -6,19 +6,23 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 
 use crate::{
-    backend::{self, Backend},
+    backend::Backend,
     operand::{
         Activation, Affine, Conv3x3, ConvForm, Epilogue, GatedResidual, GroupNorm, Heads, Input,
-        Linear, Mask, RmsNorm, Rotations, Scores, Stream, Unpacking, images_of, rows_each,
+        Linear, Mask, RmsNorm, Rotations, Scores, Stream, Unpacking, Weight, images_of, rows_each,
     },
 };
 
 /// It has every operation but those that only kernels need.
-pub(crate) struct Reference;
+pub(crate) struct Reference {
+    /// The kernels of the same device. What they store in 8 bits they alone can read: candle 0.11 converts
+    /// no e4m3 on a GPU.
+    kernels: &'static dyn Backend,
+}
 
 impl Backend for Reference {
     fn linear(&self, x: Input<'_>, layer: &Linear, then: Epilogue<'_>) -> Result<Option<Tensor>> {
-        let y = linear(x, layer)?;
+        let y = self.multiply(x, layer)?;
         Ok(Some(match then {
             Epilogue::None => y,
             Epilogue::Activate(activation) => activate(&y, activation)?,
@@ -29,7 +33,7 @@ impl Backend for Reference {
 
     fn linear_gated_gelu(&self, x: &Tensor, layer: &Linear) -> Result<Option<Tensor>> {
         // (l, 2m) → 2 × (l, m)
-        let halves = linear(x.into(), layer)?.chunk(2, 1)?;
+        let halves = self.multiply(x.into(), layer)?.chunk(2, 1)?;
         (activate(&halves[0], Activation::GeluTanh)? * &halves[1]).map(Some)
     }
 
@@ -96,7 +100,7 @@ impl Backend for Reference {
         mlp: &Linear,
     ) -> Result<Option<Tensor>> {
         let attended = attention(heads, Scores::scaled(heads.q.dim(2)?))?;
-        let hidden = activate(&linear(x, mlp)?, Activation::GeluTanh)?;
+        let hidden = activate(&self.multiply(x, mlp)?, Activation::GeluTanh)?;
         Tensor::cat(&[attended, hidden], 1).map(Some)
     }
 
@@ -154,10 +158,45 @@ impl Backend for Reference {
     }
 }
 
-fn linear(x: Input<'_>, layer: &Linear) -> Result<Tensor> {
-    let x = plain(x)?;
-    let y = matmul(&x, &layer.weight.to_plain(x.dtype())?.t()?)?;
-    layer.bias.as_ref().map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))
+impl Reference {
+    /// The reference for the device of these kernels.
+    pub(crate) const fn beside(kernels: &'static dyn Backend) -> Self {
+        Self { kernels }
+    }
+
+    /// x Wᵀ + b
+    fn multiply(&self, x: Input<'_>, layer: &Linear) -> Result<Tensor> {
+        let x = self.plain(x)?;
+        let y = matmul(&x, &self.weight(layer, x.dtype())?.t()?)?;
+        layer.bias.as_ref().map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))
+    }
+
+    /// Rows as they were before they were stored in e4m3, as far as that is known: (l, in).
+    pub(crate) fn plain(&self, x: Input<'_>) -> Result<Tensor> {
+        match x.row_scales {
+            None => Ok(x.values.clone()),
+            Some(scales) => self.dequantised(x.values, scales)?.to_dtype(DType::BF16),
+        }
+    }
+
+    /// A weight (out, in) as it was before it was packed or quantised, as far as that is known.
+    pub(crate) fn weight(&self, layer: &Linear, dtype: DType) -> Result<Tensor> {
+        match &layer.weight {
+            Weight::Plain(weight) => Ok(weight.clone()),
+            Weight::E4m3 { values, row_scales } => {
+                self.dequantised(values, row_scales)?.to_dtype(dtype)
+            }
+            Weight::Packed(packed) => packed.to_tensor(),
+        }
+    }
+
+    /// e4m3 (l, d) and a scale for each row → f32
+    pub(crate) fn dequantised(&self, values: &Tensor, scales: &Tensor) -> Result<Tensor> {
+        match self.kernels.dequantise_rows(values, scales)? {
+            Some(plain) => Ok(plain),
+            None => values.to_dtype(DType::F32)?.broadcast_mul(&scales.unsqueeze(1)?),
+        }
+    }
 }
 
 /// a · b
@@ -167,7 +206,8 @@ fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 /// As it is multiplied: candle 0.11 has no products in bf16 on a CPU.
 fn multiplied(x: &Tensor) -> Result<Tensor> {
-    if backend::is_bf16_on_cpu(x) { x.to_dtype(DType::F32) } else { Ok(x.clone()) }
+    let is_bf16_on_cpu = x.device().is_cpu() && x.dtype() == DType::BF16;
+    if is_bf16_on_cpu { x.to_dtype(DType::F32) } else { Ok(x.clone()) }
 }
 
 fn gated_residual(branch: &Tensor, onto: GatedResidual<'_>) -> Result<Tensor> {
@@ -211,23 +251,6 @@ fn conv3x3(x: &Tensor, conv: &Conv3x3) -> Result<Tensor> {
     let y = planes.conv2d(&weight, 1, 1, 1, 1)?.to_dtype(x.dtype())?;
     let y = y.squeeze(0)?.permute((1, 2, 0))?.contiguous()?;
     y.broadcast_add(&conv.bias)
-}
-
-/// Rows as they were before they were stored in e4m3, as far as that is known: (l, in).
-pub(crate) fn plain(x: Input<'_>) -> Result<Tensor> {
-    match x.row_scales {
-        None => Ok(x.values.clone()),
-        Some(scales) => dequantised(x.values, scales)?.to_dtype(DType::BF16),
-    }
-}
-
-/// e4m3 (l, d) and a scale for each row → f32
-pub(crate) fn dequantised(values: &Tensor, scales: &Tensor) -> Result<Tensor> {
-    // candle 0.11 has no conversion from e4m3 on a GPU.
-    match backend::of(values).dequantise_rows(values, scales)? {
-        Some(plain) => Ok(plain),
-        None => values.to_dtype(DType::F32)?.broadcast_mul(&scales.unsqueeze(1)?),
-    }
 }
 
 /// x (n·l, d) → (n, l, d), as many images as `of` has rows.

@@ -10,7 +10,8 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use seal::{RequestParts, SuiSignature, TrustedSigner, find_trusted_signer};
+use protocol::ConfidentialComputeRequest;
+use seal::{SuiSignature, TrustedSigner, body_hash, find_trusted_signer};
 use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
@@ -139,13 +140,13 @@ impl Credentials {
     pub(crate) fn admit(
         &self,
         headers: &HeaderMap,
-        envelope: Option<&RequestParts<'_>>,
+        envelope: Option<&ConfidentialComputeRequest>,
     ) -> Result<Admission, ApiError> {
         if self.admit_key(headers) {
             return Ok(Admission::Key);
         }
         let signed = || {
-            let hash = envelope?.body_hash().ok()?;
+            let hash = body_hash(envelope?).ok()?;
             let header = signature(headers)?;
             find_trusted_signer(&self.proxies, header, &hash).ok()?;
             // By its bytes: in base64 of another form it would be the same signature.
@@ -162,7 +163,7 @@ impl Credentials {
     pub(crate) fn spend(
         &self,
         admission: Admission,
-        envelope: &RequestParts<'_>,
+        envelope: &ConfidentialComputeRequest,
     ) -> Result<(), ApiError> {
         let Admission::Signature(signature) = admission else { return Ok(()) };
         match self.spent.spend(&signature, envelope, Instant::now()) {

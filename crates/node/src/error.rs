@@ -13,7 +13,7 @@ use axum::{
 use engine::{Busy, GenerateError};
 use protocol::{
     ConfidentialComputeResponse, ConfidentialErrorResponse, ErrorBody, ErrorKind, ErrorObject,
-    InvalidParameter,
+    InvalidParameter, InvalidRequest,
 };
 use seal::{KeyId, OpenError, SealError};
 
@@ -313,6 +313,15 @@ impl ApiError {
             Self::Internal => {
                 answer(500, ServerError, None, "the image could not be made").no_retry()
             }
+        }
+    }
+}
+
+impl From<InvalidRequest> for ApiError {
+    fn from(error: InvalidRequest) -> Self {
+        match error {
+            InvalidRequest::NotAnObject => Self::NotAnObject,
+            InvalidRequest::Parameter(invalid) => Self::Invalid(invalid),
         }
     }
 }

@@ -7,7 +7,10 @@ use bytesize::ByteSize;
 use clap::{Parser, Subcommand, ValueEnum};
 use protocol::Size;
 
-use crate::{device::DeviceChoice, time::At};
+use crate::{
+    device::{DTypeChoice, DeviceChoice},
+    time::At,
+};
 
 /// A node that makes images from prompts its own operator cannot read.
 #[derive(Parser)]
@@ -276,16 +279,6 @@ pub(crate) struct ModelArgs {
     /// where they must, and large images are decoded in tiles [default: as much as there is]
     #[arg(long, value_name = "SIZE", env = "OBSCURA_MEMORY_LIMIT")]
     pub(crate) memory_limit: Option<ByteSize>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DTypeChoice {
-    /// bf16 on a GPU, f32 on a CPU
-    Auto,
-    F32,
-    Bf16,
-    /// bf16, and the transformer's blocks in 8 bits: faster, and not quite the same images
-    Fp8,
 }
 
 #[derive(clap::Args)]

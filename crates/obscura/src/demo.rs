@@ -11,14 +11,14 @@ use node::{Config, Node, Service};
 use protocol::{CreateImageRequest, SecretBytes, Size};
 use tokio::net::TcpListener;
 
-use crate::{args::DemoArgs, doctor, evidence, hex, model, output::Output, process, serve};
+use crate::{args::DemoArgs, doctor, evidence, hex, model, output::Output, process, runtime};
 
 pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
     ensure!(args.listen.ip().is_loopback(), "the demo asks for no credentials: loopback only");
     doctor::refuse_reference()?;
     let output = Output::new(&args.output)?;
     process::harden().context("core dumps cannot be turned off")?;
-    serve::runtime()?.block_on(async {
+    runtime::runtime()?.block_on(async {
         let listener = bind(args.listen)?;
         let listen = listener.local_addr()?;
         let platform = Platform::find(PlatformChoice::Simulated, Path::new("/dev"))?;
@@ -121,9 +121,9 @@ fn png_size(file: &[u8]) -> Option<(u32, u32)> {
 
 /// The wished-for address, or the next free port where it is taken.
 fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
-    match serve::listen_on(listen) {
+    match runtime::listen_on(listen) {
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            serve::listen_on(SocketAddr::new(listen.ip(), 0))
+            runtime::listen_on(SocketAddr::new(listen.ip(), 0))
         }
         bound => bound,
     }

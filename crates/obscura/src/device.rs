@@ -3,9 +3,8 @@
 use std::str::FromStr;
 
 use candle_core::Device;
+use clap::ValueEnum;
 use flux::Precision;
-
-use crate::args::DTypeChoice;
 
 /// What the operator asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +75,17 @@ fn first_gpu() -> Option<Device> {
             eprintln!("note: using the CPU: {why}");
         })
         .ok()
+}
+
+/// What the operator has it compute in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DTypeChoice {
+    /// bf16 on a GPU, f32 on a CPU
+    Auto,
+    F32,
+    Bf16,
+    /// bf16, and the transformer's blocks in 8 bits: faster, and not quite the same images
+    Fp8,
 }
 
 impl DTypeChoice {

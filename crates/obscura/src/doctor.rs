@@ -18,7 +18,8 @@ use printable::Printable;
 use serde_json::{Value, json};
 
 use crate::{
-    args::{DTypeChoice, DoctorArgs},
+    args::DoctorArgs,
+    device::DTypeChoice,
     device::{self, DeviceChoice},
     machine::Machine,
     store,

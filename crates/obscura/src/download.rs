@@ -19,9 +19,9 @@ use printable::Printable;
 use crate::{
     args::DownloadArgs,
     hex,
-    models::{self, MANIFEST_FILE},
     output::say,
-    progress, serve,
+    progress, runtime,
+    store::{self, MANIFEST_FILE},
 };
 use hub::{Commit, Hub};
 use request::Request;
@@ -30,7 +30,7 @@ use transfer::Expected;
 
 pub(crate) fn run(args: DownloadArgs) -> anyhow::Result<()> {
     let request = Request::new(args)?;
-    let commit = serve::runtime()?.block_on(commit(&request))?;
+    let commit = runtime::runtime()?.block_on(commit(&request))?;
     if request.directory_is_taken()? {
         return already_there(&request, commit.as_ref());
     }
@@ -47,7 +47,7 @@ pub(crate) fn run(args: DownloadArgs) -> anyhow::Result<()> {
             request.manifest.files.len(),
             missing[0].path
         );
-        serve::runtime()?.block_on(fetch(&request, &commit, &staging, &missing))?;
+        runtime::runtime()?.block_on(fetch(&request, &commit, &staging, &missing))?;
     }
     let pinned = pin(&request, commit, &staging)?;
     staging.install(&request.directory)?;
@@ -84,7 +84,7 @@ fn already_there(request: &Request, commit: Option<&Commit>) -> anyhow::Result<(
         "{directory} is there, without the {MANIFEST_FILE} of a finished download: {remedy}, or \
          pin what is there with `obscura models pin`"
     );
-    let pinned = models::read(&path)?;
+    let pinned = store::read_manifest(&path)?;
     ensure!(
         pinned.repository.as_ref() == Some(&request.repository)
             && commit.is_none_or(|commit| pinned.revision.as_deref() == Some(commit.as_str())),

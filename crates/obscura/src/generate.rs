@@ -15,7 +15,7 @@ use crate::{
     args::{GenerateArgs, TimingsForm},
     model,
     output::Output,
-    progress, serve, verify,
+    progress, runtime, verify,
 };
 
 /// Of an image whose size nobody said: 1024×1024.
@@ -24,7 +24,7 @@ const COMMON_PIXELS: u64 = 1 << 20;
 pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let output = Output::new(&args.output)?;
     match &args.node {
-        Some(url) => serve::runtime()?.block_on(on_node(&args, url, &output)),
+        Some(url) => runtime::runtime()?.block_on(on_node(&args, url, &output)),
         None => here(&args, &output),
     }
 }

@@ -18,6 +18,7 @@ mod models;
 mod output;
 mod process;
 mod progress;
+mod runtime;
 mod sandbox;
 mod serve;
 mod settings;

@@ -8,9 +8,8 @@ use node::LoadedModel;
 
 use crate::{
     args::ModelArgs,
-    models::{self, MANIFEST_FILE},
     progress,
-    store::{self, Known},
+    store::{self, Known, MANIFEST_FILE},
 };
 
 /// The demo model's name, on the command line and, behind its owner, in requests.
@@ -65,9 +64,9 @@ fn directory(model: &str) -> anyhow::Result<PathBuf> {
 fn pins(args: &ModelArgs, directory: &Path) -> anyhow::Result<Pins> {
     let own = directory.join(MANIFEST_FILE);
     match &args.manifest {
-        Some(path) => Ok(Pins::Exactly(models::read(path)?)),
+        Some(path) => Ok(Pins::Exactly(store::read_manifest(path)?)),
         // Whatever is there under this name: what cannot be read pins nothing, and must not be passed over.
-        None if own.symlink_metadata().is_ok() => Ok(Pins::Exactly(models::read(&own)?)),
+        None if own.symlink_metadata().is_ok() => Ok(Pins::Exactly(store::read_manifest(&own)?)),
         None => Ok(Pins::None),
     }
 }

@@ -11,11 +11,9 @@ use flux::Manifest;
 
 use crate::{
     args::{DownloadArgs, ModelsCommand},
-    hex, progress, store,
+    hex, progress,
+    store::{self, MANIFEST_FILE},
 };
-
-/// What `models pin` writes and `models check`, `serve` and `generate` look for in a model directory.
-pub(crate) const MANIFEST_FILE: &str = "obscura.toml";
 
 pub(crate) fn run(command: ModelsCommand) -> anyhow::Result<()> {
     match command {
@@ -104,7 +102,7 @@ fn published(pinned: &Manifest) -> anyhow::Result<Option<Manifest>> {
 
 fn check(directory: &Path, manifest: Option<PathBuf>) -> anyhow::Result<()> {
     let path = manifest.unwrap_or_else(|| directory.join(MANIFEST_FILE));
-    let manifest = read(&path)?;
+    let manifest = store::read_manifest(&path)?;
     let bar = progress::load();
     manifest.check(directory, &mut |progress| bar.show(&progress))?;
     bar.finish();
@@ -114,11 +112,6 @@ fn check(directory: &Path, manifest: Option<PathBuf>) -> anyhow::Result<()> {
         hex(&manifest.digest()?)
     );
     Ok(())
-}
-
-/// Reads a manifest file.
-pub(crate) fn read(path: &Path) -> anyhow::Result<Manifest> {
-    Manifest::read(path).with_context(|| path.display().to_string())
 }
 
 /// Writes a manifest in place of the one that is there. Its directory may come from anybody: a link of

@@ -5,11 +5,13 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc, time::Insta
 use anyhow::Context;
 use attest::{Platform, evidence::Sources};
 use node::{Node, Probes, Service};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 
 use crate::{
     args::ServeArgs,
-    doctor, evidence, log, model, process, sandbox,
+    doctor, evidence, log, model, process,
+    runtime::{listen_on, runtime},
+    sandbox,
     settings::{Launch, Settings},
 };
 
@@ -73,19 +75,6 @@ fn probes_on(address: SocketAddr, node: &Arc<Node>) -> anyhow::Result<(Probes, S
     Ok((probes.context("the thread that answers probes could not be started")?, address))
 }
 
-/// Connections that the kernel keeps until they are taken: of a burst of more, the others would try
-/// again after a second. tokio's own `bind` keeps 128.
-const BACKLOG: u32 = 4096;
-
-/// Binds a socket, and takes connections from now on. Call it on a runtime.
-pub(crate) fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // So that a node can start anew while connections to the older one are still closing.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
 fn load(launch: &Launch, sources: Sources, node: &Arc<Node>) -> anyhow::Result<()> {
     let first = launch.models.first().context("`device` names none")?;
     let id = model::id(first, launch.model_id.as_deref())?;
@@ -120,12 +109,4 @@ fn load(launch: &Launch, sources: Sources, node: &Arc<Node>) -> anyhow::Result<(
     sandbox::enter(launch.sandbox)?;
     node.start(service);
     Ok(())
-}
-
-/// The runtime that answers. Images are drawn on a thread of their own.
-pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("the runtime could not be started")
 }

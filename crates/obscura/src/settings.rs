@@ -11,7 +11,8 @@ use node::Config;
 use toml::{Table, Value};
 
 use crate::{
-    args::{DTypeChoice, LogFormat, ModelArgs, ServeArgs},
+    args::{LogFormat, ModelArgs, ServeArgs},
+    device::DTypeChoice,
     log::LogFilter,
     sandbox::SandboxChoice,
 };

@@ -1,6 +1,9 @@
 //! Models that are known by name, and where they lie.
 
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use flux::{Manifest, ManifestError};
@@ -39,4 +42,12 @@ pub(crate) fn directory(name: &str) -> anyhow::Result<PathBuf> {
         }
     };
     Ok(root.join(name))
+}
+
+/// What `models pin` writes and `models check`, `serve` and `generate` look for in a model directory.
+pub(crate) const MANIFEST_FILE: &str = "obscura.toml";
+
+/// Reads a manifest file.
+pub(crate) fn read_manifest(path: &Path) -> anyhow::Result<Manifest> {
+    Manifest::read(path).with_context(|| path.display().to_string())
 }

@@ -19,14 +19,14 @@ use serde_json::json;
 
 use crate::{
     args::{TrustArgs, VerifyArgs},
-    serve,
+    runtime,
     time::At,
 };
 
 pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let policy = policy(&args.trust)?;
     let evidence = match (&args.url, &args.report) {
-        (Some(url), _) => serve::runtime()?.block_on(ask(url, args.nonce))?,
+        (Some(url), _) => runtime::runtime()?.block_on(ask(url, args.nonce))?,
         (None, Some(file)) => read(file, args)?,
         (None, None) => unreachable!("clap asks for one of the two"),
     };

@@ -1,5 +1,7 @@
 //! The encrypted envelope, as the OpenAPI document of atoma-proxy 0.1.0 gives it.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -7,7 +9,7 @@ use crate::{Delivery, ErrorObject, ImageRequest, InvalidParameter, Usage};
 
 /// A request that only the node can read. Binary fields are standard, padded base64; they are
 /// decoded, with their lengths checked, where they are opened.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConfidentialComputeRequest {
     /// The sealed body, tag included.
     pub ciphertext: String,
@@ -54,7 +56,7 @@ impl ConfidentialComputeRequest {
 }
 
 /// A response that only the client can read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConfidentialComputeResponse {
     /// The sealed body, tag included.
     pub ciphertext: String,
@@ -99,6 +101,21 @@ impl ConfidentialComputeResponse {
             }
             _ => serde_json::to_vec(self).expect(INFALLIBLE),
         }
+    }
+}
+
+// The unsalted hash of a short prompt can be guessed, and a ciphertext may be megabytes: neither belongs in a
+// log.
+
+impl fmt::Debug for ConfidentialComputeRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConfidentialComputeRequest({} base64 characters)", self.ciphertext.len())
+    }
+}
+
+impl fmt::Debug for ConfidentialComputeResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConfidentialComputeResponse({} base64 characters)", self.ciphertext.len())
     }
 }
 

@@ -118,28 +118,29 @@ impl CreateImageRequest {
     /// Reads a JSON body.
     ///
     /// # Errors
-    /// `Ok(Err(_))` where it is a JSON object that breaks a rule of types, `Err(NotAnObject)` where
-    /// it is no JSON object at all. The two differ for the caller: only the first was certainly
-    /// written by somebody who speaks this protocol.
-    pub fn from_json(body: &[u8]) -> Result<Result<Self, InvalidParameter>, NotAnObject> {
+    /// Where it is no JSON object, or one that breaks a rule of types.
+    pub fn from_json(body: &[u8]) -> Result<Self, InvalidRequest> {
+        let no_object = |_| InvalidRequest::NotAnObject;
         // A JSON array would also fill a struct; serde takes either.
         if body.iter().find(|b| !b.is_ascii_whitespace()) != Some(&b'{') {
-            return Err(NotAnObject);
+            return Err(InvalidRequest::NotAnObject);
         }
         let mut json = serde_json::Deserializer::from_slice(body);
         let parsed = serde_path_to_error::deserialize(&mut json);
         match parsed {
-            Ok(request) => json.end().map(|()| Ok(request)).map_err(|_| NotAnObject),
+            Ok(request) => json.end().map(|()| request).map_err(no_object),
             Err(error) if error.inner().is_data() => {
                 // Well-formed as far as it was read; make sure of the rest before blaming a field.
-                serde_json::from_slice::<serde::de::IgnoredAny>(body).map_err(|_| NotAnObject)?;
+                serde_json::from_slice::<serde::de::IgnoredAny>(body).map_err(no_object)?;
                 let path = error.path().to_string();
-                Ok(Err(match Self::FIELDS.into_iter().find(|field| *field == path) {
-                    Some(param) => InvalidParameter::Type { param },
-                    None => InvalidParameter::Duplicate,
-                }))
+                Err(InvalidRequest::Parameter(
+                    match Self::FIELDS.into_iter().find(|field| *field == path) {
+                        Some(param) => InvalidParameter::Type { param },
+                        None => InvalidParameter::Duplicate,
+                    },
+                ))
             }
-            Err(_) => Err(NotAnObject),
+            Err(_) => Err(InvalidRequest::NotAnObject),
         }
     }
 
@@ -150,10 +151,17 @@ impl CreateImageRequest {
     }
 }
 
-/// The body is not one JSON object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the body is not a JSON object")]
-pub struct NotAnObject;
+/// What is wrong with a request's body. The two differ for whoever answers: only the second was certainly
+/// written by somebody who speaks this protocol.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum InvalidRequest {
+    /// The body is not one JSON object.
+    #[error("the body is not a JSON object")]
+    NotAnObject,
+    /// It is one, and breaks a rule.
+    #[error(transparent)]
+    Parameter(#[from] InvalidParameter),
+}
 
 /// What the client gets back. Holds images and a prompt: no `Debug`, no `Clone`.
 #[derive(Serialize, Deserialize, ToSchema)]
@@ -232,7 +240,10 @@ mod tests {
     use super::*;
 
     fn blame(body: &str) -> InvalidParameter {
-        CreateImageRequest::from_json(body.as_bytes()).unwrap().err().expect("must be refused")
+        match CreateImageRequest::from_json(body.as_bytes()) {
+            Err(InvalidRequest::Parameter(invalid)) => invalid,
+            _ => panic!("must be refused"),
+        }
     }
 
     #[test]
@@ -252,15 +263,16 @@ mod tests {
     #[test]
     fn what_is_no_object_is_told_apart() {
         for body in ["", "null", "[]", "[1,2]", "\"x\"", "{", "{}x", "{\"n\": \"two\"", "\u{0}{}"] {
-            assert!(CreateImageRequest::from_json(body.as_bytes()).is_err(), "{body}");
+            let refused = CreateImageRequest::from_json(body.as_bytes()).err();
+            assert_eq!(refused, Some(InvalidRequest::NotAnObject), "{body}");
         }
-        assert!(CreateImageRequest::from_json(b" {\"new_field\": [1]} ").unwrap().is_ok());
+        assert!(CreateImageRequest::from_json(b" {\"new_field\": [1]} ").is_ok());
     }
 
     #[test]
     fn absent_and_null_are_the_same() {
         let request = CreateImageRequest::from_json(br#"{"size": null, "user": null}"#);
-        let Ok(Ok(request)) = request else { panic!("nulls are accepted") };
+        let Ok(request) = request else { panic!("nulls are accepted") };
         assert!(request.size.is_none() && request.user.is_none());
         assert_eq!(&**request.to_json(), b"{}");
     }

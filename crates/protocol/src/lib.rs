@@ -26,7 +26,7 @@ pub use envelope::{
     ConfidentialComputeRequest, ConfidentialComputeResponse, ConfidentialErrorResponse,
 };
 pub use error::{ErrorBody, ErrorKind, ErrorObject, InvalidParameter};
-pub use image::{CreateImageRequest, CreateImageResponse, ImageData, NotAnObject};
+pub use image::{CreateImageRequest, CreateImageResponse, ImageData, InvalidRequest};
 pub use image_text::ImageText;
 pub use lock::{NodeLockRequest, NodeLockResponse};
 pub use models::{Model, ModelList};

@@ -211,6 +211,7 @@ impl From<InvalidSize> for InvalidParameter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::InvalidRequest;
 
     fn offer() -> Offer {
         Offer {
@@ -226,7 +227,11 @@ mod tests {
     }
 
     fn parse(body: &str) -> Result<ImageRequest, InvalidParameter> {
-        let request = CreateImageRequest::from_json(body.as_bytes()).expect("an object")?;
+        let request = match CreateImageRequest::from_json(body.as_bytes()) {
+            Ok(request) => request,
+            Err(InvalidRequest::Parameter(invalid)) => return Err(invalid),
+            Err(InvalidRequest::NotAnObject) => panic!("an object"),
+        };
         ImageRequest::parse(request, &offer(), || Seed::new(9))
     }
 

@@ -3,10 +3,8 @@
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput};
-use seal::{
-    Epoch, Keyring, KeyringLimits, NodeKeys, SealedRequest, Zeroizing, padded_capacity,
-    seal_request,
-};
+use protocol::ConfidentialComputeRequest;
+use seal::{Epoch, Keyring, KeyringLimits, NodeKeys, Zeroizing, padded_capacity, seal_request};
 
 /// An image of a megapixel as PNG in base64, about.
 const RESPONSE_BYTES: usize = 3_000_000;
@@ -20,9 +18,8 @@ fn main() {
         let body = br#"{"model":"m","prompt":"a fox in the snow"}"#.to_vec();
         seal_request(&node_public, Zeroizing::new(body)).expect("a sound key").0
     };
-    let open = |request: &SealedRequest| {
-        let (plaintext, pending) =
-            node.open(&request.parts(), Instant::now()).expect("a sound request");
+    let open = |request: &ConfidentialComputeRequest| {
+        let (plaintext, pending) = node.open(request, Instant::now()).expect("a sound request");
         (plaintext, pending.accept().expect("room for every request"))
     };
 

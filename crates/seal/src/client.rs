@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use protocol::{ConfidentialComputeRequest, ConfidentialComputeResponse};
 use subtle::ConstantTimeEq;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
@@ -9,7 +10,6 @@ use zeroize::Zeroizing;
 use crate::{
     cipher::NONCE_BYTES,
     encoding::{decode_array, decode_bounded, encode},
-    envelope::{ResponseParts, SealedRequest},
     error::{ResponseError, SealError, SignatureError},
     exchange::{self, Exchange, SALT_BYTES},
     hash::blake2b_256,
@@ -23,13 +23,16 @@ use crate::{
 /// Seals a JSON body to a node's X25519 key with a fresh client key, salt and nonce, and gives with
 /// it the one opener for its response.
 ///
+/// What the envelope says beside the sealed fields, the model and the rest of what is there for routing, is
+/// empty, and the caller's to fill in: `ConfidentialComputeRequest { model_name, ..sealed }`.
+///
 /// The body is padded as responses are, so its length does not tell the prompt's. Its hash travels
 /// in the clear and unsalted, as version 1 of the protocol has it: a caller with a guessable prompt
 /// puts a random field into the body.
 pub fn seal_request(
     node_public: &[u8; 32],
     body: Zeroizing<Vec<u8>>,
-) -> Result<(SealedRequest, Opener), SealError> {
+) -> Result<(ConfidentialComputeRequest, Opener), SealError> {
     wipe::stack(|| {
         let fresh = ClientSecrets {
             exchange: StaticSecret::from(*random::secret()?),
@@ -52,20 +55,24 @@ pub(crate) fn seal_exact(
     node_public: &[u8; 32],
     mut body: Zeroizing<Vec<u8>>,
     secrets: ClientSecrets,
-) -> Result<(SealedRequest, Opener), SealError> {
+) -> Result<(ConfidentialComputeRequest, Opener), SealError> {
     let ClientSecrets { exchange: secret, salt, nonce } = secrets;
     let key = exchange::agree(&secret, node_public, &salt).ok_or(SealError::NodeKeyUnusable)?;
     let client_public = PublicKey::from(&secret).to_bytes();
     let (request_hash, body_bytes) = (blake2b_256(&body), body.len());
     key.seal_in_place(&nonce, &mut body).map_err(|_| SealError::BodyTooLong { body_bytes })?;
 
-    let request = SealedRequest {
+    let request = ConfidentialComputeRequest {
         ciphertext: encode(&*body),
-        nonce: encode(nonce),
-        salt: encode(salt),
         client_dh_public_key: encode(client_public),
+        model_name: String::new(),
         node_dh_public_key: encode(node_public),
+        nonce: encode(nonce),
+        num_compute_units: None,
         plaintext_body_hash: encode(request_hash),
+        salt: encode(salt),
+        stack_small_id: 0,
+        stream: None,
     };
     let exchange = Exchange {
         key,
@@ -125,7 +132,7 @@ impl Opener {
     /// one, and the receipt must be there and hold.
     pub fn open_attested(
         self,
-        response: &ResponseParts<'_>,
+        response: &ConfidentialComputeResponse,
         attested: &Attested,
     ) -> Result<Opened, ResponseError> {
         self.open_checked(response, Some(attested))
@@ -133,13 +140,16 @@ impl Opener {
 
     /// Opens the response of a node that nothing is known of. That it decrypts shows that its maker
     /// holds the X25519 secret the request was sealed to, and no more.
-    pub fn open_unattested(self, response: &ResponseParts<'_>) -> Result<Opened, ResponseError> {
+    pub fn open_unattested(
+        self,
+        response: &ConfidentialComputeResponse,
+    ) -> Result<Opened, ResponseError> {
         self.open(response)
     }
 
     pub(crate) fn open_checked(
         &self,
-        response: &ResponseParts<'_>,
+        response: &ConfidentialComputeResponse,
         attested: Option<&Attested>,
     ) -> Result<Opened, ResponseError> {
         let mut opened = self.open(response)?;
@@ -153,15 +163,19 @@ impl Opener {
         Ok(opened)
     }
 
-    fn open(&self, response: &ResponseParts<'_>) -> Result<Opened, ResponseError> {
+    fn open(&self, response: &ConfidentialComputeResponse) -> Result<Opened, ResponseError> {
         wipe::stack(|| self.open_here(response))
     }
 
     /// Leaves the key and plaintext on the stack.
-    fn open_here(&self, response: &ResponseParts<'_>) -> Result<Opened, ResponseError> {
-        let nonce = field("nonce", decode_array(response.nonce))?;
-        let response_hash: [u8; 32] = field("response_hash", decode_array(response.response_hash))?;
-        let ciphertext = field("ciphertext", decode_bounded(response.ciphertext, usize::MAX))?;
+    fn open_here(&self, response: &ConfidentialComputeResponse) -> Result<Opened, ResponseError> {
+        let (Some(response_hash), Some(signature)) = (&response.response_hash, &response.signature)
+        else {
+            return Err(ResponseError::Unsigned);
+        };
+        let nonce = field("nonce", decode_array(&response.nonce))?;
+        let response_hash: [u8; 32] = field("response_hash", decode_array(response_hash))?;
+        let ciphertext = field("ciphertext", decode_bounded(&response.ciphertext, usize::MAX))?;
         if nonce == self.exchange.request_nonce {
             return Err(ResponseError::ReflectedNonce);
         }
@@ -176,7 +190,7 @@ impl Opener {
         let verified = Verified {
             request_hash: self.exchange.request_hash,
             response_hash,
-            signing_key: signer_of(response.signature, &response_hash)?,
+            signing_key: signer_of(signature, &response_hash)?,
             attested: None,
         };
         Ok(Opened { body: Plaintext::new(body), verified })
@@ -184,11 +198,11 @@ impl Opener {
 
     fn check_receipt(
         &self,
-        response: &ResponseParts<'_>,
+        response: &ConfidentialComputeResponse,
         verified: &Verified,
         attested: &Attested,
     ) -> Result<(), ResponseError> {
-        let text = response.receipt.ok_or(ResponseError::ReceiptMissing)?;
+        let text = response.receipt.as_deref().ok_or(ResponseError::ReceiptMissing)?;
         let signature = field("receipt", decode_array(text))?;
         let receipt = Receipt {
             request_hash: verified.request_hash,

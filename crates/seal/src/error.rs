@@ -62,6 +62,10 @@ pub enum SealError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResponseError {
+    /// The response comes without hash or signature.
+    #[error("the response is not signed")]
+    Unsigned,
+
     /// A field is not base64 of the length it must have.
     #[error("the response's `{field}` is not base64 of the right length")]
     Malformed {

@@ -2,8 +2,8 @@
 //!
 //! Both halves of version 1 of the confidential-images protocol live here, since they share every
 //! primitive. The node's half is [`Keyring::open`], which yields a [`Plaintext`] and a [`Pending`]
-//! request that is refused, or accepted to get the one [`Responder`] that can answer it; the client's half is [`seal_request`], which yields the
-//! [`SealedRequest`] to send and the one [`Opener`] that can read its answer.
+//! request that is refused, or accepted to get the one [`Responder`] that can answer it; the client's half is
+//! [`seal_request`], which yields the envelope to send and the one [`Opener`] that can read its answer.
 //!
 //! ```
 //! use std::time::{Duration, Instant};
@@ -19,14 +19,14 @@
 //! let prompt = Zeroizing::new(br#"{"model":"m","prompt":"a fox"}"#.to_vec());
 //! let (request, opener) = seal_request(&node_public, prompt)?;
 //!
-//! let (plaintext, pending) = node.open(&request.parts(), Instant::now())?;
+//! let (plaintext, pending) = node.open(&request, Instant::now())?;
 //! assert!(plaintext.as_bytes().starts_with(br#"{"model":"m""#));
 //! let responder = pending.accept()?;
 //! let answer = Zeroizing::new(br#"{"created":0,"data":[]}"#.to_vec());
 //! let response = responder.seal(answer, &model_manifest)?;
 //!
 //! let attested = Attested { signing_key, keyset_digest, model_manifest };
-//! let opened = opener.open_attested(&response.parts(), &attested)?;
+//! let opened = opener.open_attested(&response, &attested)?;
 //! assert!(opened.body.as_bytes().starts_with(br#"{"created":0"#));
 //! # Ok(())
 //! # }
@@ -59,7 +59,6 @@ mod cipher;
 mod client;
 pub mod dangerous;
 mod encoding;
-mod envelope;
 mod epoch;
 mod error;
 mod exchange;
@@ -83,13 +82,13 @@ mod sui;
 mod tests;
 
 pub use client::{Attested, Opened, Opener, Verified, seal_request};
-pub use envelope::{RequestParts, ResponseParts, SealedRequest, SealedResponse};
 pub use epoch::Epoch;
 pub use error::{OpenError, ResponseError, SealError, SignatureError, TooManyEpochs};
 pub use hash::blake2b_256;
 pub use key_id::KeyId;
 pub use keyring::{Keyring, KeyringLimits};
 pub use keys::NodeKeys;
+pub use open::body_hash;
 pub use padding::padded_capacity;
 pub use pending::Pending;
 pub use plaintext::Plaintext;

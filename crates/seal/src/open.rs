@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
+use protocol::ConfidentialComputeRequest;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::{
     cipher::{NONCE_BYTES, TAG_BYTES},
     encoding::{decode_array, decode_bounded},
-    envelope::RequestParts,
     error::OpenError,
     exchange::{self, Exchange, SALT_BYTES},
     hash::blake2b_256,
@@ -25,7 +25,7 @@ impl Keyring {
     /// known to be whole, whether it was opened before. What fails therefore leaves no trace.
     pub fn open(
         &self,
-        request: &RequestParts<'_>,
+        request: &ConfidentialComputeRequest,
         now: Instant,
     ) -> Result<(Plaintext, Pending), OpenError> {
         wipe::stack(|| self.open_here(request, now))
@@ -34,7 +34,7 @@ impl Keyring {
     /// Leaves keys and plaintext on the stack.
     fn open_here(
         &self,
-        request: &RequestParts<'_>,
+        request: &ConfidentialComputeRequest,
         now: Instant,
     ) -> Result<(Plaintext, Pending), OpenError> {
         let request =
@@ -63,11 +63,9 @@ impl Keyring {
     }
 }
 
-impl RequestParts<'_> {
-    /// The 32 raw bytes of `plaintext_body_hash`, over which a proxy signs.
-    pub fn body_hash(&self) -> Result<[u8; 32], OpenError> {
-        decode_array(self.plaintext_body_hash).ok_or(OpenError::Unopenable)
-    }
+/// The 32 raw bytes of a request's `plaintext_body_hash`, over which a proxy signs.
+pub fn body_hash(request: &ConfidentialComputeRequest) -> Result<[u8; 32], OpenError> {
+    decode_array(&request.plaintext_body_hash).ok_or(OpenError::Unopenable)
 }
 
 /// A request whose fields all have their length.
@@ -81,14 +79,14 @@ struct Decoded {
 }
 
 impl Decoded {
-    fn parse(request: &RequestParts<'_>, max_ciphertext_bytes: usize) -> Option<Self> {
+    fn parse(request: &ConfidentialComputeRequest, max_ciphertext_bytes: usize) -> Option<Self> {
         Some(Self {
-            nonce: decode_array(request.nonce)?,
-            salt: decode_array(request.salt)?,
-            client_public: decode_array(request.client_dh_public_key)?,
-            node_public: decode_array(request.node_dh_public_key)?,
-            body_hash: decode_array(request.plaintext_body_hash)?,
-            ciphertext: decode_bounded(request.ciphertext, max_ciphertext_bytes)
+            nonce: decode_array(&request.nonce)?,
+            salt: decode_array(&request.salt)?,
+            client_public: decode_array(&request.client_dh_public_key)?,
+            node_public: decode_array(&request.node_dh_public_key)?,
+            body_hash: decode_array(&request.plaintext_body_hash)?,
+            ciphertext: decode_bounded(&request.ciphertext, max_ciphertext_bytes)
                 .filter(|ciphertext| ciphertext.len() >= TAG_BYTES)?,
         })
     }

@@ -2,10 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
+use protocol::ConfidentialComputeResponse;
 use zeroize::Zeroizing;
 
 use crate::{
-    envelope::SealedResponse,
     epoch::Epoch,
     error::{OpenError, SealError},
     exchange::Exchange,
@@ -53,7 +53,7 @@ impl Pending {
         self,
         body: Zeroizing<Vec<u8>>,
         model_manifest: &[u8; 32],
-    ) -> Result<SealedResponse, SealError> {
+    ) -> Result<ConfidentialComputeResponse, SealError> {
         Responder::new(self.epoch.signer.clone(), self.exchange).seal(body, model_manifest)
     }
 }

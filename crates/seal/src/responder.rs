@@ -3,12 +3,13 @@
 use std::{fmt, mem, sync::Arc};
 
 use ed25519_dalek::Signer;
+use protocol::ConfidentialComputeResponse;
 use zeroize::Zeroizing;
 
 use crate::{
-    cipher::NONCE_BYTES, encoding::encode, envelope::SealedResponse, epoch::Signer as NodeSigner,
-    error::SealError, exchange::Exchange, hash::blake2b_256, key_id::KeyId, padding, random,
-    receipt::Receipt, sui::SuiSignature,
+    cipher::NONCE_BYTES, encoding::encode, epoch::Signer as NodeSigner, error::SealError,
+    exchange::Exchange, hash::blake2b_256, key_id::KeyId, padding, random, receipt::Receipt,
+    sui::SuiSignature,
 };
 
 /// The one way to answer a request: it holds the key agreed with its client, and the signing key of
@@ -33,7 +34,7 @@ impl Responder {
     }
 
     /// Pads, hashes, signs and seals a JSON body; `model_manifest` is the digest of the manifest of
-    /// the model that made it, for the receipt.
+    /// the model that made it, for the receipt. Usage, which is told in the clear, is the caller's to add.
     ///
     /// The body is encrypted where it lies if its capacity is at least
     /// [`padded_capacity`](crate::padded_capacity) of its length; otherwise it moves once, and the
@@ -42,7 +43,7 @@ impl Responder {
         self,
         body: Zeroizing<Vec<u8>>,
         model_manifest: &[u8; 32],
-    ) -> Result<SealedResponse, SealError> {
+    ) -> Result<ConfidentialComputeResponse, SealError> {
         let nonce = other_than(random::public()?, &self.exchange.request_nonce);
         self.seal_exact(padding::pad(body), nonce, model_manifest)
     }
@@ -57,7 +58,7 @@ impl Responder {
         body: Zeroizing<Vec<u8>>,
         nonce: [u8; NONCE_BYTES],
         model_manifest: &[u8; 32],
-    ) -> Result<SealedResponse, SealError> {
+    ) -> Result<ConfidentialComputeResponse, SealError> {
         wipe::stack(|| self.seal_here(body, nonce, model_manifest))
     }
 
@@ -67,7 +68,7 @@ impl Responder {
         mut body: Zeroizing<Vec<u8>>,
         nonce: [u8; NONCE_BYTES],
         model_manifest: &[u8; 32],
-    ) -> Result<SealedResponse, SealError> {
+    ) -> Result<ConfidentialComputeResponse, SealError> {
         let response_hash = blake2b_256(&body);
         let signing = &*self.signer.key;
         let signature =
@@ -82,12 +83,13 @@ impl Responder {
         // Ciphertext by now: to wipe megabytes of it would only cost time.
         let ciphertext = mem::take(&mut *body);
 
-        Ok(SealedResponse {
+        Ok(ConfidentialComputeResponse {
             ciphertext: encode(ciphertext),
             nonce: encode(nonce),
-            response_hash: encode(response_hash),
-            signature: encode(signature.to_bytes()),
-            receipt: encode(receipt),
+            response_hash: Some(encode(response_hash)),
+            signature: Some(encode(signature.to_bytes())),
+            usage: None,
+            receipt: Some(encode(receipt)),
         })
     }
 

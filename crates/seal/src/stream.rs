@@ -3,12 +3,12 @@
 //! Which part comes first, and which is the last, is for the parts themselves to say: their bytes
 //! are under the tag, so whoever numbers them inside is believed.
 
+use protocol::ConfidentialComputeResponse;
 use zeroize::Zeroizing;
 
 use crate::{
     cipher::NONCE_BYTES,
     client::{Attested, Opened, Opener},
-    envelope::{ResponseParts, SealedResponse},
     error::{ResponseError, SealError},
     padding, random,
     responder::{Responder, other_than},
@@ -40,7 +40,7 @@ impl StreamResponder {
         &mut self,
         body: Zeroizing<Vec<u8>>,
         model_manifest: &[u8; 32],
-    ) -> Result<SealedResponse, SealError> {
+    ) -> Result<ConfidentialComputeResponse, SealError> {
         let nonce = nth_nonce(self.first_nonce, self.sealed);
         self.sealed += 1;
         let nonce = other_than(nonce, self.responder.request_nonce());
@@ -55,7 +55,7 @@ impl StreamResponder {
         mut self,
         body: Zeroizing<Vec<u8>>,
         model_manifest: &[u8; 32],
-    ) -> Result<SealedResponse, SealError> {
+    ) -> Result<ConfidentialComputeResponse, SealError> {
         self.seal(body, model_manifest)
     }
 }
@@ -95,7 +95,7 @@ impl StreamOpener {
     ///
     /// # Errors
     /// Where the part does not hold up.
-    pub fn open(&mut self, part: &ResponseParts<'_>) -> Result<Opened, ResponseError> {
+    pub fn open(&mut self, part: &ConfidentialComputeResponse) -> Result<Opened, ResponseError> {
         let opened = self.opener.open_checked(part, self.attested.as_ref())?;
         let found = opened.verified.signing_key;
         match self.signing_key.replace(found) {

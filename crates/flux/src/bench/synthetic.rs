@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use crate::{
     Error, MemoryLimit, Pipeline, Result,
     checkpoint::{TensorSource, Weights},
+    config::Configs,
     demo,
-    layers::Storage,
     memory::{MemoryPlan, WeightBytes, block_values},
-    model::{Configs, Model, build_autoencoder, build_clip, build_t5, build_transformer},
+    model::{Model, build_autoencoder, build_clip, build_t5, build_transformer},
+    storage::Storage,
 };
 
 impl Pipeline {

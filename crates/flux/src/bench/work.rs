@@ -2,7 +2,10 @@
 
 use protocol::Size;
 
-use crate::{config::AutoEncoderConfig, latents::Grid, model::Configs};
+use crate::{
+    config::{AutoEncoderConfig, Configs},
+    latents::Grid,
+};
 
 /// Operations of each part of an image.
 #[derive(Debug, Clone, Copy)]

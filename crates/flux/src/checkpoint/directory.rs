@@ -8,11 +8,11 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Files, LoadProgress, Weights,
-    files::read_within,
+    files::is_plain_name,
     json,
-    shards::{Index, MAX_WEIGHTS_BYTES, Shards, Sink, Tensors, is_plain_name, read_all},
+    shards::{Index, MAX_WEIGHTS_BYTES, Shards, Sink, Tensors, read_all},
 };
-use crate::{Error, FileDigest, Manifest, ManifestFile, Pins, Result};
+use crate::{Error, FileDigest, Manifest, ManifestFile, Pins, Result, regular_file::read_within};
 
 /// The longest configuration or index that is read: an index of a thousand tensors has 0.1 MB.
 const MAX_JSON_BYTES: u64 = 4 << 20;

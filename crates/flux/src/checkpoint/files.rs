@@ -1,19 +1,15 @@
 //! Where the files of a model lie: in a folder, or in this program.
-//!
-//! A folder may come from anybody. Only regular files are read: a pipe or a device in the place of one
-//! would be waited for, or answer without end. A symbolic link is followed, since download caches are
-//! made of them, and what it leads to must be a regular file.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Read},
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Mode, OFlags};
-
-use super::shards::is_plain_name;
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    regular_file::{open_regular, regular_file_bytes},
+};
 
 /// A model's files by name.
 #[derive(Debug, Clone)]
@@ -88,53 +84,21 @@ impl Files {
     }
 }
 
-/// Opens what must be a regular file, or a link to one.
-///
-/// # Errors
-/// Where it is not there, or something else.
-pub(crate) fn open_regular(path: &Path) -> Result<File> {
-    let error = |source: io::Error| Error::Read { path: path.to_owned(), source };
-    // Before it is opened: opening a device can do something to it.
-    regular_file_bytes(path)?;
-    // Should the file have been exchanged since: no pipe is waited for, no terminal taken over.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|found| error(found.into()))?;
-    let file = File::from(file);
-    if !file.metadata().map_err(error)?.is_file() {
-        return Err(Error::NotAFile { path: path.to_owned() });
-    }
-    Ok(file)
+/// Whether a file name stays in its folder and can be printed: it is told in errors.
+pub(super) fn is_plain_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte);
+    name.len() <= 255 && name.bytes().all(is_plain) && !["", ".", ".."].contains(&name)
 }
 
-/// Reads a whole file of at most `limit_bytes` bytes.
-///
-/// # Errors
-/// Where it is not there, no regular file, or longer.
-pub(crate) fn read_regular(path: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
-    read_within(open_regular(path)?, path, limit_bytes)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Reads all of `file`, whatever length it claims to have.
-///
-/// # Errors
-/// Where it is longer than `limit_bytes`.
-pub(super) fn read_within(file: impl Read, path: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.take(limit_bytes + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    if bytes.len() as u64 > limit_bytes {
-        return Err(Error::TooLong { path: path.to_owned(), limit_bytes });
-    }
-    Ok(bytes)
-}
-
-fn regular_file_bytes(path: &Path) -> Result<u64> {
-    let metadata =
-        fs::metadata(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    if metadata.is_file() {
-        Ok(metadata.len())
-    } else {
-        Err(Error::NotAFile { path: path.to_owned() })
+    #[test]
+    fn names_stay_in_their_folder() {
+        assert!(is_plain_name("diffusion_pytorch_model-00001-of-00003.safetensors"));
+        for name in ["../x", "/etc/passwd", "a/b", "", ".", "..", "a\u{1b}[2J", "a\\b", "a\0"] {
+            assert!(!is_plain_name(name), "{name}");
+        }
     }
 }

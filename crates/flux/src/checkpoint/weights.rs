@@ -8,7 +8,7 @@ use std::{
 
 use candle_core::Tensor;
 
-use crate::{Error, Result, layers::Storage};
+use crate::{Error, Result, storage::Storage};
 
 /// Where a component's tensors come from.
 pub(crate) trait TensorSource {

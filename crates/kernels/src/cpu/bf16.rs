@@ -30,6 +30,8 @@ mod product;
 #[forbid(unsafe_code)]
 mod tiles;
 
+use std::sync::Arc;
+
 use candle_core::{Result, Tensor};
 
 use super::Cpu;
@@ -37,13 +39,12 @@ use crate::{
     backend::Backend,
     groups::{Group, attempt},
     operand::{
-        Activation, Affine, Conv3x3, ConvForm, Epilogue, GroupNorm, Heads, Input, Linear, RmsNorm,
-        Rotations, Scores, Stream,
+        Activation, Affine, Conv3x3, ConvForm, Epilogue, GroupNorm, Heads, Input, Linear,
+        PackedWeight, RmsNorm, Rotations, Scores, Stream,
     },
 };
 
 pub use level::{Level, LevelError, level};
-pub use packed::VnniPanels;
 
 /// Kernels for bf16.
 pub(crate) struct CpuBf16;
@@ -95,6 +96,14 @@ impl Backend for CpuBf16 {
 
     fn conv3x3(&self, x: &Tensor, conv: &Conv3x3, form: ConvForm<'_>) -> Result<Option<Tensor>> {
         attempt(&[Group::Conv], || conv::conv3x3(x, conv, form))
+    }
+
+    fn pack_linear(&self, weight: &Tensor) -> Result<Option<Arc<dyn PackedWeight>>> {
+        Ok(Some(Arc::new(packed::VnniPanels::of_linear(weight)?)))
+    }
+
+    fn pack_conv3x3(&self, weight: &Tensor) -> Result<Option<Arc<dyn PackedWeight>>> {
+        Ok(Some(Arc::new(packed::VnniPanels::of_kernel(weight)?)))
     }
 
     fn wipe(&self, x: &Tensor) -> Result<Option<()>> {

@@ -5,8 +5,6 @@
 //! a, b, b, c, of which the transform makes a − b, 2b, 0, b − c, and likewise for columns. Where it is
 //! 0, no product is needed, which leaves 9 of 16.
 
-use std::{borrow::Cow, sync::Arc};
-
 use candle_core::{Device, Error, Result, Tensor, bail};
 use rayon::prelude::*;
 
@@ -15,7 +13,7 @@ use super::{
     matrix::Elements,
     winograd::{POINTS, Place, restore_kernel, transform_kernel, transform_patch, transform_tile},
 };
-use crate::operand::{Conv3x3, ConvForm, Kernel3x3};
+use crate::operand::{Conv3x3, ConvForm, Kernel3x3, PackedWeight, packed_as};
 
 /// Tiles of a block: what one product makes. As many rows as the product reads without packing.
 const BLOCK_TILES: usize = 48;
@@ -23,23 +21,27 @@ const BLOCK_TILES: usize = 48;
 const TASK_TILES: usize = 2 * BLOCK_TILES;
 
 /// A convolution's weight (out, 3, 3, in), transformed: (16, in, out).
-#[derive(Clone)]
-pub struct WinogradKernel {
-    elements: Arc<Vec<f32>>,
+pub(super) struct WinogradKernel {
+    elements: Vec<f32>,
     channels: usize,
     outputs: usize,
 }
 
 impl WinogradKernel {
     /// Of a contiguous f32 weight (out, 3, 3, in) on the CPU.
-    pub(crate) fn of(weight: &Tensor) -> Result<Self> {
+    pub(super) fn of(weight: &Tensor) -> Result<Self> {
         let (outputs, _, _, channels) = weight.dims4()?;
-        let elements = Arc::new(transform_kernel(Elements::of(weight).slice()?, outputs));
+        let elements = transform_kernel(Elements::of(weight).slice()?, outputs);
         Ok(Self { elements, channels, outputs })
     }
+}
 
-    /// The weight (out, 3, 3, in), to f32's last bits.
-    pub(crate) fn to_tensor(&self) -> Result<Tensor> {
+impl PackedWeight for WinogradKernel {
+    fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    fn to_tensor(&self) -> Result<Tensor> {
         let Self { channels, outputs, .. } = *self;
         let kernel = restore_kernel(&self.elements, [channels, outputs]);
         Tensor::from_vec(kernel, (outputs, 3, 3, channels), &Device::Cpu)
@@ -87,11 +89,15 @@ fn convolve(
     residual: Option<&[f32]>,
 ) -> Result<Tensor> {
     let (height, width, channels) = x.dims3()?;
+    let made;
     let kernel = match &conv.kernel {
-        Kernel3x3::Winograd(kernel) => Cow::Borrowed(kernel),
-        Kernel3x3::Plain(weight) => Cow::Owned(WinogradKernel::of(weight)?),
-        Kernel3x3::Vnni(_) => bail!("a kernel of another type than f32"),
+        Kernel3x3::Packed(packed) => packed_as::<WinogradKernel>(&**packed),
+        Kernel3x3::Plain(weight) => {
+            made = WinogradKernel::of(weight)?;
+            Some(&made)
+        }
     };
+    let Some(kernel) = kernel else { bail!("a kernel of another type than f32") };
     if kernel.channels != channels {
         bail!("{channels} channels and a convolution of {}", kernel.channels)
     }

@@ -5,8 +5,6 @@
 //! A row's result does not depend on the rows beside it, nor on how many there are: every product has at
 //! most 48 rows, and 64 columns that are laid out alike, which `gemm` sums up in one order.
 
-use std::{borrow::Cow, sync::Arc};
-
 use candle_core::{Device, Error, Result, Tensor};
 use rayon::prelude::*;
 
@@ -15,7 +13,7 @@ use super::{
     matrix::Elements,
     simd::transpose,
 };
-use crate::operand::{Linear, Weight};
+use crate::operand::{Linear, PackedWeight, Weight, packed_as};
 
 /// Outputs of a panel: as many as the product's innermost loop makes at a time.
 const PANEL: usize = 64;
@@ -43,13 +41,16 @@ pub(super) fn multiply(
     let x = Elements::of(x);
     let x = x.matrix()?;
     let Rows { out, step, start } = to;
+    let made;
     let panels = match &layer.weight {
-        Weight::Panels(panels) => Cow::Borrowed(panels),
-        Weight::Plain(weight) => Cow::Owned(Panels::of(weight)?),
-        Weight::Vnni(_) | Weight::E4m3 { .. } => {
-            candle_core::bail!("a weight of another type than f32")
+        Weight::Packed(packed) => packed_as::<Panels>(&**packed),
+        Weight::Plain(weight) => {
+            made = Panels::of(weight)?;
+            Some(&made)
         }
+        Weight::E4m3 { .. } => None,
     };
+    let Some(panels) = panels else { candle_core::bail!("a weight of another type than f32") };
     let ([length, _], outputs) = (x.size(), panels.outputs);
     let finish = |first: usize, tile: &mut [f32]| {
         for (i, row) in tile.chunks_exact_mut(step).enumerate() {
@@ -85,16 +86,15 @@ fn write(x: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], step: usize) -> gemm::Re
 }
 
 /// A weight (out, in) as panels (in, 64), one after the other, the last one narrower.
-#[derive(Clone)]
-pub struct Panels {
-    elements: Arc<Vec<f32>>,
+pub(super) struct Panels {
+    elements: Vec<f32>,
     inputs: usize,
     outputs: usize,
 }
 
 impl Panels {
     /// Of a contiguous f32 weight (out, in) on the CPU.
-    pub(crate) fn of(weight: &Tensor) -> Result<Self> {
+    pub(super) fn of(weight: &Tensor) -> Result<Self> {
         let (outputs, inputs) = weight.dims2()?;
         let weight = Elements::of(weight);
         let mut elements = vec![0.0; outputs * inputs];
@@ -102,24 +102,7 @@ impl Panels {
             .par_chunks_mut((PANEL * inputs).max(1))
             .zip(weight.slice()?.par_chunks((PANEL * inputs).max(1)))
             .for_each(|(panel, rows)| transpose(rows, inputs, panel, rows.len() / inputs));
-        Ok(Self { elements: Arc::new(elements), inputs, outputs })
-    }
-
-    pub(crate) fn outputs(&self) -> usize {
-        self.outputs
-    }
-
-    /// The weight as it was: (out, in).
-    pub(crate) fn to_tensor(&self) -> Result<Tensor> {
-        let mut weight = vec![0.0; self.elements.len()];
-        weight
-            .par_chunks_mut((PANEL * self.inputs).max(1))
-            .zip(self.elements.par_chunks((PANEL * self.inputs).max(1)))
-            .for_each(|(rows, panel)| {
-                let outputs = panel.len() / self.inputs;
-                transpose(panel, outputs, rows, self.inputs);
-            });
-        Tensor::from_vec(weight, (self.outputs, self.inputs), &Device::Cpu)
+        Ok(Self { elements, inputs, outputs })
     }
 
     /// Each panel: (in, out)
@@ -156,5 +139,23 @@ impl Panels {
             }
         }
         Ok(())
+    }
+}
+
+impl PackedWeight for Panels {
+    fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    fn to_tensor(&self) -> Result<Tensor> {
+        let mut weight = vec![0.0; self.elements.len()];
+        weight
+            .par_chunks_mut((PANEL * self.inputs).max(1))
+            .zip(self.elements.par_chunks((PANEL * self.inputs).max(1)))
+            .for_each(|(rows, panel)| {
+                let outputs = panel.len() / self.inputs;
+                transpose(panel, outputs, rows, self.inputs);
+            });
+        Tensor::from_vec(weight, (self.outputs, self.inputs), &Device::Cpu)
     }
 }

@@ -1,30 +1,15 @@
 //! Each kernel against its composed reference, on random input: ‖out − ref‖ / ‖ref‖ < 1e-5.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 
-use super::*;
+use super::{random::random, *};
 use crate::{
     operand::{Kernel3x3, LayerNorm, Mask, Modulation},
+    ops::reference_of,
     reference::Reference,
 };
 
 const BOUND: f32 = 1e-5;
-
-/// About normally distributed, another for every call with another seed.
-fn random(seed: u64, shape: &[usize]) -> Tensor {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    // xorshift64: J. Stat. Softw. 8(14), 2003.
-    let mut uniform = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 24) as f32
-    };
-    let values = 0..shape.iter().product::<usize>();
-    // The sum of twelve uniforms has variance 1.
-    let values: Vec<f32> = values.map(|_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0).collect();
-    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-}
 
 fn assert_close(found: &Tensor, expected: &Tensor) {
     assert_eq!(found.dims(), expected.dims());
@@ -36,7 +21,7 @@ fn assert_close(found: &Tensor, expected: &Tensor) {
 
 /// The CPU's kernel and the reference agree.
 fn agree(op: impl Fn(&dyn Backend) -> Result<Option<Tensor>>) {
-    assert_close(&op(&Cpu).unwrap().unwrap(), &op(&Reference).unwrap().unwrap());
+    assert_close(&op(&Cpu).unwrap().unwrap(), &op(&Reference::beside(&Cpu)).unwrap().unwrap());
 }
 
 fn bits(x: &Tensor) -> Vec<f32> {
@@ -99,19 +84,19 @@ fn a_row_does_not_depend_on_those_beside_it() {
 fn packed_weights_compute_the_same_and_come_back() {
     for (rows, inputs, outputs) in [(1, 3, 2), (5, 70, 130), (77, 130, 66), (33, 64, 64)] {
         let x = random(3, &[rows, inputs]);
-        let packed = layer(outputs, inputs).packed().unwrap();
+        let packed = crate::pack_linear(layer(outputs, inputs)).unwrap();
         assert!(packed.weight.tensor().is_none() && packed.outputs() == outputs);
         let [plain_y, packed_y] = [&layer(outputs, inputs), &packed]
             .map(|layer| bits(&crate::linear(&x, layer, Epilogue::None).unwrap()));
         assert!(plain_y == packed_y);
-        let weight = packed.weight.to_plain(candle_core::DType::F32).unwrap();
+        let weight = reference_of(&x).weight(&packed, candle_core::DType::F32).unwrap();
         assert!(bits(&weight) == bits(layer(outputs, inputs).weight.tensor().unwrap()));
         agree(|on| on.linear((&x).into(), &packed, Epilogue::None));
     }
     for (inputs, outputs) in [(3, 2), (24, 40)] {
         let x = random(3, &[9, 14, inputs]);
-        let packed = convolution(outputs, inputs).packed().unwrap();
-        assert!(matches!(packed.kernel, Kernel3x3::Winograd(_)));
+        let packed = crate::pack_conv3x3(convolution(outputs, inputs)).unwrap();
+        assert!(matches!(packed.kernel, Kernel3x3::Packed(_)));
         let [plain_y, packed_y] = [&convolution(outputs, inputs), &packed]
             .map(|conv| bits(&crate::conv3x3(&x, conv, ConvForm::Plain).unwrap()));
         assert!(plain_y == packed_y);
@@ -129,9 +114,9 @@ fn layers_are_stacked() {
         .map(|layer| crate::linear(&x, &layer, Epilogue::None).unwrap());
     let expected = Tensor::cat(&parts, 1).unwrap();
     assert_close(&crate::linear(&x, &both, Epilogue::None).unwrap(), &expected);
-    assert!(Linear::stack(&[layer(8, 24), layer(16, 24).packed().unwrap()]).is_err());
+    assert!(Linear::stack(&[layer(8, 24), crate::pack_linear(layer(16, 24)).unwrap()]).is_err());
     // What 8 bits need is not here, and says so.
-    let error = layer(8, 24).quantised().err().unwrap().to_string();
+    let error = crate::quantise_linear(layer(8, 24)).err().unwrap().to_string();
     assert!(error.contains("on no GPU"), "{error}");
 }
 
@@ -183,7 +168,7 @@ fn heads_of_two_streams() {
             Stream { qkv: &image, norm_q: &norms[2], norm_k: &norms[3] },
         ];
         let of = |on: &dyn Backend| on.qk_norm_rope(&streams, &rotations).unwrap().unwrap();
-        let (found, expected) = (of(&Cpu), of(&Reference));
+        let (found, expected) = (of(&Cpu), of(&Reference::beside(&Cpu)));
         assert_eq!(found.images, images);
         assert_eq!(found.q.dims(), [images * 40, count, width]);
         assert_close(&found.q, &expected.q);

@@ -1,4 +1,4 @@
-//! What is kept for each device: its kernels, library handles, plans and workspaces.
+//! A device: how it is opened, what is made once for it, how its kernels are called.
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,7 @@ use candle_core::{
 
 pub(crate) use candle_core::cuda_backend::cudarc::driver::PushKernelArg;
 
-use crate::cuda::{Error, Result, linear::Matmul};
+use crate::cuda::{Error, Result};
 
 /// Opens a GPU for [`candle_core`], as this crate's kernels want it.
 ///
@@ -138,28 +138,47 @@ fn set_pool_attribute(
     Ok(unsafe { result::mem_pool::set_attribute(pool, attribute, (&raw mut value).cast()) }?)
 }
 
-/// A device's kernels and what the libraries keep for it.
+/// What is made once for each device, by the first call for it: this crate's kernels, and each library's
+/// handles and plans.
+pub(crate) struct PerDevice<T>(OnceLock<Mutex<HashMap<DeviceId, Arc<T>>>>);
+
+impl<T> PerDevice<T> {
+    pub(crate) const fn new() -> Self {
+        Self(OnceLock::new())
+    }
+
+    /// The device's own.
+    ///
+    /// # Errors
+    /// Where it cannot be made; the next call tries again.
+    pub(crate) fn of(
+        &self,
+        device: &CudaDevice,
+        make: impl FnOnce(&Arc<CudaStream>) -> Result<T>,
+    ) -> Result<Arc<T>> {
+        let mut made = lock(self.0.get_or_init(Mutex::default));
+        if let Some(own) = made.get(&device.id()) {
+            return Ok(own.clone());
+        }
+        let own = Arc::new(make(&device.cuda_stream())?);
+        made.insert(device.id(), own.clone());
+        Ok(own)
+    }
+}
+
+/// A device's kernels.
 pub(crate) struct Context {
     pub(crate) device: CudaDevice,
     pub(crate) stream: Arc<CudaStream>,
     /// Streaming multiprocessors.
     pub(crate) multiprocessors: u32,
     functions: HashMap<&'static str, CudaFunction>,
-    pub(crate) matmul: Mutex<Matmul>,
-    #[cfg(feature = "cudnn")]
-    pub(crate) cudnn: Mutex<crate::cuda::cudnn::Library>,
 }
 
-/// A device's context; made by the first call for it.
+/// A device's context.
 pub(crate) fn of(device: &CudaDevice) -> Result<Arc<Context>> {
-    static CONTEXTS: OnceLock<Mutex<HashMap<DeviceId, Arc<Context>>>> = OnceLock::new();
-    let mut contexts = lock(CONTEXTS.get_or_init(Mutex::default));
-    if let Some(context) = contexts.get(&device.id()) {
-        return Ok(context.clone());
-    }
-    let context = Arc::new(Context::new(device)?);
-    contexts.insert(device.id(), context.clone());
-    Ok(context)
+    static CONTEXTS: PerDevice<Context> = PerDevice::new();
+    CONTEXTS.of(device, |stream| Context::new(device, stream))
 }
 
 /// What a panic left behind is as good as before: plans are added whole or not at all.
@@ -168,8 +187,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Context {
-    fn new(device: &CudaDevice) -> Result<Self> {
-        let stream = device.cuda_stream();
+    fn new(device: &CudaDevice, stream: &Arc<CudaStream>) -> Result<Self> {
         let mut functions = HashMap::new();
         for (image, names) in KERNELS {
             let module = stream.context().load_module(Ptx::from_binary(image.to_vec()))?;
@@ -181,13 +199,10 @@ impl Context {
             .context()
             .attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         Ok(Self {
-            matmul: Mutex::new(Matmul::new(&stream)?),
-            #[cfg(feature = "cudnn")]
-            cudnn: Mutex::new(crate::cuda::cudnn::Library::new(&stream)?),
             device: device.clone(),
             multiprocessors: multiprocessors.unsigned_abs(),
             functions,
-            stream,
+            stream: stream.clone(),
         })
     }
 

@@ -5,15 +5,21 @@ mod conv;
 mod descriptor;
 mod graph;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
-use candle_core::cuda_backend::cudarc::{
-    cudnn::sys,
-    driver::{CudaSlice, CudaStream, DevicePtr},
+use candle_core::{
+    CudaDevice,
+    cuda_backend::cudarc::{
+        cudnn::sys,
+        driver::{CudaSlice, CudaStream, DevicePtr},
+    },
 };
 
 use crate::{
-    cuda::{Error, Result, timing::Trial},
+    cuda::{Error, Result, context::PerDevice, timing::Trial},
     groups::Group,
 };
 use attention::Shape;
@@ -42,7 +48,13 @@ type Pinned = std::result::Result<Plan, Box<str>>;
 unsafe impl Send for Library {}
 
 impl Library {
-    pub(crate) fn new(stream: &Arc<CudaStream>) -> Result<Self> {
+    /// A device's own.
+    fn of(device: &CudaDevice) -> Result<Arc<Mutex<Self>>> {
+        static MADE: PerDevice<Mutex<Library>> = PerDevice::new();
+        MADE.of(device, |stream| Self::new(stream).map(Mutex::new))
+    }
+
+    fn new(stream: &Arc<CudaStream>) -> Result<Self> {
         stream.context().bind_to_thread()?;
         let mut handle = std::ptr::null_mut();
         // SAFETY: the call writes a handle to a place for one.

@@ -17,7 +17,7 @@ use crate::{
     operand::{Activation, Epilogue, GatedResidual, Input, Linear, Weight},
 };
 
-pub(crate) use matmul::Matmul;
+use matmul::Matmul;
 use plan::{Fused, Matrices, Problem};
 
 const NAME: &str = "linear";
@@ -32,7 +32,7 @@ fn weight_of(layer: &Linear) -> Result<(&Tensor, Option<&Tensor>)> {
     match &layer.weight {
         Weight::Plain(weight) => Ok((weight, None)),
         Weight::E4m3 { values, row_scales } => Ok((values, Some(row_scales))),
-        Weight::Panels(_) | Weight::Vnni(_) => Err(Error::NotOnDevice { kernel: NAME }),
+        Weight::Packed(_) => Err(Error::NotOnDevice { kernel: NAME }),
     }
 }
 
@@ -146,13 +146,14 @@ pub(crate) fn product(
         alignments: matrices.alignments(),
     };
     problem.check()?;
+    let matmul = Matmul::of(&context.device)?;
     // Whether cublasLt has an algorithm for it; then the product is in the stream.
     let multiply = |problem: &Problem| {
         let matrices = Matrices { bias: matrices.bias.filter(|_| problem.biased), ..matrices };
         // SAFETY: the operands' shapes and dtypes were checked above to be the problem's; their
         // storages are locked until the product is in the stream. `place` has room for the rows, as
         // its maker says.
-        match unsafe { lock(&context.matmul).multiply(problem, &matrices) } {
+        match unsafe { lock(&matmul).multiply(problem, &matrices) } {
             Err(error) if error.is_unsupported() => {
                 groups::refuse(Group::Linear, &error.to_string());
                 Ok(false)

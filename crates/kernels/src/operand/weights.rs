@@ -1,12 +1,25 @@
 //! Layers' weights, and how backends keep them.
 
+use std::{any::Any, sync::Arc};
+
 use candle_core::{DType, Device, Result, Tensor};
 
-use crate::{
-    backend,
-    cpu::{Panels, VnniPanels, WinogradKernel},
-    reference,
-};
+/// A weight on the CPU in the order in which a kernel there reads it.
+pub trait PackedWeight: Any + Send + Sync {
+    /// Length of an output row, or channels of an output pixel.
+    fn outputs(&self) -> usize;
+
+    /// The weight as it was, (out, in) or (out, 3, 3, in); to f32's last bits where it was transformed.
+    ///
+    /// # Errors
+    /// Where there is no memory for it.
+    fn to_tensor(&self) -> Result<Tensor>;
+}
+
+/// What one kind of kernel packed; `None` where another did.
+pub(crate) fn packed_as<T: PackedWeight>(packed: &dyn PackedWeight) -> Option<&T> {
+    (packed as &dyn Any).downcast_ref()
+}
 
 /// y = x Wᵀ + b
 pub struct Linear {
@@ -27,10 +40,8 @@ pub enum Weight {
         /// What each row is multiplied by: (out,), f32.
         row_scales: Tensor,
     },
-    /// f32 on the CPU, in the order in which its kernel reads it.
-    Panels(Panels),
-    /// bf16 on the CPU, likewise.
-    Vnni(VnniPanels),
+    /// As a kernel of the CPU reads it.
+    Packed(Arc<dyn PackedWeight>),
 }
 
 impl Linear {
@@ -63,39 +74,6 @@ impl Linear {
         Ok(Self { weight, bias: biases.map(cat).transpose()? })
     }
 
-    /// The same layer as the device that it computes on reads it fastest: on a CPU, packed. No copy is left of the weight as it was, unless somebody else holds it.
-    ///
-    /// # Errors
-    /// Where the weight is not contiguous.
-    pub fn packed(self) -> Result<Self> {
-        let weight = match self.weight {
-            Weight::Plain(weight) if backend::is_f32_on_cpu(&weight) => {
-                Weight::Panels(Panels::of(&weight)?)
-            }
-            Weight::Plain(weight) if backend::is_bf16_on_cpu(&weight) => {
-                Weight::Vnni(VnniPanels::of_linear(&weight)?)
-            }
-            other => other,
-        };
-        Ok(Self { weight, ..self })
-    }
-
-    /// The same layer with its weight in e4m3 and a scale for each row, about half as large. It computes as
-    /// before, in 8 bits.
-    ///
-    /// # Errors
-    /// Where the layer is not on a GPU.
-    pub fn quantised(self) -> Result<Self> {
-        let weight = match self.weight {
-            Weight::Plain(weight) => {
-                let (values, row_scales) = crate::quantise_rows(&weight)?;
-                Weight::E4m3 { values, row_scales }
-            }
-            other => other,
-        };
-        Ok(Self { weight, ..self })
-    }
-
     /// The same layer on a device; no copy where it is there.
     ///
     /// # Errors
@@ -107,10 +85,8 @@ impl Linear {
                 values: values.to_device(device)?,
                 row_scales: row_scales.to_device(device)?,
             },
-            Weight::Panels(panels) if device.is_cpu() => Weight::Panels(panels.clone()),
-            Weight::Panels(panels) => Weight::Plain(panels.to_tensor()?.to_device(device)?),
-            Weight::Vnni(panels) if device.is_cpu() => Weight::Vnni(panels.clone()),
-            Weight::Vnni(panels) => Weight::Plain(panels.to_tensor()?.to_device(device)?),
+            Weight::Packed(packed) if device.is_cpu() => Weight::Packed(packed.clone()),
+            Weight::Packed(packed) => Weight::Plain(packed.to_tensor()?.to_device(device)?),
         };
         Ok(Self { weight, bias: on(&self.bias, device)? })
     }
@@ -120,8 +96,7 @@ impl Linear {
     pub fn outputs(&self) -> usize {
         match &self.weight {
             Weight::Plain(weight) | Weight::E4m3 { values: weight, .. } => weight.dims()[0],
-            Weight::Panels(panels) => panels.outputs(),
-            Weight::Vnni(panels) => panels.outputs(),
+            Weight::Packed(packed) => packed.outputs(),
         }
     }
 
@@ -136,18 +111,6 @@ impl Weight {
     /// The weight itself, where it is stored plainly.
     pub(crate) fn tensor(&self) -> Option<&Tensor> {
         if let Self::Plain(weight) = self { Some(weight) } else { None }
-    }
-
-    /// The weight (out, in) as it was before it was packed or quantised, as far as that is known.
-    pub(crate) fn to_plain(&self, dtype: DType) -> Result<Tensor> {
-        match self {
-            Self::Plain(weight) => Ok(weight.clone()),
-            Self::E4m3 { values, row_scales } => {
-                reference::dequantised(values, row_scales)?.to_dtype(dtype)
-            }
-            Self::Panels(panels) => panels.to_tensor(),
-            Self::Vnni(panels) => panels.to_tensor(),
-        }
     }
 }
 
@@ -222,10 +185,8 @@ pub struct Conv3x3 {
 pub(crate) enum Kernel3x3 {
     /// (out, 3, 3, in): channels last, as the activations are.
     Plain(Tensor),
-    /// f32 on the CPU, transformed.
-    Winograd(WinogradKernel),
-    /// bf16 on the CPU, in the order in which its kernel reads it.
-    Vnni(VnniPanels),
+    /// As a kernel of the CPU reads it.
+    Packed(Arc<dyn PackedWeight>),
 }
 
 impl Conv3x3 {
@@ -234,23 +195,6 @@ impl Conv3x3 {
     pub fn new(weight: Tensor, bias: Tensor) -> Self {
         let dtype = weight.dtype();
         Self { kernel: Kernel3x3::Plain(weight), bias, dtype }
-    }
-
-    /// The same as the device that it computes on reads it fastest; see [`Linear::packed`].
-    ///
-    /// # Errors
-    /// Where the weight is not contiguous.
-    pub fn packed(self) -> Result<Self> {
-        let kernel = match self.kernel {
-            Kernel3x3::Plain(weight) if backend::is_f32_on_cpu(&weight) => {
-                Kernel3x3::Winograd(WinogradKernel::of(&weight)?)
-            }
-            Kernel3x3::Plain(weight) if backend::is_bf16_on_cpu(&weight) => {
-                Kernel3x3::Vnni(VnniPanels::of_kernel(&weight)?)
-            }
-            other => other,
-        };
-        Ok(Self { kernel, ..self })
     }
 
     /// Of the weight and of what is computed.
@@ -263,8 +207,7 @@ impl Conv3x3 {
     pub(crate) fn weight(&self) -> Result<Tensor> {
         match &self.kernel {
             Kernel3x3::Plain(weight) => Ok(weight.clone()),
-            Kernel3x3::Winograd(kernel) => kernel.to_tensor(),
-            Kernel3x3::Vnni(kernel) => kernel.to_tensor(),
+            Kernel3x3::Packed(packed) => packed.to_tensor(),
         }
     }
 }

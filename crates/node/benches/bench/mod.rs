@@ -126,16 +126,9 @@ pub(crate) fn sealed_with(key: &[u8; 32], fields: Value) -> Vec<u8> {
     let body = body.to_string();
     let (sealed, _) = seal::seal_request(key, Zeroizing::new(body.into_bytes())).unwrap();
     serde_json::to_vec(&ConfidentialComputeRequest {
-        ciphertext: sealed.ciphertext,
-        client_dh_public_key: sealed.client_dh_public_key,
         model_name: MODEL.to_owned(),
-        node_dh_public_key: sealed.node_dh_public_key,
-        nonce: sealed.nonce,
-        num_compute_units: None,
-        plaintext_body_hash: sealed.plaintext_body_hash,
-        salt: sealed.salt,
-        stack_small_id: 0,
         stream,
+        ..sealed
     })
     .unwrap()
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use seal::RequestParts;
+use protocol::ConfidentialComputeRequest;
 use sha2::{Digest, Sha256};
 
 /// Signatures that are remembered, some 120 bytes each; the oldest are forgotten first. Only trusted
@@ -42,7 +42,7 @@ impl SpentSignatures {
     pub(super) fn spend(
         &self,
         signature: &[u8],
-        envelope: &RequestParts<'_>,
+        envelope: &ConfidentialComputeRequest,
         now: Instant,
     ) -> bool {
         let signature = Sha256::digest(signature).into();
@@ -82,14 +82,15 @@ impl Spent {
 }
 
 /// Of everything that makes a sealing this one. Lengths come first, so that no two have one digest.
-fn digest(envelope: &RequestParts<'_>) -> Hash {
-    let RequestParts {
+fn digest(envelope: &ConfidentialComputeRequest) -> Hash {
+    let ConfidentialComputeRequest {
         ciphertext,
         nonce,
         salt,
         client_dh_public_key,
         node_dh_public_key,
         plaintext_body_hash,
+        ..
     } = envelope;
     let parts =
         [ciphertext, nonce, salt, client_dh_public_key, node_dh_public_key, plaintext_body_hash];
@@ -105,14 +106,18 @@ fn digest(envelope: &RequestParts<'_>) -> Hash {
 mod tests {
     use super::*;
 
-    fn envelope(salt: &str) -> RequestParts<'_> {
-        RequestParts {
-            ciphertext: "c",
-            nonce: "n",
-            salt,
-            client_dh_public_key: "k",
-            node_dh_public_key: "k",
-            plaintext_body_hash: "h",
+    fn envelope(salt: &str) -> ConfidentialComputeRequest {
+        ConfidentialComputeRequest {
+            ciphertext: "c".to_owned(),
+            client_dh_public_key: "k".to_owned(),
+            model_name: String::new(),
+            node_dh_public_key: "k".to_owned(),
+            nonce: "n".to_owned(),
+            num_compute_units: None,
+            plaintext_body_hash: "h".to_owned(),
+            salt: salt.to_owned(),
+            stack_small_id: 0,
+            stream: None,
         }
     }
 

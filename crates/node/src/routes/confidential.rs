@@ -9,9 +9,9 @@ use axum::{
 };
 use protocol::{
     ConfidentialComputeRequest, ConfidentialComputeResponse, CreateImageRequest, Delivery,
-    ErrorBody, ImageEvent, ImageRequest, InvalidParameter, Sequenced, Usage,
+    ErrorBody, ImageEvent, ImageRequest, InvalidParameter, InvalidRequest, Sequenced,
 };
-use seal::{OpenError, Pending, Plaintext, RequestParts, SealedResponse, StreamResponder};
+use seal::{OpenError, Pending, Plaintext, StreamResponder};
 use zeroize::Zeroizing;
 
 use super::{
@@ -53,8 +53,7 @@ pub(super) async fn generate(
 ) -> Result<Response, ApiError> {
     let service = node.service()?;
     let envelope: Result<ConfidentialComputeRequest, ApiError> = body.object();
-    let signed = envelope.as_ref().ok().map(parts);
-    let admission = node.credentials().admit(&headers, signed.as_ref())?;
+    let admission = node.credentials().admit(&headers, envelope.as_ref().ok())?;
     let envelope = envelope?;
     if envelope.model_name != service.offer().model {
         return Err(ApiError::UnknownModel);
@@ -62,23 +61,26 @@ pub(super) async fn generate(
 
     // A place first: a request that finds none stays unopened, and can be sent again.
     let permit = service.engine().reserve(client)?;
-    let opened = service
-        .metrics()
-        .timed(Stage::Open, || service.keyring().open(&parts(&envelope), Instant::now()));
+    let opened =
+        service.metrics().timed(Stage::Open, || service.keyring().open(&envelope, Instant::now()));
     let (plaintext, pending) = opened.inspect_err(|error| {
         if matches!(error, OpenError::Unopenable) {
             service.metrics().unopened();
         }
     })?;
-    node.credentials().spend(admission, &parts(&envelope))?;
+    node.credentials().spend(admission, &envelope)?;
     let read = wipe::stack(|| {
         let read = read(&plaintext, &envelope, &service);
         drop(plaintext);
         read
     });
-    let request = match read? {
+    let request = match read {
         Ok(request) => request,
-        Err(invalid) => return Err(seal_refusal(pending, invalid, service).await),
+        // Which cannot be told apart from a body that could not be opened.
+        Err(InvalidRequest::NotAnObject) => return Err(ApiError::Malformed),
+        Err(InvalidRequest::Parameter(invalid)) => {
+            return Err(seal_refusal(pending, invalid, service).await);
+        }
     };
     let responder = pending.accept()?;
 
@@ -98,7 +100,7 @@ pub(super) async fn generate(
             let body = body.to_json_with(filled, seal::padded_capacity);
             responder.seal(body, service.manifest())
         })?;
-        Ok::<_, ApiError>(envelope_of(sealed, Some(usage)).to_json())
+        Ok::<_, ApiError>(ConfidentialComputeResponse { usage: Some(usage), ..sealed }.to_json())
     })
     .await??;
     Ok(([(CONTENT_TYPE, "application/json")], envelope).into_response())
@@ -130,9 +132,12 @@ impl EventEncoder for Sealed {
             Part::Middle => {
                 let sealed = parts.seal(body, &manifest)?;
                 self.parts = Some(parts);
-                Ok::<_, ApiError>(envelope_of(sealed, None))
+                Ok::<_, ApiError>(sealed)
             }
-            Part::Last(usage) => Ok(envelope_of(parts.seal_last(body, &manifest)?, usage)),
+            Part::Last(usage) => {
+                let sealed = parts.seal_last(body, &manifest)?;
+                Ok(ConfidentialComputeResponse { usage, ..sealed })
+            }
         })?;
         Ok(envelope.to_json())
     }
@@ -143,18 +148,16 @@ impl EventEncoder for Sealed {
     }
 }
 
-/// What was sealed, as a request that keeps every rule. The outer error is for a body that is no
-/// JSON object, which cannot be told apart from one that could not be opened.
+/// What was sealed, as a request that keeps every rule.
 fn read(
     plaintext: &Plaintext,
     envelope: &ConfidentialComputeRequest,
     service: &Service,
-) -> Result<Result<ImageRequest, InvalidParameter>, ApiError> {
-    let body =
-        CreateImageRequest::from_json(plaintext.as_bytes()).map_err(|_| ApiError::Malformed)?;
-    Ok(body
-        .and_then(|body| ImageRequest::parse(body, service.offer(), || service.draw_seed()))
-        .and_then(|request| envelope.check_binding(&request).map(|()| request)))
+) -> Result<ImageRequest, InvalidRequest> {
+    let body = CreateImageRequest::from_json(plaintext.as_bytes())?;
+    let request = ImageRequest::parse(body, service.offer(), || service.draw_seed())?;
+    envelope.check_binding(&request)?;
+    Ok(request)
 }
 
 async fn seal_refusal(
@@ -167,29 +170,7 @@ async fn seal_refusal(
         pending.refuse(Zeroizing::new(body), service.manifest()).map_err(ApiError::from)
     });
     match sealed.await {
-        Ok(Ok(sealed)) => ApiError::Sealed(Box::new(envelope_of(sealed, None))),
+        Ok(Ok(sealed)) => ApiError::Sealed(Box::new(sealed)),
         Ok(Err(error)) | Err(error) => error,
-    }
-}
-
-fn parts(envelope: &ConfidentialComputeRequest) -> RequestParts<'_> {
-    RequestParts {
-        ciphertext: &envelope.ciphertext,
-        nonce: &envelope.nonce,
-        salt: &envelope.salt,
-        client_dh_public_key: &envelope.client_dh_public_key,
-        node_dh_public_key: &envelope.node_dh_public_key,
-        plaintext_body_hash: &envelope.plaintext_body_hash,
-    }
-}
-
-fn envelope_of(sealed: SealedResponse, usage: Option<Usage>) -> ConfidentialComputeResponse {
-    ConfidentialComputeResponse {
-        ciphertext: sealed.ciphertext,
-        nonce: sealed.nonce,
-        response_hash: Some(sealed.response_hash),
-        signature: Some(sealed.signature),
-        usage,
-        receipt: Some(sealed.receipt),
     }
 }

@@ -16,6 +16,7 @@ use axum::{
 };
 use protocol::{
     CreateImageRequest, CreateImageResponse, Delivery, ErrorBody, ImageEvent, ImageRequest,
+    InvalidRequest,
 };
 
 use super::{
@@ -54,10 +55,9 @@ pub(super) async fn generate(
     if !node.credentials().admit_key(&headers) {
         return Err(ApiError::Unauthorized);
     }
-    let request = CreateImageRequest::from_json(&body)
-        .map_err(|_| ApiError::NotAnObject)?
-        .and_then(|body| ImageRequest::parse(body, service.offer(), || service.draw_seed()))
-        .map_err(ApiError::Invalid)?;
+    let request = CreateImageRequest::from_json(&body)?;
+    let request = ImageRequest::parse(request, service.offer(), || service.draw_seed())
+        .map_err(InvalidRequest::from)?;
     drop(body);
     let permit = service.engine().reserve(client)?;
     if let Delivery::Stream { .. } = request.delivery {

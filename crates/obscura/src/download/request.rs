@@ -11,7 +11,6 @@ use flux::{Manifest, ManifestFile};
 use super::{Staging, hub::Way};
 use crate::{
     args::DownloadArgs,
-    models,
     store::{self, Known},
 };
 
@@ -30,7 +29,7 @@ pub(super) struct Request {
 impl Request {
     pub(super) fn new(args: DownloadArgs) -> anyhow::Result<Self> {
         let (manifest, default_directory) = match (&args.manifest, &args.name) {
-            (Some(path), _) => (models::read(path)?, None),
+            (Some(path), _) => (store::read_manifest(path)?, None),
             (None, Some(name)) => {
                 let Some(known) = Known::find(name) else {
                     bail!("{name} is not a known model; see `obscura models list`")

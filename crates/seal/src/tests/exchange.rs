@@ -4,16 +4,16 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Receipt, ResponseError, SealError, SealedResponse, SuiSignature,
+    Receipt, ResponseError, SealError, SuiSignature,
     encoding::{decode_array, encode},
     padded_capacity,
     responder::other_than,
 };
 
-fn answered() -> (Keyring, SealedRequest, Opener, SealedResponse) {
+fn answered() -> (Keyring, ConfidentialComputeRequest, Opener, ConfidentialComputeResponse) {
     let node = node();
     let (request, opener) = sealed_to(&node);
-    let (_, pending) = node.open(&request.parts(), now()).unwrap();
+    let (_, pending) = node.open(&request, now()).unwrap();
     let responder = pending.accept().unwrap();
     let response = responder.seal(body(RESPONSE), &MODEL_MANIFEST).unwrap();
     (node, request, opener, response)
@@ -22,18 +22,18 @@ fn answered() -> (Keyring, SealedRequest, Opener, SealedResponse) {
 #[test]
 fn an_attested_exchange() {
     let (node, request, opener, response) = answered();
-    let opened = opener.open_attested(&response.parts(), &attested(&node)).unwrap();
+    let opened = opener.open_attested(&response, &attested(&node)).unwrap();
     assert_eq!(opened.body.as_bytes().trim_ascii_end(), RESPONSE);
     assert_eq!(opened.body.len(), 4096);
     assert_eq!(opened.verified.attested, Some(attested(&node)));
-    assert_eq!(opened.verified.request_hash, request.parts().body_hash().unwrap());
-    assert_eq!(encode(opened.verified.response_hash), response.response_hash);
+    assert_eq!(opened.verified.request_hash, crate::body_hash(&request).unwrap());
+    assert_eq!(Some(encode(opened.verified.response_hash)), response.response_hash);
 }
 
 #[test]
 fn padding_is_white_space_to_a_json_parser() {
     let (_, _, opener, response) = answered();
-    let opened = opener.open_unattested(&response.parts()).unwrap();
+    let opened = opener.open_unattested(&response).unwrap();
     let value: serde_json::Value = serde_json::from_slice(opened.body.as_bytes()).unwrap();
     assert_eq!(value["created"], 1_700_000_000);
 }
@@ -44,7 +44,7 @@ fn bodies_of_unlike_length_seal_alike() {
     let ciphertext = |request: &[u8], response: &[u8]| {
         let node_public = node.current().exchange_public();
         let (request, _) = seal_request(&node_public, body(request)).unwrap();
-        let (_, pending) = node.open(&request.parts(), now()).unwrap();
+        let (_, pending) = node.open(&request, now()).unwrap();
         let responder = pending.accept().unwrap();
         let response = responder.seal(body(response), &MODEL_MANIFEST).unwrap();
         (request.ciphertext.len(), response.ciphertext.len())
@@ -74,35 +74,46 @@ fn a_response_to_another_request_does_not_open() {
     let node = node();
     let (request, _) = sealed_to(&node);
     let (_, other_opener) = sealed_to(&node);
-    let (_, pending) = node.open(&request.parts(), now()).unwrap();
+    let (_, pending) = node.open(&request, now()).unwrap();
     let responder = pending.accept().unwrap();
     let response = responder.seal(body(RESPONSE), &MODEL_MANIFEST).unwrap();
-    let error = other_opener.open_unattested(&response.parts()).unwrap_err();
+    let error = other_opener.open_unattested(&response).unwrap_err();
     assert_eq!(error, ResponseError::Decryption);
 }
 
 #[test]
 fn the_request_sent_back_is_no_response() {
     let (_, request, opener, response) = answered();
-    let reflected = SealedResponse {
+    let reflected = ConfidentialComputeResponse {
         ciphertext: request.ciphertext.clone(),
         nonce: request.nonce.clone(),
-        response_hash: request.plaintext_body_hash.clone(),
+        response_hash: Some(request.plaintext_body_hash.clone()),
         ..response
     };
-    let error = opener.open_unattested(&reflected.parts()).unwrap_err();
+    let error = opener.open_unattested(&reflected).unwrap_err();
     assert_eq!(error, ResponseError::ReflectedNonce);
 }
 
 #[test]
 fn another_node_of_the_protocol_gives_no_receipt() {
     let (_, _, opener, response) = answered();
-    let without = crate::ResponseParts { receipt: None, ..response.parts() };
+    let without = ConfidentialComputeResponse { receipt: None, ..response };
     assert!(opener.open_unattested(&without).is_ok());
     let (node, _, opener, response) = answered();
-    let without = crate::ResponseParts { receipt: None, ..response.parts() };
+    let without = ConfidentialComputeResponse { receipt: None, ..response };
     let error = opener.open_attested(&without, &attested(&node)).unwrap_err();
     assert_eq!(error, ResponseError::ReceiptMissing);
+}
+
+#[test]
+fn an_answer_without_hash_or_signature_is_refused() {
+    type Field = fn(&mut ConfidentialComputeResponse) -> &mut Option<String>;
+    let fields: [Field; 2] = [|r| &mut r.response_hash, |r| &mut r.signature];
+    for field in fields {
+        let (_, _, opener, mut response) = answered();
+        *field(&mut response) = None;
+        assert_eq!(opener.open_unattested(&response).unwrap_err(), ResponseError::Unsigned);
+    }
 }
 
 #[test]
@@ -111,7 +122,7 @@ fn the_attestation_must_name_the_signer_the_keyset_and_the_model() {
         let (node, _, opener, response) = answered();
         let mut attested = attested(&node);
         change(&mut attested);
-        opener.open_attested(&response.parts(), &attested).unwrap_err()
+        opener.open_attested(&response, &attested).unwrap_err()
     };
     let found = node().current().signing_public();
     assert_eq!(open(|a| a.signing_key[0] ^= 1), ResponseError::UnexpectedSigner { found });
@@ -123,15 +134,15 @@ fn the_attestation_must_name_the_signer_the_keyset_and_the_model() {
 fn the_receipt_speaks_of_every_part() {
     let (node, request, _, response) = answered();
     let receipt = Receipt {
-        request_hash: request.parts().body_hash().unwrap(),
-        response_hash: decode_array(&response.response_hash).unwrap(),
+        request_hash: crate::body_hash(&request).unwrap(),
+        response_hash: decode_array(response.response_hash.as_ref().unwrap()).unwrap(),
         client_public: decode_array(&request.client_dh_public_key).unwrap(),
         node_public: node.current().exchange_public(),
         model_manifest: MODEL_MANIFEST,
         keyset_digest: KEYSET_DIGEST,
     };
     let signing_key = node.current().signing_public();
-    let signature = decode_array(&response.receipt).unwrap();
+    let signature = decode_array(response.receipt.as_ref().unwrap()).unwrap();
     assert!(receipt.is_signed_by(&signing_key, &signature));
     let parts: [fn(&mut Receipt) -> &mut [u8; 32]; 6] = [
         |r| &mut r.request_hash,
@@ -155,11 +166,11 @@ fn the_receipt_speaks_of_every_part() {
 #[test]
 fn the_signature_is_no_receipt_and_the_receipt_no_signature() {
     let (_, _, opener, response) = answered();
-    let signature = SuiSignature::from_base64(&response.signature).unwrap().to_bytes();
-    let receipt: [u8; 64] = decode_array(&response.receipt).unwrap();
+    let signature = SuiSignature::from_base64(response.signature.as_ref().unwrap()).unwrap().to_bytes();
+    let receipt: [u8; 64] = decode_array(response.receipt.as_ref().unwrap()).unwrap();
     let forged = [&signature[..1], &receipt, &signature[65..]].concat();
-    let swapped = SealedResponse { signature: encode(forged), ..response };
-    let error = opener.open_unattested(&swapped.parts()).unwrap_err();
+    let swapped = ConfidentialComputeResponse { signature: Some(encode(forged)), ..response };
+    let error = opener.open_unattested(&swapped).unwrap_err();
     assert_eq!(error, ResponseError::Signature(crate::SignatureError::Mismatch));
 }
 
@@ -200,7 +211,7 @@ proptest! {
         let node = node();
         let node_public = node.current().exchange_public();
         let (sealed, opener) = seal_request(&node_public, body(&request)).unwrap();
-        let (plaintext, pending) = node.open(&sealed.parts(), now()).unwrap();
+        let (plaintext, pending) = node.open(&sealed, now()).unwrap();
     let responder = pending.accept().unwrap();
         prop_assert!(plaintext.as_bytes().starts_with(&request));
         prop_assert!(plaintext.as_bytes()[request.len()..].iter().all(|&b| b == b' '));
@@ -209,7 +220,7 @@ proptest! {
         let mut answer = Zeroizing::new(Vec::with_capacity(capacity));
         answer.extend_from_slice(&response);
         let answer = responder.seal(answer, &MODEL_MANIFEST).unwrap();
-        let opened = opener.open_attested(&answer.parts(), &attested(&node)).unwrap();
+        let opened = opener.open_attested(&answer, &attested(&node)).unwrap();
         prop_assert!(opened.body.as_bytes().starts_with(&response));
         prop_assert!(opened.body.as_bytes()[response.len()..].iter().all(|&b| b == b' '));
     }
@@ -219,7 +230,7 @@ proptest! {
 fn an_answer_in_parts() {
     let node = node();
     let (request, opener) = sealed_to(&node);
-    let (_, pending) = node.open(&request.parts(), now()).unwrap();
+    let (_, pending) = node.open(&request, now()).unwrap();
     let responder = pending.accept().unwrap();
     let mut parts = responder.into_stream().unwrap();
     let first = parts.seal(body(b"{\"n\":0}"), &MODEL_MANIFEST).unwrap();
@@ -227,13 +238,13 @@ fn an_answer_in_parts() {
     assert!(first.nonce != last.nonce && first.nonce != request.nonce);
     let mut opener = opener.stream_attested(attested(&node));
     for (part, text) in [(&first, &b"{\"n\":0}"[..]), (&last, b"{\"n\":1}")] {
-        let opened = opener.open(&part.parts()).unwrap();
+        let opened = opener.open(part).unwrap();
         assert_eq!(opened.body.as_bytes().trim_ascii_end(), text);
         assert_eq!(opened.verified.attested, Some(attested(&node)));
     }
-    let mut stripped = last.parts();
+    let mut stripped = last.clone();
     stripped.receipt = None;
     assert_eq!(opener.open(&stripped).unwrap_err(), ResponseError::ReceiptMissing);
     let (_, _, _, elsewhere) = answered();
-    assert_eq!(opener.open(&elsewhere.parts()).unwrap_err(), ResponseError::Decryption);
+    assert_eq!(opener.open(&elsewhere).unwrap_err(), ResponseError::Decryption);
 }

@@ -11,9 +11,11 @@ mod wycheproof;
 
 use std::time::{Duration, Instant};
 
+use protocol::{ConfidentialComputeRequest, ConfidentialComputeResponse};
+
 use crate::{
-    Attested, Epoch, Keyring, KeyringLimits, Opener, RequestParts, SealedRequest, Zeroizing,
-    blake2b_256, dangerous, seal_request,
+    Attested, Epoch, Keyring, KeyringLimits, Opener, Zeroizing, blake2b_256, dangerous,
+    seal_request,
 };
 
 const KEYSET_DIGEST: [u8; 32] = [0xa7; 32];
@@ -48,7 +50,7 @@ fn attested(node: &Keyring) -> Attested {
     }
 }
 
-fn sealed_to(node: &Keyring) -> (SealedRequest, Opener) {
+fn sealed_to(node: &Keyring) -> (ConfidentialComputeRequest, Opener) {
     let node_public = node.current().exchange_public();
     seal_request(&node_public, Zeroizing::new(REQUEST.to_vec())).unwrap()
 }
@@ -67,12 +69,8 @@ fn unhex<const N: usize>(text: &str) -> [u8; N] {
     std::array::from_fn(|n| byte(2 * n))
 }
 
-/// Body hash of these parts' plaintext replaced by that of other bytes.
-fn with_hash_of<'a>(
-    parts: RequestParts<'a>,
-    text: &'a mut String,
-    bytes: &[u8],
-) -> RequestParts<'a> {
-    *text = crate::encoding::encode(blake2b_256(bytes));
-    RequestParts { plaintext_body_hash: text, ..parts }
+/// The same with the hash of other bytes.
+fn with_hash_of(request: &ConfidentialComputeRequest, bytes: &[u8]) -> ConfidentialComputeRequest {
+    let plaintext_body_hash = crate::encoding::encode(blake2b_256(bytes));
+    ConfidentialComputeRequest { plaintext_body_hash, ..request.clone() }
 }

@@ -6,7 +6,7 @@ use curve25519_dalek::{constants::EIGHT_TORSION, montgomery::MontgomeryPoint};
 
 use super::*;
 use crate::{
-    OpenError, Responder, SealedResponse,
+    OpenError, Responder,
     encoding::{decode_array, encode},
 };
 
@@ -14,23 +14,26 @@ use crate::{
 fn the_second_copy_is_refused() {
     let node = node();
     let (request, _) = sealed_to(&node);
-    assert!(node.open(&request.parts(), now()).is_ok());
-    assert_eq!(node.open(&request.parts(), now()).unwrap_err(), OpenError::Replayed);
+    assert!(node.open(&request, now()).is_ok());
+    assert_eq!(node.open(&request, now()).unwrap_err(), OpenError::Replayed);
     let (other, _) = sealed_to(&node);
-    assert!(node.open(&other.parts(), now()).is_ok());
+    assert!(node.open(&other, now()).is_ok());
 }
 
 /// Under one key go a request and its answers, so an answer opens as a request would.
 #[test]
 fn the_node_takes_none_of_its_own_answers_for_a_request() {
-    let as_request = |request: &SealedRequest, answer: &SealedResponse| SealedRequest {
-        ciphertext: answer.ciphertext.clone(),
-        nonce: answer.nonce.clone(),
-        plaintext_body_hash: answer.response_hash.clone(),
-        ..request.clone()
+    let as_request = |request: &ConfidentialComputeRequest,
+                      answer: &ConfidentialComputeResponse| {
+        ConfidentialComputeRequest {
+            ciphertext: answer.ciphertext.clone(),
+            nonce: answer.nonce.clone(),
+            plaintext_body_hash: answer.response_hash.clone().unwrap(),
+            ..request.clone()
+        }
     };
     let node = node();
-    let open = |request: &SealedRequest| node.open(&request.parts(), now());
+    let open = |request: &ConfidentialComputeRequest| node.open(request, now());
     let pending = |request| open(request).unwrap().1;
     let (request, _) = sealed_to(&node);
     let whole = pending(&request).accept().unwrap();
@@ -61,9 +64,9 @@ fn what_is_refused_takes_no_room() {
     let node = Keyring::new(epoch_with_room_for(1, 2), LIMITS);
     for _ in 0..50 {
         let (request, _) = sealed_to(&node);
-        let (_, pending) = node.open(&request.parts(), now()).unwrap();
+        let (_, pending) = node.open(&request, now()).unwrap();
         pending.refuse(body(b"{}"), &MODEL_MANIFEST).unwrap();
-        assert_eq!(node.open(&request.parts(), now()).unwrap_err(), OpenError::Replayed);
+        assert_eq!(node.open(&request, now()).unwrap_err(), OpenError::Replayed);
     }
     assert_eq!(node.current().replay_fill_ratio(), 0.0);
 }
@@ -78,7 +81,7 @@ fn of_many_copies_at_once_exactly_one_opens() {
         let results: Vec<_> = std::thread::scope(|scope| {
             let copy = || {
                 start.wait();
-                node.open(&request.parts(), now()).map(drop)
+                node.open(&request, now()).map(drop)
             };
             let threads: Vec<_> = (0..COPIES).map(|_| scope.spawn(copy)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -102,10 +105,11 @@ fn a_copy_under_another_name_of_the_client_key() {
         .collect();
     assert!(names[1..].iter().all(|name| *name != names[0]), "all are other bytes");
 
-    assert!(node.open(&request.parts(), now()).is_ok());
+    assert!(node.open(&request, now()).is_ok());
     for name in names {
         let client = encode(name);
-        let copy = RequestParts { client_dh_public_key: &client, ..request.parts() };
+        let copy =
+            ConfidentialComputeRequest { client_dh_public_key: client.clone(), ..request.clone() };
         assert_eq!(node.open(&copy, now()).unwrap_err(), OpenError::Replayed);
     }
 }
@@ -114,10 +118,9 @@ fn a_copy_under_another_name_of_the_client_key() {
 fn what_did_not_open_is_not_remembered() {
     let node = node();
     let (request, _) = sealed_to(&node);
-    let mut text = String::new();
-    let wrong_hash = with_hash_of(request.parts(), &mut text, b"another body");
+    let wrong_hash = with_hash_of(&request, b"another body");
     assert_eq!(node.open(&wrong_hash, now()).unwrap_err(), OpenError::Unopenable);
-    assert!(node.open(&request.parts(), now()).is_ok());
+    assert!(node.open(&request, now()).is_ok());
 }
 
 #[test]
@@ -135,7 +138,7 @@ fn a_full_keyring_refuses_and_forgets_nothing() {
     assert!(accept(&node, &victim).is_ok(), "worn out is not full");
     assert_eq!(accept(&node, &fresh()).unwrap_err(), OpenError::ReplayCacheFull);
     for request in &opened {
-        assert_eq!(node.open(&request.parts(), start).unwrap_err(), OpenError::Replayed);
+        assert_eq!(node.open(request, start).unwrap_err(), OpenError::Replayed);
     }
     // A rotation makes no room; the end of the old keys does.
     node.rotate(epoch_with_room_for(2, 2), start).unwrap();
@@ -153,6 +156,6 @@ fn without_room_nothing_is_accepted() {
     assert_eq!(accept(&node, &request).unwrap_err(), OpenError::ReplayCacheFull);
 }
 
-fn accept(node: &Keyring, request: &SealedRequest) -> Result<Responder, OpenError> {
-    node.open(&request.parts(), now())?.1.accept()
+fn accept(node: &Keyring, request: &ConfidentialComputeRequest) -> Result<Responder, OpenError> {
+    node.open(request, now())?.1.accept()
 }

@@ -13,17 +13,17 @@ fn the_previous_epoch_opens_until_its_grace_ends() {
     let requests: Vec<_> = (0..4).map(|_| sealed_to(&node).0).collect();
     let old = node.current().key_id();
     let start = now();
-    assert!(node.open(&requests[0].parts(), start).is_ok());
+    assert!(node.open(&requests[0], start).is_ok());
     node.rotate(epoch(2), start).unwrap();
     assert_ne!(node.current().key_id(), old);
 
-    assert!(node.open(&requests[1].parts(), start).is_ok());
-    assert!(node.open(&requests[2].parts(), start + GRACE - TICK).is_ok());
-    let replayed = node.open(&requests[0].parts(), start + GRACE - TICK).unwrap_err();
+    assert!(node.open(&requests[1], start).is_ok());
+    assert!(node.open(&requests[2], start + GRACE - TICK).is_ok());
+    let replayed = node.open(&requests[0], start + GRACE - TICK).unwrap_err();
     assert_eq!(replayed, OpenError::Replayed, "the old epoch keeps its cache");
     let stale = OpenError::StaleKey { current_key_id: node.current().key_id() };
     for late in [start + GRACE, start + 2 * GRACE] {
-        assert_eq!(node.open(&requests[3].parts(), late).unwrap_err(), stale);
+        assert_eq!(node.open(&requests[3], late).unwrap_err(), stale);
     }
 }
 
@@ -34,7 +34,7 @@ fn the_longest_and_the_shortest_grace() {
         let (request, _) = sealed_to(&node);
         let start = now();
         node.rotate(epoch(2), start).unwrap();
-        assert_eq!(node.open(&request.parts(), start).is_ok(), opens);
+        assert_eq!(node.open(&request, start).is_ok(), opens);
     }
 }
 
@@ -51,9 +51,9 @@ fn every_epoch_opens_until_its_own_grace_ends_however_many_follow() {
     }
     for (requests, number) in sealed.iter().zip(2..) {
         let end = start + number * TICK + GRACE;
-        assert!(node.open(&requests[0].parts(), start + Keyring::MAX_EPOCHS as u32 * TICK).is_ok());
-        assert!(node.open(&requests[1].parts(), end - TICK).is_ok(), "{number}");
-        let stale = node.open(&requests[2].parts(), end).unwrap_err();
+        assert!(node.open(&requests[0], start + Keyring::MAX_EPOCHS as u32 * TICK).is_ok());
+        assert!(node.open(&requests[1], end - TICK).is_ok(), "{number}");
+        let stale = node.open(&requests[2], end).unwrap_err();
         assert!(matches!(stale, OpenError::StaleKey { .. }), "{number}");
     }
 }
@@ -72,9 +72,7 @@ fn a_rotation_too_many_waits_for_the_oldest_epoch_and_changes_nothing() {
     assert!(!node.can_rotate(before));
     assert_eq!(node.rotate(epoch(99), before), Err(TooManyEpochs));
     assert_eq!(node.current().key_id(), current);
-    assert!(
-        node.open(&oldest.parts(), before).is_ok() && node.open(&newest.parts(), before).is_ok()
-    );
+    assert!(node.open(&oldest, before).is_ok() && node.open(&newest, before).is_ok());
     assert!(node.can_rotate(start + GRACE));
     assert_eq!(node.rotate(epoch(99), start + GRACE), Ok(()));
 }
@@ -84,13 +82,13 @@ fn a_response_is_sealed_by_the_epoch_that_opened_its_request() {
     let node = node();
     let (before, start) = (attested(&node), now());
     let (request, opener) = sealed_to(&node);
-    let (_, pending) = node.open(&request.parts(), start).unwrap();
+    let (_, pending) = node.open(&request, start).unwrap();
     let responder = pending.accept().unwrap();
     node.rotate(epoch(2), start).unwrap();
     node.rotate(epoch(3), start).unwrap();
     assert_eq!(responder.key_id(), KeyId::of(&epoch(1).exchange_public()));
     let response = responder.seal(body(RESPONSE), &MODEL_MANIFEST).unwrap();
-    assert!(opener.open_attested(&response.parts(), &before).is_ok());
+    assert!(opener.open_attested(&response, &before).is_ok());
 }
 
 #[test]
@@ -112,7 +110,7 @@ fn a_stream_outlives_the_key_that_opened_its_request() {
     let node = node();
     let (before, start) = (attested(&node), now());
     let (request, opener) = sealed_to(&node);
-    let (_, pending) = node.open(&request.parts(), start).unwrap();
+    let (_, pending) = node.open(&request, start).unwrap();
     let mut parts = pending.accept().unwrap().into_stream().unwrap();
     let mut opener = opener.stream_attested(before);
     let first = parts.seal(body(RESPONSE), &MODEL_MANIFEST).unwrap();
@@ -127,7 +125,7 @@ fn a_stream_outlives_the_key_that_opened_its_request() {
     let last = parts.seal_last(body(RESPONSE), &MODEL_MANIFEST).unwrap();
     assert!(signer.upgrade().is_none(), "wiped");
     for part in [first, last] {
-        opener.open(&part.parts()).unwrap();
+        opener.open(&part).unwrap();
     }
 }
 
@@ -137,10 +135,10 @@ fn a_stale_request_is_told_the_current_key_without_being_decrypted() {
     let other = Keyring::new(epoch(9), LIMITS);
     let (mut request, _) = sealed_to(&other);
     let stale = OpenError::StaleKey { current_key_id: node.current().key_id() };
-    assert_eq!(node.open(&request.parts(), now()).unwrap_err(), stale);
+    assert_eq!(node.open(&request, now()).unwrap_err(), stale);
     // Nothing in it would decrypt under any key.
     request.ciphertext = "AAAA".repeat(100);
-    assert_eq!(node.open(&request.parts(), now()).unwrap_err(), stale);
+    assert_eq!(node.open(&request, now()).unwrap_err(), stale);
     assert!(stale.to_string().contains(&node.current().key_id().to_string()));
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use super::*;
-use crate::{NodeKeys, Responder, SealedResponse, TrustedSigner};
+use crate::{NodeKeys, Responder, TrustedSigner};
 
 /// Names both implementations' item where `$type` has the trait, which does not compile.
 macro_rules! assert_not_impl {
@@ -52,7 +52,7 @@ impl Secrets {
 fn debug_of_every_public_type_leaks_nothing() {
     let node = node();
     let (request, opener) = sealed_to(&node);
-    let (plaintext, pending) = node.open(&request.parts(), now()).unwrap();
+    let (plaintext, pending) = node.open(&request, now()).unwrap();
     let printed_pending = format!("{pending:?}");
     let responder = pending.accept().unwrap();
     let (key, exchange) = (*node.current().exchange.as_bytes(), [1; 32]);
@@ -69,19 +69,19 @@ fn debug_of_every_public_type_leaks_nothing() {
         format!("{node:?}"),
         format!("{:#?}", node.current()),
         format!("{request:?}"),
-        format!("{:?}", request.parts()),
         format!("{plaintext:?}"),
         format!("{responder:?}"),
         format!("{opener:?}"),
         printed_pending,
     ];
     printed.iter().for_each(|printed| secrets.assert_absent(printed));
-    assert_eq!(printed[4], "Plaintext(4096 bytes)");
+    assert_eq!(printed[3], "Plaintext(4096 bytes)");
 
-    let response: SealedResponse = responder.seal(body(RESPONSE), &MODEL_MANIFEST).unwrap();
-    secrets.assert_absent(&format!("{response:?} {:?}", response.parts()));
+    let response: ConfidentialComputeResponse =
+        responder.seal(body(RESPONSE), &MODEL_MANIFEST).unwrap();
+    secrets.assert_absent(&format!("{response:?}"));
     assert!(!format!("{response:?}").contains(&response.ciphertext[..20]));
-    let opened = opener.open_attested(&response.parts(), &attested(&node)).unwrap();
+    let opened = opener.open_attested(&response, &attested(&node)).unwrap();
     assert!(format!("{:?}", opened.body).starts_with("Plaintext("));
     Secrets(secrets.0[..5].to_vec()).assert_absent(&format!("{opened:?}"));
 

@@ -5,7 +5,7 @@ use x25519_dalek::StaticSecret;
 
 use super::*;
 use crate::{
-    OpenError, ResponseError, SealedResponse,
+    OpenError, ResponseError,
     cipher::SessionKey,
     client::{ClientSecrets, seal_exact},
     encoding::encode,
@@ -29,7 +29,7 @@ pub(super) const LOW_ORDER: [&str; 12] = [
     "dbffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff", // 2p + 1
 ];
 
-type Field = fn(&mut SealedRequest) -> &mut String;
+type Field = fn(&mut ConfidentialComputeRequest) -> &mut String;
 
 const FIELDS: [(&str, Field); 6] = [
     ("ciphertext", |r| &mut r.ciphertext),
@@ -42,14 +42,14 @@ const FIELDS: [(&str, Field); 6] = [
 
 /// Sealed with fixed secrets and without padding: the same request and opener each time, and few
 /// bits to flip.
-fn sealed_unpadded(node: &Keyring, plaintext: &[u8]) -> (SealedRequest, Opener) {
+fn sealed_unpadded(node: &Keyring, plaintext: &[u8]) -> (ConfidentialComputeRequest, Opener) {
     let exchange = StaticSecret::from([9; 32]);
     let secrets = ClientSecrets { exchange, salt: [3; 16], nonce: [4; 12] };
     seal_exact(&node.current().exchange_public(), body(plaintext), secrets).unwrap()
 }
 
 /// The request is refused, in the same words as any other, and leaves no trace in the cache.
-fn assert_unopenable(node: &Keyring, request: &RequestParts<'_>, what: &str) {
+fn assert_unopenable(node: &Keyring, request: &ConfidentialComputeRequest, what: &str) {
     let error = node.open(request, now()).unwrap_err();
     assert_eq!(error, OpenError::Unopenable, "{what}");
     assert_eq!(error.to_string(), "the request could not be opened", "{what}");
@@ -86,10 +86,10 @@ fn every_field_malformed_in_turn() {
         for bad in malformed.into_iter().filter(|bad| *bad != good) {
             *field(&mut tampered) = bad.clone();
             let shown = &bad[..bad.len().min(40)];
-            assert_unopenable(&node, &tampered.parts(), &format!("{name} = {shown:?}"));
+            assert_unopenable(&node, &tampered, &format!("{name} = {shown:?}"));
         }
     }
-    assert!(node.open(&request.parts(), now()).is_ok());
+    assert!(node.open(&request, now()).is_ok());
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn every_bit_of_every_field_flipped() {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             *field(&mut tampered) = STANDARD.encode(flipped);
-            let parts = tampered.parts();
+            let parts = tampered.clone();
             if name == "node_dh_public_key" {
                 // Well formed and not ours: the one thing the sender is told.
                 let error = node.open(&parts, now()).unwrap_err();
@@ -114,7 +114,7 @@ fn every_bit_of_every_field_flipped() {
             }
         }
     }
-    assert!(node.open(&request.parts(), now()).is_ok());
+    assert!(node.open(&request, now()).is_ok());
 }
 
 #[test]
@@ -124,7 +124,8 @@ fn low_order_and_unreduced_client_keys() {
     for key in LOW_ORDER {
         let key: [u8; 32] = unhex(key);
         let client = encode(key);
-        let parts = RequestParts { client_dh_public_key: &client, ..request.parts() };
+        let parts =
+            ConfidentialComputeRequest { client_dh_public_key: client.clone(), ..request.clone() };
         assert_unopenable(&node, &parts, &client);
         assert!(exchange::agree(&StaticSecret::from([9; 32]), &key, &[0; 16]).is_none());
     }
@@ -142,13 +143,14 @@ fn a_request_sealed_with_the_zero_secret() {
     let node_public = encode(node.current().exchange_public());
     for client in LOW_ORDER {
         let client = encode(unhex::<32>(client));
-        let parts = RequestParts {
-            ciphertext: &ciphertext,
-            nonce: &encode([0; 12]),
-            salt: &encode([0; 16]),
-            client_dh_public_key: &client,
-            node_dh_public_key: &node_public,
-            plaintext_body_hash: &hash,
+        let parts = ConfidentialComputeRequest {
+            ciphertext: ciphertext.clone(),
+            nonce: encode([0; 12]),
+            salt: encode([0; 16]),
+            client_dh_public_key: client.clone(),
+            node_dh_public_key: node_public.clone(),
+            plaintext_body_hash: hash.clone(),
+            ..sealed_to(&node).0
         };
         assert_unopenable(&node, &parts, &client);
     }
@@ -158,8 +160,7 @@ fn a_request_sealed_with_the_zero_secret() {
 fn the_hash_of_another_body() {
     let node = node();
     let (request, _) = sealed_to(&node);
-    let mut text = String::new();
-    let parts = with_hash_of(request.parts(), &mut text, b"another body");
+    let parts = with_hash_of(&request, b"another body");
     assert_unopenable(&node, &parts, "hash of another body");
 }
 
@@ -169,37 +170,37 @@ fn a_ciphertext_at_the_bound_opens_and_one_beyond_does_not() {
     let sealed = |ciphertext_bytes| sealed_unpadded(&node, &vec![b' '; ciphertext_bytes - 16]).0;
     for beyond in 1..=4 {
         let request = sealed(MAX_CIPHERTEXT_BYTES + beyond);
-        assert_unopenable(&node, &request.parts(), &format!("{beyond} bytes beyond"));
+        assert_unopenable(&node, &request, &format!("{beyond} bytes beyond"));
     }
-    assert!(node.open(&sealed(MAX_CIPHERTEXT_BYTES).parts(), now()).is_ok());
+    assert!(node.open(&sealed(MAX_CIPHERTEXT_BYTES), now()).is_ok());
 }
 
 #[test]
 fn an_empty_body_opens() {
     let node = node();
     let (request, _) = sealed_unpadded(&node, b"");
-    let (plaintext, _) = node.open(&request.parts(), now()).unwrap();
+    let (plaintext, _) = node.open(&request, now()).unwrap();
     assert!(plaintext.is_empty());
 }
 
 #[test]
 fn every_bit_of_a_response_flipped() {
-    type Field = fn(&mut SealedResponse) -> &mut String;
+    type Field = fn(&mut ConfidentialComputeResponse) -> &mut String;
     let fields: [Field; 5] = [
         |r| &mut r.ciphertext,
         |r| &mut r.nonce,
-        |r| &mut r.response_hash,
-        |r| &mut r.signature,
-        |r| &mut r.receipt,
+        |r| r.response_hash.as_mut().unwrap(),
+        |r| r.signature.as_mut().unwrap(),
+        |r| r.receipt.as_mut().unwrap(),
     ];
     let node = node();
     let (request, _) = sealed_unpadded(&node, REQUEST);
-    let (_, pending) = node.open(&request.parts(), now()).unwrap();
+    let (_, pending) = node.open(&request, now()).unwrap();
     let responder = pending.accept().unwrap();
     let response = responder.seal_exact(body(RESPONSE), [5; 12], &MODEL_MANIFEST).unwrap();
-    let open = |response: &SealedResponse| {
+    let open = |response: &ConfidentialComputeResponse| {
         let (_, opener) = sealed_unpadded(&node, REQUEST);
-        opener.open_attested(&response.parts(), &attested(&node)).map(drop)
+        opener.open_attested(response, &attested(&node)).map(drop)
     };
     assert_eq!(open(&response), Ok(()));
     for field in fields {
@@ -221,22 +222,22 @@ fn every_bit_of_a_response_flipped() {
 
 #[test]
 fn the_client_is_told_what_is_wrong() {
-    let open = |change: fn(&mut SealedResponse)| {
+    let open = |change: fn(&mut ConfidentialComputeResponse)| {
         let node = node();
         let (request, opener) = sealed_to(&node);
-        let (_, pending) = node.open(&request.parts(), now()).unwrap();
+        let (_, pending) = node.open(&request, now()).unwrap();
         let responder = pending.accept().unwrap();
         let mut response = responder.seal(body(RESPONSE), &MODEL_MANIFEST).unwrap();
         change(&mut response);
-        opener.open_attested(&response.parts(), &attested(&node)).unwrap_err()
+        opener.open_attested(&response, &attested(&node)).unwrap_err()
     };
     let malformed = |field| ResponseError::Malformed { field };
     assert_eq!(open(|r| r.ciphertext.push('!')), malformed("ciphertext"));
     assert_eq!(open(|r| r.nonce.clear()), malformed("nonce"));
-    assert_eq!(open(|r| r.response_hash.clear()), malformed("response_hash"));
-    assert_eq!(open(|r| r.receipt.clear()), malformed("receipt"));
+    assert_eq!(open(|r| r.response_hash = Some(String::new())), malformed("response_hash"));
+    assert_eq!(open(|r| r.receipt = Some(String::new())), malformed("receipt"));
     assert_eq!(open(|r| r.ciphertext.clear()), ResponseError::Decryption);
-    assert_eq!(open(|r| r.response_hash = encode([0; 32])), ResponseError::HashMismatch);
-    assert_eq!(open(|r| r.receipt = encode([0; 64])), ResponseError::ReceiptInvalid);
-    assert!(matches!(open(|r| r.signature.clear()), ResponseError::Signature(_)));
+    assert_eq!(open(|r| r.response_hash = Some(encode([0; 32]))), ResponseError::HashMismatch);
+    assert_eq!(open(|r| r.receipt = Some(encode([0; 64]))), ResponseError::ReceiptInvalid);
+    assert!(matches!(open(|r| r.signature = Some(String::new())), ResponseError::Signature(_)));
 }

@@ -6,7 +6,6 @@ use x25519_dalek::{PublicKey, StaticSecret};
 
 use super::*;
 use crate::{
-    ResponseParts,
     cipher::SessionKey,
     client::{ClientSecrets, seal_exact},
     encoding::{decode_array, encode},
@@ -46,23 +45,28 @@ impl Case {
         }
     }
 
-    fn request(&self) -> RequestParts<'_> {
-        RequestParts {
-            ciphertext: self.text("/request/ciphertext"),
-            nonce: self.text("/request/nonce"),
-            salt: self.text("/request/salt"),
-            client_dh_public_key: self.text("/request/client_dh_public_key"),
-            node_dh_public_key: self.text("/request/node_dh_public_key"),
-            plaintext_body_hash: self.text("/request/plaintext_body_hash"),
+    fn request(&self) -> ConfidentialComputeRequest {
+        ConfidentialComputeRequest {
+            ciphertext: self.text("/request/ciphertext").to_owned(),
+            nonce: self.text("/request/nonce").to_owned(),
+            salt: self.text("/request/salt").to_owned(),
+            client_dh_public_key: self.text("/request/client_dh_public_key").to_owned(),
+            node_dh_public_key: self.text("/request/node_dh_public_key").to_owned(),
+            plaintext_body_hash: self.text("/request/plaintext_body_hash").to_owned(),
+            model_name: String::new(),
+            num_compute_units: None,
+            stack_small_id: 0,
+            stream: None,
         }
     }
 
-    fn response(&self) -> ResponseParts<'_> {
-        ResponseParts {
-            ciphertext: self.text("/response/ciphertext"),
-            nonce: self.text("/response/nonce"),
-            response_hash: self.text("/response/response_hash"),
-            signature: self.text("/response/signature"),
+    fn response(&self) -> ConfidentialComputeResponse {
+        ConfidentialComputeResponse {
+            ciphertext: self.text("/response/ciphertext").to_owned(),
+            nonce: self.text("/response/nonce").to_owned(),
+            response_hash: Some(self.text("/response/response_hash").to_owned()),
+            signature: Some(self.text("/response/signature").to_owned()),
+            usage: None,
             receipt: None,
         }
     }
@@ -103,7 +107,7 @@ fn our_client_seals_as_theirs_does() {
         let plaintext = body(case.text("/request_plaintext").as_bytes());
         let node_public = decode_array(case.text("/node_public_b64")).unwrap();
         let (sealed, _) = seal_exact(&node_public, plaintext, case.client()).unwrap();
-        let (ours, theirs) = (sealed.parts(), case.request());
+        let (ours, theirs) = (sealed, case.request());
         assert_eq!(ours.ciphertext, theirs.ciphertext);
         assert_eq!(ours.nonce, theirs.nonce);
         assert_eq!(ours.salt, theirs.salt);
@@ -121,7 +125,7 @@ fn the_node_seals_responses_as_theirs_does() {
         let plaintext = body(case.text("/response_plaintext").as_bytes());
         let nonce = decode_array(case.text("/response/nonce")).unwrap();
         let sealed = responder.seal_exact(plaintext, nonce, &MODEL_MANIFEST).unwrap();
-        let (ours, theirs) = (sealed.parts(), case.response());
+        let (ours, theirs) = (sealed, case.response());
         assert_eq!(ours.ciphertext, theirs.ciphertext);
         assert_eq!(ours.nonce, theirs.nonce);
         assert_eq!(ours.response_hash, theirs.response_hash);

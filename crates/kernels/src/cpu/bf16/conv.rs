@@ -6,8 +6,6 @@
 //! three rows are three parts of K. Between two rows of the image two results belong to no pixel; they are
 //! computed and not written. Where pixels are to be doubled first, four 2×2 kernels begin at four places.
 
-use std::borrow::Cow;
-
 use candle_core::{Result, Tensor, bail};
 use half::bf16;
 
@@ -25,7 +23,7 @@ use super::{
     product::{Rows, multiply},
     tiles::{Block, Machine, SIDE, Strides, TILE, Tiles},
 };
-use crate::operand::{Conv3x3, ConvForm, Kernel3x3};
+use crate::operand::{Conv3x3, ConvForm, Kernel3x3, PackedWeight, packed_as};
 
 /// Pixels of a band, about: a few hundred KB to 1.5 MB.
 const BAND_PIXELS: usize = 4096;
@@ -35,16 +33,20 @@ const PANELS: usize = 8;
 
 pub(super) fn conv3x3(x: &Tensor, conv: &Conv3x3, form: ConvForm<'_>) -> Result<Tensor> {
     let (height, width, channels) = x.dims3()?;
+    let made;
     let kernel = match &conv.kernel {
-        Kernel3x3::Vnni(kernel) => Cow::Borrowed(kernel),
-        Kernel3x3::Plain(weight) => Cow::Owned(VnniPanels::of_kernel(weight)?),
-        Kernel3x3::Winograd(_) => bail!("a kernel of another type than bf16"),
+        Kernel3x3::Packed(packed) => packed_as::<VnniPanels>(&**packed),
+        Kernel3x3::Plain(weight) => {
+            made = VnniPanels::of_kernel(weight)?;
+            Some(&made)
+        }
     };
+    let Some(kernel) = kernel else { bail!("a kernel of another type than bf16") };
     if kernel.channels() != channels {
         bail!("{channels} channels and a convolution of {}", kernel.channels())
     }
     let phases = match form {
-        ConvForm::Upsampled => Vec::from(phases(&kernel)),
+        ConvForm::Upsampled => Vec::from(phases(kernel)),
         ConvForm::Plain | ConvForm::Add(_) => Vec::new(),
     };
     let (kernels, scale) = match &phases[..] {

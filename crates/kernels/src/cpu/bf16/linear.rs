@@ -1,8 +1,6 @@
 //! Linear layers: the product, and what follows it, done to each block of sums while it is in the nearest
 //! cache.
 
-use std::borrow::Cow;
-
 use candle_core::{Result, Tensor, bail};
 use half::bf16;
 use rayon::prelude::*;
@@ -21,7 +19,9 @@ use super::{
     product::{Rows, multiply_all},
     tiles::{Block, SIDE, STEP},
 };
-use crate::operand::{Activation, Epilogue, GatedResidual, Linear, Weight, rows_each};
+use crate::operand::{
+    Activation, Epilogue, GatedResidual, Linear, PackedWeight, Weight, packed_as, rows_each,
+};
 
 pub(super) fn linear(x: &Tensor, layer: &Linear, then: Epilogue<'_>) -> Result<Tensor> {
     let (rows, width) = (x.dim(0)?, layer.outputs());
@@ -104,11 +104,16 @@ fn finish<F: Elementwise>(
     to: Grid<'_, bf16>,
     after: After<'_>,
 ) -> Result<()> {
+    let made;
     let panels = match &layer.weight {
-        Weight::Vnni(panels) => Cow::Borrowed(panels),
-        Weight::Plain(weight) => Cow::Owned(VnniPanels::of_linear(weight)?),
-        Weight::Panels(_) | Weight::E4m3 { .. } => bail!("a weight of another type than bf16"),
+        Weight::Packed(packed) => packed_as::<VnniPanels>(&**packed),
+        Weight::Plain(weight) => {
+            made = VnniPanels::of_linear(weight)?;
+            Some(&made)
+        }
+        Weight::E4m3 { .. } => None,
     };
+    let Some(panels) = panels else { bail!("a weight of another type than bf16") };
     let (_, inputs) = x.dims2()?;
     if inputs != panels.channels() {
         bail!("{inputs} inputs and a layer of {}", panels.channels())

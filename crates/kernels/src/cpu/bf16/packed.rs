@@ -1,7 +1,5 @@
 //! Operands of products in the order in which tiles read them.
 
-use std::sync::Arc;
-
 use candle_core::{Device, Error, Result, Tensor};
 use half::bf16;
 use rayon::prelude::*;
@@ -12,14 +10,14 @@ use super::{
     memory::Lines,
     tiles::{SIDE, STEP, TILE},
 };
+use crate::operand::PackedWeight;
 
 /// A weight in bf16 as panels of 32 outputs, each a step of its inputs after the other, in VNNI order.
 ///
 /// Inputs may have parts: those of a 3×3 kernel are its three rows, each of three pixels' channels. Outputs,
 /// and the inputs of a pixel, are filled up to multiples of 32 with zeros.
-#[derive(Clone)]
-pub struct VnniPanels {
-    lines: Arc<Lines>,
+pub(super) struct VnniPanels {
+    lines: Lines,
     /// Of the weight as it was.
     shape: Shape,
 }
@@ -55,13 +53,13 @@ impl Shape {
 
 impl VnniPanels {
     /// Of a contiguous weight (out, in), bf16, on the CPU.
-    pub(crate) fn of_linear(weight: &Tensor) -> Result<Self> {
+    pub(super) fn of_linear(weight: &Tensor) -> Result<Self> {
         let (outputs, channels) = weight.dims2()?;
         Self::pack(weight, Shape { outputs, pixels: 1, channels, parts: 1 })
     }
 
     /// Of a contiguous kernel (out, 3, 3, in), bf16, on the CPU.
-    pub(crate) fn of_kernel(weight: &Tensor) -> Result<Self> {
+    pub(super) fn of_kernel(weight: &Tensor) -> Result<Self> {
         let (outputs, _, _, channels) = weight.dims4()?;
         Self::pack(weight, Shape { outputs, pixels: 9, channels, parts: 3 })
     }
@@ -84,11 +82,7 @@ impl VnniPanels {
                 }
             });
         });
-        Ok(Self { lines: Arc::new(lines.map_err(Error::wrap)?), shape })
-    }
-
-    pub(crate) fn outputs(&self) -> usize {
-        self.shape.outputs
+        Ok(Self { lines: lines.map_err(Error::wrap)?, shape })
     }
 
     /// Of a row, or of a pixel.
@@ -96,8 +90,18 @@ impl VnniPanels {
         self.shape.channels
     }
 
-    /// The weight as it was, row by row: (out, in), or (out, 3, 3, in).
-    pub(crate) fn to_tensor(&self) -> Result<Tensor> {
+    pub(super) fn right(&self) -> Right<'_> {
+        let Shape { pixels, parts, .. } = self.shape;
+        Right { lines: &self.lines, parts, steps: pixels / parts * self.shape.steps() }
+    }
+}
+
+impl PackedWeight for VnniPanels {
+    fn outputs(&self) -> usize {
+        self.shape.outputs
+    }
+
+    fn to_tensor(&self) -> Result<Tensor> {
         let shape = self.shape;
         let width = shape.pixels * shape.channels;
         let mut weight = zeros(shape.outputs * width);
@@ -116,11 +120,6 @@ impl VnniPanels {
             _ => vec![shape.outputs, 3, 3, shape.channels],
         };
         Tensor::from_vec(weight, dims, &Device::Cpu)
-    }
-
-    pub(super) fn right(&self) -> Right<'_> {
-        let Shape { pixels, parts, .. } = self.shape;
-        Right { lines: &self.lines, parts, steps: pixels / parts * self.shape.steps() }
     }
 }
 

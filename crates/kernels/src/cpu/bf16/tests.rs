@@ -2,7 +2,7 @@
 //! computes them, against the reference in f32 on the same values: ‖out − ref‖ / ‖ref‖ < 0.6%.
 //! bf16 has 8 bits: one rounding of the result is 0.17% of it.
 
-use candle_core::{DType, Device};
+use candle_core::DType;
 use half::bf16;
 
 use super::{
@@ -13,27 +13,18 @@ use super::{
 };
 use crate::{
     operand::{GatedResidual, Kernel3x3, Mask, Modulation},
+    ops::reference_of,
     reference::Reference,
 };
 
 const BOUND: f32 = 6e-3;
 
-/// About normally distributed, another for every call with another seed.
+/// See [`super::super::random`].
 fn random(seed: u64, shape: &[usize]) -> Tensor {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    // xorshift64: J. Stat. Softw. 8(14), 2003.
-    let mut uniform = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 24) as f32
-    };
-    let values = 0..shape.iter().product::<usize>();
-    // The sum of four uniforms has variance 1/3.
-    let values: Vec<f32> =
-        values.map(|_| 1.732 * ((0..4).map(|_| uniform()).sum::<f32>() - 2.0)).collect();
-    Tensor::from_vec(values, shape, &Device::Cpu).unwrap().to_dtype(DType::BF16).unwrap()
+    super::super::random::random(seed, shape).to_dtype(DType::BF16).unwrap()
 }
+
+const REFERENCE: Reference = Reference::beside(&CpuBf16);
 
 fn wide(x: &Tensor) -> Tensor {
     x.to_dtype(DType::F32).unwrap()
@@ -57,7 +48,7 @@ fn layer(outputs: usize, inputs: usize) -> Linear {
 
 /// The same layer in f32.
 fn widened(layer: &Linear) -> Linear {
-    let weight = wide(&layer.weight.to_plain(DType::BF16).unwrap());
+    let weight = wide(&reference_of(&random(1, &[1])).weight(layer, DType::BF16).unwrap());
     Linear::new(weight, layer.bias.as_ref().map(wide))
 }
 
@@ -151,7 +142,7 @@ fn linear_layers() {
         let biased = layer(outputs, inputs);
         let unbiased = Linear { bias: None, ..layer(outputs, inputs) };
         for layer in [biased, unbiased] {
-            let (reference, packed) = (widened(&layer), layer.packed().unwrap());
+            let (reference, packed) = (widened(&layer), crate::pack_linear(layer).unwrap());
             let gated = |gate, residual| Epilogue::GatedResidual(GatedResidual { gate, residual });
             for (then, in_f32) in [
                 (Epilogue::None, Epilogue::None),
@@ -159,7 +150,7 @@ fn linear_layers() {
                 (gated(&gate, &residual), gated(&gate_f32, &residual_f32)),
             ] {
                 let found = crate::linear(&x, &packed, then).unwrap();
-                let expected = Reference.linear((&wide(&x)).into(), &reference, in_f32);
+                let expected = REFERENCE.linear((&wide(&x)).into(), &reference, in_f32);
                 assert_close(&found, &expected.unwrap().unwrap());
             }
             for activation in [
@@ -171,11 +162,11 @@ fn linear_layers() {
             ] {
                 let then = Epilogue::Activate(activation);
                 let found = crate::linear(&x, &packed, then).unwrap();
-                let expected = Reference.linear((&wide(&x)).into(), &reference, then);
+                let expected = REFERENCE.linear((&wide(&x)).into(), &reference, then);
                 assert_close(&found, &expected.unwrap().unwrap());
             }
             let found = crate::linear_gated_gelu(&x, &packed).unwrap();
-            let expected = Reference.linear_gated_gelu(&wide(&x), &reference).unwrap().unwrap();
+            let expected = REFERENCE.linear_gated_gelu(&wide(&x), &reference).unwrap().unwrap();
             let norm = |x: &Tensor| wide(x).sqr().unwrap().sum_all().unwrap();
             let error = norm(&(wide(&found) - &expected).unwrap()).to_scalar::<f32>().unwrap();
             // Its halves are rounded before they are multiplied.
@@ -190,7 +181,8 @@ fn linear_layers() {
 #[test]
 fn a_row_does_not_depend_on_those_beside_it() {
     for (inputs, outputs) in [(8, 3), (700, 130), (1300, 64)] {
-        let (x, layer) = (random(3, &[400, inputs]), layer(outputs, inputs).packed().unwrap());
+        let (x, layer) =
+            (random(3, &[400, inputs]), crate::pack_linear(layer(outputs, inputs)).unwrap());
         let all = crate::linear(&x, &layer, Epilogue::None).unwrap().to_vec2::<bf16>().unwrap();
         for (first, count) in [(0, 1), (149, 1), (7, 2), (40, 31), (41, 32), (3, 49), (0, 397)] {
             let rows = x.narrow(0, first, count).unwrap();
@@ -221,17 +213,17 @@ fn a_row_does_not_depend_on_those_beside_it() {
 fn packed_weights_compute_the_same_and_come_back() {
     for (rows, inputs, outputs) in [(1, 3, 2), (5, 70, 130), (33, 64, 64), (3, 2048, 700)] {
         let x = random(3, &[rows, inputs]);
-        let packed = layer(outputs, inputs).packed().unwrap();
+        let packed = crate::pack_linear(layer(outputs, inputs)).unwrap();
         assert!(packed.weight.tensor().is_none() && packed.outputs() == outputs);
         let [plain_y, packed_y] = [&layer(outputs, inputs), &packed]
             .map(|layer| bits(&crate::linear(&x, layer, Epilogue::None).unwrap()));
         assert!(plain_y == packed_y);
-        let weight = packed.weight.to_plain(DType::BF16).unwrap();
+        let weight = reference_of(&x).weight(&packed, DType::BF16).unwrap();
         assert!(bits(&weight) == bits(layer(outputs, inputs).weight.tensor().unwrap()));
     }
     for (inputs, outputs) in [(3, 2), (40, 70)] {
-        let packed = convolution(outputs, inputs).packed().unwrap();
-        assert!(matches!(packed.kernel, Kernel3x3::Vnni(_)));
+        let packed = crate::pack_conv3x3(convolution(outputs, inputs)).unwrap();
+        assert!(matches!(packed.kernel, Kernel3x3::Packed(_)));
         assert!(
             bits(&packed.weight().unwrap())
                 == bits(&convolution(outputs, inputs).weight().unwrap())
@@ -247,18 +239,18 @@ fn normalisations() {
         let (scale_f32, shift_f32) = (wide(&scale), wide(&shift));
         let found = crate::ada_layer_norm(&x, Modulation { shift: &shift, scale: &scale });
         let by = Affine::Modulation(Modulation { shift: &shift_f32, scale: &scale_f32 });
-        let expected = Reference.layer_norm(&wide(&x), by, 1e-6).unwrap().unwrap();
+        let expected = REFERENCE.layer_norm(&wide(&x), by, 1e-6).unwrap().unwrap();
         assert_close(&found.unwrap(), &expected);
         let norm = RmsNorm { weight: random(6, &[width]), eps: 1e-6 };
         let in_f32 = RmsNorm { weight: wide(&norm.weight), eps: 1e-6 };
-        let expected = Reference.rms_norm(&wide(&x), &in_f32).unwrap().unwrap();
+        let expected = REFERENCE.rms_norm(&wide(&x), &in_f32).unwrap().unwrap();
         assert_close(&crate::rms_norm(&x, &norm).unwrap(), &expected);
     }
     let x = random(3, &[19, 23, 24]);
     let norm = GroupNorm { weight: random(4, &[24]), bias: random(5, &[24]), groups: 8 };
     let in_f32 = GroupNorm { weight: wide(&norm.weight), bias: wide(&norm.bias), groups: 8 };
     for then in [None, Some(Activation::Silu)] {
-        let expected = Reference.group_norm(&wide(&x), &in_f32, then).unwrap().unwrap();
+        let expected = REFERENCE.group_norm(&wide(&x), &in_f32, then).unwrap().unwrap();
         assert_close(&crate::group_norm(&x, &norm, then).unwrap(), &expected);
     }
 }
@@ -279,7 +271,7 @@ fn heads_of_two_streams() {
         ];
         on.qk_norm_rope(&streams, &rotations).unwrap().unwrap()
     };
-    let (found, expected) = (heads(Tensor::clone, &CpuBf16), heads(wide, &Reference));
+    let (found, expected) = (heads(Tensor::clone, &CpuBf16), heads(wide, &REFERENCE));
     assert_close(&found.q, &expected.q);
     assert_close(&found.k, &expected.k);
     assert_close(&found.v, &expected.v);
@@ -297,12 +289,12 @@ fn attentions() {
         let bias = wide(&random(4, &[count, length, length]));
         for mask in [Mask::None, Mask::Causal, Mask::Bias(&bias)] {
             let scores = Scores { mask, ..Scores::scaled(width) };
-            let expected = Reference.attention(&heads(&wide(&qkv)), scores).unwrap().unwrap();
+            let expected = REFERENCE.attention(&heads(&wide(&qkv)), scores).unwrap().unwrap();
             assert_close(&crate::attention(&heads(&qkv), scores).unwrap(), &expected);
         }
         let (x, mlp) = (random(5, &[images * length, 24]), layer(56, 24));
         let in_f32 = widened(&mlp);
-        let expected = Reference
+        let expected = REFERENCE
             .attention_beside_mlp(&heads(&wide(&qkv)), (&wide(&x)).into(), &in_f32)
             .unwrap()
             .unwrap();
@@ -316,7 +308,7 @@ fn attention_survives_large_scores() {
     let part = |seed| (random(seed, &[40, 1, 8]) * 100.0).unwrap();
     let heads = Heads { q: part(1), k: part(2), v: random(3, &[40, 1, 8]), images: 1 };
     let in_f32 = Heads { q: wide(&heads.q), k: wide(&heads.k), v: wide(&heads.v), images: 1 };
-    let expected = Reference.attention(&in_f32, Scores::scaled(8)).unwrap().unwrap();
+    let expected = REFERENCE.attention(&in_f32, Scores::scaled(8)).unwrap().unwrap();
     assert_close(&crate::attention(&heads, Scores::scaled(8)).unwrap(), &expected);
 }
 
@@ -330,13 +322,13 @@ fn convolutions() {
         let residual_f32 = wide(&residual);
         let conv = convolution(outputs, inputs);
         let in_f32 = Conv3x3::new(wide(&conv.weight().unwrap()), wide(&conv.bias));
-        let conv = conv.packed().unwrap();
+        let conv = crate::pack_conv3x3(conv).unwrap();
         for (form, reference) in [
             (ConvForm::Plain, ConvForm::Plain),
             (ConvForm::Add(&residual), ConvForm::Add(&residual_f32)),
             (ConvForm::Upsampled, ConvForm::Upsampled),
         ] {
-            let expected = Reference.conv3x3(&wide(&x), &in_f32, reference).unwrap().unwrap();
+            let expected = REFERENCE.conv3x3(&wide(&x), &in_f32, reference).unwrap().unwrap();
             assert_close(&crate::conv3x3(&x, &conv, form).unwrap(), &expected);
         }
     }
@@ -351,8 +343,14 @@ fn shapes_and_types_that_do_not_agree_are_refused() {
     assert!(crate::linear(&x, &layer(8, 8), then).is_err());
     assert!(crate::linear(&x, &layer(8, 9), Epilogue::None).is_err());
     assert!(crate::linear(&x, &layer(8, 8), Epilogue::Add(&two)).is_err());
-    assert!(crate::linear(&wide(&x), &layer(8, 8).packed().unwrap(), Epilogue::None).is_err());
-    assert!(crate::linear(&x, &widened(&layer(8, 8)).packed().unwrap(), Epilogue::None).is_err());
+    assert!(
+        crate::linear(&wide(&x), &crate::pack_linear(layer(8, 8)).unwrap(), Epilogue::None)
+            .is_err()
+    );
+    assert!(
+        crate::linear(&x, &crate::pack_linear(widened(&layer(8, 8))).unwrap(), Epilogue::None)
+            .is_err()
+    );
     assert!(crate::conv3x3(&random(1, &[4, 4, 8]), &convolution(8, 16), ConvForm::Plain).is_err());
     let part = || random(3, &[5, 1, 8]);
     let heads = Heads { q: part(), k: part(), v: part(), images: 2 };

@@ -119,10 +119,11 @@ fn attend(context: &Context, heads: &Heads, scale: f32, place: Place) -> Result<
             scale.as_ptr().cast_mut().cast(),
         ],
     };
+    let library = Library::of(&context.device)?;
     // SAFETY: the operands have the shape's sizes and strides, their storages are locked until the
     // plan is in the stream, the place has room for its rows, as its maker says, and cuDNN reads the
     // scale, which is on the host, before the call is over.
-    unsafe { lock(&context.cudnn).attend(shape, &bound) }
+    unsafe { lock(&library).attend(shape, &bound) }
 }
 
 impl Library {

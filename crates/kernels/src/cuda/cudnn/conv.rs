@@ -70,7 +70,7 @@ pub(in super::super) fn conv3x3_add(
 fn weight_of(conv: &Conv3x3) -> Result<&Tensor> {
     match &conv.kernel {
         Kernel3x3::Plain(weight) => Ok(weight),
-        Kernel3x3::Winograd(_) | Kernel3x3::Vnni(_) => Err(Error::NotOnDevice { kernel: NAME }),
+        Kernel3x3::Packed(_) => Err(Error::NotOnDevice { kernel: NAME }),
     }
 }
 
@@ -90,9 +90,10 @@ fn convolve(context: &Context, x: &Tensor, conv: &Conv3x3) -> Result<Output> {
     let places = [operand.address, weight.address, bias.address, y.address]
         .map(|address| address as *mut c_void);
     let bound = Bound { ids: &[X, W, B, Y], places: &places };
+    let library = Library::of(&context.device)?;
     // SAFETY: the operands have the problem's sizes, contiguous, their storages are locked until the
     // plan is in the stream, and y is new.
-    unsafe { lock(&context.cudnn).convolve(problem, &bound) }?;
+    unsafe { lock(&library).convolve(problem, &bound) }?;
     Ok(y)
 }
 

@@ -3,18 +3,21 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     mem::MaybeUninit,
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
-use candle_core::cuda_backend::cudarc::{
-    cublaslt::{result, sys},
-    driver::{CudaSlice, CudaStream, DevicePtr},
+use candle_core::{
+    CudaDevice,
+    cuda_backend::cudarc::{
+        cublaslt::{result, sys},
+        driver::{CudaSlice, CudaStream, DevicePtr},
+    },
 };
 
 use super::NAME;
 use super::plan::{Descriptors, Matrices, Problem};
 use crate::{
-    cuda::{Error, Result, timing::Trial},
+    cuda::{Error, Result, context::PerDevice, timing::Trial},
     groups::Group,
 };
 
@@ -45,7 +48,13 @@ struct Plan {
 }
 
 impl Matmul {
-    pub(crate) fn new(stream: &Arc<CudaStream>) -> Result<Self> {
+    /// A device's own.
+    pub(crate) fn of(device: &CudaDevice) -> Result<Arc<Mutex<Self>>> {
+        static MADE: PerDevice<Mutex<Matmul>> = PerDevice::new();
+        MADE.of(device, |stream| Self::new(stream).map(Mutex::new))
+    }
+
+    fn new(stream: &Arc<CudaStream>) -> Result<Self> {
         stream.context().bind_to_thread()?;
         // SAFETY: only cublasLt uses it, which reads nothing there that it did not write.
         let workspace = unsafe { stream.alloc(WORKSPACE_BYTES) }?;

@@ -5,9 +5,9 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::{Widths, layer, one};
 use crate::{
     Affine, Epilogue, Modulation,
-    backend::{self, Backend},
+    backend::Backend,
     doctor::{Case, Examination},
-    reference::{self, Reference},
+    ops::{backend_of, quantise_linear, reference_of},
 };
 
 /// Of a layer in e4m3 against the layer as it was: three bits behind the leading one, in both factors.
@@ -52,10 +52,10 @@ fn norm(examination: &mut Examination<'_>, [rows, width]: [usize; 2]) -> Result<
     examination.compare_with(
         case,
         |x| {
-            let made = backend::of(&x[0]).layer_norm_e4m3(&x[0], by(x), 1e-6)?;
-            one(made.map(|normal| reference::plain((&normal).into())).transpose())
+            let made = backend_of(&x[0]).layer_norm_e4m3(&x[0], by(x), 1e-6)?;
+            one(made.map(|normal| reference_of(&x[0]).plain((&normal).into())).transpose())
         },
-        |x| Ok(one(Reference.layer_norm(&x[0], by(x), 1e-6))?.unwrap_or_default()),
+        |x| Ok(one(reference_of(&x[0]).layer_norm(&x[0], by(x), 1e-6))?.unwrap_or_default()),
     );
     Ok(())
 }
@@ -69,11 +69,11 @@ fn layer_of(examination: &mut Examination<'_>, [rows, inputs, outputs]: [usize; 
         examination.random(dtype, &[outputs])?,
     ];
     let kernel = |x: &[Tensor]| {
-        let layer = layer(&x[1..]).quantised()?;
-        one(backend::of(&x[0]).linear((&x[0]).into(), &layer, Epilogue::None))
+        let layer = quantise_linear(layer(&x[1..]))?;
+        one(backend_of(&x[0]).linear((&x[0]).into(), &layer, Epilogue::None))
     };
     let product = |x: &Tensor, weights: &[Tensor]| {
-        let y = Reference.linear(x.into(), &layer(weights), Epilogue::None);
+        let y = reference_of(x).linear(x.into(), &layer(weights), Epilogue::None);
         Ok(one(y)?.unwrap_or_default())
     };
     let name = format!("({rows}, {inputs}) → {outputs}");
@@ -99,7 +99,7 @@ fn layer_of(examination: &mut Examination<'_>, [rows, inputs, outputs]: [usize; 
 /// What is left of rows that were stored in e4m3 and read again, f32.
 fn stored(x: &Tensor) -> Result<Tensor> {
     let (values, scales) = crate::quantise_rows(&x.to_dtype(DType::BF16)?)?;
-    reference::dequantised(&values, &scales)
+    reference_of(&values).dequantised(&values, &scales)
 }
 
 /// The same through candle's own conversion, which it has on a CPU.
@@ -107,5 +107,5 @@ fn quantised_by_hand(x: &Tensor) -> Result<Tensor> {
     let rows = x.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
     let scales = (rows.abs()?.max(1)? / 448.0)?;
     let values = rows.broadcast_div(&scales.unsqueeze(1)?)?.to_dtype(DType::F8E4M3)?;
-    reference::dequantised(&values, &scales)?.to_device(x.device())
+    reference_of(&values).dequantised(&values, &scales)?.to_device(x.device())
 }

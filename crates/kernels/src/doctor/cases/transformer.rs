@@ -5,8 +5,9 @@ use candle_core::{DType, Result, Tensor};
 use super::{Widths, layer, one, tolerance};
 use crate::{
     Activation, Affine, Epilogue, GatedResidual, Heads, Modulation, RmsNorm, Rotations, Scores,
-    Stream, backend,
+    Stream,
     doctor::{Case, Examination},
+    ops::backend_of,
 };
 
 /// Everything that depends on the number of an image's tokens.
@@ -188,7 +189,7 @@ fn residual_norm(
         inputs.push(examination.random(dtype, &shape)?);
     }
     // Elsewhere the sum ends the product.
-    if !backend::of(&inputs[0]).has_residual_norm()? {
+    if !backend_of(&inputs[0]).has_residual_norm()? {
         return Ok(());
     }
     let case = Case {

@@ -1,0 +1,25 @@
+//! How a model's weights are kept, decided before they are read.
+
+use candle_core::Device;
+use kernels::Precision;
+
+/// How weights are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Storage {
+    /// In the order in which a CPU reads them, where it computes: not those that only rest there.
+    pub(crate) packed: bool,
+    /// Whether the layers that every step of the sampler runs through are in 8 bits.
+    pub(crate) e4m3: bool,
+}
+
+impl Storage {
+    /// Of a text encoder that computes on `device`, wherever its weights rest.
+    pub(crate) fn of_text_encoder(device: &Device) -> Self {
+        Self { packed: device.is_cpu(), e4m3: false }
+    }
+
+    /// Of transformer and autoencoder.
+    pub(crate) fn new(device: &Device, precision: Precision) -> Self {
+        Self { packed: device.is_cpu(), e4m3: precision == Precision::Fp8 }
+    }
+}
