@@ -7,7 +7,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use engine::Generator;
-use flux::{Generated, Job, Watch};
+use flux::{Generated, Job, ProgressObserver};
 use node::{Config, LoadedModel};
 use protocol::{Seed, Size};
 use serde_json::{Value, json};
@@ -46,7 +46,11 @@ impl Four {
 }
 
 impl Generator for Four {
-    fn generate(&mut self, job: &Job<'_>, watch: &mut dyn Watch) -> Result<Generated, flux::Error> {
+    fn generate(
+        &mut self,
+        job: &Job<'_>,
+        watch: &mut dyn ProgressObserver,
+    ) -> Result<Generated, flux::Error> {
         self.hold(vec![job.prompt.expose().to_owned()]);
         self.one.generate(job, watch)
     }
@@ -57,7 +61,7 @@ impl Generator for Four {
 
     fn generate_batch(
         &mut self,
-        jobs: &mut [(&Job<'_>, &mut dyn Watch)],
+        jobs: &mut [(&Job<'_>, &mut dyn ProgressObserver)],
     ) -> Result<Vec<Result<Generated, flux::Error>>, flux::Error> {
         self.hold(jobs.iter().map(|(job, _)| job.prompt.expose().to_owned()).collect());
         Ok(jobs.iter_mut().map(|(job, watch)| self.one.generate(job, &mut **watch)).collect())

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use engine::Generator;
-use flux::{Generated, Image, Job, PromptTokens, Timings, Watch};
+use flux::{Generated, Image, Job, ProgressObserver, PromptTokens, Timings};
 use node::{Config, LoadedModel};
 use protocol::CreateImageResponse;
 use reqwest::Method;
@@ -310,7 +310,11 @@ async fn a_probe_finds_a_place_among_silent_connections() {
 struct Grain;
 
 impl Generator for Grain {
-    fn generate(&mut self, job: &Job<'_>, _: &mut dyn Watch) -> Result<Generated, flux::Error> {
+    fn generate(
+        &mut self,
+        job: &Job<'_>,
+        _: &mut dyn ProgressObserver,
+    ) -> Result<Generated, flux::Error> {
         let mut state = 1_u32;
         let mut grain = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine::Generator;
-use flux::{Generated, Image, Job, Preview, Progress, PromptTokens, Timings, Watch};
+use flux::{Generated, Image, Job, Preview, Progress, ProgressObserver, PromptTokens, Timings};
 use node::{Config, LoadedModel};
 use serde_json::{Value, json};
 use tests::{Exchange, OneColour, TestNode, loaded_model};
@@ -32,7 +32,11 @@ impl Varied {
 }
 
 impl Generator for Varied {
-    fn generate(&mut self, job: &Job<'_>, watch: &mut dyn Watch) -> Result<Generated, flux::Error> {
+    fn generate(
+        &mut self,
+        job: &Job<'_>,
+        watch: &mut dyn ProgressObserver,
+    ) -> Result<Generated, flux::Error> {
         let (steps, count) = (job.steps.get(), job.count.get());
         for index in 0..count {
             for step in 1..=steps {

@@ -19,8 +19,8 @@ use attest::{
 };
 use protocol::{
     ConfidentialComputeRequest, ConfidentialComputeResponse, CreateImageRequest,
-    CreateImageResponse, ErrorBody, GuidanceUse, ImageRequest, Limits, Offer, Seed, Sequenced,
-    Size,
+    CreateImageResponse, ErrorBody, GuidanceUse, ImageRequest, Limits, ModelCapabilities, Seed,
+    Sequenced, Size,
 };
 use seal::{Epoch, Keyring, KeyringLimits};
 use serde_json::Value;
@@ -85,7 +85,7 @@ const NODE_SECRET: [u8; 32] = {
 /// A request in clear text, checked against what a node offers.
 fn request(input: &[u8]) {
     let Ok(request) = CreateImageRequest::from_json(input) else { return };
-    let offer = Offer {
+    let capabilities = ModelCapabilities {
         model: "black-forest-labs/FLUX.1-schnell".to_owned(),
         native_size: Size::new(1024, 1024).expect("multiples of 16"),
         guidance: GuidanceUse::Reads,
@@ -95,7 +95,7 @@ fn request(input: &[u8]) {
             max_prompt_chars: 32_000,
         },
     };
-    if let Ok(request) = ImageRequest::parse(request, &offer, || Seed::new(0)) {
+    if let Ok(request) = ImageRequest::parse(request, &capabilities, || Seed::new(0)) {
         assert!(request.pixels() <= 10 << 20);
         assert!(request.latent_patches() * 256 <= request.pixels());
     }

@@ -23,7 +23,7 @@ pub use exchange::{Exchange, Sent, error_of, http};
 
 use attest::evidence::Sources;
 use engine::Generator;
-use flux::{Generated, Image, Job, Preview, Progress, PromptTokens, Timings, Watch};
+use flux::{Generated, Image, Job, Preview, Progress, ProgressObserver, PromptTokens, Timings};
 use node::{Config, LoadedModel, Node, Service};
 use protocol::Size;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
@@ -76,7 +76,11 @@ fn plain(job: &Job<'_>, colour: [u8; 3]) -> Image {
 }
 
 impl Generator for OneColour {
-    fn generate(&mut self, job: &Job<'_>, watch: &mut dyn Watch) -> Result<Generated, flux::Error> {
+    fn generate(
+        &mut self,
+        job: &Job<'_>,
+        watch: &mut dyn ProgressObserver,
+    ) -> Result<Generated, flux::Error> {
         assert_ne!(job.prompt.expose(), PANIC_PROMPT, "a panic with the prompt in its message");
         if let Some(begun) = &self.begun {
             let _ = begun.send(());

@@ -9,8 +9,8 @@ mod collateral;
 mod files;
 mod gpu;
 mod guest;
-mod pace;
 mod question;
+mod rate_limiter;
 mod rtmr;
 mod source;
 #[cfg(test)]

@@ -51,7 +51,7 @@ struct Held {
 }
 
 /// A place in the queue, given back when dropped.
-pub(crate) struct Place {
+pub(crate) struct QueueSlot {
     admission: Arc<Admission>,
     client: ClientId,
     id: u64,
@@ -66,7 +66,7 @@ impl Admission {
     ///
     /// # Errors
     /// See [`Busy`].
-    pub(crate) fn reserve(self: &Arc<Self>, client: ClientId) -> Result<Place, Busy> {
+    pub(crate) fn reserve(self: &Arc<Self>, client: ClientId) -> Result<QueueSlot, Busy> {
         let mut state = self.lock();
         let places = self.limits.capacity + self.engines;
         let own = state.clients.get(&client).map_or(0, Vec::len);
@@ -84,7 +84,7 @@ impl Admission {
         let id = state.next_id;
         state.next_id += 1;
         state.clients.entry(client).or_default().push(Held { id, work: None });
-        Ok(Place { admission: self.clone(), client, id })
+        Ok(QueueSlot { admission: self.clone(), client, id })
     }
 
     /// Takes in how long a run took that ended well.
@@ -137,7 +137,7 @@ impl State {
     }
 }
 
-impl Place {
+impl QueueSlot {
     /// The request is read, and asks for so much.
     pub(crate) fn fill(&self, work: Work) {
         let mut state = self.admission.lock();
@@ -154,7 +154,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for QueueSlot {
     fn drop(&mut self) {
         let mut state = self.admission.lock();
         if let Some(held) = state.clients.get_mut(&self.client) {
@@ -210,7 +210,7 @@ mod tests {
         ClientId::new([n; 32])
     }
 
-    fn filled(admission: &Arc<Admission>, client: ClientId) -> Place {
+    fn filled(admission: &Arc<Admission>, client: ClientId) -> QueueSlot {
         let place = admission.reserve(client).expect("there is room");
         place.fill(LARGE.into());
         place

@@ -10,7 +10,7 @@ use protocol::ImageRequest;
 use tokio::{sync::oneshot, task::JoinHandle, time};
 
 use crate::{
-    admission::{Admission, Busy, Place, QueueLimits},
+    admission::{Admission, Busy, QueueLimits, QueueSlot},
     client::ClientId,
     entry::{GenerateError, Output, QueueEntry},
     generator::Generator,
@@ -96,7 +96,7 @@ impl Engine {
 /// A place in the queue, given back when dropped.
 pub struct Permit {
     shared: Arc<Shared>,
-    place: Place,
+    place: QueueSlot,
 }
 
 impl Permit {

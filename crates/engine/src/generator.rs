@@ -1,6 +1,6 @@
 //! What makes images: a FLUX pipeline, or a stand-in for one.
 
-use flux::{Generated, Job, Watch};
+use flux::{Generated, Job, ProgressObserver};
 use protocol::{GuidanceUse, Size};
 
 /// What makes images: [`flux::Pipeline`], or a stand-in where a test or a benchmark is about
@@ -11,7 +11,11 @@ pub trait Generator: Send + 'static {
     ///
     /// # Errors
     /// [`flux::Error::Cancelled`] where `watch` asked to stop, and whatever went wrong otherwise.
-    fn generate(&mut self, job: &Job<'_>, watch: &mut dyn Watch) -> Result<Generated, flux::Error>;
+    fn generate(
+        &mut self,
+        job: &Job<'_>,
+        watch: &mut dyn ProgressObserver,
+    ) -> Result<Generated, flux::Error>;
 
     /// How many images of a size it makes together.
     fn batch_size(&self, _size: Size) -> usize {
@@ -25,7 +29,7 @@ pub trait Generator: Send + 'static {
     /// What went wrong for all of them at once.
     fn generate_batch(
         &mut self,
-        jobs: &mut [(&Job<'_>, &mut dyn Watch)],
+        jobs: &mut [(&Job<'_>, &mut dyn ProgressObserver)],
     ) -> Result<Vec<Result<Generated, flux::Error>>, flux::Error> {
         Ok(jobs.iter_mut().map(|(job, watch)| self.generate(job, &mut **watch)).collect())
     }
@@ -47,7 +51,11 @@ pub trait Generator: Send + 'static {
 }
 
 impl Generator for flux::Pipeline {
-    fn generate(&mut self, job: &Job<'_>, watch: &mut dyn Watch) -> Result<Generated, flux::Error> {
+    fn generate(
+        &mut self,
+        job: &Job<'_>,
+        watch: &mut dyn ProgressObserver,
+    ) -> Result<Generated, flux::Error> {
         self.generate_watched(job, watch)
     }
 
@@ -57,7 +65,7 @@ impl Generator for flux::Pipeline {
 
     fn generate_batch(
         &mut self,
-        jobs: &mut [(&Job<'_>, &mut dyn Watch)],
+        jobs: &mut [(&Job<'_>, &mut dyn ProgressObserver)],
     ) -> Result<Vec<Result<Generated, flux::Error>>, flux::Error> {
         flux::Pipeline::generate_batch(self, jobs)
     }

@@ -2,13 +2,13 @@
 
 use std::ops::ControlFlow;
 
-use flux::{Preview, Progress, Watch};
+use flux::{Preview, Progress, ProgressObserver};
 
 use crate::{entry::QueueEntry, observer::Observer, work::preview_steps};
 
 /// Stops a job whose client is gone, and tells a stream's client how far it is; everything once,
 /// also where a job is begun again.
-pub(crate) struct ProgressObserver<'a> {
+pub(crate) struct JobObserver<'a> {
     entry: &'a QueueEntry,
     observer: &'a dyn Observer,
     /// Steps after which a preview is made.
@@ -19,7 +19,7 @@ pub(crate) struct ProgressObserver<'a> {
     shown: Vec<(usize, usize)>,
 }
 
-impl<'a> ProgressObserver<'a> {
+impl<'a> JobObserver<'a> {
     pub(crate) fn new(entry: &'a QueueEntry, observer: &'a dyn Observer) -> Self {
         let preview_steps = preview_steps(&entry.request);
         Self { entry, observer, preview_steps, done: 0, shown: Vec::new() }
@@ -30,7 +30,7 @@ impl<'a> ProgressObserver<'a> {
     }
 }
 
-impl Watch for ProgressObserver<'_> {
+impl ProgressObserver for JobObserver<'_> {
     fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
         if let Progress::Step { done, total } = progress
             && done > self.done

@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
-use flux::{Generated, Image, Job, Progress, PromptTokens, Timings, Watch};
+use flux::{Generated, Image, Job, Progress, ProgressObserver, PromptTokens, Timings};
 use protocol::{
-    CreateImageRequest, Delivery, GuidanceUse, ImageRequest, Limits, Offer, Seed, Size,
+    CreateImageRequest, Delivery, GuidanceUse, ImageRequest, Limits, ModelCapabilities, Seed, Size,
 };
 
 use crate::{ClientId, Engine, GenerateError, Generation, Generator, QueueLimits, Update, updates};
@@ -36,7 +36,7 @@ impl Four {
         let _ = self.go_on.recv();
     }
 
-    fn one(job: &Job<'_>, watch: &mut dyn Watch) -> Result<Generated, flux::Error> {
+    fn one(job: &Job<'_>, watch: &mut dyn ProgressObserver) -> Result<Generated, flux::Error> {
         assert_ne!(job.prompt.expose(), PANIC);
         let total = job.steps.get() * job.count.get();
         if watch.progress(Progress::Step { done: total, total }).is_break() {
@@ -53,7 +53,11 @@ impl Four {
 }
 
 impl Generator for Four {
-    fn generate(&mut self, job: &Job<'_>, watch: &mut dyn Watch) -> Result<Generated, flux::Error> {
+    fn generate(
+        &mut self,
+        job: &Job<'_>,
+        watch: &mut dyn ProgressObserver,
+    ) -> Result<Generated, flux::Error> {
         self.hold(&[job.prompt.expose()]);
         Self::one(job, watch)
     }
@@ -64,7 +68,7 @@ impl Generator for Four {
 
     fn generate_batch(
         &mut self,
-        jobs: &mut [(&Job<'_>, &mut dyn Watch)],
+        jobs: &mut [(&Job<'_>, &mut dyn ProgressObserver)],
     ) -> Result<Vec<Result<Generated, flux::Error>>, flux::Error> {
         self.hold(&jobs.iter().map(|(job, _)| job.prompt.expose()).collect::<Vec<_>>());
         Ok(jobs.iter_mut().map(|(job, watch)| Self::one(job, &mut **watch)).collect())
@@ -113,13 +117,13 @@ fn parsed(prompt: &str, fields: CreateImageRequest) -> ImageRequest {
     let limits = Limits { max_pixels: 1 << 20, max_total_pixels: 1 << 24, max_prompt_chars: 100 };
     let native_size = Size::new(64, 64).unwrap();
     let guidance = GuidanceUse::Ignores;
-    let offer = Offer { model: "m".to_owned(), native_size, guidance, limits };
+    let capabilities = ModelCapabilities { model: "m".to_owned(), native_size, guidance, limits };
     let fields = CreateImageRequest {
         model: Some("m".to_owned()),
         prompt: Some(prompt.to_owned().into()),
         ..fields
     };
-    ImageRequest::parse(fields, &offer, || Seed::new(7)).unwrap()
+    ImageRequest::parse(fields, &capabilities, || Seed::new(7)).unwrap()
 }
 
 async fn assert_made(generation: Generation, prompt: &str, images: usize) {

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use flux::{Generated, Job, Watch};
+use flux::{Generated, Job, ProgressObserver};
 use tracing::Span;
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     entry::{GenerateError, QueueEntry, job},
     generator::Generator,
     observer::{Failure, JobSummary, Observer},
-    progress::ProgressObserver,
+    progress::JobObserver,
     queue::Queue,
     work::Work,
 };
@@ -91,18 +91,18 @@ impl Worker {
         // What is said of an image on this thread belongs to the request that asked for it.
         let spans: Vec<Span> = entries.iter().map(span).collect();
         let observer = self.observer.clone();
-        let mut watchers: Vec<ProgressObserver<'_>> =
-            entries.iter().map(|entry| ProgressObserver::new(entry, &*observer)).collect();
+        let mut observers: Vec<JobObserver<'_>> =
+            entries.iter().map(|entry| JobObserver::new(entry, &*observer)).collect();
         let work: Vec<Work> = entries.iter().map(|entry| entry.work).collect();
-        let outcomes = match self.generate_batch(&jobs, &work, &mut watchers, &spans) {
+        let outcomes = match self.generate_batch(&jobs, &work, &mut observers, &spans) {
             Some(outcomes) => outcomes,
             // One of them may be the reason: what is wrong with it must cost none of the others.
             None => jobs
                 .iter()
-                .zip(&mut watchers)
+                .zip(&mut observers)
                 .zip(work.iter().zip(&spans))
-                .map(|((job, watcher), (work, span))| {
-                    span.in_scope(|| self.generate_alone(job, *work, watcher))
+                .map(|((job, progress), (work, span))| {
+                    span.in_scope(|| self.generate_alone(job, *work, progress))
                 })
                 .collect(),
         };
@@ -118,15 +118,15 @@ impl Worker {
         &mut self,
         jobs: &[Job<'_>],
         work: &[Work],
-        watchers: &mut [ProgressObserver<'_>],
+        observers: &mut [JobObserver<'_>],
         spans: &[Span],
     ) -> Option<Vec<Outcome>> {
         let (first, 2..) = (spans.first()?, jobs.len()) else { return None };
         let _entered = first.enter();
-        let mut all: Vec<(&Job<'_>, &mut dyn Watch)> = jobs
+        let mut all: Vec<(&Job<'_>, &mut dyn ProgressObserver)> = jobs
             .iter()
-            .zip(watchers)
-            .map(|(job, watcher)| (job, watcher as &mut dyn Watch))
+            .zip(observers)
+            .map(|(job, progress)| (job, progress as &mut dyn ProgressObserver))
             .collect();
         let started = Instant::now();
         self.observer.batch_started();
@@ -153,13 +153,13 @@ impl Worker {
         &mut self,
         job: &Job<'_>,
         work: Work,
-        watcher: &mut ProgressObserver<'_>,
+        progress: &mut JobObserver<'_>,
     ) -> Outcome {
         let started = Instant::now();
         self.observer.batch_started();
         // A panic must cost one request, not the node. The model holds no state between jobs that
         // a panic could leave half made.
-        match catch_unwind(AssertUnwindSafe(|| self.generator.generate(job, watcher))) {
+        match catch_unwind(AssertUnwindSafe(|| self.generator.generate(job, progress))) {
             Ok(result) => {
                 if result.is_ok() {
                     self.admission.learn(work, started.elapsed());

@@ -10,7 +10,7 @@ mod safetensors;
 mod shards;
 mod weights;
 
-pub(crate) use directory::{Component, Directory, Keep, Kept, as_read};
+pub(crate) use directory::{Component, Convert, Directory, NamedTensors, as_read};
 pub(crate) use files::Files;
 pub(crate) use layout::{Layout, Part};
 pub use shards::LoadProgress;

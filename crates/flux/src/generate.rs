@@ -8,7 +8,7 @@ use std::{collections::VecDeque, ops::ControlFlow, rc::Rc};
 use candle_core::{Device, Tensor};
 
 use crate::{
-    Error, Generated, Image, Job, Pipeline, Preview, Progress, Result, Timings, Watch,
+    Error, Generated, Image, Job, Pipeline, Preview, Progress, ProgressObserver, Result, Timings,
     clock::Event,
     job::Part,
     pipeline::{DenoiseContext, PromptEmbeds, Settings, Wiped},
@@ -27,7 +27,7 @@ impl Pipeline {
         watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Generated, Error> {
         struct Told<'a>(&'a mut dyn FnMut(Progress) -> ControlFlow<()>);
-        impl Watch for Told<'_> {
+        impl ProgressObserver for Told<'_> {
             fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
                 (self.0)(progress)
             }
@@ -42,7 +42,7 @@ impl Pipeline {
     pub fn generate_watched(
         &self,
         job: &Job<'_>,
-        watch: &mut dyn Watch,
+        watch: &mut dyn ProgressObserver,
     ) -> Result<Generated, Error> {
         let mut made = self.generate_batch(&mut [(job, watch)])?;
         made.pop().expect("an answer a job")
@@ -57,7 +57,7 @@ impl Pipeline {
     /// tensor operation fails that all had a part in.
     pub fn generate_batch(
         &self,
-        jobs: &mut [(&Job<'_>, &mut dyn Watch)],
+        jobs: &mut [(&Job<'_>, &mut dyn ProgressObserver)],
     ) -> Result<Vec<Result<Generated, Error>>, Error> {
         let Some(((first, _), others)) = jobs.split_first() else { return Ok(Vec::new()) };
         if !others.iter().all(|(job, _)| job.is_batchable_with(first)) {
@@ -93,7 +93,7 @@ impl Pipeline {
 /// One job on its way.
 struct ActiveJob<'a, 'w> {
     asked: &'a Job<'a>,
-    watch: &'w mut dyn Watch,
+    watch: &'w mut dyn ProgressObserver,
     /// Its prompt; or why it ended before all of its images were made.
     state: Result<PromptEmbeds>,
     /// Over all images.
@@ -120,7 +120,11 @@ struct Denoised {
 }
 
 impl<'a, 'w> ActiveJob<'a, 'w> {
-    fn begin(pipeline: &Pipeline, asked: &'a Job<'a>, watch: &'w mut dyn Watch) -> Result<Self> {
+    fn begin(
+        pipeline: &Pipeline,
+        asked: &'a Job<'a>,
+        watch: &'w mut dyn ProgressObserver,
+    ) -> Result<Self> {
         let started = now(pipeline)?;
         let state = pipeline.encode(asked.prompt.expose());
         let spans = vec![(Part::Encode, [started, now(pipeline)?])];

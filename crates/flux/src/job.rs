@@ -56,11 +56,11 @@ pub enum Progress {
 }
 
 /// Who looks on while a job runs.
-pub trait Watch {
+pub trait ProgressObserver {
     /// Told of each part that is done. Where it answers `Break`, the job ends there.
     fn progress(&mut self, progress: Progress) -> ControlFlow<()>;
 
-    /// Told after each step but an image's last, before [`Watch::progress`] is told of the same; on a
+    /// Told after each step but an image's last, before [`ProgressObserver::progress`] is told of the same; on a
     /// GPU, which is given one step while it computes another, progress may be told a step later.
     /// Whoever does not ask for the image pays nothing for it.
     ///

@@ -5,7 +5,7 @@ use kernels::{Conv3x3, GroupNorm, LayerNorm, Linear, RmsNorm, Weight};
 
 use crate::{
     Result,
-    checkpoint::{Kept, VarBuilder},
+    checkpoint::{NamedTensors, VarBuilder},
 };
 
 /// The scales of a weight that was quantised as soon as it was read: `row_scales` beside `weight`.
@@ -95,7 +95,7 @@ fn packed(vb: &VarBuilder<'_>, layer: Linear) -> Result<Linear> {
 
 /// A weight that was just read, as it is kept: in e4m3 with its scales beside it. So the device never holds
 /// more than one layer that is not.
-pub(crate) fn quantise_as_read(name: String, weight: Tensor) -> Result<Kept> {
+pub(crate) fn quantise_as_read(name: String, weight: Tensor) -> Result<NamedTensors> {
     let (values, row_scales) = kernels::quantise_rows(&weight)?;
     let scales_name = format!("{}{ROW_SCALES}", name.strip_suffix("weight").unwrap_or(&name));
     Ok(vec![(name, values), (scales_name, row_scales)])

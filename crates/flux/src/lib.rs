@@ -41,7 +41,9 @@ mod transformer;
 pub use checkpoint::LoadProgress;
 pub use error::{Error, ManifestError};
 pub use file_digest::{FileDigest, NotADigest};
-pub use job::{GUIDANCE, Generated, Image, Job, Preview, Progress, PromptTokens, Timings, Watch};
+pub use job::{
+    GUIDANCE, Generated, Image, Job, Preview, Progress, ProgressObserver, PromptTokens, Timings,
+};
 pub use kernels::{
     Precision,
     cpu::{Level as CpuLevel, LevelError as CpuLevelError, level as cpu_level},

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{
     Error, LoadProgress, Manifest, Pins, Result,
     autoencoder::AutoEncoder,
-    checkpoint::{Component, Directory, Files, Keep, Layout, Part, Shards, Weights, as_read},
+    checkpoint::{Component, Convert, Directory, Files, Layout, Part, Shards, Weights, as_read},
     config::{ClipConfig, Configs, T5Config},
     layers,
     memory::{MemoryLimit, MemoryPlan, WeightBytes},
@@ -129,7 +129,7 @@ struct Parts {
 }
 
 /// What becomes of the transformer's tensors as they arrive.
-fn kept_by_transformer(precision: Precision) -> Keep {
+fn kept_by_transformer(precision: Precision) -> Convert {
     match precision {
         Precision::F32 | Precision::Bf16 => as_read,
         Precision::Fp8 => |name, tensor| {

@@ -36,11 +36,11 @@ pub(crate) struct Transformer {
     image_out: Linear,
     axes: [usize; 3],
     /// Of the images before: a copy to a GPU may wait for what it computes.
-    latest_rotations: RefCell<Option<(Places, Arc<Rotations>)>>,
+    latest_rotations: RefCell<Option<(SequenceShape, Arc<Rotations>)>>,
 }
 
 /// Text tokens, and the image's: what rotation angles depend on.
-type Places = (usize, Grid);
+type SequenceShape = (usize, Grid);
 
 /// What n images are made from.
 pub(crate) struct Conditions<'a> {
@@ -138,7 +138,7 @@ impl Transformer {
         })
     }
 
-    fn rotations(&self, places: Places, device: &Device) -> Result<Arc<Rotations>> {
+    fn rotations(&self, places: SequenceShape, device: &Device) -> Result<Arc<Rotations>> {
         let mut latest = self.latest_rotations.borrow_mut();
         if let Some((of, rotations)) = &*latest
             && *of == places

@@ -6,7 +6,8 @@ use std::{num::NonZeroUsize, ops::ControlFlow};
 
 use candle_core::Device;
 use flux::{
-    Error, Generated, Image, Job, Pipeline, Precision, Preview, Progress, StageInputs, Watch,
+    Error, Generated, Image, Job, Pipeline, Precision, Preview, Progress, ProgressObserver,
+    StageInputs,
 };
 use protocol::{Count, Prompt, Seed, Size, Steps};
 
@@ -147,7 +148,7 @@ fn long_prompts_are_truncated_and_say_so() {
 #[test]
 fn previews_are_real_and_change_nothing() {
     struct Looker(Vec<(usize, usize, Image)>);
-    impl Watch for Looker {
+    impl ProgressObserver for Looker {
         fn progress(&mut self, _: Progress) -> ControlFlow<()> {
             ControlFlow::Continue(())
         }

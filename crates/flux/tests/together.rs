@@ -5,7 +5,7 @@
 use std::{num::NonZeroUsize, ops::ControlFlow};
 
 use candle_core::Device;
-use flux::{Error, Generated, Image, Job, Pipeline, Preview, Progress, Watch};
+use flux::{Error, Generated, Image, Job, Pipeline, Preview, Progress, ProgressObserver};
 use protocol::{Count, Prompt, Seed, Size, Steps};
 
 const PROMPTS: [&str; 3] =
@@ -37,7 +37,7 @@ struct Looker {
     stop_after: Option<usize>,
 }
 
-impl Watch for Looker {
+impl ProgressObserver for Looker {
     fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
         self.told.push(progress);
         match self.stop_after {
@@ -60,10 +60,10 @@ fn draw(
     jobs: &[Job<'_>],
     mut lookers: Vec<Looker>,
 ) -> (Vec<Result<Generated, Error>>, Vec<Looker>) {
-    let mut asked: Vec<(&Job<'_>, &mut dyn Watch)> = jobs
+    let mut asked: Vec<(&Job<'_>, &mut dyn ProgressObserver)> = jobs
         .iter()
         .zip(&mut lookers)
-        .map(|(job, looker)| (job, looker as &mut dyn Watch))
+        .map(|(job, looker)| (job, looker as &mut dyn ProgressObserver))
         .collect();
     let made = pipeline.generate_batch(&mut asked).unwrap();
     (made, lookers)

@@ -326,7 +326,7 @@ impl Config {
     pub(crate) fn quote_limits(&self) -> evidence::Limits {
         evidence::Limits {
             waiting: self.quotes_waiting,
-            patience: Duration::from_secs(self.quote_timeout_secs),
+            timeout: Duration::from_secs(self.quote_timeout_secs),
             per_minute: self.quotes_per_minute,
             ..evidence::Limits::default()
         }

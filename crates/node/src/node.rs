@@ -12,7 +12,7 @@ use attest::{
 };
 use axum::{body::Bytes, extract::FromRef};
 use engine::{Engine, Generator};
-use protocol::{Offer, Seed, Size};
+use protocol::{ModelCapabilities, Seed, Size};
 use seal::{KeyId, Keyring};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -189,7 +189,7 @@ pub struct LoadedModel {
 
 /// What serves: a model behind its queue, and the keys that open requests.
 pub struct Service {
-    offer: Offer,
+    capabilities: ModelCapabilities,
     manifest: [u8; 32],
     engine: Engine,
     keys: Keys,
@@ -213,11 +213,12 @@ impl Service {
         check_native(limits, loaded.native_size)?;
         let LoadedModel { model, native_size, manifest, generators } = loaded;
         let first = generators.first().ok_or(StartError::NoEngine)?;
-        let offer = Offer { model, native_size, guidance: first.guidance(), limits };
+        let capabilities =
+            ModelCapabilities { model, native_size, guidance: first.guidance(), limits };
         let digest = Sha256::digest(&manifest).into();
         let attester = Attester::start(sources, manifest, config.quote_limits())?;
         let metrics = Arc::new(Metrics::new(&Facts {
-            model: &offer.model,
+            model: &capabilities.model,
             tee: attester.platform().to_string(),
             engines: generators.len(),
         }));
@@ -229,7 +230,7 @@ impl Service {
                 .map_err(StartError::Thread)?,
             keys: Keys::new(config, node.tls_spki_sha256().map(str::to_owned))?,
             metrics,
-            offer,
+            capabilities,
             ready_since_secs: unix_now(),
             openapi: OnceLock::new(),
         })
@@ -265,7 +266,7 @@ impl Service {
         let (reply, answer) = oneshot::channel();
         let subject = Subject { nonce, keyset, now_secs, source };
         let pending = self.attester.ask(subject, move |answer| drop(reply.send(answer)))?;
-        let answer = timeout(self.attester.patience(), answer).await;
+        let answer = timeout(self.attester.timeout(), answer).await;
         drop(pending);
         let report =
             answer.map_err(|_| EvidenceError::TimedOut)?.map_err(|_| EvidenceError::Stopped)??;
@@ -277,8 +278,8 @@ impl Service {
         self.keys.rotate_if_due(Instant::now())
     }
 
-    pub(crate) fn offer(&self) -> &Offer {
-        &self.offer
+    pub(crate) fn capabilities(&self) -> &ModelCapabilities {
+        &self.capabilities
     }
 
     pub(crate) fn manifest(&self) -> &[u8; 32] {

@@ -16,7 +16,7 @@ pub use self::probes::Probes;
 use self::{
     connection::{Connections, Timeouts},
     limiter::ConnectionLimiter,
-    socket::ReadPace,
+    socket::LeastRate,
 };
 use crate::{address::Source, config::Config, delivery::Transport, node::Node, routes::app};
 
@@ -107,7 +107,7 @@ impl Acceptor {
 fn timeouts(config: &Config) -> Timeouts {
     Timeouts {
         header: config.header_timeout(),
-        read: ReadPace {
+        read: LeastRate {
             timeout: config.write_timeout().min(config.delivery_timeout()),
             bytes_per_sec: config.min_write_bytes_per_sec,
         },

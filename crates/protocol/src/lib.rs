@@ -33,7 +33,7 @@ pub use models::{Model, ModelList};
 pub use output::{Delivery, Format, Quality, ResponseFormat};
 pub use prompt::{InvalidPrompt, Prompt, VIVID_SUFFIX};
 pub use range::OutOfRange;
-pub use request::{GuidanceUse, ImageRequest, Limits, Offer, Style};
+pub use request::{GuidanceUse, ImageRequest, Limits, ModelCapabilities, Style};
 pub use secret::{SecretBytes, SecretString};
 pub use size::{InvalidSize, Size};
 pub use stream::{

@@ -41,23 +41,23 @@ impl ImageRequest {
     /// Names the first field that breaks a rule.
     pub fn parse(
         request: CreateImageRequest,
-        offer: &Offer,
+        capabilities: &ModelCapabilities,
         draw_seed: impl FnOnce() -> Seed,
     ) -> Result<Self, InvalidParameter> {
         let model = request.model.ok_or(InvalidParameter::Missing { param: "model" })?;
-        if model != offer.model {
+        if model != capabilities.model {
             return Err(InvalidParameter::UnknownModel);
         }
         let prompt = request.prompt.ok_or(InvalidParameter::Missing { param: "prompt" })?;
-        let prompt = Prompt::with_limit(prompt, offer.limits.max_prompt_chars)
+        let prompt = Prompt::with_limit(prompt, capabilities.limits.max_prompt_chars)
             .map_err(InvalidParameter::Prompt)?;
         let count = request.n.map_or(Ok(Count::ONE), Count::new);
         let count = count.map_err(|range| InvalidParameter::OutOfRange { param: "n", range })?;
         let size = match request.size.as_deref() {
-            None | Some("auto") => offer.native_size,
+            None | Some("auto") => capabilities.native_size,
             Some(text) => text.parse().map_err(InvalidParameter::Size)?,
         };
-        offer.limits.check(size, count)?;
+        capabilities.limits.check(size, count)?;
         let quality = Quality::parse(request.quality.as_deref())?;
         let steps = request.steps.map_or(Ok(quality.into()), Steps::new);
         let steps =
@@ -80,7 +80,7 @@ impl ImageRequest {
             request.progress,
             response_format,
         )?;
-        let guidance = match (request.guidance, offer.guidance) {
+        let guidance = match (request.guidance, capabilities.guidance) {
             (None, _) => None,
             (Some(scale), GuidanceUse::Reads) => Some(Guidance::new(scale)?),
             (Some(_), GuidanceUse::Ignores) => {
@@ -139,7 +139,7 @@ impl ImageRequest {
 
 /// What a node offers, that a request is checked against.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
+pub struct ModelCapabilities {
     /// The one model it serves.
     pub model: String,
     /// The size of an image whose request names none.
@@ -213,8 +213,8 @@ mod tests {
     use super::*;
     use crate::InvalidRequest;
 
-    fn offer() -> Offer {
-        Offer {
+    fn capabilities() -> ModelCapabilities {
+        ModelCapabilities {
             model: "obscura/demo".to_owned(),
             native_size: Size::new(256, 256).unwrap(),
             guidance: GuidanceUse::Ignores,
@@ -232,7 +232,7 @@ mod tests {
             Err(InvalidRequest::Parameter(invalid)) => return Err(invalid),
             Err(InvalidRequest::NotAnObject) => panic!("an object"),
         };
-        ImageRequest::parse(request, &offer(), || Seed::new(9))
+        ImageRequest::parse(request, &capabilities(), || Seed::new(9))
     }
 
     fn blame(fields: &str) -> InvalidParameter {

@@ -1,7 +1,7 @@
 //! The one place that makes reports: one quote at a time, each for everyone who waits.
 //!
-//! While a quote is being made, and while the pace allows none, nonces gather; the next quote binds
-//! the root of a tree over them all. So no number of verifiers uses up the hardware, and the pace
+//! While a quote is being made, and while the rate allows none, nonces gather; the next quote binds
+//! the root of a tree over them all. So no number of verifiers uses up the hardware, and the rate
 //! delays answers instead of refusing them, unless it would delay them for longer than anyone waits.
 
 use std::{
@@ -19,8 +19,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{
     EvidenceError, GpuSource, Sources, Tee,
-    pace::Pace,
     question::{Answer, Subject},
+    rate_limiter::RateLimiter,
     waiting::{Waiter, Waiting},
 };
 use crate::{
@@ -42,7 +42,7 @@ pub struct Limits {
     /// makes room for one with less.
     pub waiting: usize,
     /// How long each of them waits.
-    pub patience: Duration,
+    pub timeout: Duration,
     /// Quotes a minute; as many may come at once. Each answers everyone who waits.
     pub per_minute: u32,
     /// For how long the same question has the same answer.
@@ -53,7 +53,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             waiting: 256,
-            patience: Duration::from_secs(60),
+            timeout: Duration::from_secs(60),
             per_minute: 120,
             keep: Duration::from_secs(60),
         }
@@ -83,8 +83,8 @@ impl Attester {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 waiting: Waiting::new(limits.waiting.clamp(1, 1 << MAX_DEPTH)),
-                pace: Pace::new(limits.per_minute, Instant::now()),
-                kept: Kept::new(limits.keep),
+                rate: RateLimiter::new(limits.per_minute, Instant::now()),
+                cache: ReportCache::new(limits.keep),
                 stopped: false,
             }),
             changed: Condvar::new(),
@@ -107,8 +107,8 @@ impl Attester {
 
     /// How long to wait for an answer, before it is [`EvidenceError::TimedOut`].
     #[must_use]
-    pub fn patience(&self) -> Duration {
-        self.limits.patience
+    pub fn timeout(&self) -> Duration {
+        self.limits.timeout
     }
 
     /// Asks for a report, and does not wait: `reply` is called with it, or dropped where there will
@@ -126,13 +126,13 @@ impl Attester {
         if state.stopped {
             return Err(EvidenceError::Stopped);
         }
-        if let Some(report) = state.kept.find(&subject, now) {
+        if let Some(report) = state.cache.find(&subject, now) {
             drop(state);
             reply(Ok(report));
             return Ok(PendingReport { shared: self.shared.clone(), id: None });
         }
-        let retry_after = state.pace.until_next(now);
-        if retry_after > self.limits.patience {
+        let retry_after = state.rate.until_next(now);
+        if retry_after > self.limits.timeout {
             return Err(EvidenceError::RateLimited { retry_after });
         }
         let (id, evicted) = state.waiting.push(subject, Box::new(reply))?;
@@ -151,7 +151,7 @@ impl Attester {
     pub fn report(&self, subject: Subject) -> Answer {
         let (reply, answer) = mpsc::sync_channel(1);
         let pending = self.ask(subject, move |answer| drop(reply.try_send(answer)))?;
-        let answer = answer.recv_timeout(self.limits.patience);
+        let answer = answer.recv_timeout(self.limits.timeout);
         drop(pending);
         answer.map_err(|error| match error {
             RecvTimeoutError::Timeout => EvidenceError::TimedOut,
@@ -189,8 +189,8 @@ struct Shared {
 
 struct State {
     waiting: Waiting,
-    pace: Pace,
-    kept: Kept,
+    rate: RateLimiter,
+    cache: ReportCache,
     /// Nobody asks any more, or nobody answers.
     stopped: bool,
 }
@@ -216,8 +216,8 @@ impl Shared {
                 return None;
             }
             let now = Instant::now();
-            let State { waiting, kept, .. } = &mut *state;
-            let answered = waiting.take_answered(|subject| kept.find(subject, now));
+            let State { waiting, cache, .. } = &mut *state;
+            let answered = waiting.take_answered(|subject| cache.find(subject, now));
             if !answered.is_empty() {
                 drop(state);
                 for (waiter, report) in answered {
@@ -229,9 +229,9 @@ impl Shared {
             state = if state.waiting.is_empty() {
                 self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
             } else {
-                match state.pace.take(now) {
+                match state.rate.take(now) {
                     Ok(()) => return Some(state.waiting.take_batch()),
-                    // Nonces gather until the pace allows another quote.
+                    // Nonces gather until the rate allows another quote.
                     Err(pause) => {
                         let waited = self.changed.wait_timeout(state, pause);
                         waited.unwrap_or_else(PoisonError::into_inner).0
@@ -267,7 +267,7 @@ impl Worker {
             if let Ok(reports) = &made {
                 let mut state = self.shared.lock();
                 for (subject, report) in subjects.iter().zip(reports) {
-                    state.kept.insert(subject, now, report.clone());
+                    state.cache.insert(subject, now, report.clone());
                 }
             }
             for (place, waiter) in batch.into_iter().enumerate() {
@@ -329,18 +329,18 @@ impl Worker {
 
 /// Reports by nonce and keyset. A nonce that comes twice is one verifier's, or it is none; either way
 /// the answer it would get anew says the same.
-struct Kept {
-    reports: VecDeque<KeptReport>,
+struct ReportCache {
+    reports: VecDeque<CachedReport>,
     keep: Duration,
 }
 
-struct KeptReport {
+struct CachedReport {
     question: (Nonce, Digest32),
     made: Instant,
     report: Arc<[u8]>,
 }
 
-impl Kept {
+impl ReportCache {
     fn new(keep: Duration) -> Self {
         Self { reports: VecDeque::new(), keep }
     }
@@ -355,7 +355,7 @@ impl Kept {
         let question = Self::question(subject);
         if self.reports.iter().all(|kept| kept.question != question) {
             self.reports.truncate(KEPT - 1);
-            self.reports.push_front(KeptReport { question, made: now, report });
+            self.reports.push_front(CachedReport { question, made: now, report });
         }
     }
 

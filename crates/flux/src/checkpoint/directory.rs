@@ -225,17 +225,17 @@ pub(crate) struct Component<'a> {
     /// Where its weights rest.
     pub(crate) device: &'a Device,
     /// What becomes of each tensor on the device, and under which names it is kept.
-    pub(crate) keep: Keep,
+    pub(crate) keep: Convert,
 }
 
 /// From a tensor's name in its file to what is kept.
-pub(crate) type Keep = fn(String, Tensor) -> Result<Kept>;
+pub(crate) type Convert = fn(String, Tensor) -> Result<NamedTensors>;
 
 /// Tensors under the names that the model's parts ask for.
-pub(crate) type Kept = Vec<(String, Tensor)>;
+pub(crate) type NamedTensors = Vec<(String, Tensor)>;
 
 /// Keeps a tensor as it was read.
-pub(crate) fn as_read(name: String, tensor: Tensor) -> Result<Kept> {
+pub(crate) fn as_read(name: String, tensor: Tensor) -> Result<NamedTensors> {
     Ok(vec![(name, tensor)])
 }
 

@@ -11,7 +11,9 @@ use rayon::prelude::*;
 use super::{
     gemm::{self, Matrix, MatrixMut, Product},
     matrix::Elements,
-    winograd::{POINTS, Place, restore_kernel, transform_kernel, transform_patch, transform_tile},
+    winograd::{
+        POINTS, PointStride, restore_kernel, transform_kernel, transform_patch, transform_tile,
+    },
 };
 use crate::operand::{Conv3x3, ConvForm, Kernel3x3, PackedWeight, packed_as};
 
@@ -172,12 +174,12 @@ impl Convolution<'_> {
             let count = BLOCK_TILES.min(tiles - first);
             for i in 0..count {
                 let tile = [first_row / 2 + (first + i) / columns, (first + i) % columns];
-                let place = Place { start: i * channels, step: BLOCK_TILES * channels };
+                let place = PointStride { start: i * channels, step: BLOCK_TILES * channels };
                 transform_patch(self.patch(tile), &mut scratch.patches, place);
             }
             self.multiply(scratch, count)?;
             for i in 0..count {
-                let place = Place { start: i * outputs, step: BLOCK_TILES * outputs };
+                let place = PointStride { start: i * outputs, step: BLOCK_TILES * outputs };
                 transform_tile(&scratch.products, place, self.bias, &mut scratch.tile);
                 let (y, x) = (2 * ((first + i) / columns), 2 * ((first + i) % columns));
                 for (dy, pixels) in scratch.tile.chunks_exact(2 * outputs).enumerate() {

@@ -29,7 +29,7 @@ fn heads_of<E: Element>(streams: &[Stream<'_>], rotations: &Rotations) -> Result
             let here = rows_each(stream.qkv.dim(0)?, images)?;
             let [q, k, v] = &mut joint;
             let [q, k, v] = [q, k, v].map(|joint| &mut joint[from * row..(from + here) * row]);
-            let place = Place { rotations, first: image * here, position, row, width };
+            let place = StreamSpan { rotations, first: image * here, position, row, width };
             join(stream, &place, [q, k, v])?;
             (from, position) = (from + here, position + here);
         }
@@ -41,7 +41,7 @@ fn heads_of<E: Element>(streams: &[Stream<'_>], rotations: &Rotations) -> Result
 }
 
 /// Which of a stream's tokens are joined, and where they stand in their image.
-struct Place<'a> {
+struct StreamSpan<'a> {
     rotations: &'a Rotations,
     /// The first of the stream's rows.
     first: usize,
@@ -56,10 +56,10 @@ struct Place<'a> {
 /// As many tokens as q, k and v have rows.
 fn join<E: Element>(
     stream: &Stream<'_>,
-    place: &Place<'_>,
+    place: &StreamSpan<'_>,
     [q, k, v]: [&mut [E]; 3],
 ) -> Result<()> {
-    let &Place { rotations, first, position, row, width } = place;
+    let &StreamSpan { rotations, first, position, row, width } = place;
     let elements = [&rotations.cos, &rotations.sin, stream.qkv].map(Elements::of);
     let (cos, sin) = (elements[0].slice()?, elements[1].slice()?);
     let qkv = elements[2].slice_of::<E>()?;

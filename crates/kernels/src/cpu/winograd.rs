@@ -65,7 +65,7 @@ pub(super) fn restore_kernel(transformed: &[f32], [channels, outputs]: [usize; 2
 
 /// Where the transformed values of one tile stand: at each point, `step` after the last.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct PointStride {
     pub(super) start: usize,
     pub(super) step: usize,
 }
@@ -84,7 +84,7 @@ vectorised! {
 
 vectorised! {
     /// Bᵀ d B of a patch of 4×4 pixels, row by row, (c,) each.
-    fn transform_patch<'a>(patch: [&'a [f32]; POINTS], points: &'a mut [f32], place: Place) {
+    fn transform_patch<'a>(patch: [&'a [f32]; POINTS], points: &'a mut [f32], place: PointStride) {
         let channels = patch[0].len();
         let whole = channels / LANES * LANES;
         for at in (0..whole).step_by(LANES) {
@@ -98,7 +98,7 @@ vectorised! {
 
 vectorised! {
     /// Aᵀ m A + bias: the tile's pixels (2, 2, o).
-    fn transform_tile<'a>(points: &'a [f32], place: Place, bias: &'a [f32], tile: &'a mut [f32]) {
+    fn transform_tile<'a>(points: &'a [f32], place: PointStride, bias: &'a [f32], tile: &'a mut [f32]) {
         let outputs = bias.len();
         let whole = outputs / LANES * LANES;
         for at in (0..whole).step_by(LANES) {
@@ -114,7 +114,7 @@ vectorised! {
 fn patch_lanes<const N: usize>(
     patch: &[&[f32]; POINTS],
     points: &mut [f32],
-    place: Place,
+    place: PointStride,
     at: usize,
 ) {
     let mut half = [[0.0; N]; POINTS];
@@ -146,7 +146,7 @@ fn patch_lanes<const N: usize>(
 #[inline(always)]
 fn tile_lanes<const N: usize>(
     points: &[f32],
-    place: Place,
+    place: PointStride,
     (bias, at): (&[f32], usize),
     tile: &mut [f32],
 ) {

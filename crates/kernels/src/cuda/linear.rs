@@ -49,7 +49,7 @@ pub(super) fn linear(x: Input<'_>, layer: &Linear, then: Epilogue<'_>) -> Result
     let (shape, dtype) = ([x.values.dims2()?.0, layer.outputs()], dtype_of(x));
     // SAFETY: the product below writes every value.
     let y = unsafe { Output::new(&context.device, (shape[0], shape[1]), dtype) }?;
-    let place = Place { address: y.address, stride: shape[1] };
+    let place = OutputRows { address: y.address, stride: shape[1] };
     product(&context, x, layer, then, place)?;
     let address = y.address;
     let filled = Filled { address, shape, stride: shape[1], dtype, context: &context };
@@ -68,7 +68,7 @@ pub(super) fn linear(x: Input<'_>, layer: &Linear, then: Epilogue<'_>) -> Result
 
 /// Where the rows of a product go.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct OutputRows {
     pub(crate) address: u64,
     /// From row to row, in values; at least the product's columns.
     pub(crate) stride: usize,
@@ -81,7 +81,7 @@ pub(crate) fn product(
     x: Input<'_>,
     layer: &Linear,
     then: Epilogue<'_>,
-    place: Place,
+    place: OutputRows,
 ) -> Result<()> {
     let (weight, weight_scales) = weight_of(layer)?;
     let (outputs, inputs) = weight.dims2()?;

@@ -12,7 +12,7 @@ use axum::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use candle_core::Device;
-use engine::{Generated, Generator, Image, Job, Pipeline, PromptTokens, Timings, Watch};
+use engine::{Generated, Generator, Image, Job, Pipeline, ProgressObserver, PromptTokens, Timings};
 use mimalloc::MiMalloc;
 use node::{Config, LoadedModel, Node, Service};
 use protocol::{ConfidentialComputeRequest, NodeLockResponse, Size};
@@ -68,7 +68,11 @@ fn started(native_size: Size, generator: Box<dyn Generator>) -> Arc<Node> {
 struct Stand(Vec<u8>);
 
 impl Generator for Stand {
-    fn generate(&mut self, job: &Job<'_>, _: &mut dyn Watch) -> Result<Generated, engine::Error> {
+    fn generate(
+        &mut self,
+        job: &Job<'_>,
+        _: &mut dyn ProgressObserver,
+    ) -> Result<Generated, engine::Error> {
         Ok(Generated {
             images: vec![Image { size: job.size, rgb: self.0.clone().into() }],
             prompt_tokens: PromptTokens { t5: 5, computed: 256, truncated: false },

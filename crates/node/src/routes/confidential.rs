@@ -55,7 +55,7 @@ pub(super) async fn generate(
     let envelope: Result<ConfidentialComputeRequest, ApiError> = body.object();
     let admission = node.credentials().admit(&headers, envelope.as_ref().ok())?;
     let envelope = envelope?;
-    if envelope.model_name != service.offer().model {
+    if envelope.model_name != service.capabilities().model {
         return Err(ApiError::UnknownModel);
     }
 
@@ -155,7 +155,7 @@ fn read(
     service: &Service,
 ) -> Result<ImageRequest, InvalidRequest> {
     let body = CreateImageRequest::from_json(plaintext.as_bytes())?;
-    let request = ImageRequest::parse(body, service.offer(), || service.draw_seed())?;
+    let request = ImageRequest::parse(body, service.capabilities(), || service.draw_seed())?;
     envelope.check_binding(&request)?;
     Ok(request)
 }

@@ -33,7 +33,7 @@ pub(super) async fn live() -> (StatusCode, &'static str) {
     ))]
 pub(super) async fn ready(State(node): State<Arc<Node>>) -> Result<Json<Ready>, ApiError> {
     let service = node.service()?;
-    Ok(Json(Ready { status: "ready", model: service.offer().model.clone() }))
+    Ok(Json(Ready { status: "ready", model: service.capabilities().model.clone() }))
 }
 
 #[derive(Serialize, ToSchema)]

@@ -56,7 +56,7 @@ pub(super) async fn generate(
         return Err(ApiError::Unauthorized);
     }
     let request = CreateImageRequest::from_json(&body)?;
-    let request = ImageRequest::parse(request, service.offer(), || service.draw_seed())
+    let request = ImageRequest::parse(request, service.capabilities(), || service.draw_seed())
         .map_err(InvalidRequest::from)?;
     drop(body);
     let permit = service.engine().reserve(client)?;

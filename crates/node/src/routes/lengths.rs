@@ -36,7 +36,7 @@ pub(super) fn event(service: &Service, size: Size, format: Format, file_bytes: u
 
 /// Room for a prompt that is told back, whether or not it is.
 fn prompt_bytes(service: &Service) -> usize {
-    BYTES_OF_CHAR * service.offer().limits.max_prompt_chars + VIVID_SUFFIX.len()
+    BYTES_OF_CHAR * service.capabilities().limits.max_prompt_chars + VIVID_SUFFIX.len()
 }
 
 /// Of so many files, each of which may end in a group that is not full.

@@ -37,7 +37,7 @@ pub(super) async fn lock(
         return Err(ApiError::Unauthorized);
     }
     let request: NodeLockRequest = body.object()?;
-    if request.model != service.offer().model {
+    if request.model != service.capabilities().model {
         return Err(ApiError::UnknownModel);
     }
     let answer = NodeLockResponse {

@@ -46,7 +46,7 @@ pub(super) async fn one(
     headers: HeaderMap,
 ) -> Answer<Model> {
     let service = admit(&node, &headers)?;
-    if id != service.offer().model {
+    if id != service.capabilities().model {
         return Err(ApiError::UnknownModel);
     }
     Ok(Json(model(&service)))
@@ -61,5 +61,5 @@ fn admit(node: &Node, headers: &HeaderMap) -> Result<Arc<Service>, ApiError> {
 }
 
 fn model(service: &Service) -> Model {
-    Model::new(&service.offer().model, service.ready_since_secs())
+    Model::new(&service.capabilities().model, service.ready_since_secs())
 }

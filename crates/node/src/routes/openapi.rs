@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::{body::Bytes, extract::State, http::header::CONTENT_TYPE, response::IntoResponse};
 use protocol::{
-    CompletedEvent, CreateImageRequest, ErrorBody, ErrorEvent, Offer, PartialImageEvent,
-    ProgressEvent,
+    CompletedEvent, CreateImageRequest, ErrorBody, ErrorEvent, ModelCapabilities,
+    PartialImageEvent, ProgressEvent,
 };
 use serde_json::{Value, json};
 use utoipa::{
@@ -36,24 +36,23 @@ const REFUSALS: [(&str, &str); 10] = [
 /// The routes that are served: the one in clear text only where the operator allows it.
 pub(super) async fn document(State(node): State<Arc<Node>>) -> impl IntoResponse {
     let json = match node.measured_service() {
-        Some(service) => service.openapi(|| described(&node, Some(service.offer()))),
+        Some(service) => service.openapi(|| described(&node, Some(service.capabilities()))),
         None => described(&node, None),
     };
     ([(CONTENT_TYPE, "application/json")], json)
 }
 
 /// As JSON, with examples for what is offered.
-fn described(node: &Node, offer: Option<&Offer>) -> Bytes {
+fn described(node: &Node, capabilities: Option<&ModelCapabilities>) -> Bytes {
     let mut document = Api::openapi();
     if node.config().allow_plaintext {
         document.merge(ClearApi::openapi());
     }
     Common.modify(&mut document);
-    if let Some(offer) = offer {
-        let model = &offer.model;
+    if let Some(capabilities) = capabilities {
+        let model = &capabilities.model;
         let prompt = "a small yellow star above a red house on a green field";
-        let image =
-            json!({ "model": model, "prompt": prompt, "size": offer.native_size.to_string() });
+        let image = json!({ "model": model, "prompt": prompt, "size": capabilities.native_size.to_string() });
         example(&mut document, "/v1/images/generations", image);
         example(&mut document, "/v1/nodes/lock", json!({ "model": model }));
     }

@@ -116,7 +116,7 @@ pub(super) async fn info(State(node): State<Arc<Node>>) -> Answer<Info> {
     Ok(Json(Info {
         version: env!("CARGO_PKG_VERSION"),
         commit: option_env!("OBSCURA_COMMIT"),
-        model: service.offer().model.clone(),
+        model: service.capabilities().model.clone(),
         model_manifest_sha256: service.manifest_hex(),
         engines: service.devices().to_vec(),
         tee: service.platform().to_string(),

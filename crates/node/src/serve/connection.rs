@@ -25,7 +25,7 @@ use super::{
     limiter::Slot,
     progress::{Answer, Received},
     request,
-    socket::{ReadPace, Socket},
+    socket::{LeastRate, Socket},
 };
 use crate::{address::Peer, delivery::StreamExecutor, tls};
 
@@ -59,7 +59,7 @@ pub(super) struct Timeouts {
     /// For a request's head; and, together, for a TLS handshake and the first byte after it.
     pub(super) header: Duration,
     /// For an answer.
-    pub(super) read: ReadPace,
+    pub(super) read: LeastRate,
     /// Without making any progress.
     pub(super) idle: Duration,
 }

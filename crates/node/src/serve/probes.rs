@@ -8,7 +8,7 @@ use super::{
     Acceptor, Never,
     connection::{Connections, Timeouts},
     limiter::ConnectionLimiter,
-    socket::ReadPace,
+    socket::LeastRate,
 };
 use crate::{node::Node, routes};
 
@@ -53,7 +53,7 @@ impl Probes {
 
 async fn run(listener: net::TcpListener, node: Arc<Node>) -> io::Result<Never> {
     let listener = TcpListener::from_std(listener)?;
-    let read = ReadPace { timeout: TIMEOUT, bytes_per_sec: BYTES_PER_SEC };
+    let read = LeastRate { timeout: TIMEOUT, bytes_per_sec: BYTES_PER_SEC };
     let acceptor = Acceptor {
         connections: Connections::new(
             routes::probes(node.clone()),

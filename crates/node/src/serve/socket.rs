@@ -29,12 +29,12 @@ const LINGER_BUFFER: usize = 8 * 1024;
 /// it has taken would last at `bytes_per_sec`. Time in which there is nothing to be taken is not
 /// counted. A byte now and then would satisfy a bound on silence for ever.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ReadPace {
+pub(super) struct LeastRate {
     pub(super) timeout: Duration,
     pub(super) bytes_per_sec: u64,
 }
 
-impl ReadPace {
+impl LeastRate {
     /// How long a reader may have kept the node waiting in all, after so many bytes.
     pub(super) fn allowance(self, bytes: u64) -> Duration {
         self.timeout.saturating_add(self.earned(bytes))
@@ -51,7 +51,7 @@ impl ReadPace {
 pub(super) struct Socket {
     socket: TcpStream,
     slot: Arc<Slot>,
-    pace: ReadPace,
+    rate: LeastRate,
     blocked: Option<Blocked>,
     lingering: Option<Lingering>,
 }
@@ -69,8 +69,8 @@ struct Lingering {
 }
 
 impl Socket {
-    pub(super) fn new(socket: TcpStream, slot: Arc<Slot>, pace: ReadPace) -> Self {
-        Self { socket, slot, pace, blocked: None, lingering: None }
+    pub(super) fn new(socket: TcpStream, slot: Arc<Slot>, rate: LeastRate) -> Self {
+        Self { socket, slot, rate, blocked: None, lingering: None }
     }
 
     fn note_write(
@@ -93,12 +93,12 @@ impl Socket {
                     bytes: 0,
                     deadline: Box::pin(time::sleep_until(now)),
                 });
-                // A reader that keeps the pace is not idle, however long its answer takes.
-                let behind = blocked.since.checked_add(self.pace.earned(blocked.bytes));
+                // A reader that keeps the rate is not idle, however long its answer takes.
+                let behind = blocked.since.checked_add(self.rate.earned(blocked.bytes));
                 self.slot.activity().socket_blocked(Some(behind.unwrap_or(now).min(now)));
-                // `checked_add`: the pace may allow more time than a clock can tell.
+                // `checked_add`: the rate may allow more time than a clock can tell.
                 if let Some(deadline) =
-                    blocked.since.checked_add(self.pace.allowance(blocked.bytes))
+                    blocked.since.checked_add(self.rate.allowance(blocked.bytes))
                 {
                     blocked.deadline.as_mut().reset(deadline);
                     ready!(blocked.deadline.as_mut().poll(cx));

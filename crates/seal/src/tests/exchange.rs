@@ -166,7 +166,8 @@ fn the_receipt_speaks_of_every_part() {
 #[test]
 fn the_signature_is_no_receipt_and_the_receipt_no_signature() {
     let (_, _, opener, response) = answered();
-    let signature = SuiSignature::from_base64(response.signature.as_ref().unwrap()).unwrap().to_bytes();
+    let signature =
+        SuiSignature::from_base64(response.signature.as_ref().unwrap()).unwrap().to_bytes();
     let receipt: [u8; 64] = decode_array(response.receipt.as_ref().unwrap()).unwrap();
     let forged = [&signature[..1], &receipt, &signature[65..]].concat();
     let swapped = ConfidentialComputeResponse { signature: Some(encode(forged)), ..response };

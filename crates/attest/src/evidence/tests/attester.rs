@@ -268,19 +268,19 @@ fn keysets_do_not_share_a_quote() {
 /// Whoever is refused is so because the wait is longer than anyone waits.
 #[test]
 fn the_pace_is_bounded() {
-    let patience = Duration::from_secs(10);
-    let limits = Limits { per_minute: 3, patience, ..Limits::default() };
+    let timeout = Duration::from_secs(10);
+    let limits = Limits { per_minute: 3, timeout, ..Limits::default() };
     let (attester, quotes) = slow(Duration::ZERO, limits);
     let answers: Vec<_> = (0..5).map(|n| attester.report(subject(nonce(n)))).collect();
     assert!(answers[..3].iter().all(Result::is_ok));
     for answer in &answers[3..] {
         let Err(EvidenceError::RateLimited { retry_after }) = answer else { panic!() };
-        assert!(*retry_after > patience);
+        assert!(*retry_after > timeout);
     }
     assert_eq!(quotes.load(Ordering::SeqCst), 3);
 }
 
-/// A hundred at once are many more than the pace, and wait for it together.
+/// A hundred at once are many more than the rate, and wait for it together.
 #[test]
 fn the_pace_delays_and_does_not_refuse() {
     let limits = Limits { per_minute: 60, ..Limits::default() };
@@ -297,7 +297,7 @@ fn the_pace_delays_and_does_not_refuse() {
 
 #[test]
 fn nobody_waits_for_ever() {
-    let busy = Busy::start(Limits { patience: Duration::from_millis(50), ..Limits::default() });
+    let busy = Busy::start(Limits { timeout: Duration::from_millis(50), ..Limits::default() });
     for n in 0..3 {
         let refusal = busy.attester.report(subject(nonce(n))).unwrap_err();
         assert!(matches!(refusal, EvidenceError::TimedOut), "{refusal}");

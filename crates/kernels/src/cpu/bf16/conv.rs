@@ -125,7 +125,8 @@ impl Convolution<'_> {
                 block: SIDE * lines,
                 part: (width + 2) * lines,
             };
-            let to = Place { width, outputs, scale: self.scale, place, residual: self.residual };
+            let to =
+                Destination { width, outputs, scale: self.scale, place, residual: self.residual };
             for from in (0..right.panels()).step_by(PANELS) {
                 let panels = from..right.panels().min(from + PANELS);
                 for from in (0..blocks).step_by(BLOCKS) {
@@ -165,7 +166,7 @@ impl Convolution<'_> {
 
 /// Where a block's sums go.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct Destination<'a> {
     /// Of the image.
     width: usize,
     outputs: usize,
@@ -180,12 +181,12 @@ vectorised! {
     fn write<'a>(
         sums: &'a Block,
         bias: &'a [bf16],
-        to: Place<'a>,
+        to: Destination<'a>,
         from: [usize; 2],
         out: Rectangle<'a, bf16>,
     ) {
         let mut out = out;
-        let Place { width, outputs, scale, place, residual } = to;
+        let Destination { width, outputs, scale, place, residual } = to;
         let (first, rows) = (out.rows().start, out.rows().len() / scale);
         let [position, channel] = from;
         let count = bias.len();

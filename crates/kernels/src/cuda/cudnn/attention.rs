@@ -20,7 +20,7 @@ use crate::{
     cuda::{
         Result,
         context::{self, Context, lock},
-        linear::{Place, product},
+        linear::{OutputRows, product},
         tensor::{Operand, Output, check_shape, device},
     },
     groups::Group,
@@ -51,7 +51,7 @@ pub(in super::super) fn attention(heads: &Heads, scale: f32) -> Result<Tensor> {
     let joined = count * width;
     // SAFETY: the attention below writes every value.
     let y = unsafe { Output::new(&context.device, (rows, joined), heads.q.dtype()) }?;
-    attend(&context, heads, scale, Place { address: y.address, stride: joined })?;
+    attend(&context, heads, scale, OutputRows { address: y.address, stride: joined })?;
     Ok(y.into_tensor())
 }
 
@@ -73,15 +73,15 @@ pub(in super::super) fn attention_beside_mlp(
     // SAFETY: attention writes the first columns of every row, the product the others.
     let y = unsafe { Output::new(&context.device, (rows, stride), dtype) }?;
     let scale = (width as f32).sqrt().recip();
-    attend(&context, heads, scale, Place { address: y.address, stride })?;
+    attend(&context, heads, scale, OutputRows { address: y.address, stride })?;
     let address = y.address + (joined * dtype.size_in_bytes()) as u64;
     let then = Epilogue::Activate(Activation::GeluTanh);
-    product(&context, x, mlp, then, Place { address, stride })?;
+    product(&context, x, mlp, then, OutputRows { address, stride })?;
     Ok(y.into_tensor())
 }
 
 /// Puts the attention's rows into place.
-fn attend(context: &Context, heads: &Heads, scale: f32, place: Place) -> Result<()> {
+fn attend(context: &Context, heads: &Heads, scale: f32, place: OutputRows) -> Result<()> {
     let Heads { q, k, v, images } = heads;
     let images = *images;
     let ((rows, count, width), keys) = (q.dims3()?, k.dims3()?.0);
@@ -176,7 +176,7 @@ impl Shape {
                 dims: [self.images, self.heads, length, self.width],
                 strides: [length * of_token, of_head, of_token, 1],
                 element: Element::CUDNN_DATA_BFLOAT16,
-                place: graph::Place::Memory,
+                residence: graph::Residence::Memory,
             }
             .descriptor()
         };
@@ -190,7 +190,7 @@ impl Shape {
                 dims: [1; 4],
                 strides: [1; 4],
                 element: Element::CUDNN_DATA_FLOAT,
-                place: graph::Place::Host,
+                residence: graph::Residence::Host,
             }
             .descriptor()?,
         ];

@@ -141,23 +141,23 @@ impl Problem {
     fn graph(&self, target: &Target) -> Result<Graph> {
         let &Self { height, width, inputs, outputs } = self;
         let bf16 = Element::CUDNN_DATA_BFLOAT16;
-        let image = |id, channels, element, place| graph::Tensor {
+        let image = |id, channels, element, residence| graph::Tensor {
             id,
             dims: [1, channels, height, width],
             strides: [height * width * channels, 1, width * channels, channels],
             element,
-            place,
+            residence,
         };
-        let x = image(X, inputs, bf16, graph::Place::Memory).descriptor()?;
-        let y = image(Y, outputs, bf16, graph::Place::Memory).descriptor()?;
-        let sum =
-            image(SUM, outputs, Element::CUDNN_DATA_FLOAT, graph::Place::Between).descriptor()?;
+        let x = image(X, inputs, bf16, graph::Residence::Memory).descriptor()?;
+        let y = image(Y, outputs, bf16, graph::Residence::Memory).descriptor()?;
+        let sum = image(SUM, outputs, Element::CUDNN_DATA_FLOAT, graph::Residence::Between)
+            .descriptor()?;
         let w = graph::Tensor {
             id: W,
             dims: [outputs, inputs, 3, 3],
             strides: [9 * inputs, 1, 3 * inputs, inputs],
             element: bf16,
-            place: graph::Place::Memory,
+            residence: graph::Residence::Memory,
         }
         .descriptor()?;
         let b = graph::Tensor {
@@ -165,7 +165,7 @@ impl Problem {
             dims: [1, outputs, 1, 1],
             strides: [outputs, 1, outputs, outputs],
             element: bf16,
-            place: graph::Place::Memory,
+            residence: graph::Residence::Memory,
         }
         .descriptor()?;
         let [convolution, how] = convolution(&x, &w, &sum)?;

@@ -19,12 +19,12 @@ pub(super) struct Tensor {
     /// In values.
     pub(super) strides: [i64; 4],
     pub(super) element: Element,
-    pub(super) place: Place,
+    pub(super) residence: Residence,
 }
 
 /// Where a tensor's values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Residence {
     /// In the device's memory, at a multiple of 16 bytes.
     Memory,
     /// Nowhere: one operation hands them to the next.
@@ -41,10 +41,14 @@ impl Tensor {
             .with(Name::CUDNN_ATTR_TENSOR_DIMENSIONS, Value::Numbers(&self.dims))?
             .with(Name::CUDNN_ATTR_TENSOR_STRIDES, Value::Numbers(&self.strides))?
             .with(Name::CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, Value::Numbers(&[16]))?;
-        match self.place {
-            Place::Memory => tensor,
-            Place::Between => tensor.with(Name::CUDNN_ATTR_TENSOR_IS_VIRTUAL, Value::Flag(true))?,
-            Place::Host => tensor.with(Name::CUDNN_ATTR_TENSOR_IS_BY_VALUE, Value::Flag(true))?,
+        match self.residence {
+            Residence::Memory => tensor,
+            Residence::Between => {
+                tensor.with(Name::CUDNN_ATTR_TENSOR_IS_VIRTUAL, Value::Flag(true))?
+            }
+            Residence::Host => {
+                tensor.with(Name::CUDNN_ATTR_TENSOR_IS_BY_VALUE, Value::Flag(true))?
+            }
         }
         .finish("tensor")
     }

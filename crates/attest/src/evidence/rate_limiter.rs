@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 /// A bucket of as many tokens as a minute brings.
-pub(super) struct Pace {
+pub(super) struct RateLimiter {
     every: Duration,
     /// The time at which the bucket was last empty, as if it had filled evenly since.
     empty_at: Instant,
     full: Duration,
 }
 
-impl Pace {
+impl RateLimiter {
     pub(super) fn new(per_minute: u32, now: Instant) -> Self {
         let full = Duration::from_secs(60);
         let every = full / per_minute.max(1);
@@ -41,17 +41,17 @@ mod tests {
     #[test]
     fn a_minute_brings_what_it_says() {
         let start = Instant::now() + Duration::from_secs(3600);
-        let mut pace = Pace::new(3, start);
+        let mut limiter = RateLimiter::new(3, start);
         for _ in 0..3 {
-            assert_eq!(pace.take(start), Ok(()));
+            assert_eq!(limiter.take(start), Ok(()));
         }
-        assert_eq!(pace.take(start), Err(Duration::from_secs(20)));
-        assert_eq!(pace.until_next(start), Duration::from_secs(20));
+        assert_eq!(limiter.take(start), Err(Duration::from_secs(20)));
+        assert_eq!(limiter.until_next(start), Duration::from_secs(20));
         let later = start + Duration::from_secs(20);
-        assert_eq!(pace.until_next(later), Duration::ZERO);
-        assert_eq!(pace.take(later), Ok(()));
-        assert!(pace.take(later).is_err());
+        assert_eq!(limiter.until_next(later), Duration::ZERO);
+        assert_eq!(limiter.take(later), Ok(()));
+        assert!(limiter.take(later).is_err());
         let much_later = later + Duration::from_secs(86_400);
-        assert_eq!((0..10).filter(|_| pace.take(much_later).is_ok()).count(), 3);
+        assert_eq!((0..10).filter(|_| limiter.take(much_later).is_ok()).count(), 3);
     }
 }
