@@ -64,7 +64,8 @@ async fn a_url_is_unguessable_and_short_lived() {
     let node = TestNode::with_config(OneColour::instant(), config).await;
     let fields = json!({"response_format": "url", "n": 2, "output_format": "webp"});
     let answer = CreateImageResponse::from_json(post(&node, fields).await.1.as_bytes()).unwrap();
-    let urls: Vec<&str> = answer.data.iter().map(|data| data.url.as_text().unwrap()).collect();
+    let urls: Vec<&str> =
+        answer.data.iter().map(|data| data.url.as_ref().unwrap().as_text().unwrap()).collect();
     assert_ne!(urls[0], urls[1]);
     for (url, data) in urls.iter().zip(&answer.data) {
         assert!(data.b64_json.is_none());

@@ -112,8 +112,11 @@ impl Http {
         Ok(transport.client.get(self.url(path)?).timeout(GET_TIMEOUT))
     }
 
+    /// Below the node's own URL, which may have a path (`https://host/obscura`).
     fn url(&self, path: &str) -> Result<Url, HttpError> {
-        self.base.join(path).map_err(|_| HttpError::Url)
+        let base = self.base.as_str();
+        let base = base.split(['?', '#']).next().unwrap_or(base).trim_end_matches('/');
+        Url::parse(&format!("{base}{path}")).map_err(|_| HttpError::Url)
     }
 
     fn with_key(&self, request: RequestBuilder) -> RequestBuilder {

@@ -12,7 +12,7 @@ pub fn image_file(data: &ImageData) -> Result<SecretBytes, InvalidImage> {
     if let Some(base64) = &data.b64_json {
         return decode_image(base64);
     }
-    let url = data.url.as_text().ok_or(InvalidImage)?;
+    let url = data.url.as_ref().and_then(ImageText::as_text).ok_or(InvalidImage)?;
     let base64 = url.strip_prefix("data:image/").and_then(|rest| rest.split_once(";base64,"));
     decode(base64.ok_or(InvalidImage)?.1)
 }

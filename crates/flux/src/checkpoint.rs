@@ -4,6 +4,7 @@ pub(crate) mod bfl;
 mod digest;
 mod directory;
 mod files;
+mod ignored;
 pub(crate) mod json;
 mod layout;
 mod safetensors;
@@ -19,5 +20,5 @@ pub(crate) use weights::{TensorSource, VarBuilder, Weights};
 
 /// Reads all tensors of one weights file in memory and keeps none.
 pub(crate) fn read_tensors(path: &std::path::Path, file: &[u8]) -> crate::Result<[u8; 32]> {
-    safetensors::read(path, file, file.len() as u64, &mut |_, _| Ok(()))
+    safetensors::read(path, file, file.len() as u64, &|_| false, &mut |_, _| Ok(()))
 }

@@ -3,43 +3,35 @@
 //! Fields that change the computation are read; of those that this crate fixes (activation names,
 //! for instance) the one supported value is asserted by [`check`]. Numbers have [`ranges`].
 
+mod defaults;
+mod identity;
 mod model;
 mod ranges;
 
+use std::collections::BTreeMap;
+
 use kernels::Activation;
 use serde::Deserialize;
+use serde_json::Value;
 
+use identity::Claims;
+pub(crate) use identity::ModelIndex;
 pub(crate) use model::Configs;
 
 use crate::{Error, Result};
 
-/// `model_index.json`: which pipeline the directory is for.
-#[derive(Deserialize)]
-pub(crate) struct ModelIndex {
-    #[serde(rename = "_class_name")]
-    class_name: String,
-}
-
-impl ModelIndex {
-    pub(crate) fn check(self) -> Result<()> {
-        if self.class_name == "FluxPipeline" {
-            return Ok(());
-        }
-        let (component, field) = ("model_index.json", "_class_name");
-        Err(Error::Unsupported { component, field, value: self.class_name })
-    }
-}
-
 /// `transformer/config.json` (`FluxTransformer2DModel`).
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct TransformerConfig {
+    #[serde(flatten)]
+    claims: Claims,
     /// Channels of a packed latent token: 4 × the autoencoder's latent channels.
     pub(crate) in_channels: usize,
     /// Channels of a predicted token, where they differ from `in_channels`.
     #[serde(default)]
     pub(crate) out_channels: Option<usize>,
     /// Side of the patch that `proj_out` predicts; 1, since latents come packed.
-    #[serde(default = "one")]
+    #[serde(default = "defaults::one")]
     pub(crate) patch_size: usize,
     /// Double-stream blocks.
     pub(crate) num_layers: usize,
@@ -57,7 +49,7 @@ pub(crate) struct TransformerConfig {
     #[serde(default)]
     pub(crate) guidance_embeds: bool,
     /// How a head's width is divided among the rotary axes (text, row, column).
-    #[serde(default = "flux_axes")]
+    #[serde(default = "defaults::flux_axes")]
     pub(crate) axes_dims_rope: [usize; 3],
 }
 
@@ -73,6 +65,7 @@ impl TransformerConfig {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
+        self.claims.check(&identity::TRANSFORMER)?;
         self.check_ranges()?;
         let component = "transformer";
         check(component, "patch_size", &self.patch_size, self.patch_size == 1)?;
@@ -89,17 +82,19 @@ impl TransformerConfig {
 /// `vae/config.json` (`AutoencoderKL`); only the decoder's half matters here.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct AutoEncoderConfig {
+    #[serde(flatten)]
+    claims: Claims,
     /// Channels of the latents.
     pub(crate) latent_channels: usize,
     /// Channels of the image.
-    #[serde(default = "three")]
+    #[serde(default = "defaults::three")]
     pub(crate) out_channels: usize,
     /// Channels at each resolution, from the image's to the latents'.
     pub(crate) block_out_channels: Vec<usize>,
     /// Residual blocks at each resolution (the decoder has one more).
     pub(crate) layers_per_block: usize,
     /// Groups of every group normalisation.
-    #[serde(default = "thirty_two")]
+    #[serde(default = "defaults::thirty_two")]
     pub(crate) norm_num_groups: usize,
     /// Latents are divided by this before they are decoded …
     pub(crate) scaling_factor: f64,
@@ -108,12 +103,17 @@ pub(crate) struct AutoEncoderConfig {
     /// Side of the images it was trained on, in pixels.
     #[serde(default)]
     pub(crate) sample_size: Option<usize>,
-    #[serde(default = "yes")]
+    #[serde(default = "defaults::yes")]
     pub(crate) mid_block_add_attention: bool,
-    #[serde(default = "yes")]
+    #[serde(default = "defaults::yes")]
     pub(crate) use_post_quant_conv: bool,
-    #[serde(default = "silu")]
+    #[serde(default = "defaults::silu")]
     pub(crate) act_fn: String,
+    /// Statistics of latents' channels, of other autoencoders in the same class.
+    #[serde(default)]
+    pub(crate) latents_mean: Option<Vec<f64>>,
+    #[serde(default)]
+    pub(crate) latents_std: Option<Vec<f64>>,
 }
 
 impl AutoEncoderConfig {
@@ -123,10 +123,13 @@ impl AutoEncoderConfig {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
+        self.claims.check(&identity::AUTOENCODER)?;
         self.check_ranges()?;
         let component = "vae";
         check(component, "out_channels", &self.out_channels, self.out_channels == 3)?;
         check(component, "act_fn", &self.act_fn, self.act_fn == "silu")?;
+        let has_statistics = self.latents_mean.is_some() || self.latents_std.is_some();
+        check(component, "latents_mean", &has_statistics, !has_statistics)?;
         let attends = self.mid_block_add_attention;
         check(component, "mid_block_add_attention", &attends, attends)?;
         let blocks = &self.block_out_channels;
@@ -139,6 +142,8 @@ impl AutoEncoderConfig {
 /// `text_encoder/config.json` (`CLIPTextModel`).
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct ClipConfig {
+    #[serde(flatten)]
+    claims: Claims,
     /// Tokens in the vocabulary.
     pub(crate) vocab_size: usize,
     /// Width of the residual stream and of the pooled vector.
@@ -150,14 +155,14 @@ pub(crate) struct ClipConfig {
     /// Attention heads.
     pub(crate) num_attention_heads: usize,
     /// Tokens of a padded prompt.
-    #[serde(default = "clip_positions")]
+    #[serde(default = "defaults::clip_positions")]
     pub(crate) max_position_embeddings: usize,
-    #[serde(default = "clip_eps")]
+    #[serde(default = "defaults::clip_eps")]
     pub(crate) layer_norm_eps: f64,
     /// The token whose state is pooled. 2 is a historical mistake that stands for "the highest id".
-    #[serde(default = "clip_eos")]
+    #[serde(default = "defaults::clip_eos")]
     pub(crate) eos_token_id: u32,
-    #[serde(default = "quick_gelu")]
+    #[serde(default = "defaults::quick_gelu")]
     pub(crate) hidden_act: String,
 }
 
@@ -172,6 +177,7 @@ impl ClipConfig {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
+        self.claims.check(&identity::CLIP)?;
         self.check_ranges()?;
         let component = "text_encoder";
         self.activation()?;
@@ -184,6 +190,8 @@ impl ClipConfig {
 /// `text_encoder_2/config.json` (`T5EncoderModel`, version 1.1).
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct T5Config {
+    #[serde(flatten)]
+    claims: Claims,
     /// Tokens in the vocabulary.
     pub(crate) vocab_size: usize,
     /// Width of the residual stream and of the states.
@@ -197,14 +205,14 @@ pub(crate) struct T5Config {
     /// Attention heads.
     pub(crate) num_heads: usize,
     /// Buckets that distances between tokens fall into.
-    #[serde(default = "thirty_two")]
+    #[serde(default = "defaults::thirty_two")]
     pub(crate) relative_attention_num_buckets: usize,
     /// From this distance on, all fall into the last bucket.
-    #[serde(default = "t5_max_distance")]
+    #[serde(default = "defaults::t5_max_distance")]
     pub(crate) relative_attention_max_distance: usize,
-    #[serde(default = "t5_eps")]
+    #[serde(default = "defaults::t5_eps")]
     pub(crate) layer_norm_epsilon: f64,
-    #[serde(default = "relu")]
+    #[serde(default = "defaults::relu")]
     pub(crate) feed_forward_proj: String,
 }
 
@@ -226,6 +234,7 @@ impl T5Config {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
+        self.claims.check(&identity::T5)?;
         self.check_ranges()?;
         let component = "text_encoder_2";
         self.feed_forward()?;
@@ -242,26 +251,28 @@ impl T5Config {
 /// `scheduler/scheduler_config.json` (`FlowMatchEulerDiscreteScheduler`).
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct SchedulerConfig {
+    #[serde(flatten)]
+    claims: Claims,
     /// What a σ of 1 is called as a time step.
-    #[serde(default = "thousand")]
+    #[serde(default = "defaults::thousand")]
     pub(crate) num_train_timesteps: usize,
     /// Static shift of the σs; 1 leaves them as they are (FLUX.1-schnell).
-    #[serde(default = "unit")]
+    #[serde(default = "defaults::unit")]
     pub(crate) shift: f64,
     /// Whether the shift depends on the number of image tokens (FLUX.1-dev).
     #[serde(default)]
     pub(crate) use_dynamic_shifting: bool,
     /// Dynamic shift at `base_image_seq_len` tokens.
-    #[serde(default = "base_shift")]
+    #[serde(default = "defaults::base_shift")]
     pub(crate) base_shift: f64,
     /// Dynamic shift at `max_image_seq_len` tokens.
-    #[serde(default = "max_shift")]
+    #[serde(default = "defaults::max_shift")]
     pub(crate) max_shift: f64,
     /// See `base_shift`.
-    #[serde(default = "base_image_seq_len")]
+    #[serde(default = "defaults::base_image_seq_len")]
     pub(crate) base_image_seq_len: usize,
     /// See `max_shift`.
-    #[serde(default = "max_image_seq_len")]
+    #[serde(default = "defaults::max_image_seq_len")]
     pub(crate) max_image_seq_len: usize,
     #[serde(default)]
     pub(crate) shift_terminal: Option<f64>,
@@ -277,12 +288,25 @@ pub(crate) struct SchedulerConfig {
     pub(crate) stochastic_sampling: Option<bool>,
     #[serde(default)]
     pub(crate) use_flow_sigmas: Option<bool>,
-    #[serde(default = "exponential")]
+    #[serde(default = "defaults::exponential")]
     pub(crate) time_shift_type: String,
+    /// Whatever else there is: nothing in a scheduler leaves the images as they are.
+    #[serde(flatten)]
+    pub(crate) unread: BTreeMap<String, Value>,
 }
 
 impl SchedulerConfig {
     pub(crate) fn check(&self) -> Result<()> {
+        self.claims.check(&identity::SCHEDULER)?;
+        let says_something = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));
+        let unread = self.unread.iter().find(|(name, value)| {
+            // Such as `_diffusers_version`.
+            !name.starts_with('_') && says_something(value)
+        });
+        if let Some((name, _)) = unread {
+            let (component, field) = ("scheduler", "a field that is not known here");
+            return Err(Error::Unsupported { component, field, value: name.clone() });
+        }
         let unsupported = [
             ("invert_sigmas", self.invert_sigmas),
             ("shift_terminal", self.shift_terminal.is_some_and(|sigma| sigma != 0.0)),
@@ -315,86 +339,4 @@ fn check(
     } else {
         Err(Error::Unsupported { component, field, value: value.to_string() })
     }
-}
-
-// What diffusers and transformers assume where a field is left out.
-
-fn one() -> usize {
-    1
-}
-
-fn three() -> usize {
-    3
-}
-
-fn thirty_two() -> usize {
-    32
-}
-
-fn thousand() -> usize {
-    1000
-}
-
-fn unit() -> f64 {
-    1.0
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn flux_axes() -> [usize; 3] {
-    [16, 56, 56]
-}
-
-fn silu() -> String {
-    "silu".to_owned()
-}
-
-fn quick_gelu() -> String {
-    "quick_gelu".to_owned()
-}
-
-fn relu() -> String {
-    "relu".to_owned()
-}
-
-fn exponential() -> String {
-    "exponential".to_owned()
-}
-
-fn clip_positions() -> usize {
-    77
-}
-
-fn clip_eps() -> f64 {
-    1e-5
-}
-
-fn clip_eos() -> u32 {
-    49407
-}
-
-fn t5_max_distance() -> usize {
-    128
-}
-
-fn t5_eps() -> f64 {
-    1e-6
-}
-
-fn base_shift() -> f64 {
-    0.5
-}
-
-fn max_shift() -> f64 {
-    1.15
-}
-
-fn base_image_seq_len() -> usize {
-    256
-}
-
-fn max_image_seq_len() -> usize {
-    4096
 }

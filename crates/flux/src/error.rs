@@ -66,10 +66,20 @@ pub enum Error {
         limit: usize,
     },
     /// Neither an index nor a single file of weights is there.
-    #[error("no safetensors weights in {}", path.display())]
+    #[error("{} has no diffusion_pytorch_model.safetensors, no model.safetensors and no index of either{}", path.display(), Instead(instead))]
     NoWeights {
         /// The component's folder.
         path: PathBuf,
+        /// Files with weights that are there, under other names or in other forms.
+        instead: Vec<String>,
+    },
+    /// Several files could be the weights, and nothing says which are meant.
+    #[error("{} holds several that could be meant: {}; keep one of them there, or pin it in the manifest", path.display(), names.join(", "))]
+    AmbiguousWeights {
+        /// The folder.
+        path: PathBuf,
+        /// The candidates, sorted.
+        names: Vec<String>,
     },
     /// A weights file is shorter or longer than its header says.
     #[error("{} has {found_bytes} bytes, its header describes {expected_bytes}", path.display())]
@@ -273,6 +283,18 @@ pub enum ManifestError {
     },
 }
 
+/// What lies there instead of what is looked for.
+struct Instead<'a>(&'a [String]);
+
+impl fmt::Display for Instead<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [] => Ok(()),
+            names => write!(f, "; instead there are {}", names.join(", ")),
+        }
+    }
+}
+
 /// A word out of a file, as it may be printed: escaped where it could steer a terminal, and cut.
 struct Quoted<'a>(&'a str);
 
@@ -286,12 +308,27 @@ impl fmt::Display for Quoted<'_> {
 
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Self {
+        let error = without_backtrace(error);
         // What the driver says comes through candle as text alone.
         if error.to_string().contains("CUDA_ERROR_OUT_OF_MEMORY") {
             Self::OutOfMemory(error)
         } else {
             Self::Tensor(error)
         }
+    }
+}
+
+/// The error itself: frames of a library say nothing to whoever reads the message.
+fn without_backtrace(error: candle_core::Error) -> candle_core::Error {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. } => without_backtrace(*inner),
+        candle_core::Error::Context { inner, context } => {
+            candle_core::Error::Context { inner: Box::new(without_backtrace(*inner)), context }
+        }
+        candle_core::Error::WithPath { inner, path } => {
+            candle_core::Error::WithPath { inner: Box::new(without_backtrace(*inner)), path }
+        }
+        other => other,
     }
 }
 

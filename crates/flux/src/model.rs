@@ -101,7 +101,8 @@ impl Model {
                 .map(|it| parts.autoencoder = Some(it)),
         };
         directory.weights(&components, precision.dtype(), &mut build, progress)?;
-        let lacking = |folder: &str| Error::NoWeights { path: directory.path(folder) };
+        let lacking =
+            |folder: &str| Error::NoWeights { path: directory.path(folder), instead: Vec::new() };
         let Parts { clip, t5, transformer, autoencoder } = parts;
         Ok(Self {
             clip_tokens,
@@ -208,9 +209,7 @@ impl Sources {
 
 /// Computes on `device`, wherever the weights rest.
 pub(crate) fn build_clip(configs: &Configs, weights: Weights, device: &Device) -> Result<Clip> {
-    // Position ids are a constant that older files carry.
     weights
-        .ignore(&["text_model.embeddings.position_ids", "embeddings.position_ids"])
         .stored(Storage::of_text_encoder(device))
         .build(|vb| Clip::load(&configs.clip, device, vb))
 }
@@ -229,10 +228,7 @@ pub(crate) fn build_transformer(configs: &Configs, weights: Weights) -> Result<T
 }
 
 pub(crate) fn build_autoencoder(configs: &Configs, weights: Weights) -> Result<AutoEncoder> {
-    // Images are only decoded here.
-    weights
-        .ignore(&["encoder.", "quant_conv."])
-        .build(|vb| AutoEncoder::load(&configs.autoencoder, vb))
+    weights.build(|vb| AutoEncoder::load(&configs.autoencoder, vb))
 }
 
 /// The parts of `tokenizer_config.json` that matter here.

@@ -20,6 +20,7 @@ use self::spent::SpentSignatures;
 use crate::error::ApiError;
 
 const X_SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
+const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
 /// SHA-256 of a bearer key. The key itself is never configured, only its digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,8 +210,11 @@ pub(crate) async fn require_key_or_signature(
 }
 
 /// The key of `Authorization: Bearer KEY`: the scheme in any case, one blank or more before the key
-/// (RFC 9110, 11.4; RFC 6750, 2.1). Of two headers neither counts.
+/// (RFC 9110, 11.4; RFC 6750, 2.1). Of two headers neither counts. Azure's clients send `api-key: KEY` instead.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
+    if !headers.contains_key(AUTHORIZATION) {
+        return only(headers, &API_KEY).filter(|key| !key.is_empty());
+    }
     let (scheme, key) = only(headers, &AUTHORIZATION)?.split_once(' ')?;
     let key = key.trim_matches(' ');
     (scheme.eq_ignore_ascii_case("bearer") && !key.is_empty()).then_some(key)
@@ -267,6 +271,18 @@ mod tests {
         }
         assert!(!credentials.admit_key(&with(&[])));
         assert!(!credentials.admit_key(&with(&["Bearer k1", "Bearer k1"])), "which of them?");
+        let azure = |keys: &[&str]| {
+            let mut headers = HeaderMap::new();
+            keys.iter().for_each(|key| drop(headers.append(API_KEY, key.parse().unwrap())));
+            headers
+        };
+        assert!(credentials.admit_key(&azure(&["k1"])));
+        for bad in [&["k2"][..], &[""], &["k1", "k1"], &["Bearer k1"]] {
+            assert!(!credentials.admit_key(&azure(bad)), "{bad:?}");
+        }
+        let mut both = with(&["Bearer k2"]);
+        both.insert(API_KEY, "k1".parse().unwrap());
+        assert!(!credentials.admit_key(&both), "`Authorization` is the one that counts");
     }
 
     #[test]

@@ -34,7 +34,8 @@ use crate::{
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where to listen.
+    /// Where to listen: an address and a port, or `localhost` and a port.
+    #[serde(deserialize_with = "listen_address")]
     pub listen: SocketAddr,
     /// Where to answer probes and metrics besides, on a listener that nothing else can fill. For a
     /// network that clients do not reach: it asks for no credentials but metrics keys.
@@ -343,6 +344,28 @@ impl Config {
     pub(crate) fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_secs)
     }
+}
+
+/// Reads `127.0.0.1:8080`, `[::1]:8080`, or `localhost:8080`, which is 127.0.0.1 (RFC 6761, 6.3). Other names are
+/// refused: who answers for them may change.
+///
+/// # Errors
+/// Where it is neither.
+pub fn parse_listen(text: &str) -> Result<SocketAddr, InvalidListen> {
+    let loopback = || {
+        let port = text.strip_prefix("localhost:")?.parse().ok()?;
+        Some(SocketAddr::from(([127, 0, 0, 1], port)))
+    };
+    text.parse().ok().or_else(loopback).ok_or(InvalidListen)
+}
+
+/// Not an address to listen on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be ADDRESS:PORT, such as 127.0.0.1:8080, [::1]:8080 or localhost:8080")]
+pub struct InvalidListen;
+
+fn listen_address<'de, D: serde::Deserializer<'de>>(json: D) -> Result<SocketAddr, D::Error> {
+    parse_listen(&String::deserialize(json)?).map_err(serde::de::Error::custom)
 }
 
 fn listed<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>

@@ -112,6 +112,7 @@ fn cors(origins: &[WebOrigin]) -> CorsLayer {
     let sent = [
         AUTHORIZATION,
         CONTENT_TYPE,
+        HeaderName::from_static("api-key"),
         HeaderName::from_static("x-request-id"),
         HeaderName::from_static("traceparent"),
     ];

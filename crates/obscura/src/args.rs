@@ -104,7 +104,7 @@ pub(crate) struct DemoArgs {
     #[arg(long)]
     pub(crate) once: bool,
     /// Where to listen; another free port is taken where this one is in use
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = node::parse_listen)]
     pub(crate) listen: SocketAddr,
     /// Where to write the image
     #[arg(long, value_name = "FILE", default_value = "obscura-demo.png")]

@@ -5,8 +5,8 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
-    ImageText, ImageUsage, InvalidParameter, SecretString,
-    json::{to_filled_json, to_wiped_json},
+    ImageText, ImageUsage, InvalidParameter, SecretString, integer,
+    json::{mended_surrogates, to_filled_json, to_wiped_json},
 };
 
 /// What a client asks for, before any rule is checked. Holds the prompt: no `Debug`, no `Clone`,
@@ -22,7 +22,11 @@ pub struct CreateImageRequest {
     #[schema(value_type = Option<String>, required = true, min_length = 1)]
     pub prompt: Option<SecretString>,
     /// How many images; 1 where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "integer::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schema(minimum = 1, maximum = 10)]
     pub n: Option<i64>,
     /// `WIDTHxHEIGHT` or `auto`; the model's native size where absent.
@@ -49,7 +53,11 @@ pub struct CreateImageRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_format: Option<String>,
     /// How good a JPEG is, 0 to 100. The other formats lose nothing, and take 100 alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "integer::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schema(minimum = 0, maximum = 100)]
     pub output_compression: Option<i64>,
     /// `auto` or `opaque`: nothing here draws transparency.
@@ -62,14 +70,23 @@ pub struct CreateImageRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,
     /// Of a stream: images on the way, of each image, 0 to 3.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "integer::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schema(minimum = 0, maximum = 3)]
     pub partial_images: Option<i64>,
-    /// Our extension: the seed of the first image.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Our extension: the seed of the first image; -1 leaves it to the node.
+    #[serde(default, deserialize_with = "integer::seed", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<i64>, minimum = -1)]
     pub seed: Option<u64>,
     /// Our extension: sampler steps, 1 to 50, over `quality`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "integer::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schema(minimum = 1, maximum = 50)]
     pub steps: Option<i64>,
     /// Our extension: the guidance scale, 0 to 30, of models that take one.
@@ -120,6 +137,13 @@ impl CreateImageRequest {
     /// # Errors
     /// Where it is no JSON object, or one that breaks a rule of types.
     pub fn from_json(body: &[u8]) -> Result<Self, InvalidRequest> {
+        match mended_surrogates(body) {
+            Some(mended) => Self::from_mended_json(&mended),
+            None => Self::from_mended_json(body),
+        }
+    }
+
+    fn from_mended_json(body: &[u8]) -> Result<Self, InvalidRequest> {
         let no_object = |_| InvalidRequest::NotAnObject;
         // A JSON array would also fill a struct; serde takes either.
         if body.iter().find(|b| !b.is_ascii_whitespace()) != Some(&b'{') {
@@ -212,7 +236,8 @@ impl CreateImageResponse {
         filled_bytes: usize,
         capacity: impl Fn(usize) -> usize,
     ) -> Zeroizing<Vec<u8>> {
-        let images = self.data.iter().flat_map(|entry| [Some(&entry.url), entry.b64_json.as_ref()]);
+        let images =
+            self.data.iter().flat_map(|entry| [&entry.url, &entry.b64_json].map(Option::as_ref));
         let bytes = images.flatten().map(ImageText::written_bytes).sum();
         to_filled_json(self, bytes, filled_bytes, capacity)
     }
@@ -221,10 +246,12 @@ impl CreateImageResponse {
 /// One image.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct ImageData {
-    /// Always there, since Atoma's SDKs fail without it: a `data:image/…;base64,…` URL, or, on the
-    /// route in clear text where `response_format` asks for it, one that the node serves for a while.
-    #[schema(value_type = String)]
-    pub url: ImageText,
+    /// A `data:image/…;base64,…` URL, or, on the route in clear text where `response_format` asks for it, one
+    /// that the node serves for a while. There where `response_format` did not ask for the other; in a sealed
+    /// answer always, since Atoma's SDKs fail without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub url: Option<ImageText>,
     /// The image's file in base64, where `response_format` asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -251,7 +278,9 @@ mod tests {
         assert_eq!(blame(r#"{"prompt": 7}"#), InvalidParameter::Type { param: "prompt" });
         assert_eq!(blame(r#"{"n": "two"}"#), InvalidParameter::Type { param: "n" });
         assert_eq!(blame(r#"{"n": 1.5}"#), InvalidParameter::Type { param: "n" });
-        assert_eq!(blame(r#"{"seed": -1}"#), InvalidParameter::Type { param: "seed" });
+        assert_eq!(blame(r#"{"seed": -2}"#), InvalidParameter::Type { param: "seed" });
+        assert_eq!(blame(r#"{"seed": 1.5}"#), InvalidParameter::Type { param: "seed" });
+        assert_eq!(blame(r#"{"n": 1e300}"#), InvalidParameter::Type { param: "n" });
         assert_eq!(blame(r#"{"size": {"w": 1}}"#), InvalidParameter::Type { param: "size" });
         for field in CreateImageRequest::FIELDS {
             let found = blame(&format!(r#"{{"{field}": {{}}}}"#));
@@ -267,6 +296,30 @@ mod tests {
             assert_eq!(refused, Some(InvalidRequest::NotAnObject), "{body}");
         }
         assert!(CreateImageRequest::from_json(b" {\"new_field\": [1]} ").is_ok());
+    }
+
+    #[test]
+    fn whole_numbers_are_integers_and_minus_one_is_no_seed() {
+        let read = |body: &str| CreateImageRequest::from_json(body.as_bytes()).ok().unwrap();
+        let request = read(r#"{"n": 1.0, "seed": 42.0, "steps": 4e0, "partial_images": null}"#);
+        assert_eq!((request.n, request.seed), (Some(1), Some(42)));
+        assert_eq!((request.steps, request.partial_images), (Some(4), None));
+        assert_eq!(read(r#"{"seed": 18446744073709551615}"#).seed, Some(u64::MAX));
+        assert_eq!([read(r#"{"seed": -1}"#).seed, read(r#"{"seed": -1.0}"#).seed], [None, None]);
+    }
+
+    /// As a client writes an emoji that it cut in two.
+    #[test]
+    fn half_a_surrogate_pair_is_a_replacement_character() {
+        let prompt = |body: &str| {
+            let request = CreateImageRequest::from_json(body.as_bytes());
+            request.ok().unwrap().prompt.unwrap().expose().to_owned()
+        };
+        assert_eq!(prompt(r#"{"prompt": "a \ud83d"}"#), "a \u{fffd}");
+        assert_eq!(prompt(r#"{"prompt": "\uDE00\ud83d x"}"#), "\u{fffd}\u{fffd} x");
+        assert_eq!(prompt(r#"{"prompt": "\ud83d\uD83D\ude00"}"#), "\u{fffd}\u{1f600}");
+        assert_eq!(prompt(r#"{"prompt": "\\ud83d \ud83d"}"#), "\\ud83d \u{fffd}");
+        assert_eq!(prompt(r#"{"prompt": "\ud83d\ude00"}"#), "\u{1f600}");
     }
 
     #[test]

@@ -48,6 +48,46 @@ pub(crate) fn to_filled_json<T: Serialize>(
     body
 }
 
+/// JSON in which every half of a surrogate pair that stands alone (`\ud83d`) is U+FFFD; `None` where there is none.
+/// JavaScript and Python write such halves where a text was cut within a character, and no reader of Rust's
+/// takes them (RFC 8259 §8.2).
+pub(crate) fn mended_surrogates(json: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let mut mended: Option<Zeroizing<Vec<u8>>> = None;
+    let mut at = 0;
+    while let Some(escape) = json.get(at..).and_then(|rest| rest.iter().position(|b| *b == b'\\')) {
+        at += escape;
+        match (surrogate(json, at), surrogate(json, at + 6)) {
+            (Some(Half::High), Some(Half::Low)) => at += 12,
+            (Some(_), _) => {
+                let mended = mended.get_or_insert_with(|| Zeroizing::new(json.to_vec()));
+                mended[at..at + 6].copy_from_slice(br"\ufffd");
+                at += 6;
+            }
+            // Another escape, which may be of a backslash.
+            (None, _) => at += 2,
+        }
+    }
+    mended
+}
+
+/// Of a surrogate pair.
+#[derive(Clone, Copy)]
+enum Half {
+    High,
+    Low,
+}
+
+/// Which half is escaped at this place.
+fn surrogate(json: &[u8], at: usize) -> Option<Half> {
+    let digits = json.get(at..at.checked_add(6)?)?.strip_prefix(br"\u")?;
+    let unit = u16::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
+    match unit {
+        0xd800..=0xdbff => Some(Half::High),
+        0xdc00..=0xdfff => Some(Half::Low),
+        _ => None,
+    }
+}
+
 /// Takes so many bytes and no more.
 struct Bounded<'a> {
     bytes: &'a mut Vec<u8>,

@@ -9,6 +9,7 @@ mod envelope;
 mod error;
 mod image;
 mod image_text;
+mod integer;
 mod json;
 mod lock;
 mod models;

@@ -23,7 +23,11 @@ type Tensors = BTreeMap<String, Tensor>;
 /// Where a tensor operation fails.
 pub(crate) fn transformer(tensors: Tensors) -> Result<Tensors> {
     let mut renamed = Tensors::new();
+    // As ComfyUI saves them.
+    const PREFIX: &str = "model.diffusion_model.";
+    let is_prefixed = tensors.keys().all(|name| name.starts_with(PREFIX));
     for (name, tensor) in tensors {
+        let name = if is_prefixed { name.replacen(PREFIX, "", 1) } else { name };
         for (name, part) in transformer_tensor(&name, tensor)? {
             renamed.insert(name, part);
         }
@@ -57,6 +61,10 @@ pub(crate) fn autoencoder(tensors: Tensors) -> Result<Tensors> {
 /// What one tensor of the transformer becomes.
 fn transformer_tensor(name: &str, tensor: Tensor) -> Result<Vec<(String, Tensor)>> {
     let (stem, kind) = name.rsplit_once('.').unwrap_or((name, ""));
+    if !["weight", "bias", "scale"].contains(&kind) || tensor.rank() == 0 {
+        // `scale_weight`, for instance: a layer in 8 bits, which this is not the form of.
+        return Ok(vec![(name.to_owned(), tensor)]);
+    }
     if stem == "final_layer.adaLN_modulation.1" {
         let halves = tensor.chunk(2, 0)?;
         let swapped = Tensor::cat(&halves.iter().rev().collect::<Vec<_>>(), 0)?;

@@ -20,6 +20,13 @@ const MAX_JSON_BYTES: u64 = 4 << 20;
 /// The longest file of a tokenizer that is read: T5's has 2.4 MB, the largest in use 17 MB.
 const MAX_TOKENIZER_BYTES: u64 = 32 << 20;
 
+/// What names of safetensors files end in: Black Forest Labs call them `.sft` as well.
+const ENDINGS: [&str; 2] = [".safetensors", ".sft"];
+
+/// What names of files with weights end in, read or not.
+const OTHER_ENDINGS: [&str; 7] =
+    [".safetensors", ".safetensors.index.json", ".sft", ".bin", ".ckpt", ".pt", ".gguf"];
+
 /// Files that the weights of one component may be in.
 const MAX_SHARDS: usize = 1024;
 
@@ -61,9 +68,34 @@ impl Directory {
         self.files.has(name)
     }
 
-    /// A file of the directory itself; see [`Files::first_like`].
-    pub(crate) fn first_like(&self, stem: &str, ending: &str) -> Option<String> {
-        self.files.first_like(stem, ending)
+    /// The file of weights in the directory itself that such names are for. Of several, the one that the
+    /// manifest pins, or whose name is exactly one of these.
+    ///
+    /// # Errors
+    /// Where several could be meant: to guess would be to draw from another model than somebody thinks.
+    pub(crate) fn only_like(
+        &self,
+        is_like: impl Fn(&str) -> bool,
+        exactly: &[&str],
+    ) -> Result<Option<String>> {
+        let is_weights = |name: &String| ENDINGS.iter().any(|ending| name.ends_with(ending));
+        let names = self.files.names("").into_iter();
+        let mut names: Vec<String> =
+            names.filter(|name| is_weights(name) && is_like(name)).collect();
+        let is_pinned = |name: &String| match &self.pins {
+            Pins::None => false,
+            Pins::Exactly(manifest) => manifest.file(name).is_some(),
+        };
+        for is_meant in [&is_pinned as &dyn Fn(&String) -> bool, &|name| exactly.contains(&&**name)]
+        {
+            if names.len() > 1 && names.iter().any(is_meant) {
+                names.retain(is_meant);
+            }
+        }
+        match names.len() {
+            0 | 1 => Ok(names.pop()),
+            _ => Err(Error::AmbiguousWeights { path: self.path(""), names }),
+        }
     }
 
     /// Reads, hashes and parses a JSON file.
@@ -127,6 +159,14 @@ impl Directory {
     /// The weights files of a component: all shards of its index, or its single file.
     pub(crate) fn shards(&mut self, component: &'static str) -> Result<Shards> {
         let folder = format!("{component}/");
+        let there = self.files.names(component);
+        let meant = ["diffusion_pytorch_model", "model"]
+            .map(|stem| [format!("{stem}.safetensors.index.json"), format!("{stem}.safetensors")]);
+        let names: Vec<String> =
+            meant.concat().into_iter().filter(|it| there.contains(it)).collect();
+        if names.len() > 1 {
+            return Err(Error::AmbiguousWeights { path: self.path(component), names });
+        }
         for stem in ["diffusion_pytorch_model", "model"] {
             let index = format!("{component}/{stem}.safetensors.index.json");
             if self.has(&index) {
@@ -147,7 +187,10 @@ impl Directory {
                 return Shards::in_folder(component, &folder, files, &self.files);
             }
         }
-        Err(Error::NoWeights { path: self.path(component) })
+        // A variant (`model.fp16.safetensors`) is another model, whose name says so: it is not taken for this one.
+        let is_weights = |name: &String| OTHER_ENDINGS.iter().any(|ending| name.ends_with(ending));
+        let instead = there.into_iter().filter(is_weights).collect();
+        Err(Error::NoWeights { path: self.path(component), instead })
     }
 
     /// A component that is one file of the directory itself.

@@ -60,20 +60,24 @@ impl Files {
         }
     }
 
-    /// The first by name of those in the folder itself that begin with `stem` and end with `ending`.
-    pub(super) fn first_like(&self, stem: &str, ending: &str) -> Option<String> {
-        let is_like =
-            |name: &String| name.starts_with(stem) && name.ends_with(ending) && is_plain_name(name);
-        match self {
-            Self::Folder(root) => fs::read_dir(root)
-                .ok()?
+    /// The names of files in a folder of the model, sorted; empty for the model's own folder.
+    pub(super) fn names(&self, folder: &str) -> Vec<String> {
+        let mut names: Vec<String> = match self {
+            Self::Folder(root) => fs::read_dir(root.join(folder))
+                .into_iter()
+                .flatten()
                 .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-                .filter(is_like)
-                .min(),
-            Self::BuiltIn(files) => {
-                files.iter().map(|(name, _)| (*name).to_owned()).filter(is_like).min()
-            }
-        }
+                .filter(|name| is_plain_name(name))
+                .collect(),
+            Self::BuiltIn(files) => files
+                .iter()
+                .filter_map(|(name, _)| name.strip_prefix(folder))
+                .map(|name| name.trim_start_matches('/').to_owned())
+                .filter(|name| is_plain_name(name))
+                .collect(),
+        };
+        names.sort_unstable();
+        names
     }
 
     fn built_in(&self, files: &[(&str, &'static [u8])], name: &str) -> Result<&'static [u8]> {

@@ -74,8 +74,11 @@ impl<'de> Visitor<'de> for Strict<'_> {
         Ok(value.into())
     }
 
+    /// `1000.0` is an integer, as JSON Schema has it (2020-12, 4.2.3): some writers know no others.
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
+        const EXACT: f64 = (1_u64 << 53) as f64;
+        let is_whole = value.fract() == 0.0 && value.abs() < EXACT;
+        Ok(if is_whole { (value as i64).into() } else { value.into() })
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
@@ -118,6 +121,14 @@ mod tests {
         let text = r#"{"a":[1,-2,3.5,null,true,"x\ny"],"b":{"c":{}}} "#;
         let expected: Value = serde_json::from_str(text).unwrap();
         assert_eq!(value(text.as_bytes()).unwrap(), expected);
+    }
+
+    #[test]
+    fn whole_numbers_are_integers_however_they_are_written() {
+        let read = |text: &str| value(text.as_bytes()).unwrap().as_i64();
+        assert_eq!([read("1000.0"), read("1e3"), read("-0.0")], [Some(1000), Some(1000), Some(0)]);
+        assert_eq!([read("0.5"), read("1e30")], [None, None]);
+        assert_eq!(super::read::<f64>(b"3.0").unwrap(), 3.0);
     }
 
     #[test]

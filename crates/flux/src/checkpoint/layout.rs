@@ -1,7 +1,7 @@
 //! The two forms in which FLUX.1 is published.
 //!
 //! diffusers' has a folder a component, its weights sharded or not, each with its `config.json`.
-//! Black Forest Labs' has the transformer in `flux1-*.safetensors` and the autoencoder in
+//! Black Forest Labs' has the transformer in `flux1-*.safetensors` (or `.sft`) and the autoencoder in
 //! `ae.safetensors`, with no configuration; the text encoders, which they did not make, lie beside
 //! them in diffusers' folders. The published repository holds both forms; where the files of both
 //! are there, diffusers' are taken.
@@ -35,7 +35,7 @@ impl Layout {
     /// Looks at which files are there, and checks what `model_index.json` says where it is there.
     ///
     /// # Errors
-    /// Where the index is for another pipeline.
+    /// Where the index is for another pipeline, or several files could be meant.
     pub(crate) fn find(directory: &mut Directory) -> Result<Self> {
         let has_index = directory.has("model_index.json");
         let has_weights = |folder: &str, directory: &Directory| {
@@ -43,15 +43,17 @@ impl Layout {
                 .iter()
                 .any(|ending| directory.has(&format!("{folder}/diffusion_pytorch_model.{ending}")))
         };
-        let form = |folder: &str, single: Option<String>, directory: &Directory| match single {
-            Some(file) if !has_weights(folder, directory) => Form::Bfl(file),
-            _ => Form::Diffusers,
-        };
-        let flux1 = directory.first_like("flux1", ".safetensors");
-        let ae = directory.has("ae.safetensors").then(|| "ae.safetensors".to_owned());
+        let flux1 = directory.only_like(
+            |name| name.starts_with("flux1"),
+            &["flux1-schnell.safetensors", "flux1-dev.safetensors"],
+        );
+        let ae = directory.only_like(|name| name.starts_with("ae."), &["ae.safetensors"]);
+        // Where diffusers' files are there, it does not matter what lies beside them.
+        let flux1 = if has_weights("transformer", directory) { None } else { flux1? };
+        let ae = if has_weights("vae", directory) { None } else { ae? };
         let layout = Self {
-            transformer: form("transformer", flux1, directory),
-            autoencoder: form("vae", ae, directory),
+            transformer: flux1.map_or(Form::Diffusers, Form::Bfl),
+            autoencoder: ae.map_or(Form::Diffusers, Form::Bfl),
         };
         if has_index || matches!(layout.transformer, Form::Diffusers) {
             directory.json::<ModelIndex>("model_index.json")?.check()?;

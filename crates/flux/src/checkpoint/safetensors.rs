@@ -43,7 +43,8 @@ const MAX_RANK: usize = 8;
 const MAX_TENSOR_BYTES: u64 = 4 << 30;
 
 /// Reads a whole file of `file_bytes` bytes, giving each tensor to `sink` on the CPU, in its own
-/// dtype, and returns the SHA-256 of all bytes.
+/// dtype, and returns the SHA-256 of all bytes. Those that are ignored are hashed like all others, and may be
+/// of any type and shape.
 ///
 /// # Errors
 /// Where the file is not exactly what its header describes, or where `sink` refuses.
@@ -51,16 +52,21 @@ pub(super) fn read(
     path: &Path,
     mut file: impl Read,
     file_bytes: u64,
+    is_ignored: &dyn Fn(&str) -> bool,
     sink: &mut dyn FnMut(String, Tensor) -> Result<()>,
 ) -> Result<[u8; 32]> {
     thread::scope(|scope| {
         let mut source = Source { path, file: &mut file, digester: Digester::start(scope) };
         let header = read_header(&mut source, file_bytes)?;
-        for entry in plan(path, header, file_bytes)? {
+        for entry in plan(path, header, file_bytes, is_ignored)? {
             let tensor = match entry.dtype {
-                DType::F32 => source.tensor(&entry, f32::from_le_bytes)?,
-                DType::F16 => source.tensor(&entry, f16::from_le_bytes)?,
-                _ => source.tensor(&entry, bf16::from_le_bytes)?,
+                Some(DType::F32) => source.tensor(&entry, f32::from_le_bytes)?,
+                Some(DType::F16) => source.tensor(&entry, f16::from_le_bytes)?,
+                Some(_) => source.tensor(&entry, bf16::from_le_bytes)?,
+                None => {
+                    source.blocks(entry.bytes, |_| ())?;
+                    continue;
+                }
             };
             sink(entry.name, tensor)?;
         }
@@ -85,7 +91,8 @@ struct Header {
 /// One tensor, in the order of the file.
 struct Planned {
     name: String,
-    dtype: DType,
+    /// `None`: it is ignored.
+    dtype: Option<DType>,
     shape: Vec<usize>,
     bytes: usize,
 }
@@ -152,16 +159,22 @@ impl<'de> Visitor<'de> for EntriesVisitor {
 }
 
 /// Orders the tensors by offset and checks that they fill the file without gap or overlap.
-fn plan(path: &Path, header: Header, file_bytes: u64) -> Result<Vec<Planned>> {
+fn plan(
+    path: &Path,
+    header: Header,
+    file_bytes: u64,
+    is_ignored: &dyn Fn(&str) -> bool,
+) -> Result<Vec<Planned>> {
     let mut entries = header.entries;
     entries.sort_by_key(|(_, entry)| entry.data_offsets);
     let mut end = 0;
     let mut planned = Vec::with_capacity(entries.len());
     for (name, entry) in entries {
         let dtype = match entry.dtype.as_str() {
-            "F32" => DType::F32,
-            "F16" => DType::F16,
-            "BF16" => DType::BF16,
+            _ if is_ignored(&name) => None,
+            "F32" => Some(DType::F32),
+            "F16" => Some(DType::F16),
+            "BF16" => Some(DType::BF16),
             _ => {
                 let (path, dtype) = (path.to_owned(), entry.dtype);
                 return Err(Error::TensorDtype { path, name, dtype });
@@ -169,10 +182,13 @@ fn plan(path: &Path, header: Header, file_bytes: u64) -> Result<Vec<Planned>> {
         };
         // A tensor without elements has no bytes whatever its other axes say, and no part asks for one.
         let is_shape = entry.shape.len() <= MAX_RANK && !entry.shape.contains(&0);
-        let bytes = is_shape.then_some(dtype.size_in_bytes() as u64).and_then(|element| {
-            entry.shape.iter().try_fold(element, |size, &dim| size.checked_mul(dim as u64))
-        });
         let [from, to] = entry.data_offsets;
+        let bytes = match dtype {
+            Some(dtype) => is_shape.then_some(dtype.size_in_bytes() as u64).and_then(|element| {
+                entry.shape.iter().try_fold(element, |size, &dim| size.checked_mul(dim as u64))
+            }),
+            None => to.checked_sub(from),
+        };
         if from != end || to.checked_sub(from) != bytes || bytes.is_none() {
             return Err(Error::TensorOffsets { path: path.to_owned(), name });
         }
@@ -262,10 +278,16 @@ mod tests {
 
     fn read_bytes(bytes: &[u8]) -> Result<(Tensors, [u8; 32])> {
         let mut tensors = Vec::new();
-        let digest = read(Path::new("x.safetensors"), bytes, bytes.len() as u64, &mut |n, t| {
-            tensors.push((n, t));
-            Ok(())
-        })?;
+        let digest = read(
+            Path::new("x.safetensors"),
+            bytes,
+            bytes.len() as u64,
+            &|name| name.starts_with("ignored."),
+            &mut |n, t| {
+                tensors.push((n, t));
+                Ok(())
+            },
+        )?;
         Ok((tensors, digest))
     }
 
@@ -334,6 +356,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_ignored_may_be_anything_that_has_its_bytes() {
+        let header = r#"{"ignored.a":{"dtype":"I64","shape":[],"data_offsets":[0,8]},
+            "ignored.b":{"dtype":"BOOL","shape":[0],"data_offsets":[8,9]},
+            "b":{"dtype":"BF16","shape":[1],"data_offsets":[9,11]}}"#;
+        let bytes = bytes_of(header, &[0; 11]);
+        let (tensors, digest) = read_bytes(&bytes).unwrap();
+        assert_eq!(tensors.len(), 1);
+        assert_eq!(digest, <[u8; 32]>::from(Sha256::digest(&bytes)));
+        let beyond = header.replace("[8,9]", "[8,7]");
+        assert!(read_bytes(&bytes_of(&beyond, &[0; 11])).is_err());
+    }
+
+    #[test]
     fn refuses_names_that_are_there_twice() {
         let entry = r#"{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#;
         for second in ["a", r"\u0061"] {
@@ -354,7 +389,8 @@ mod tests {
         let file = bytes_of(&header, &[]);
         // As a sparse file has it: the length is there, the bytes are not.
         let claimed = file.len() as u64 + bytes;
-        let error = read(Path::new("x"), &*file, claimed, &mut |_, _| Ok(())).unwrap_err();
+        let error =
+            read(Path::new("x"), &*file, claimed, &|_| false, &mut |_, _| Ok(())).unwrap_err();
         assert!(matches!(&error, Error::TensorLength { name, .. } if name == "a"), "{error}");
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use candle_core::Tensor;
 use serde::Deserialize;
 
-use super::{Files, safetensors};
+use super::{Files, ignored::is_ignored, safetensors};
 use crate::{Error, FileDigest, Result};
 
 /// How far loading is.
@@ -125,7 +125,8 @@ pub(super) fn read_all<'a>(
                 loop {
                     let place = next.fetch_add(1, Ordering::Relaxed);
                     let Some((component, shard)) = shards.get(place) else { return };
-                    let read = match read_shard(files, shard, *component, &sender) {
+                    let of = (*component, components[*component].component);
+                    let read = match read_shard(files, shard, of, &sender) {
                         Ok(digest) => Read::File { place, digest },
                         Err(error) => Read::Failed(error),
                     };
@@ -178,12 +179,13 @@ enum Read {
 fn read_shard(
     files: &Files,
     shard: &Shard,
-    component: usize,
+    (component, name_of_component): (usize, &str),
     sender: &SyncSender<Read>,
 ) -> Result<FileDigest> {
     let path = files.path(&shard.name);
     let file = files.open(&shard.name)?;
-    let sha256 = safetensors::read(&path, file, shard.bytes, &mut |name, tensor| {
+    let is_ignored = |name: &str| is_ignored(name_of_component, name);
+    let sha256 = safetensors::read(&path, file, shard.bytes, &is_ignored, &mut |name, tensor| {
         sender.send(Read::Tensor { component, name, tensor }).map_err(|_| Error::Cancelled)
     })?;
     Ok(FileDigest(sha256))

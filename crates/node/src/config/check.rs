@@ -248,6 +248,7 @@ mod tests {
             ("forwarded_header", "\"via\""),
             ("health_listen", "\"127.0.0.1:8080\""),
             ("health_listen", "\"somewhere\""),
+            ("listen", "\"localhost\""),
             ("tls", "\"yes\""),
             ("tls_names", "[\"node.example\"]"),
             ("tls_certificate", "\"certificate.pem\""),
@@ -255,7 +256,7 @@ mod tests {
             ("listen", "\"0.0.0.0:8080\""),
         ] {
             let refusal = refusal(key, value);
-            let named = if key == "listen" { "0.0.0.0:8080" } else { key };
+            let named = if value.contains("0.0.0.0") { "0.0.0.0:8080" } else { key };
             assert!(refusal.contains(named), "{key} = {value}: {refusal}");
         }
     }
@@ -273,6 +274,7 @@ mod tests {
     #[test]
     fn the_defaults_and_what_operators_need_are_taken() {
         for (key, value) in [
+            ("listen", "\"localhost:8080\""),
             ("queue_capacity", "0"),
             ("drain_secs", "0"),
             ("key_grace_secs", "0"),

@@ -1,15 +1,16 @@
 //! `POST /v1/images/generations`: OpenAI's route, in clear text, where the operator allows it; and
 //! the images that it gives URLs of.
 
-use std::{sync::Arc, time::Instant};
+use std::{convert::Infallible, sync::Arc, time::Instant};
 
 use axum::{
     Json,
     body::{Body as AnswerBody, Bytes},
-    extract::{Path, State},
+    extract::{FromRequestParts, Path, State},
     http::{
         HeaderMap, HeaderName, HeaderValue, Uri,
         header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+        request::Parts,
         uri::Authority,
     },
     response::{IntoResponse, Response},
@@ -46,32 +47,71 @@ use crate::{
 )]
 pub(super) async fn generate(
     State(node): State<Arc<Node>>,
-    Client(client): Client,
-    uri: Uri,
-    headers: HeaderMap,
+    call: Call,
     Body(body): Body,
 ) -> Result<Response, ApiError> {
-    let service = node.service()?;
-    if !node.credentials().admit_key(&headers) {
-        return Err(ApiError::Unauthorized);
+    call.answer(node, body, None).await
+}
+
+/// The same by the path of Azure's clients, which names a deployment: here it is the model, where the body names
+/// none. A model's name may have slashes in it.
+pub(super) async fn generate_deployment(
+    State(node): State<Arc<Node>>,
+    Path(rest): Path<String>,
+    call: Call,
+    Body(body): Body,
+) -> Result<Response, ApiError> {
+    let model = rest.strip_suffix("/images/generations").ok_or(ApiError::NotFound)?;
+    call.answer(node, body, Some(model.to_owned())).await
+}
+
+/// What both routes see of a request beside its body.
+pub(super) struct Call {
+    client: Client,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl FromRequestParts<Arc<Node>> for Call {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, node: &Arc<Node>) -> Result<Self, Infallible> {
+        let client = Client::from_request_parts(parts, node).await?;
+        Ok(Self { client, uri: parts.uri.clone(), headers: parts.headers.clone() })
     }
-    let request = CreateImageRequest::from_json(&body)?;
-    let request = ImageRequest::parse(request, service.capabilities(), || service.draw_seed())
-        .map_err(InvalidRequest::from)?;
-    drop(body);
-    let permit = service.engine().reserve(client)?;
-    if let Delivery::Stream { .. } = request.delivery {
-        let (outbox, response) = Outbox::open(node.deliveries());
-        Stream::new(service, outbox, Clear, &request).spawn(permit, request);
-        return Ok(response);
+}
+
+impl Call {
+    async fn answer(
+        self,
+        node: Arc<Node>,
+        body: Bytes,
+        deployment: Option<String>,
+    ) -> Result<Response, ApiError> {
+        let Self { client: Client(client), uri, headers } = self;
+        let service = node.service()?;
+        if !node.credentials().admit_key(&headers) {
+            return Err(ApiError::Unauthorized);
+        }
+        let mut request = CreateImageRequest::from_json(&body)?;
+        request.model = request.model.or(deployment);
+        let request = ImageRequest::parse(request, service.capabilities(), || service.draw_seed())
+            .map_err(InvalidRequest::from)?;
+        drop(body);
+        let permit = service.engine().reserve(client)?;
+        if let Delivery::Stream { .. } = request.delivery {
+            let (outbox, response) = Outbox::open(node.deliveries());
+            Stream::new(service, outbox, Clear, &request).spawn(permit, request);
+            return Ok(response);
+        }
+        let output = permit.generate(request).await?;
+        let prefix = prefix(&node, own_authority(&uri, &headers));
+        let answer = off_thread(move || {
+            let reader = Reader::Clear(Links { store: node.image_store(), prefix });
+            respond::body(&output, &reader, service.metrics()).map(|(body, _)| body)
+        });
+        Ok(Json(answer.await??).into_response())
     }
-    let output = permit.generate(request).await?;
-    let prefix = prefix(&node, own_authority(&uri, &headers));
-    let answer = off_thread(move || {
-        let reader = Reader::Clear(Links { store: node.image_store(), prefix });
-        respond::body(&output, &reader, service.metrics()).map(|(body, _)| body)
-    });
-    Ok(Json(answer.await??).into_response())
 }
 
 /// An image that was asked for as a URL

@@ -59,6 +59,7 @@ pub fn app(node: Arc<Node>) -> Router {
     if node.config().allow_plaintext {
         own = own
             .route("/v1/images/generations", keyed(post(images::generate)))
+            .route("/openai/deployments/{*rest}", keyed(post(images::generate_deployment)))
             .route("/v1/images/files/{name}", get(images::file));
     }
     let own = own

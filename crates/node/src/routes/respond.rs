@@ -111,14 +111,18 @@ fn entry(
     let format = request.format;
     let revised_prompt = request.revised_prompt();
     let (url, b64_json) = match (request.response_format, reader) {
-        (ResponseFormat::Url, Reader::Clear(links)) => (links.insert(file, format)?, None),
+        (ResponseFormat::Url, Reader::Clear(links)) => (Some(links.insert(file, format)?), None),
         (ResponseFormat::Url | ResponseFormat::Unsaid, Reader::Sealed) => {
-            (data_url(format, Arc::new(file)), None)
+            (Some(data_url(format, Arc::new(file))), None)
         }
-        // Clients of OpenAI's newer models read the one without asking, those of Atoma the other.
-        (ResponseFormat::Unsaid, Reader::Clear(_)) | (ResponseFormat::B64Json, _) => {
+        (ResponseFormat::B64Json, Reader::Clear(_)) => {
+            (None, Some(ImageText::file("", Arc::new(file))))
+        }
+        // Clients of OpenAI's newer models read the one without asking, those of Atoma the other, and fail
+        // without it.
+        (ResponseFormat::Unsaid, Reader::Clear(_)) | (ResponseFormat::B64Json, Reader::Sealed) => {
             let file = Arc::new(file);
-            (data_url(format, file.clone()), Some(ImageText::file("", file)))
+            (Some(data_url(format, file.clone())), Some(ImageText::file("", file)))
         }
     };
     Ok(ImageData { url, b64_json, revised_prompt })
