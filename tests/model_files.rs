@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use tests::golden::model_directory;
 
 mod hostile_models;
+mod published_forms;
 
 const TRANSFORMER: &str = "transformer/diffusion_pytorch_model.safetensors";
 
@@ -147,7 +148,10 @@ fn files_that_are_no_safetensors_are_refused_whatever_they_claim() {
 #[test]
 fn an_index_stays_in_its_folder_and_its_shards_are_there() {
     let directory = model_directory("schnell-1x1");
+    let single = directory.path().join(TRANSFORMER);
     let index = directory.path().join(format!("{TRANSFORMER}.index.json"));
+    // Beside a single file it would not be clear which is meant.
+    fs::remove_file(single).unwrap();
     let write = |file: &str| {
         fs::write(&index, format!(r#"{{"weight_map": {{"a": {file:?}}}}}"#)).unwrap();
         load(directory.path(), Pins::None).err().unwrap()
