@@ -58,6 +58,8 @@ async fn every_field_is_honoured() {
         assert!(data.revised_prompt.as_ref().unwrap().starts_with("狐, vivid"));
         assert!(
             data.url
+                .as_ref()
+                .unwrap()
                 .as_text()
                 .unwrap()
                 .ends_with(data.b64_json.as_ref().unwrap().as_text().unwrap())
