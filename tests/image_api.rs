@@ -43,6 +43,9 @@ async fn formats_and_qualities() {
         assert!(url.starts_with(&format!("data:image/{format};base64,")));
         assert!(url.ends_with(answer["data"][0]["b64_json"].as_str().unwrap()));
     }
+    let (_, text) = post(&node, json!({"response_format": "b64_json"})).await;
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert!(answer["data"][0].get("url").is_none() && answer["data"][0]["b64_json"].is_string());
     let bytes = |compression: u8| {
         let fields = json!({"output_format": "jpeg", "output_compression": compression});
         let node = &node;

@@ -142,6 +142,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_url_keeps_its_path() {
+        for (base, expected) in [
+            ("https://node.example", "https://node.example/v1/a?b"),
+            ("https://node.example/", "https://node.example/v1/a?b"),
+            ("https://node.example/obscura", "https://node.example/obscura/v1/a?b"),
+            ("https://node.example:8443/a/b/?c#d", "https://node.example:8443/a/b/v1/a?b"),
+        ] {
+            let http = Http::new(base, ApiKey::none()).unwrap();
+            assert_eq!(http.url("/v1/a?b").unwrap().as_str(), expected);
+        }
+    }
+
+    #[test]
     fn a_key_goes_to_this_machine_or_through_tls_unless_told_otherwise() {
         let made = |url: &str, key: ApiKey| Http::new(url, key).map(|_| ());
         for url in [

@@ -40,6 +40,25 @@ def test_formats(client, name):
     assert (answer.output_format, answer.background) == (name, "opaque")
 
 
+def test_base64_alone_where_it_was_asked_for(client):
+    [entry] = client.images.generate(**SMALL, response_format="b64_json").data
+    assert entry.url is None and picture(entry.b64_json).size == (64, 64)
+
+
+def test_azures_client(node):
+    # It sends `api-key` and a path with the model in it.
+    with openai.AzureOpenAI(
+        api_key="any", azure_endpoint=node, api_version="2025-04-01-preview", max_retries=0
+    ) as client:
+        [entry] = client.images.generate(**SMALL, extra_body={"seed": -1}).data
+    assert picture(entry.b64_json).size == (64, 64)
+    path = f"{node}/openai/deployments/{MODEL}/images/generations"
+    answer = httpx.post(path, json={"prompt": "a fox", "size": "64x64", "n": 1.0})
+    assert answer.status_code == 200, answer.text
+    assert httpx.post(f"{node}/openai/deployments/other/images/generations", json={"prompt": "a"}).status_code == 404
+    assert httpx.post(f"{node}/openai/deployments/{MODEL}/chat/completions", json={}).status_code == 404
+
+
 def test_a_url_to_fetch(client):
     answer = client.images.generate(**SMALL, response_format="url")
     assert answer.data[0].b64_json is None
