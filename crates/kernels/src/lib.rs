@@ -3,8 +3,9 @@
 //! [`Backend`] lists them; the functions beside it are what models call; the composed `reference` computes
 //! whatever a backend has no kernel for, on any device and in any floating dtype, and is what [`doctor`]
 //! compares kernels with. To add an operation, add a method to `backend.rs`, a function to `ops.rs` and its
-//! form to `reference.rs`; backends follow one by one. To add a backend, implement [`Backend`] in a file of
-//! its own, and name it in `ops.rs`.
+//! form to `reference.rs`, hand it on below, and compare it in `doctor/cases`; backends (`cpu.rs`,
+//! `cpu/bf16.rs`, `cuda/backend.rs`) follow one by one. To add a backend, implement [`Backend`] in a file of its
+//! own, and name it in `ops.rs`.
 //!
 //! This is the only crate with unsafe code: matrix products on the CPU (`cpu/gemm.rs`), and everything about
 //! CUDA, which is behind the feature `cuda`; cuDNN's attention and convolutions are behind `cudnn`.
