@@ -149,7 +149,40 @@ pub(crate) struct TdxRules {
     pub(crate) rtmr3_model_event: Option<Need>,
     /// PPIDs, in hex.
     pub(crate) hardware: Option<Allow<Hex<16>>>,
+    /// Platform and image together, entry by entry.
     pub(crate) releases: Option<Allow<TdxRelease>>,
+    /// Or each for itself, and then both: any of these machines, with any of these images.
+    pub(crate) platforms: Option<Allow<TdxPlatform>>,
+    pub(crate) images: Option<Allow<TdxImage>>,
+}
+
+/// One shape of machine: its firmware, its memory, its tables, and how its host must set the guest up.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TdxPlatform {
+    pub(crate) name: String,
+    pub(crate) mrtd: Hex<48>,
+    pub(crate) rtmr0: Hex<48>,
+    /// Which parts of a processor's state the guest may use.
+    pub(crate) xfam: Option<Allow<Hex<8>>>,
+    pub(crate) td_attributes: Option<Allow<Hex<8>>>,
+    /// The TDX module, its signer and its attributes.
+    pub(crate) mrseam: Option<Allow<Hex<48>>>,
+    pub(crate) mrsignerseam: Option<Allow<Hex<48>>>,
+    pub(crate) seam_attributes: Option<Allow<Hex<8>>>,
+}
+
+/// What runs: kernel, initrd, command line, and what of the host's words it may be handed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TdxImage {
+    pub(crate) name: String,
+    pub(crate) rtmr1: Hex<48>,
+    pub(crate) rtmr2: Hex<48>,
+    /// What the host gave the guest at its launch: init data, the owner and its configuration.
+    pub(crate) mrconfigid: Option<Allow<Hex<48>>>,
+    pub(crate) mrowner: Option<Allow<Hex<48>>>,
+    pub(crate) mrownerconfig: Option<Allow<Hex<48>>>,
 }
 
 /// What a release measures into. One release has several, where virtual machines differ in shape. The
@@ -214,6 +247,9 @@ pub(crate) struct SnpTcb {
 #[serde(deny_unknown_fields)]
 pub(crate) struct SnpRelease {
     pub(crate) name: String,
+    /// The machine that the measurement is of: for people, since the measurement itself holds both.
+    pub(crate) cpu: Option<String>,
+    pub(crate) vcpus: Option<u32>,
     pub(crate) measurement: Hex<48>,
     /// What the host gave the guest at its launch, such as the digest of init data.
     pub(crate) host_data: Option<Allow<Hex<32>>>,

@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use clap::{Parser, Subcommand, ValueEnum};
 use protocol::Size;
 
-use crate::{device::DeviceChoice, time::At};
+use crate::{device::DeviceChoice, measure::MeasureArgs, time::At};
 
 /// A node that makes images from prompts its own operator cannot read.
 #[derive(Parser)]
@@ -28,6 +28,9 @@ pub(crate) enum Command {
     /// Ask a node for evidence, and judge it. Exits 0 accepted, 10 rejected, 20 unsupported,
     /// 30 malformed
     Verify(VerifyArgs),
+    /// Compute the registers that a guest will measure into, from its files, as entries of a policy.
+    /// Exits 10 where a log differs, 30 where an input is malformed
+    Measure(Box<MeasureArgs>),
     /// What `obscura serve` would be told
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -13,6 +13,7 @@ mod evidence;
 mod generate;
 mod log;
 mod machine;
+mod measure;
 mod model;
 mod models;
 mod output;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&args),
+        Command::Measure(args) => measure::run(&args),
         Command::Config(ConfigCommand::Print(args)) => {
             Settings::read(&args).map(|settings| print!("{settings}")).map(|()| ExitCode::SUCCESS)
         }

@@ -132,6 +132,8 @@ checks! {
     TDX_CACHED_KEYS = "tdx.cached_keys", "keys cached by Intel are as the policy says";
     TDX_SMT = "tdx.smt", "hyperthreading is as the policy says";
     TDX_RELEASE = "tdx.release", "MRTD and RTMR0 to 2 are those of a trusted release";
+    TDX_PLATFORM = "tdx.platform", "MRTD and RTMR0 are those of a trusted platform";
+    TDX_IMAGE = "tdx.image", "RTMR1 and RTMR2 are those of a trusted image";
     TDX_CONFIG_ID = "tdx.mrconfigid", "MRCONFIGID is as the release says: what the host configured";
     TDX_OWNER = "tdx.mrowner", "MROWNER is as the release says";
     TDX_OWNER_CONFIG = "tdx.mrownerconfig", "MROWNERCONFIG is as the release says";
