@@ -112,6 +112,8 @@ pub(crate) struct Rules {
     #[serde(default)]
     pub(crate) keyset: KeysetRules,
     #[serde(default)]
+    pub(crate) configuration: ConfigurationRules,
+    #[serde(default)]
     pub(crate) model: ModelRules,
     #[serde(default)]
     pub(crate) tdx: TdxRules,
@@ -126,6 +128,13 @@ pub(crate) struct Rules {
 pub(crate) struct KeysetRules {
     pub(crate) max_lifetime_secs: Option<u64>,
     pub(crate) builds: Option<Allow<String>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConfigurationRules {
+    /// SHA-256 of the texts.
+    pub(crate) digests: Option<Allow<Hex<32>>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -1,6 +1,7 @@
 //! What an operator decides.
 
 mod check;
+mod evidence;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -18,7 +19,7 @@ use protocol::{Limits, Prompt};
 use seal::TrustedSigner;
 use serde::{Deserialize, Serialize};
 
-pub use self::check::ConfigError;
+pub use self::{check::ConfigError, evidence::LaunchEvidence};
 pub(crate) use self::check::check_native;
 use crate::{
     address::{ForwardedHeader, Forwarders},
@@ -134,6 +135,9 @@ pub struct Config {
     pub quote_timeout_secs: u64,
     /// Requests one key opens at most; beyond, requests are refused until fresh keys take over.
     pub replay_capacity: usize,
+    /// What else can change privacy, of which the program around the node decides.
+    #[serde(skip)]
+    pub launch_evidence: LaunchEvidence,
 }
 
 /// Where TLS ends.
@@ -194,6 +198,7 @@ impl Default for Config {
             quotes_per_minute: 120,
             quote_timeout_secs: 60,
             replay_capacity: 1 << 20,
+            launch_evidence: LaunchEvidence::new(),
         }
     }
 }

@@ -30,7 +30,7 @@ mod trace;
 pub use address::ForwardedHeader;
 pub use auth::ApiKeyDigest;
 pub use body::MAX_BODY_BYTES;
-pub use config::{Config, ConfigError, TlsChoice};
+pub use config::{Config, ConfigError, LaunchEvidence, TlsChoice};
 pub use keys::KeyError;
 pub use node::{LoadedModel, Node, Service, StartError};
 pub use origins::{InvalidOrigin, WebOrigin};

@@ -166,6 +166,9 @@ pub(crate) enum ConfigCommand {
     /// Print every setting of `obscura serve`, and whether it comes from a flag, the environment, the
     /// file, or is the default
     Print(ServeArgs),
+    /// Print what of them can change who reads a prompt, as evidence tells it; its SHA-256 goes into a
+    /// policy's `configuration.digests`
+    Evidence(ServeArgs),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -59,6 +59,10 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Print(args)) => {
             Settings::read(&args).map(|settings| print!("{settings}")).map(|()| ExitCode::SUCCESS)
         }
+        Command::Config(ConfigCommand::Evidence(args)) => Settings::read(&args)
+            .and_then(|settings| settings.node())
+            .map(|config| print!("{}", config.evidence()))
+            .map(|()| ExitCode::SUCCESS),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "obscura", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -36,6 +36,7 @@ pub(super) fn report_naming(mut guest: Simulator, tls_spki_sha256: Option<String
         not_after: NOW + 3600,
         build_id: "obscura/test".to_owned(),
         tls_spki_sha256,
+        configuration_sha256: None,
     });
     let model_manifest = b"00  7  weights\n".to_vec();
     let mut log = EventLog::default();

@@ -118,6 +118,7 @@ checks! {
     KEYSET_VALID_NOW = "keyset.valid_now", "the keyset is valid now";
     KEYSET_LIFETIME = "keyset.lifetime", "the keyset lives no longer than the policy grants";
     KEYSET_BUILD = "keyset.build", "the policy trusts this build";
+    CONFIGURATION_DIGEST = "configuration.digest", "the policy trusts how the node is configured";
     MODEL_MANIFEST = "model.manifest", "the policy trusts this model's files";
     TLS_KEY = "tls.key", "the connection ends at the TLS key that the keyset names";
     REPORT_DATA = "binding.report_data", "the quote binds nonces, keyset, model and GPU evidence";

@@ -70,6 +70,7 @@ fn described(node: &Node, offer: Option<&Offer>) -> Bytes {
     paths(
         confidential::generate,
         attestation::report,
+        attestation::configuration,
         lock::lock,
         models::list,
         models::one,
