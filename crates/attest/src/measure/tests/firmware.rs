@@ -34,7 +34,8 @@ fn a_synthetic_firmware_has_its_mrtd() {
     assert_eq!(platform.rtmr0_events().len(), 13);
 }
 
-const MRTD: &str = "";
+const MRTD: &str =
+    "b03e332259d694034b4065fa4f9ce35eb8e796f1c176780b3c2cadbfe5679ee38fd9de037b2e6dcd40cfbafe186fbc63";
 
 #[test]
 fn every_byte_of_code_counts_and_every_page_of_the_layout() {
