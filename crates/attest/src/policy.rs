@@ -372,6 +372,19 @@ mod tests {
         assert!(!platforms.contains(&PlatformName(Platform::Simulated)));
     }
 
+    /// Computed is not seen: production trusts nothing of it.
+    #[test]
+    fn the_staging_policy_stands_beside_production() {
+        let staging = include_str!("../../../attestation/staging.toml");
+        assert!(staging.starts_with("# COMPUTED, NOT YET SEEN ON HARDWARE."));
+        let staging = Policy::from_toml(staging).unwrap();
+        assert!(staging.rules.tdx.platforms.is_some() && staging.rules.tdx.images.is_some());
+        let production = Policy::production().rules;
+        assert!(matches!(&production.tdx.releases, Some(Allow::Only(list)) if list.is_empty()));
+        assert!(matches!(&production.snp.releases, Some(Allow::Only(list)) if list.is_empty()));
+        assert!(production.tdx.platforms.is_none() && production.tdx.images.is_none());
+    }
+
     #[test]
     fn no_file_accepts_simulation() {
         let refusal = Policy::from_toml("platforms = [\"tdx\", \"simulated\"]").unwrap_err();

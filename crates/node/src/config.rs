@@ -19,8 +19,8 @@ use protocol::{Limits, Prompt};
 use seal::TrustedSigner;
 use serde::{Deserialize, Serialize};
 
-pub use self::{check::ConfigError, evidence::LaunchEvidence};
 pub(crate) use self::check::check_native;
+pub use self::{check::ConfigError, evidence::LaunchEvidence};
 use crate::{
     address::{ForwardedHeader, Forwarders},
     auth::ApiKeyDigest,

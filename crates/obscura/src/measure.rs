@@ -173,7 +173,8 @@ fn command_line(args: &MeasureArgs, inputs: &mut Inputs) -> anyhow::Result<Comma
         (None, Some(file)) => {
             let bytes = inputs.read("command line", file, MAX_LINE_BYTES)?;
             let problem = "is not text";
-            let line = String::from_utf8(bytes).map_err(|_| MeasureError::CommandLine { problem })?;
+            let line =
+                String::from_utf8(bytes).map_err(|_| MeasureError::CommandLine { problem })?;
             // As a shell's $(cat FILE) leaves it out; more than one is a mistake.
             line.strip_suffix('\n').unwrap_or(&line).to_owned()
         }
@@ -197,7 +198,12 @@ struct Inputs(Vec<(&'static str, String)>);
 
 impl Inputs {
     /// One byte more than `max_bytes` at most: a longer one is refused by what reads it.
-    fn read(&mut self, role: &'static str, path: &Path, max_bytes: usize) -> anyhow::Result<Vec<u8>> {
+    fn read(
+        &mut self,
+        role: &'static str,
+        path: &Path,
+        max_bytes: usize,
+    ) -> anyhow::Result<Vec<u8>> {
         let shown = path.display();
         let kind = fs::metadata(path).with_context(|| format!("cannot read the {role} {shown}"))?;
         if !kind.is_file() {
@@ -314,5 +320,6 @@ fn digits<const N: usize>(text: &str) -> Result<[u8; N], String> {
 }
 
 fn features(text: &str) -> Result<u64, String> {
-    u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).map_err(|error| error.to_string())
+    u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16)
+        .map_err(|error| error.to_string())
 }

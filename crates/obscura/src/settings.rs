@@ -370,7 +370,8 @@ mod tests {
         let policy: Table = include_str!("../../../attestation/policy.toml").parse().unwrap();
         let digests = policy["configuration"]["digests"].as_array().unwrap();
         let trusted = |words: &[&str]| {
-            let strict = ["--device", "cuda:0", "--set", "gpu_evidence=true", "--set", "sandbox=on"];
+            let strict =
+                ["--device", "cuda:0", "--set", "gpu_evidence=true", "--set", "sandbox=on"];
             let words: Vec<_> = strict.iter().chain(words).copied().collect();
             let node = Settings::merge(&args(&words), |_| None).unwrap().node().unwrap();
             digests.contains(&Value::String(node.evidence_sha256()))
@@ -380,7 +381,14 @@ mod tests {
             &[][..],
             &["--set", "tls=self-signed"],
             &["--set", "tls=files"],
-            &["--set", "queue_capacity=1", "--listen", "0.0.0.0:1", "--set", "device=cuda:0,cuda:1"],
+            &[
+                "--set",
+                "queue_capacity=1",
+                "--listen",
+                "0.0.0.0:1",
+                "--set",
+                "device=cuda:0,cuda:1",
+            ],
         ] {
             assert!(trusted(words), "{words:?}");
         }

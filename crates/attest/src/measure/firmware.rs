@@ -19,7 +19,8 @@ const ENTRY_END: usize = 18;
 const MAX_ENTRIES: usize = 32;
 const MAX_SECTIONS: u32 = 64;
 
-const TABLE: [u8; 16] = guid(0x96b5_82de, 0x1fb2, 0x45f7, [0xba, 0xea, 0xa3, 0x66, 0xc5, 0x5a, 0x08, 0x2d]);
+const TABLE: [u8; 16] =
+    guid(0x96b5_82de, 0x1fb2, 0x45f7, [0xba, 0xea, 0xa3, 0x66, 0xc5, 0x5a, 0x08, 0x2d]);
 const TDX_METADATA: [u8; 16] =
     guid(0xe47a_6535, 0x984a, 0x4798, [0x86, 0x5e, 0x46, 0x85, 0xa7, 0xbf, 0x8e, 0xc2]);
 const SEV_METADATA: [u8; 16] =
@@ -127,7 +128,9 @@ impl<'a> Firmware<'a> {
             .collect::<Result<_, _>>()?;
         let of = |kind| sections.iter().filter(|section| section.kind == kind).count();
         if of(TdxKind::Hob) != 1 || of(TdxKind::Configuration) != 1 {
-            return Err(problem("its TDX metadata do not name one TD HOB and one volume of variables"));
+            return Err(problem(
+                "its TDX metadata do not name one TD HOB and one volume of variables",
+            ));
         }
         let code = |section: &TdxSection<'_>| section.kind == TdxKind::BootFirmware;
         if of(TdxKind::BootFirmware) == 0 || sections.iter().any(|one| code(one) && !one.extended) {
@@ -190,7 +193,13 @@ impl<'a> Firmware<'a> {
 
     fn sev_section(&self, at: usize, index: usize) -> Result<SevSection, MeasureError> {
         let problem = |problem| MeasureError::Section { metadata: "SEV", index, problem };
-        let read = || Some((u32_at(self.image, at)?, u32_at(self.image, at + 4)?, u32_at(self.image, at + 8)?));
+        let read = || {
+            Some((
+                u32_at(self.image, at)?,
+                u32_at(self.image, at + 4)?,
+                u32_at(self.image, at + 8)?,
+            ))
+        };
         let (address, bytes, kind) = read().ok_or(problem("it lies outside the image"))?;
         let kind = match kind {
             1 => SevKind::Memory,
@@ -211,7 +220,8 @@ impl<'a> Firmware<'a> {
 
     /// Where the host writes the digests of kernel, initrd and command line: address, and length.
     pub(super) fn sev_hash_table(&self) -> Result<(u64, u64), MeasureError> {
-        let data = self.entry(&SEV_HASH_TABLE)?.ok_or(problem("it names no table of kernel hashes"))?;
+        let data =
+            self.entry(&SEV_HASH_TABLE)?.ok_or(problem("it names no table of kernel hashes"))?;
         match (u32_at(data, 0), u32_at(data, 4), data.len()) {
             (Some(address), Some(bytes), 8) if address != 0 => Ok((address.into(), bytes.into())),
             _ => Err(problem("its table of kernel hashes lies nowhere")),
@@ -221,7 +231,9 @@ impl<'a> Firmware<'a> {
     /// Where every vCPU but the first begins.
     pub(super) fn sev_reset_address(&self) -> Result<u32, MeasureError> {
         let data = self.entry(&SEV_RESET_BLOCK)?.ok_or(problem("it has no SEV-ES reset block"))?;
-        u32_at(data, 0).filter(|_| data.len() == 4).ok_or(problem("its SEV-ES reset block is malformed"))
+        u32_at(data, 0)
+            .filter(|_| data.len() == 4)
+            .ok_or(problem("its SEV-ES reset block is malformed"))
     }
 
     fn entry(&self, wanted: &[u8; 16]) -> Result<Option<&'a [u8]>, MeasureError> {

@@ -64,7 +64,10 @@ impl Image {
     pub fn rtmr1_events(&self) -> Vec<MeasuredEvent> {
         vec![
             MeasuredEvent::new("kernel", self.kernel),
-            MeasuredEvent::of("call of the boot option", b"Calling EFI Application from Boot Option"),
+            MeasuredEvent::of(
+                "call of the boot option",
+                b"Calling EFI Application from Boot Option",
+            ),
             MeasuredEvent::of("separator", &[0; 4]),
             MeasuredEvent::of("exit from boot services", b"Exit Boot Services Invocation"),
             MeasuredEvent::of("return of that exit", b"Exit Boot Services Returned with Success"),

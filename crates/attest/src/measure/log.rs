@@ -110,7 +110,8 @@ impl FirmwareLog {
                 found: found.map(|(_, found)| (found.kind, found.digest)),
             });
         }
-        differences.extend(logged.map(|(index, found)| Difference::unexpected(register, index, found)));
+        differences
+            .extend(logged.map(|(index, found)| Difference::unexpected(register, index, found)));
         differences
     }
 }
@@ -179,7 +180,8 @@ fn json(bytes: &[u8]) -> Result<Vec<LoggedEvent>, MeasureError> {
             continue;
         }
         let digest = unhex_array(&event.digest);
-        let digest = digest.ok_or(problem(index, "its digest is not 96 lower-case hexadecimal digits"))?;
+        let digest =
+            digest.ok_or(problem(index, "its digest is not 96 lower-case hexadecimal digits"))?;
         logged.push(LoggedEvent { register: event.imr, kind: event.event_type, digest });
     }
     Ok(logged)

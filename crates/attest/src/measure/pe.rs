@@ -53,7 +53,8 @@ fn digest(file: &[u8]) -> Result<Rtmr, &'static str> {
     if count == 0 || count > MAX_SECTIONS || headers > file.len() || table + 40 * count > headers {
         return Err("its headers do not hold its sections");
     }
-    let certificates = certificates(file, optional + CERTIFICATES).ok_or("its certificates do not end it")?;
+    let certificates =
+        certificates(file, optional + CERTIFICATES).ok_or("its certificates do not end it")?;
 
     let mut hash = Sha384::new();
     hash.update(slice(file, 0, optional + CHECKSUM).ok_or(SHORT)?);
@@ -77,7 +78,9 @@ fn digest(file: &[u8]) -> Result<Rtmr, &'static str> {
         hash.update(slice(file, at, bytes).ok_or("a section lies outside the file")?);
         done += bytes;
     }
-    let rest = (file.len() - certificates).checked_sub(done).ok_or("a section lies in its certificates")?;
+    let rest = (file.len() - certificates)
+        .checked_sub(done)
+        .ok_or("a section lies in its certificates")?;
     hash.update(&file[done..done + rest]);
     Ok(hash.finalize().into())
 }
@@ -85,5 +88,6 @@ fn digest(file: &[u8]) -> Result<Rtmr, &'static str> {
 /// How many bytes of certificates end the file.
 fn certificates(file: &[u8], entry: usize) -> Option<usize> {
     let (at, bytes) = (place_at(file, entry)?, place_at(file, entry + 4)?);
-    (bytes == 0 || at.checked_add(bytes)? == file.len()).then_some(bytes)
+    let none = (at, bytes) == (0, 0);
+    (none || bytes > 0 && at.checked_add(bytes)? == file.len()).then_some(bytes)
 }

@@ -85,13 +85,17 @@ impl fmt::Display for Computed {
                 writeln!(f, "mrtd = \"{}\"\nrtmr0 = \"{}\"", hex(mrtd), hex(rtmr0))?;
                 match &setup.xfam {
                     Some(xfam) => writeln!(f, "xfam = [\"{}\"]", hex(xfam))?,
-                    None => writeln!(f, "# xfam is missing and refuses: it depends on the processor.")?,
+                    None => {
+                        writeln!(f, "# xfam is missing and refuses: it depends on the processor.")?
+                    }
                 }
                 writeln!(f, "# SEPT_VE_DISABLE, bit 28, and nothing else.")?;
                 writeln!(f, "td_attributes = [\"0000001000000000\"]")?;
                 match &setup.mrseam {
                     Some(mrseam) => writeln!(f, "mrseam = [\"{}\"]", hex(mrseam))?,
-                    None => writeln!(f, "# mrseam is missing and refuses: the TDX module of the host.")?,
+                    None => {
+                        writeln!(f, "# mrseam is missing and refuses: the TDX module of the host.")?
+                    }
                 }
                 writeln!(f, "# Intel's signer.\nmrsignerseam = [\"{}\"]", zeros(48))?;
                 writeln!(f, "seam_attributes = [\"{}\"]", zeros(8))
@@ -109,7 +113,10 @@ impl fmt::Display for Computed {
                 writeln!(f, "[[snp.releases]]\nname = \"{name}\"")?;
                 writeln!(f, "cpu = \"{}\"\nvcpus = {}", cpu.name(), vcpus.number())?;
                 writeln!(f, "measurement = \"{}\"", hex(measurement))?;
-                writeln!(f, "# The image reads nothing that the host gives at launch; no ID block.")?;
+                writeln!(
+                    f,
+                    "# The image reads nothing that the host gives at launch; no ID block."
+                )?;
                 for (key, bytes) in [
                     ("host_data", 32),
                     ("family_id", 16),

@@ -95,7 +95,8 @@ pub fn snp_launch_digest(
     if bytes < TABLE_BYTES as u64 {
         return Err(MeasureError::Firmware { problem: "its table of kernel hashes is too short" });
     }
-    let layout = Layout { sections: firmware.sev_sections()?, table, reset: firmware.sev_reset_address()? };
+    let layout =
+        Layout { sections: firmware.sev_sections()?, table, reset: firmware.sev_reset_address()? };
     layout.finish(launch, &image.sha256, machine)
 }
 

@@ -3,8 +3,9 @@
 use super::{
     Challenge,
     check::{
-        CONFIGURATION_DIGEST, CheckId, Checks, KEYSET_BUILD, KEYSET_FORMAT, KEYSET_LIFETIME, KEYSET_POSSESSION,
-        KEYSET_VALID_NOW, MODEL_MANIFEST, NONCE_FRESH, NONCE_PATH, PLATFORM_ALLOWED, REPORT_DATA,
+        CONFIGURATION_DIGEST, CheckId, Checks, KEYSET_BUILD, KEYSET_FORMAT, KEYSET_LIFETIME,
+        KEYSET_POSSESSION, KEYSET_VALID_NOW, MODEL_MANIFEST, NONCE_FRESH, NONCE_PATH,
+        PLATFORM_ALLOWED, REPORT_DATA,
     },
 };
 use crate::{
@@ -84,7 +85,9 @@ fn configuration(body: &KeysetBody, rules: &ConfigurationRules, checks: &mut Che
     };
     match checks.rule(CONFIGURATION_DIGEST, &rules.digests) {
         None => {}
-        Some(Allow::Any) => checks.skip(CONFIGURATION_DIGEST, format!("{found}; the policy takes any")),
+        Some(Allow::Any) => {
+            checks.skip(CONFIGURATION_DIGEST, format!("{found}; the policy takes any"))
+        }
         Some(Allow::Only(list)) => {
             let holds = digest.is_some_and(|digest| list.contains(&digest));
             checks.expect(CONFIGURATION_DIGEST, holds, found);

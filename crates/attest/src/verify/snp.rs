@@ -15,9 +15,9 @@ use sev::{
 use super::{
     Challenge,
     check::{
-        CheckId, Checks, SNP_AUTHOR_KEY, SNP_CHAIN, SNP_FAMILY_ID, SNP_GUEST_POLICY,
-        SNP_HARDWARE, SNP_HOST_DATA, SNP_ID_KEY, SNP_IMAGE_ID, SNP_RELEASE, SNP_REPORT,
-        SNP_SIGNATURE, SNP_SIGNING_KEY, SNP_SMT, SNP_TCB,
+        CheckId, Checks, SNP_AUTHOR_KEY, SNP_CHAIN, SNP_FAMILY_ID, SNP_GUEST_POLICY, SNP_HARDWARE,
+        SNP_HOST_DATA, SNP_ID_KEY, SNP_IMAGE_ID, SNP_RELEASE, SNP_REPORT, SNP_SIGNATURE,
+        SNP_SIGNING_KEY, SNP_SMT, SNP_TCB,
     },
     common::{one_hex, one_of, permitted},
     entries::{Entry, one_entry},
@@ -192,7 +192,8 @@ impl Entry<AttestationReport> for SnpRelease {
             .into_iter()
             .flatten()
             .collect();
-        let machine = if machine.is_empty() { String::new() } else { format!(" on {}", machine.join(" ")) };
+        let machine =
+            if machine.is_empty() { String::new() } else { format!(" on {}", machine.join(" ")) };
         format!("release {}{machine}", self.name)
     }
 

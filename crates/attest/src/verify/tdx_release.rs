@@ -46,8 +46,12 @@ fn missing_part(list: &[TdxRelease], td: &TDReport10) -> String {
     let mrtd = format!("MRTD {}", hex(&td.mr_td));
     match (platform, image) {
         (false, false) => format!("{mrtd}: neither platform nor image is of a release"),
-        (false, true) => format!("{mrtd}: the image is of a release, the platform (MRTD, RTMR0) is not"),
-        (true, false) => format!("{mrtd}: the platform is of a release, the image (RTMR1, RTMR2) is not"),
+        (false, true) => {
+            format!("{mrtd}: the image is of a release, the platform (MRTD, RTMR0) is not")
+        }
+        (true, false) => {
+            format!("{mrtd}: the platform is of a release, the image (RTMR1, RTMR2) is not")
+        }
         (true, true) => format!("{mrtd}: platform and image are of different releases"),
     }
 }

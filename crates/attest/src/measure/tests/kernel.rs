@@ -28,7 +28,11 @@ fn the_digest_leaves_out_checksum_and_certificates_and_nothing_else() {
     for at in (0..file.len()).filter(|at| !(OPTIONAL + 64..OPTIONAL + 68).contains(at)) {
         let mut other = file.clone();
         other[at] ^= 1;
-        assert_ne!(authenticode(&other).ok().as_ref().map(|digest| &digest[..]), Some(&expected[..]), "{at}");
+        assert_ne!(
+            authenticode(&other).ok().as_ref().map(|digest| &digest[..]),
+            Some(&expected[..]),
+            "{at}"
+        );
     }
 }
 

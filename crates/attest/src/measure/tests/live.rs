@@ -53,7 +53,8 @@ impl Guest {
 
 /// Of the firmware of both guests, by the metadata that was published beside one of them.
 fn sections() -> Vec<TdxSection<'static>> {
-    let section = |kind, address, bytes| TdxSection { kind, data: &[], address, bytes, extended: false };
+    let section =
+        |kind, address, bytes| TdxSection { kind, data: &[], address, bytes, extended: false };
     vec![
         section(TdxKind::Temporary, 0x81_0000, 0x1_0000),
         section(TdxKind::Temporary, 0x80_b000, 0x2000),

@@ -61,7 +61,9 @@ fn each_difference_is_named() {
     let mut missing = events();
     missing.remove(2);
     let [line] = &said(&missing)[..] else { panic!("{:?}", said(&missing)) };
-    assert!(line.starts_with("RTMR1, separator: expected ") && line.ends_with("missing in the log"));
+    assert!(
+        line.starts_with("RTMR1, separator: expected ") && line.ends_with("missing in the log")
+    );
 
     let mut more = events();
     more.insert(1, (2, 0x8000_0003, [8; 48]));
