@@ -36,6 +36,9 @@ pub struct Firmware<'a> {
     image: &'a [u8],
 }
 
+/// A GUID, and the data that it names.
+type TableEntry<'a> = ([u8; 16], &'a [u8]);
+
 /// What a section of the TDX metadata is for. QEMU loads no others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TdxKind {
@@ -114,7 +117,7 @@ impl<'a> Firmware<'a> {
     /// What the TDX metadata asks for.
     pub(super) fn tdx_sections(&self) -> Result<Vec<TdxSection<'a>>, MeasureError> {
         let data = self.entry(&TDX_METADATA)?.ok_or(problem("it has no TDX metadata"))?;
-        let header = self.from_end(data).ok_or(problem("its TDX metadata lie outside of it"))?;
+        let header = self.place_from_end(data).ok_or(problem("its TDX metadata lie outside of it"))?;
         if array(self.image, header) != Some(*b"TDVF") {
             return Err(problem("its TDX metadata do not begin with TDVF"));
         }
@@ -175,7 +178,7 @@ impl<'a> Firmware<'a> {
     /// What the SEV metadata ask for, in their order.
     pub(super) fn sev_sections(&self) -> Result<Vec<SevSection>, MeasureError> {
         let data = self.entry(&SEV_METADATA)?.ok_or(problem("it has no SEV metadata"))?;
-        let header = self.from_end(data).ok_or(problem("its SEV metadata lie outside of it"))?;
+        let header = self.place_from_end(data).ok_or(problem("its SEV metadata lie outside of it"))?;
         if array(self.image, header) != Some(*b"ASEV") {
             return Err(problem("its SEV metadata do not begin with ASEV"));
         }
@@ -245,7 +248,7 @@ impl<'a> Firmware<'a> {
     }
 
     /// The entries before the reset vector, from the last to the first.
-    fn entries(&self) -> Result<Vec<([u8; 16], &'a [u8])>, MeasureError> {
+    fn entries(&self) -> Result<Vec<TableEntry<'a>>, MeasureError> {
         let no_table = problem("no table of GUIDs lies before its reset vector");
         let end = self.image.len() - RESET_VECTOR;
         let name = end - 16;
@@ -275,7 +278,7 @@ impl<'a> Firmware<'a> {
     }
 
     /// A place by the last four bytes of an entry: its distance from the end of the file.
-    fn from_end(&self, data: &[u8]) -> Option<usize> {
+    fn place_from_end(&self, data: &[u8]) -> Option<usize> {
         let distance = place_at(data, data.len().checked_sub(4)?)?;
         self.image.len().checked_sub(distance)
     }
