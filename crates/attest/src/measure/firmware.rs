@@ -117,7 +117,8 @@ impl<'a> Firmware<'a> {
     /// What the TDX metadata asks for.
     pub(super) fn tdx_sections(&self) -> Result<Vec<TdxSection<'a>>, MeasureError> {
         let data = self.entry(&TDX_METADATA)?.ok_or(problem("it has no TDX metadata"))?;
-        let header = self.place_from_end(data).ok_or(problem("its TDX metadata lie outside of it"))?;
+        let header =
+            self.place_from_end(data).ok_or(problem("its TDX metadata lie outside of it"))?;
         if array(self.image, header) != Some(*b"TDVF") {
             return Err(problem("its TDX metadata do not begin with TDVF"));
         }
@@ -178,7 +179,8 @@ impl<'a> Firmware<'a> {
     /// What the SEV metadata ask for, in their order.
     pub(super) fn sev_sections(&self) -> Result<Vec<SevSection>, MeasureError> {
         let data = self.entry(&SEV_METADATA)?.ok_or(problem("it has no SEV metadata"))?;
-        let header = self.place_from_end(data).ok_or(problem("its SEV metadata lie outside of it"))?;
+        let header =
+            self.place_from_end(data).ok_or(problem("its SEV metadata lie outside of it"))?;
         if array(self.image, header) != Some(*b"ASEV") {
             return Err(problem("its SEV metadata do not begin with ASEV"));
         }
