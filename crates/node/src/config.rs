@@ -1,7 +1,7 @@
 //! What an operator decides.
 
 mod check;
-mod evidence;
+mod privacy;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -20,7 +20,7 @@ use seal::TrustedSigner;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::check::check_native;
-pub use self::{check::ConfigError, evidence::LaunchEvidence};
+pub use self::{check::ConfigError, privacy::LaunchEvidence};
 use crate::{
     address::{ForwardedHeader, Forwarders},
     auth::ApiKeyDigest,

@@ -152,7 +152,7 @@ impl Settings {
         Ok(Config { launch_evidence: self.launch_evidence()?, ..config })
     }
 
-    /// What of the launch can change privacy; see `node`'s config/evidence.rs. On a GPU in confidential mode
+    /// What of the launch can change privacy; see `node`'s config/privacy.rs. On a GPU in confidential mode
     /// or not: `gpu_evidence` tells that, and `device` whether there is one at all.
     fn launch_evidence(&self) -> anyhow::Result<LaunchEvidence> {
         let on = |key| Ok::<_, anyhow::Error>(self.given(key)?.is_some());
