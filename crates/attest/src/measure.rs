@@ -39,9 +39,6 @@ pub use snp::{CpuModel, SnpMachine, snp_launch_digest};
 
 use crate::event_log::{Rtmr, extend};
 
-/// A register that the boot extends, by its number in RTMR0 to RTMR2.
-pub type RegisterIndex = usize;
-
 /// One digest that a boot extends, and what it is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MeasuredEvent {

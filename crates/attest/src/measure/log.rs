@@ -72,7 +72,7 @@ impl FirmwareLog {
         Ok(Self { events })
     }
 
-    /// RTMR0 to RTMR3 after these events.
+    /// RTMR0 to RTMR3 after these events; RTMR3 as far as the log tells digests of it.
     #[must_use]
     pub fn replay(&self) -> [Rtmr; REGISTERS] {
         let mut registers = [[0; 48]; REGISTERS];

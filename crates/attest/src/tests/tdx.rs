@@ -266,6 +266,16 @@ fn platform_and_image_are_both_required_and_each_is_named() {
     assert_eq!(failing(&judged_in_parts(list(&platform), None)), ["tdx.image", "tdx.rtmr3"]);
     assert_eq!(failing(&judged_in_parts(None, list(&image))), ["tdx.platform", "tdx.rtmr3"]);
     assert_eq!(failing(&judged_in_parts(None, None)), ["tdx.release", "tdx.rtmr3"]);
+    // Beside "any" release, parts that are named count all the same.
+    let mut rules: toml::Table = OPEN.parse().unwrap();
+    let mut other = image.clone();
+    other["rtmr1"] = "5a".repeat(48).into();
+    rules["tdx"].as_table_mut().unwrap().extend([
+        ("platforms".to_owned(), list(&platform).unwrap()),
+        ("images".to_owned(), list(&other).unwrap()),
+    ]);
+    let checks = appraise("v4", AT, &rules.to_string()).1;
+    assert_eq!(failing(&checks), ["tdx.image", "tdx.rtmr3"]);
     let any = judged_in_parts(Some("any".into()), Some("any".into()));
     assert_eq!(outcome(&any, "tdx.image"), Some(Outcome::Skip));
     // How the guest is set up is asked of the part that decides it.

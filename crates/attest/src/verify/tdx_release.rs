@@ -22,7 +22,8 @@ use crate::{
 pub(super) fn appraise(td: &TDReport10, rules: &TdxRules, checks: &mut Checks) {
     let in_parts = rules.platforms.is_some() || rules.images.is_some();
     let whole = match &rules.releases {
-        Some(Allow::Any) => true,
+        // Whoever names parts does not mean that any release goes.
+        Some(Allow::Any) => !in_parts,
         Some(Allow::Only(list)) => has_fitting(list, td),
         None => false,
     };
