@@ -54,7 +54,7 @@ cat >"$work/boot" <<'BOOT'
 set -euo pipefail
 cd /work
 tpm() {
-  swtpm socket --tpm2 --tpmstate dir=tpm --ctrl type=unixio,path=tpm/socket --flags startup-clear &
+  swtpm socket --tpm2 --tpmstate dir=tpm --ctrl type=unixio,path=tpm/socket --flags startup-clear --terminate &
 }
 machine=(-machine q35,smm=off -cpu max -m 1024 -smp 2 -nodefaults -no-reboot
   -drive if=pflash,format=raw,unit=0,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd

@@ -22,6 +22,7 @@ mod firmware;
 mod hob;
 mod image;
 mod log;
+mod machine;
 mod mrtd;
 mod pe;
 mod platform;
@@ -33,7 +34,8 @@ pub use error::MeasureError;
 pub use firmware::{Firmware, MAX_FIRMWARE_BYTES};
 pub use image::{CommandLine, Image, MAX_IMAGE_BYTES};
 pub use log::{Difference, FirmwareLog, MAX_LOG_BYTES};
-pub use platform::{Memory, Platform, Vcpus};
+pub use machine::{Memory, Vcpus};
+pub use platform::Platform;
 pub use release::{Computed, Name, Setup};
 pub use snp::{CpuModel, SnpMachine, snp_launch_digest};
 
