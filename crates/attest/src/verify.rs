@@ -7,12 +7,14 @@
 mod channel;
 mod check;
 mod common;
+mod entries;
 mod gpu;
 mod p384_chain;
 mod snp;
 mod snp_certificates;
 mod spdm;
 mod tdx;
+mod tdx_release;
 mod tdx_tcb;
 
 use std::fmt;

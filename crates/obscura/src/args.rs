@@ -9,6 +9,7 @@ use protocol::Size;
 
 use crate::{
     device::{DTypeChoice, DeviceChoice},
+    measure::MeasureArgs,
     time::At,
 };
 
@@ -31,6 +32,9 @@ pub(crate) enum Command {
     /// Ask a node for evidence, and judge it. Exits 0 accepted, 10 rejected, 20 unsupported,
     /// 30 malformed
     Verify(VerifyArgs),
+    /// Compute the registers that a guest will measure into, from its files, as entries of a policy.
+    /// Exits 10 where a log differs, 30 where an input is malformed
+    Measure(Box<MeasureArgs>),
     /// What `obscura serve` would be told
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -166,6 +170,9 @@ pub(crate) enum ConfigCommand {
     /// Print every setting of `obscura serve`, and whether it comes from a flag, the environment, the
     /// file, or is the default
     Print(ServeArgs),
+    /// Print what of them can change who reads a prompt, as evidence tells it; its SHA-256 goes into a
+    /// policy's `configuration.digests`
+    Evidence(ServeArgs),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

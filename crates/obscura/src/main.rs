@@ -13,6 +13,7 @@ mod evidence;
 mod generate;
 mod log;
 mod machine;
+mod measure;
 mod model;
 mod models;
 mod output;
@@ -55,9 +56,14 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&args),
+        Command::Measure(args) => measure::run(&args),
         Command::Config(ConfigCommand::Print(args)) => {
             Settings::read(&args).map(|settings| print!("{settings}")).map(|()| ExitCode::SUCCESS)
         }
+        Command::Config(ConfigCommand::Evidence(args)) => Settings::read(&args)
+            .and_then(|settings| settings.node())
+            .map(|config| print!("{}", config.evidence()))
+            .map(|()| ExitCode::SUCCESS),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "obscura", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -150,6 +150,8 @@ fn each_rule_of_the_policy_counts() {
         ("max_lifetime_secs = 90_000", "max_lifetime_secs = 3600", "keyset.lifetime"),
         ("builds = \"any\"", "", "keyset.build"),
         ("builds = \"any\"", "builds = [\"obscura/other\"]", "keyset.build"),
+        ("digests = \"any\"", "", "configuration.digest"),
+        ("digests = \"any\"", "digests = []", "configuration.digest"),
         ("manifests = \"any\"", "", "model.manifest"),
         ("manifests = \"any\"", "manifests = []", "model.manifest"),
         ("tcb_statuses = [\"UpToDate\"]", "", "tdx.tcb_status"),
