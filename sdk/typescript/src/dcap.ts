@@ -1,8 +1,8 @@
 // Intel's part of a TDX quote (DCAP quoting library API, appendix 3, versions 4 and 5): who signed it, what vouches for
 // the platform, and what Intel says of its firmware. The order and the strictness are those of the crate dcap-qvl.
 
-import { sha256 } from "@noble/hashes/sha2.js";
-import { type Bytes, Reader, concat, equal, hex, isZero, own, text, unhex, utf8 } from "./bytes.js";
+import { type Bytes, Reader, concat, equal, hex, isZero, text, unhex, utf8 } from "./bytes.js";
+import { sha256 } from "./crypto.js";
 import { type Der, children, expect, objectId, one, sequence } from "./der.js";
 import { type JsonObject, asList, asObject, asString, asUint, parseObject } from "./json.js";
 import { certificate, checkRevocation, ecdsa, path, pemChain, revocationList, withoutPadding } from "./x509.js";
@@ -52,7 +52,7 @@ export async function verifyQuote(quoteBytes: Bytes, collateralBytes: Bytes, roo
   const pckPath = await path(chain, root, lists, now);
   if (!(await ecdsa("P-256", chain[0].key, quote.qeReport, quote.qeSignature))) throw new Error("the chip's key did not sign the quoting enclave's report");
   const qe = enclave(quote.qeReport);
-  if (quote.qeAuthData.length !== 32 || !equal(sha256(concat(quote.key, quote.qeAuthData)), qe.reportData.subarray(0, 32))) {
+  if (quote.qeAuthData.length !== 32 || !equal(await sha256(quote.key, quote.qeAuthData), qe.reportData.subarray(0, 32))) {
     throw new Error("the quoting enclave does not vouch for the quote's key");
   }
   const qeLevel = appraiseEnclave(qe, identity);
@@ -318,7 +318,7 @@ const uint = (json: JsonObject[string] | undefined, bits: number): number => Num
 function anyHex(json: JsonObject[string] | undefined, length?: number): Bytes {
   const bytes = unhex(asString(json).toLowerCase(), length);
   if (bytes === undefined) throw new Error("not the hexadecimal digits they should be");
-  return own(bytes);
+  return bytes;
 }
 
 function rfc3339(json: JsonObject[string] | undefined): number {

@@ -36,7 +36,7 @@ export async function gpuDevices(report: Report, root: Bytes | undefined, nvidia
     return checks.fail("gpu.evidence", "not the evidence of one or more GPUs");
   }
   checks.pass("gpu.evidence", describe(gpus));
-  const expected = root && gpuNonce(report, root);
+  const expected = root && (await gpuNonce(report, root));
   each("gpu.nonce", gpus.map((gpu) => expected !== undefined && equal(gpu.nonce, expected)), checks);
   await signatures(gpus, nvidia, now, checks);
   if (checks.rule("gpu.reference", rules.reference_measurements)) checks.skip("gpu.reference", "not appraised");

@@ -1,7 +1,7 @@
 // A report as it travels: bounded, exact, and of a known format. Nothing in it is verified.
 
-import { sha256, sha512 } from "@noble/hashes/sha2.js";
-import { type Bytes, concat, own, text, unbase64, unhex, utf8 } from "./bytes.js";
+import { type Bytes, text, unbase64, unhex, utf8 } from "./bytes.js";
+import { sha, sha256 } from "./crypto.js";
 import { type Json, asList, asObject, asString, asUint, parseObject } from "./json.js";
 
 export type Platform = "tdx" | "snp" | "simulated";
@@ -81,22 +81,22 @@ function attempt<T>(message: string, read: () => T): T {
 }
 
 /** The root that a path leads a nonce to; nothing where its place is outside of the tree. */
-export function nonceRoot({ blind, index, siblings }: NoncePath, nonce: Bytes): Bytes | undefined {
+export async function nonceRoot({ blind, index, siblings }: NoncePath, nonce: Bytes): Promise<Bytes | undefined> {
   if (index >= 2 ** siblings.length) return undefined;
-  let node = sha256(concat(new Uint8Array([0]), blind, nonce));
+  let node = await sha256(new Uint8Array([0]), blind, nonce);
   for (const [height, sibling] of siblings.entries()) {
     const pair = (index >>> height) & 1 ? [sibling, node] : [node, sibling];
-    node = sha256(concat(new Uint8Array([1]), ...pair));
+    node = await sha256(new Uint8Array([1]), ...pair);
   }
-  return own(node);
+  return node;
 }
 
 /** The 64 bytes that the quote must hold. */
-export function reportData(report: Report, root: Bytes): Bytes {
-  const { keyset, model_manifest, device_evidence } = report;
-  return own(sha512(concat(utf8(`${BINDING}\0`), root, sha256(keyset), sha256(model_manifest), sha256(device_evidence))));
+export async function reportData(report: Report, root: Bytes): Promise<Bytes> {
+  const digests = [report.keyset, report.model_manifest, report.device_evidence].map((section) => sha256(section));
+  return sha("SHA-512", utf8(`${BINDING}\0`), root, ...(await Promise.all(digests)));
 }
 
 /** The 32 bytes that each GPU was challenged with. */
-export const gpuNonce = (report: Report, root: Bytes): Bytes =>
-  own(sha256(concat(utf8("obscura/gpu-nonce/v2\0"), root, sha256(report.keyset))));
+export const gpuNonce = async (report: Report, root: Bytes): Promise<Bytes> =>
+  sha256(utf8("obscura/gpu-nonce/v2\0"), root, await sha256(report.keyset));

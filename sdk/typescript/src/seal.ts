@@ -1,10 +1,11 @@
 // Sealing a request, and opening what answers it: docs/wire.md.
 
-import { x25519 } from "@noble/curves/ed25519.js";
 import { blake2b } from "@noble/hashes/blake2.js";
 import { type Bytes, base64, concat, equal, isZero, own, unbase64, utf8 } from "./bytes.js";
+import { isSignedBy } from "./crypto.js";
 import { AnswerError, ConfigurationError } from "./errors.js";
-import { type Attested, isSignedBy } from "./verify.js";
+import { type Attested } from "./verify.js";
+import { sharedSecret } from "./x25519.js";
 
 const FLOOR_BYTES = 4096;
 const MAX_BYTES = 160 * 1024 * 1024;
@@ -76,10 +77,10 @@ export class Opener {
     }
     if (!equal(hash(body), responseHash)) throw new AnswerError("the answer's hash is not that of the answer");
     const [scheme, signer] = [signature[0], signature.subarray(65)];
-    if (scheme !== 0 || !isSignedBy(own(signer), responseHash, signature.subarray(1, 65))) throw new AnswerError("the answer's signature does not hold");
+    if (scheme !== 0 || !(await isSignedBy(signer, responseHash, signature.subarray(1, 65)))) throw new AnswerError("the answer's signature does not hold");
     if (!equal(signer, attested.signingKey)) throw new AnswerError("another key than the attested one signed the answer");
     const digest = hash(new Uint8Array([1]), this.requestHash, responseHash, this.clientKey, this.nodeKey, attested.modelManifest, attested.keysetDigest);
-    if (!isSignedBy(attested.signingKey, concat(utf8("obscura receipt\0"), digest), receipt)) throw new AnswerError("the answer's receipt does not hold");
+    if (!(await isSignedBy(attested.signingKey, concat(utf8("obscura receipt\0"), digest), receipt))) throw new AnswerError("the answer's receipt does not hold");
     return body;
   }
 }
@@ -127,7 +128,7 @@ async function multiply(secret: Bytes, point: Bytes): Promise<Bytes> {
     }
   }
   try {
-    return own(x25519.getSharedSecret(secret, point));
+    return sharedSecret(secret, point);
   } catch {
     return new Uint8Array(32);
   }

@@ -1,8 +1,8 @@
 // A TDX guest, by its quote: a check for each thing that a policy decides.
 
-import { sha256, sha384 } from "@noble/hashes/sha2.js";
-import { type Bytes, concat, equal, hex, isZero, text, unhex, utf8 } from "./bytes.js";
+import { type Bytes, equal, hex, isZero, text, unhex, utf8 } from "./bytes.js";
 import { type CheckId, Checks } from "./checks.js";
+import { sha, sha256 } from "./crypto.js";
 import { type Claims, type TdReport, verifyQuote } from "./dcap.js";
 import { asList, asObject, asString, parse } from "./json.js";
 import { type Policy, type TdxRelease } from "./policy.js";
@@ -40,7 +40,7 @@ async function signed(report: Report, root: Certificate | undefined, now: number
   checks.expect("tdx.collateral", from <= now && now < until, `from ${from} until ${until}, now ${now}`);
   firmware(claims, rules, checks);
   release(td, rules, checks);
-  rtmr3(report, td, rules, checks);
+  await rtmr3(report, td, rules, checks);
   if (claims.ppid.length !== 16) checks.fail("tdx.hardware", "the platform's id is not 16 bytes");
   else checks.oneOf("tdx.hardware", rules.hardware, hex(claims.ppid), `PPID ${hex(claims.ppid)}`);
   return td.reportData;
@@ -103,32 +103,33 @@ export function matchRelease<R extends { name: string }>(
 }
 
 /** A log that is there must replay. Whether one must be there is for the policy to say. */
-function rtmr3({ event_log, model_manifest }: Report, td: TdReport, rules: TdxRules, checks: Checks): void {
+async function rtmr3({ event_log, model_manifest }: Report, td: TdReport, rules: TdxRules, checks: Checks): Promise<void> {
   const need = checks.rule("tdx.rtmr3", rules.rtmr3_model_event);
   if (need === undefined) return;
   if (event_log.length === 0 && isZero(td.rtmr3) && need === "optional") return checks.skip("tdx.rtmr3", "nothing was extended; the policy takes that");
   try {
-    const events = eventLog(event_log);
-    const replayed = events.reduce((register, { digest }) => sha384(concat(register, digest)), new Uint8Array(48));
+    const events = await eventLog(event_log);
+    let replayed: Bytes = new Uint8Array(48);
+    for (const { digest } of events) replayed = await sha("SHA-384", replayed, digest);
     if (!equal(replayed, td.rtmr3)) throw new Error(`the log does not lead to RTMR3 ${hex(td.rtmr3)}`);
     const models = events.filter(({ name }) => name === "model-manifest").map(({ payload }) => payload);
-    checks.expect("tdx.rtmr3", models.length === 1 && models[0] === hex(sha256(model_manifest)), `RTMR3 ${hex(td.rtmr3)}, ${models.length} model(s)`);
+    checks.expect("tdx.rtmr3", models.length === 1 && models[0] === hex(await sha256(model_manifest)), `RTMR3 ${hex(td.rtmr3)}, ${models.length} model(s)`);
   } catch (error) {
     checks.fail("tdx.rtmr3", (error as Error).message);
   }
 }
 
 /** What the guest extended; each digest must be that of its event. */
-function eventLog(json: Bytes): { name: string; payload: string; digest: Bytes }[] {
+async function eventLog(json: Bytes): Promise<{ name: string; payload: string; digest: Bytes }[]> {
   const events = asList(parse(text(json) ?? ""));
   if (events.length > MAX_EVENTS) throw new Error(`the event log has more than ${MAX_EVENTS} events`);
-  return events.map((event, index) => {
+  return Promise.all(events.map(async (event, index) => {
     const fields = asObject(event, ["name", "payload", "digest"]);
     const [name, payload] = [utf8(asString(fields.name)), unhex(fields.payload)];
     const length = new Uint8Array(new Uint32Array([name.length]).buffer);
-    const digest = payload && sha384(concat(utf8("obscura/event/v1\0"), length, name, payload));
+    const digest = payload && (await sha("SHA-384", utf8("obscura/event/v1\0"), length, name, payload));
     const said = unhex(asString(fields.digest), 48);
     if (digest === undefined || said === undefined || !equal(digest, said)) throw new Error(`event ${index} does not have the digest it says`);
     return { name: fields.name as string, payload: fields.payload as string, digest: said };
-  });
+  }));
 }

@@ -1,10 +1,9 @@
 // Whether to trust a node: a pure function of its report, a policy and a challenge. Nothing here reads a clock or the
 // network. One check that fails rejects the report, whatever the others say.
 
-import { ed25519 } from "@noble/curves/ed25519.js";
-import { sha256, sha512 } from "@noble/hashes/sha2.js";
-import { type Bytes, concat, equal, hex, isZero, own, text, unhex, utf8 } from "./bytes.js";
+import { type Bytes, concat, equal, hex, isZero, text, unhex, utf8 } from "./bytes.js";
 import { type Check, Checks } from "./checks.js";
+import { isSignedBy, sha256 } from "./crypto.js";
 import { gpuDevices } from "./gpu.js";
 import { type JsonObject, asString, asUint, parseObject } from "./json.js";
 import { type Policy, productionPolicy, simulatedPolicy } from "./policy.js";
@@ -74,17 +73,18 @@ export async function appraise(json: Uint8Array, challenge: Challenge, trust: Tr
   const platforms = checks.rule("platform.allowed", rules.platforms);
   if (platforms) checks.expect("platform.allowed", platforms.includes(report.platform), report.platform);
   freshness(nonce, rules, checks);
-  const root = nonceRoot(report.noncePath, nonce);
+  const root = await nonceRoot(report.noncePath, nonce);
   checks.expect("nonce.path", root !== undefined, root ? `${report.noncePath.siblings.length} steps to the root` : "the nonce's place is outside the tree");
-  const keys = keyset(report, now, rules, checks);
-  const manifest = hex(sha256(report.model_manifest));
+  const keys = await keyset(report, now, rules, checks);
+  const modelManifest = await sha256(report.model_manifest);
+  const manifest = hex(modelManifest);
   checks.oneOf("model.manifest", rules.model?.manifests, manifest, `SHA-256 ${manifest}`);
 
   const bound = report.platform === "snp" ? await snpQuote(report, roots.amd, now, rules, checks)
     : await tdxQuote(report, report.platform === "tdx" ? certificate(roots.intel) : trust.acceptSimulated ? certificate(roots.simulated) : undefined, now, rules, checks);
   if (root === undefined) checks.fail("binding.report_data", "the nonce leads to no root");
   else if (bound === undefined) checks.skip("binding.report_data", "no quote was verified");
-  else if (equal(bound, reportData(report, root))) checks.pass("binding.report_data");
+  else if (equal(bound, await reportData(report, root))) checks.pass("binding.report_data");
   else checks.fail("binding.report_data", "the quote was made for something else");
   if (keys?.tls !== undefined || trust.tls) {
     const named = keys?.tls === undefined ? "the keyset names no TLS key" : `SHA-256 ${keys.tls}`;
@@ -95,7 +95,7 @@ export async function appraise(json: Uint8Array, challenge: Challenge, trust: Tr
 
   const accepted = keys !== undefined && bound !== undefined && checks.failing.length === 0;
   const attested = accepted
-    ? { platform: report.platform, exchangeKey: keys.exchange, signingKey: keys.signing, notAfter: Number(keys.notAfter), keysetDigest: own(sha256(report.keyset)), modelManifest: own(sha256(report.model_manifest)) }
+    ? { platform: report.platform, exchangeKey: keys.exchange, signingKey: keys.signing, notAfter: Number(keys.notAfter), keysetDigest: await sha256(report.keyset), modelManifest }
     : undefined;
   return { verdict: accepted ? "accepted" : "rejected", platform: report.platform, checks: checks.all, attested };
 }
@@ -119,7 +119,7 @@ interface Keys {
 
 const KEYSET = ["x25519", "ed25519", "key_id", "epoch", "not_before", "not_after", "build_id", "tls_spki_sha256"];
 
-function keyset(report: Report, now: number, rules: Policy, checks: Checks): Keys | undefined {
+async function keyset(report: Report, now: number, rules: Policy, checks: Checks): Promise<Keys | undefined> {
   let fields: JsonObject, from: bigint, until: bigint, keys: Keys;
   try {
     fields = parseObject(text(report.keyset), KEYSET);
@@ -135,7 +135,7 @@ function keyset(report: Report, now: number, rules: Policy, checks: Checks): Key
     return undefined;
   }
   checks.pass("keyset.format", `key ${fields.key_id as string}, epoch ${String(fields.epoch)}`);
-  const holds = isSignedBy(keys.signing, concat(utf8("obscura/keyset/v1\0"), report.keyset), report.possession);
+  const holds = await isSignedBy(keys.signing, concat(utf8("obscura/keyset/v1\0"), report.keyset), report.possession);
   checks.expect("keyset.possession", holds, `Ed25519 key ${hex(keys.signing)}`);
   checks.expect("keyset.valid_now", from <= now && now <= until, `from ${from} to ${until}, now ${now}`);
   const max = checks.rule("keyset.lifetime", rules.keyset?.max_lifetime_secs);
@@ -143,23 +143,4 @@ function keyset(report: Report, now: number, rules: Policy, checks: Checks): Key
   if (max !== undefined) checks.expect("keyset.lifetime", lifetime <= max, `${lifetime} s of ${max} s`);
   checks.oneOf("keyset.build", rules.keyset?.builds, fields.build_id as string);
   return keys;
-}
-
-/**
- * Whether this is the key's signature by RFC 8032's strict rules: no point of small order, canonical encodings, and the
- * equation without the cofactor, so that Rust's `verify_strict` and this agree.
- */
-export function isSignedBy(key: Bytes, message: Bytes, signature: Bytes): boolean {
-  try {
-    if (signature.length !== 64 || key.length !== 32 || !ed25519.verify(signature, message, key, { zip215: false })) return false;
-    const { Point } = ed25519;
-    const [A, R] = [Point.fromBytes(key, false), Point.fromBytes(signature.subarray(0, 32), false)];
-    if (A.isSmallOrder() || R.isSmallOrder()) return false;
-    const little = (bytes: Uint8Array): bigint => BigInt(`0x${hex(bytes.slice().reverse())}`);
-    const k = little(sha512(concat(signature.subarray(0, 32), key, message))) % Point.Fn.ORDER;
-    const s = little(signature.subarray(32));
-    return Point.BASE.multiplyUnsafe(s).subtract(A.multiplyUnsafe(k)).equals(R);
-  } catch {
-    return false;
-  }
 }
