@@ -77,6 +77,7 @@ export class Obscura {
   readonly #now: () => number;
   readonly #authorization: string | undefined;
   #session: Session | undefined;
+  #appraisal: Appraisal | undefined;
   #asking: Promise<Appraisal> | undefined;
 
   constructor(url: string, options: Options) {
@@ -95,6 +96,11 @@ export class Obscura {
   /** What the accepted evidence vouches for. */
   get attested(): Attested | undefined {
     return this.#session?.attested;
+  }
+
+  /** What came of the last evidence. */
+  get appraisal(): Appraisal | undefined {
+    return this.#appraisal;
   }
 
   /** Asks for evidence anew, and judges it. While it is not accepted, nothing is sent. */
@@ -168,7 +174,7 @@ export class Obscura {
     const report = await jsonBody(response, MAX_REPORT_BYTES);
     const now = this.#now();
     const appraisal = await appraise(report, { nonce, now }, this.#trust);
-    const { attested } = appraisal;
+    const { attested } = (this.#appraisal = appraisal);
     if (attested !== undefined) {
       const left = attested.notAfter - now;
       this.#session = { attested, since: now, until: now + Math.min(MAX_AGE_SECS, left - Math.min(MARGIN_SECS, left / 2)) };
