@@ -151,7 +151,7 @@ export class Obscura {
       if (response.status !== 200) throw await refusal(response, opener, attested);
       if (stream) return { headers, events: events(response, opener, attested) };
       const body = object(await opener.open(parse(await jsonBody(response)), attested));
-      if (!Array.isArray(body.data) || !body.data.every((entry: { url?: unknown }) => typeof entry?.url === "string")) throw new AnswerError("the answer holds no images");
+      if (!Array.isArray(body.data) || !body.data.every((entry: { url?: unknown }) => typeof entry?.url === "string")) throw new AnswerError("shape", "the answer holds no images");
       return { headers, body };
     }
   }
@@ -184,17 +184,17 @@ export class Obscura {
 }
 
 /** The events of one answer. Whoever stops reading, or finds a fault, ends the connection. */
-async function* events(response: Response, opener: Opener, attested: Attested): AsyncGenerator<ImageEvent, void, undefined> {
+export async function* events(response: Response, opener: Opener, attested: Attested): AsyncGenerator<ImageEvent, void, undefined> {
   let expected = 0;
   for await (const data of messages(response)) {
     const event = object(await opener.open(parse(data), attested)) as unknown as ImageEvent;
-    if (!TYPES.includes(event.type) || !Number.isSafeInteger(event.sequence_number)) throw new AnswerError("an event of an unknown kind");
-    if (event.sequence_number !== expected) throw new AnswerError(`event ${event.sequence_number} of the answer came where ${expected} was due`);
+    if (!TYPES.includes(event.type) || !Number.isSafeInteger(event.sequence_number)) throw new AnswerError("shape", "an event of an unknown kind");
+    if (event.sequence_number !== expected) throw new AnswerError("order", `event ${event.sequence_number} of the answer came where ${expected} was due`);
     expected++;
     yield event;
     if (event.final === true || event.type === "error") return;
   }
-  throw new AnswerError("the answer was cut off before its end");
+  throw new AnswerError("cut", "the answer was cut off before its end");
 }
 
 /** The refusal that was sealed to this client alone says which rule was broken. */
@@ -235,7 +235,7 @@ function object(bytes: Bytes): Record<string, unknown> {
   } catch {
     // Without the parser's message, which quotes the body.
   }
-  if (typeof json !== "object" || json === null || Array.isArray(json)) throw new AnswerError("the answer is not of the protocol's shape");
+  if (typeof json !== "object" || json === null || Array.isArray(json)) throw new AnswerError("shape", "the answer is not of the protocol's shape");
   return json as Record<string, unknown>;
 }
 

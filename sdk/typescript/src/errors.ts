@@ -23,9 +23,16 @@ export class NodeUntrustedError extends ObscuraError {
   }
 }
 
+/** What is wrong with an answer. */
+export type AnswerFault =
+  | "malformed" | "reflected" | "decryption" | "hash" | "signature" | "signer" | "receipt_missing" | "receipt" | "shape" | "order" | "cut";
+
 /** An answer that does not hold up: somebody changed it, or it is not the attested node's. */
 export class AnswerError extends ObscuraError {
   override name = "AnswerError";
+  constructor(readonly fault: AnswerFault, message: string) {
+    super(message);
+  }
 }
 
 /** The node cannot be reached, or answers what is no answer of this protocol. */

@@ -64,31 +64,32 @@ export class Opener {
   async open(parts: AnswerParts, attested: Pick<Attested, "signingKey" | "modelManifest" | "keysetDigest">): Promise<Bytes> {
     const nonce = field("nonce", parts.nonce, 12);
     const responseHash = field("response_hash", parts.response_hash, 32);
-    const signature = field("signature", parts.signature, 97);
-    const receipt = field("receipt", parts.receipt, 64);
     const ciphertext = unbase64(parts.ciphertext, MAX_BYTES);
-    if (ciphertext === undefined) throw new AnswerError("the answer's ciphertext is malformed");
-    if (equal(nonce, this.requestNonce)) throw new AnswerError("the answer carries the request's nonce: it is the request, sent back");
+    if (ciphertext === undefined) throw new AnswerError("malformed", "the answer's ciphertext is malformed");
+    if (equal(nonce, this.requestNonce)) throw new AnswerError("reflected", "the answer carries the request's nonce: it is the request, sent back");
     let body: Bytes;
     try {
       body = new Uint8Array(await crypto.subtle.decrypt({ name: "AES-GCM", iv: nonce }, this.key, ciphertext));
     } catch {
-      throw new AnswerError("the answer cannot be decrypted: it was changed, or is another request's");
+      throw new AnswerError("decryption", "the answer cannot be decrypted: it was changed, or is another request's");
     }
-    if (!equal(hash(body), responseHash)) throw new AnswerError("the answer's hash is not that of the answer");
+    if (!equal(hash(body), responseHash)) throw new AnswerError("hash", "the answer's hash is not that of the answer");
+    const signature = field("signature", parts.signature, 97);
     const [scheme, signer] = [signature[0], signature.subarray(65)];
-    if (scheme !== 0 || !(await isSignedBy(signer, responseHash, signature.subarray(1, 65)))) throw new AnswerError("the answer's signature does not hold");
-    if (!equal(signer, attested.signingKey)) throw new AnswerError("another key than the attested one signed the answer");
+    if (scheme !== 0 || !(await isSignedBy(signer, responseHash, signature.subarray(1, 65)))) throw new AnswerError("signature", "the answer's signature does not hold");
+    if (!equal(signer, attested.signingKey)) throw new AnswerError("signer", "another key than the attested one signed the answer");
+    if (parts.receipt === undefined || parts.receipt === null) throw new AnswerError("receipt_missing", "the answer has no receipt");
+    const receipt = field("receipt", parts.receipt, 64);
     const digest = hash(new Uint8Array([1]), this.requestHash, responseHash, this.clientKey, this.nodeKey, attested.modelManifest, attested.keysetDigest);
-    if (!(await isSignedBy(attested.signingKey, concat(utf8("obscura receipt\0"), digest), receipt))) throw new AnswerError("the answer's receipt does not hold");
+    if (!(await isSignedBy(attested.signingKey, concat(utf8("obscura receipt\0"), digest), receipt))) throw new AnswerError("receipt", "the answer's receipt does not hold");
     return body;
   }
 }
 
 function field(name: keyof AnswerParts, value: unknown, bytes: number): Bytes {
-  if (value === undefined || value === null) throw new AnswerError(`the answer has no ${name}`);
+  if (value === undefined || value === null) throw new AnswerError("malformed", `the answer has no ${name}`);
   const found = unbase64(value, bytes);
-  if (found?.length !== bytes) throw new AnswerError(`the answer's ${name} is malformed`);
+  if (found?.length !== bytes) throw new AnswerError(name === "signature" ? "signature" : "malformed", `the answer's ${name} is malformed`);
   return found;
 }
 
