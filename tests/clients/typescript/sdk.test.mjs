@@ -20,7 +20,7 @@ const client = new OpenAI({ apiKey: "any", baseURL: `${wire.url}/v1`, maxRetries
 const isPng = (base64) => assert.equal(Buffer.from(base64, "base64").toString("latin1", 1, 4), "PNG");
 
 test("what is compiled in is what attestation/ and crates/attest say", () => {
-  execFileSync("python3", [path.join(process.env.OBSCURA_SDK, "typescript", "generate.py"), "--check"]);
+  execFileSync("python3", [path.join(process.env.OBSCURA_FIXTURES, "../../sdk/typescript/generate.py"), "--check"]);
 });
 
 test("a node is verified check by check", async () => {
