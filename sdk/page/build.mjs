@@ -17,7 +17,7 @@ const without = {
   name: "without",
   setup({ onLoad }) {
     onLoad({ filter: /typescript[\\/]src[\\/]openai\.ts$/ }, () => ({ contents: "export const openaiFetch = () => fetch;" }));
-    onLoad({ filter: /typescript[\\/]src[\\/]x25519\.ts$/ }, () => ({ contents: 'export const sharedSecret = () => { throw new Error("no X25519"); };' }));
+    onLoad({ filter: /typescript[\\/]src[\\/]x25519\.ts$/ }, () => ({ contents: 'export const sharedSecret = () => { throw new Error("This browser is too old: it has no X25519."); };' }));
   },
 };
 

@@ -95,7 +95,8 @@ export function asUint(value: Json | undefined, bits: number): bigint {
 }
 
 function whole(digits: string): Json {
-  if (!/^-?\d+$/.test(digits) || digits === "-0") return new NotWhole(digits);
+  // No number here has more digits than 2^64, and to read a million of them takes long.
+  if (!/^-?\d{1,20}$/.test(digits) || digits === "-0") return new NotWhole(digits);
   const number = Number(digits);
   return Number.isSafeInteger(number) ? number : BigInt(digits);
 }

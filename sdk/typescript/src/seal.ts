@@ -128,11 +128,7 @@ async function multiply(secret: Bytes, point: Bytes): Promise<Bytes> {
       }
     }
   }
-  try {
-    return sharedSecret(secret, point);
-  } catch {
-    return new Uint8Array(32);
-  }
+  return sharedSecret(secret, point);
 }
 
 /** HKDF-SHA256 with the request's salt and an empty info (RFC 5869), as a key of AES-256-GCM. */

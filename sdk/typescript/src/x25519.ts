@@ -3,5 +3,11 @@
 import { x25519 } from "@noble/curves/ed25519.js";
 import { type Bytes, own } from "./bytes.js";
 
-/** Throws where the result is zero. */
-export const sharedSecret = (secret: Bytes, point: Bytes): Bytes => own(x25519.getSharedSecret(secret, point));
+/** The shared secret; zeros where the point has low order. */
+export function sharedSecret(secret: Bytes, point: Bytes): Bytes {
+  try {
+    return own(x25519.getSharedSecret(secret, point));
+  } catch {
+    return new Uint8Array(32);
+  }
+}
