@@ -92,12 +92,10 @@ fn judge(
     common::model(report, rules, &mut checks);
     let report_data = match report.platform {
         Platform::Tdx | Platform::Simulated => tdx::quote(report, challenge, rules, &mut checks),
-        Platform::Snp => snp::Evidence {
-            report: &report.quote,
-            collateral: &report.collateral,
-            roots: amd,
+        Platform::Snp => {
+            snp::Evidence { report: &report.quote, collateral: &report.collateral, roots: amd }
+                .appraise(challenge, &rules.snp, &mut checks)
         }
-        .appraise(challenge, &rules.snp, &mut checks),
     };
     common::binding(report, challenge, report_data.as_ref(), &mut checks);
     if let Some(keys) = &keys {

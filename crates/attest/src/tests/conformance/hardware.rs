@@ -5,10 +5,13 @@ use serde_json::{Value, json};
 
 use super::{
     super::{fixture, gpu, snp, tdx},
-    Case, table,
+    Case,
     parts::{NOW, Parts, case, slug},
+    table,
 };
-use crate::{gpu_evidence::GpuEvidence, platform::Platform, simulator::Simulator, verify::SnpCollateral};
+use crate::{
+    gpu_evidence::GpuEvidence, platform::Platform, simulator::Simulator, verify::SnpCollateral,
+};
 
 /// What every platform's rules need beside its own.
 const COMMON: &str = r#"
@@ -47,12 +50,14 @@ fn quotes() -> Vec<Case> {
     for (flag, check) in
         [("dynamic_platform", "dynamic-platform"), ("cached_keys", "cached-keys"), ("smt", "smt")]
     {
-        let rules = tdx::OPEN.replace(&format!("{flag} = \"allow\""), &format!("{flag} = \"refuse\""));
+        let rules =
+            tdx::OPEN.replace(&format!("{flag} = \"allow\""), &format!("{flag} = \"refuse\""));
         cases.push(tdx_case(check, "A property that the policy refuses", AT, &rules));
     }
     let rules = tdx::OPEN.replace("number = 1", "number = 18");
     cases.push(tdx_case("evaluation", "Judged by data that is too old", AT, &rules));
-    let rules = tdx::OPEN.replace("hardware = \"any\"", "hardware = [\"00000000000000000000000000000000\"]");
+    let rules = tdx::OPEN
+        .replace("hardware = \"any\"", "hardware = [\"00000000000000000000000000000000\"]");
     cases.push(tdx_case("hardware", "Another machine than those that are trusted", AT, &rules));
     cases.push(tdx_case("no-rules", "A policy that says nothing of TDX", AT, ""));
     cases
@@ -77,10 +82,11 @@ fn releases() -> Vec<Case> {
     let mut cases = vec![
         with("release", "The release that the quote is of", vec![tdx::entry()]),
         with("release-none", "No release is trusted", Vec::new()),
-        with("release-second", "Another entry of the same measurements fits", vec![
-            changed("xfam", Some(toml::Value::Array(Vec::new()))),
-            tdx::entry(),
-        ]),
+        with(
+            "release-second",
+            "Another entry of the same measurements fits",
+            vec![changed("xfam", Some(toml::Value::Array(Vec::new()))), tdx::entry()],
+        ),
     ];
     for register in ["mrtd", "rtmr0", "rtmr1", "rtmr2"] {
         let entry = changed(register, Some("5a".repeat(48).into()));
@@ -88,11 +94,19 @@ fn releases() -> Vec<Case> {
     }
     for setting in tdx::SETTINGS {
         let missing = changed(setting, None);
-        cases.push(with(&format!("{}-missing", slug(setting)), "The release does not say", vec![missing]));
+        cases.push(with(
+            &format!("{}-missing", slug(setting)),
+            "The release does not say",
+            vec![missing],
+        ));
         let any = changed(setting, Some("any".into()));
         cases.push(with(&format!("{}-any", slug(setting)), "The release takes any", vec![any]));
         let other = changed(setting, Some(toml::Value::Array(Vec::new())));
-        cases.push(with(&format!("{}-other", slug(setting)), "The release has others", vec![other]));
+        cases.push(with(
+            &format!("{}-other", slug(setting)),
+            "The release has others",
+            vec![other],
+        ));
     }
     cases
 }
@@ -153,7 +167,8 @@ fn reports() -> Vec<Case> {
         ("reserved", 0x4C, 1),
         ("smt", 0x40, 1),
     ];
-    let mut cases = vec![snp_case("whole", "Accepted under the test PKI", signed(&[]), &good_chip())];
+    let mut cases =
+        vec![snp_case("whole", "Accepted under the test PKI", signed(&[]), &good_chip())];
     for (name, at, value) in admits {
         let about = format!("The signed report has {value:#x} at {at:#x}");
         cases.push(snp_case(name, &about, signed(&[(at, value)]), &good_chip()));
@@ -169,13 +184,17 @@ fn reports() -> Vec<Case> {
     let settings = ["host_data", "family_id", "image_id", "id_key_digest", "author_key_digest"];
     for setting in settings {
         let mut missing = snp_case(
-            &format!("{}-missing", slug(setting)), "The release does not say", signed(&[]), &good_chip(),
+            &format!("{}-missing", slug(setting)),
+            "The release does not say",
+            signed(&[]),
+            &good_chip(),
         );
         let release = &mut missing.policy.as_mut().unwrap()["snp"]["releases"][0];
         release.as_object_mut().unwrap().remove(setting);
         cases.push(missing);
     }
-    for (rule, value) in [("smt", json!("refuse")), ("hardware", json!([])), ("min_tcb", json!({}))] {
+    for (rule, value) in [("smt", json!("refuse")), ("hardware", json!([])), ("min_tcb", json!({}))]
+    {
         let name = format!("rule-{}", slug(rule));
         let mut case = snp_case(&name, "A stricter rule", signed(&[(0x40, 1)]), &good_chip());
         case.policy.as_mut().unwrap()["snp"][rule] = value;
@@ -202,7 +221,12 @@ fn certificates() -> Vec<Case> {
         cases.push(Case { now_secs, ..case });
     }
     let published = chip("milan.vcek.der", None);
-    let milan = snp_case("published", "AMD's Milan: genuine, of version 2", fixture("snp/milan-v2.report"), &published);
+    let milan = snp_case(
+        "published",
+        "AMD's Milan: genuine, of version 2",
+        fixture("snp/milan-v2.report"),
+        &published,
+    );
     cases.push(Case { test_roots: false, ..milan });
     cases
 }
@@ -240,8 +264,20 @@ fn gpus() -> Vec<Case> {
         with("head", "Another request", vec![flipped(1)]),
         with("no-chain", "No certificate", vec![chain(&|_| String::new())]),
         with("leaf-alone", "The leaf, and none of those above it", vec![chain(&first)]),
-        with("chain-garbage", "Words between the certificates", vec![chain(&|text| format!("x{text}"))]),
-        with("chain-zeros", "Zeros after them, as drivers have them", vec![chain(&|text| text + "\0\0")]),
-        with("chain-touched", "A letter of a certificate", vec![chain(&|text| text.replacen("MII", "MIJ", 1))]),
+        with(
+            "chain-garbage",
+            "Words between the certificates",
+            vec![chain(&|text| format!("x{text}"))],
+        ),
+        with(
+            "chain-zeros",
+            "Zeros after them, as drivers have them",
+            vec![chain(&|text| text + "\0\0")],
+        ),
+        with(
+            "chain-touched",
+            "A letter of a certificate",
+            vec![chain(&|text| text.replacen("MII", "MIJ", 1))],
+        ),
     ]
 }

@@ -7,8 +7,9 @@ use super::{
         ATTESTATION_KEY, CHAIN, HEADER, QE_AUTH_DATA, QE_REPORT, QE_SIGNATURE, REPORT_DATA, RTMR3,
         RULES, SIGNATURE, SIGNED_BYTES, TD_REPORT, rules_with,
     },
-    Case, table,
+    Case,
     parts::{NOW, Parts, case, good, nonce, resign, slug, with_collateral},
+    table,
 };
 use crate::{
     Report,
@@ -181,7 +182,12 @@ fn times() -> Vec<Case> {
     let (from, until) = (NOW - 3600, NOW - 3600 + LIFETIME_SECS);
     at("before-collateral", "A second before the collateral begins", from - 1, &long);
     at("collateral-begins", "The second in which it begins: accepted", from, &long);
-    at("before-collateral-ends", "A second before it is due for renewal: accepted", until - 1, &long);
+    at(
+        "before-collateral-ends",
+        "A second before it is due for renewal: accepted",
+        until - 1,
+        &long,
+    );
     at("collateral-ends", "The second in which it is due", until, &long);
     at("after-collateral", "A second after it was due", until + 1, &long);
     cases
@@ -204,11 +210,23 @@ fn forms() -> Vec<Case> {
         ("missing", "A field is missing", json.replace("\"quote\"", "\"quota\"")),
         ("null", "A section that is null", json.replace(&format!("\"{quote}\""), "null")),
         ("number", "A section that is a number", json.replace(&format!("\"{quote}\""), "7")),
-        ("nonce-upper-case", "A nonce in capitals", json.replace(&"07".repeat(32), &"AB".repeat(32))),
+        (
+            "nonce-upper-case",
+            "A nonce in capitals",
+            json.replace(&"07".repeat(32), &"AB".repeat(32)),
+        ),
         ("nonce-zero", "A nonce of zeros", json.replace(&"07".repeat(32), &"00".repeat(32))),
-        ("index-float", "A place that is no whole number", json.replace("\"index\":0", "\"index\":0.0")),
+        (
+            "index-float",
+            "A place that is no whole number",
+            json.replace("\"index\":0", "\"index\":0.0"),
+        ),
         ("index-negative", "A negative place", json.replace("\"index\":0", "\"index\":-1")),
-        ("base64-short", "Base64 without padding", json.replace(&quote, quote.trim_end_matches('='))),
+        (
+            "base64-short",
+            "Base64 without padding",
+            json.replace(&quote, quote.trim_end_matches('=')),
+        ),
         ("base64-line", "Base64 with a line's end", json.replace(&quote, &format!("{quote}\\n"))),
         ("base64-url", "Base64 of the other alphabet", json.replacen('+', "-", 1)),
         ("trailing", "Something follows the object", format!("{json}x")),
@@ -230,7 +248,8 @@ fn forms() -> Vec<Case> {
         report: json.replace("simulated", "simul\u{fffd}").into_bytes(),
         ..case("form-not-utf-8", "Bytes that are no UTF-8", &good())
     };
-    let latin = Case { report: latin.report.iter().map(|b| b | 0x80).take(4000).collect(), ..latin };
+    let latin =
+        Case { report: latin.report.iter().map(|b| b | 0x80).take(4000).collect(), ..latin };
     let mut cases: Vec<_> = texts.into();
     cases.push(latin);
     cases.push(case("form-quote-too-long", "A quote of 32 KiB and a byte", &quote));
@@ -249,8 +268,10 @@ fn keysets() -> Vec<Case> {
         let keyset = edited(&report.keyset, from, to);
         case(format!("keyset-{name}"), about, &Report { keyset, ..report })
     };
-    let tls = |digest: String| move |parts: &mut Parts| {
-        parts.keyset.tls_spki_sha256 = Some(digest.clone());
+    let tls = |digest: String| {
+        move |parts: &mut Parts| {
+            parts.keyset.tls_spki_sha256 = Some(digest.clone());
+        }
     };
     // The identity: it "signs" every message with R = identity and S = 0, by the lax equation.
     let mut identity = [0; 32];
@@ -325,12 +346,20 @@ fn collateral() -> Vec<Case> {
         ("advisory", "An advisory is open", ("/tcbLevels/0", "advisoryIDs", json!(["INTEL-SA-1"]))),
         ("no-level", "Below every level", ("/tcbLevels/0/tcb", "pcesvn", json!(1))),
         ("no-levels", "No level at all", ("", "tcbLevels", json!([]))),
-        ("components", "15 components", ("/tcbLevels/0/tcb", "sgxtcbcomponents", json!([{"svn":0}]))),
+        (
+            "components",
+            "15 components",
+            ("/tcbLevels/0/tcb", "sgxtcbcomponents", json!([{"svn":0}])),
+        ),
         ("fmspc", "Of another kind of platform", ("", "fmspc", json!("000000000000"))),
         ("id", "Of enclaves, not of guests", ("", "id", json!("SGX"))),
         ("version", "Of an older form", ("", "version", json!(2))),
         ("no-module", "It says nothing of the TDX module", ("", "tdxModule", Value::Null)),
-        ("module", "Another signed the TDX module", ("/tdxModule", "mrsigner", "1".repeat(96).into())),
+        (
+            "module",
+            "Another signed the TDX module",
+            ("/tdxModule", "mrsigner", "1".repeat(96).into()),
+        ),
     ];
     for (name, about, (at, field, value)) in tcb_info {
         add(format!("tcb-info-{name}"), about, &|all| {
@@ -351,26 +380,65 @@ fn collateral() -> Vec<Case> {
         });
     }
     for name in ["tcb_info", "qe_identity"] {
-        add(format!("unsigned-{}", slug(name)), "It does not have the signature it came with", &|all| {
-            let text = all[name].as_str().unwrap().replacen("Needed", "", 1) + " ";
-            all[name] = text.into();
-        });
+        add(
+            format!("unsigned-{}", slug(name)),
+            "It does not have the signature it came with",
+            &|all| {
+                let text = all[name].as_str().unwrap().replacen("Needed", "", 1) + " ";
+                all[name] = text.into();
+            },
+        );
         add(format!("chain-of-chip-{}", slug(name)), "Signed under the chip's own chain", &|all| {
             all[format!("{name}_issuer_chain")] = pki::pck_chain().into();
         });
     }
     let from = NOW - 3600;
     let lists: [(&str, &str, &str, Vec<u8>); 10] = [
-        ("root-forged", "The root's list is signed by another", "root_ca_crl", pki::crl(pki::PCK_CA, from, &[])),
+        (
+            "root-forged",
+            "The root's list is signed by another",
+            "root_ca_crl",
+            pki::crl(pki::PCK_CA, from, &[]),
+        ),
         ("pck-forged", "The chips' list is the root's", "pck_crl", pki::crl(pki::ROOT, from, &[])),
         ("root-absent", "There is no list of the root's", "root_ca_crl", Vec::new()),
         ("pck-absent", "There is no list of the chips'", "pck_crl", Vec::new()),
-        ("root-expired", "The root's list ends now", "root_ca_crl", pki::crl(pki::ROOT, NOW - LIFETIME_SECS, &[])),
-        ("pck-expired", "The chips' list ends now", "pck_crl", pki::crl(pki::PCK_CA, NOW - LIFETIME_SECS, &[])),
-        ("root-next", "The root's list begins in a second", "root_ca_crl", pki::crl(pki::ROOT, NOW + 1, &[])),
-        ("pck-next", "The chips' list begins in a second", "pck_crl", pki::crl(pki::PCK_CA, NOW + 1, &[])),
-        ("signer-revoked", "The signer of the TCB info is revoked", "root_ca_crl", pki::crl(pki::ROOT, from, &[pki::TCB])),
-        ("issuer-revoked", "The chips' issuer is revoked", "root_ca_crl", pki::crl(pki::ROOT, from, &[pki::PCK_CA])),
+        (
+            "root-expired",
+            "The root's list ends now",
+            "root_ca_crl",
+            pki::crl(pki::ROOT, NOW - LIFETIME_SECS, &[]),
+        ),
+        (
+            "pck-expired",
+            "The chips' list ends now",
+            "pck_crl",
+            pki::crl(pki::PCK_CA, NOW - LIFETIME_SECS, &[]),
+        ),
+        (
+            "root-next",
+            "The root's list begins in a second",
+            "root_ca_crl",
+            pki::crl(pki::ROOT, NOW + 1, &[]),
+        ),
+        (
+            "pck-next",
+            "The chips' list begins in a second",
+            "pck_crl",
+            pki::crl(pki::PCK_CA, NOW + 1, &[]),
+        ),
+        (
+            "signer-revoked",
+            "The signer of the TCB info is revoked",
+            "root_ca_crl",
+            pki::crl(pki::ROOT, from, &[pki::TCB]),
+        ),
+        (
+            "issuer-revoked",
+            "The chips' issuer is revoked",
+            "root_ca_crl",
+            pki::crl(pki::ROOT, from, &[pki::PCK_CA]),
+        ),
     ];
     for (name, about, field, list) in lists {
         add(format!("list-{name}"), about, &|all| all[field] = hex(&list).into());
