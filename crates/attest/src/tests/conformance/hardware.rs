@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    super::{fixture, gpu, snp, tdx},
+    super::{fixture, snp, tdx},
     Case,
     parts::{NOW, Parts, case, slug},
     table,
@@ -254,7 +254,6 @@ fn gpus() -> Vec<Case> {
         text[..text.find(end).unwrap() + end.len()].to_owned()
     };
     let bytes = hopper().report.len();
-    let _ = gpu::RULES;
     vec![
         with("nonce", "NVIDIA's sample answers a nonce of NVIDIA's", vec![hopper()]),
         with("twice", "One GPU that is sent twice", vec![hopper(), hopper()]),

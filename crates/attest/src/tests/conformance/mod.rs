@@ -4,6 +4,7 @@
 //! here, deterministically: run this test with `OBSCURA_BLESS` set to write them anew. Without it, the
 //! committed ones must be those that are made, and the verifier must judge them as they say.
 
+mod collateral;
 mod hardware;
 mod parts;
 mod simulated;
@@ -91,7 +92,7 @@ fn root() -> PathBuf {
 
 #[test]
 fn the_committed_cases_are_judged_as_they_say() {
-    let cases = [simulated::cases(), hardware::cases()].concat_all();
+    let cases = [simulated::cases(), collateral::cases(), hardware::cases()].concat_all();
     let names: BTreeSet<_> = cases.iter().map(|case| case.name.as_str()).collect();
     assert_eq!(names.len(), cases.len(), "a name stands twice");
     let roots = json!({ "amd": [{
