@@ -293,5 +293,6 @@ const named = new URLSearchParams(location.hash.slice(1));
 const own = location.protocol === "http:" || location.protocol === "https:" ? location.origin : "";
 input("url").value = named.get("node") ?? own;
 input("model").value = named.get("model") ?? "";
-input("simulated").checked = named.has("demo");
+// A link may not make a stranger's simulated node acceptable: this machine's own alone.
+input("simulated").checked = named.has("demo") && /^https?:\/\/(localhost|127(\.\d+){3}|\[::1\])(:\d+)?\/?$/.test(input("url").value);
 if (input("url").value !== "" && named.has("node")) void verifyNode();

@@ -7,7 +7,7 @@ import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import path from "node:path";
-import { after, before, describe, test } from "node:test";
+import { test } from "node:test";
 import { pathToFileURL } from "node:url";
 
 import { EVIDENCE, PROMPT, SEALED, assertNoPrompt } from "./sdk.mjs";
@@ -15,7 +15,7 @@ import { serve } from "./serve.mjs";
 
 const PAGE = path.join(process.env.OBSCURA_SDK, "page", "obscura.html");
 const html = readFileSync(PAGE, "utf8");
-const BROWSER = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/google-chrome"].find((file) => file && existsSync(file));
+const BROWSER = (process.env.CHROMIUM ? [process.env.CHROMIUM] : ["/usr/bin/chromium", "/usr/bin/google-chrome"]).find(existsSync);
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 
 const node = BROWSER && (await serve({ plaintext: false }));
@@ -35,18 +35,16 @@ test("its policy lets nothing in but itself", () => {
   assert.doesNotMatch(html.replace(/<script>[^]*?<\/script>/, ""), / (style|on\w+)=|src=/);
 });
 
-describe("in Chromium", { skip: BROWSER === undefined && "there is no browser here" }, () => {
-  let browser, served;
-  before(async () => {
-    const { chromium } = await import("playwright-core");
-    browser = await chromium.launch({ executablePath: BROWSER, args: FLAGS });
-    served = createServer((_, response) => response.writeHead(200, { "content-type": "text/html" }).end(html)).listen(0, "127.0.0.1");
-    await once(served, "listening");
+test("in Chromium", { skip: BROWSER === undefined && "there is no browser here" }, async (t) => {
+  const { chromium } = await import("playwright-core");
+  const browser = await chromium.launch({ executablePath: BROWSER, args: FLAGS });
+  const served = createServer((_, response) => response.writeHead(200, { "content-type": "text/html" }).end(html)).listen(0, "127.0.0.1");
+  t.after(async () => {
+    await browser.close();
+    served.closeAllConnections();
+    served.close();
   });
-  after(async () => {
-    await browser?.close();
-    served?.close();
-  });
+  await once(served, "listening");
 
   /** A page, with all that it sends and whatever it complains of. */
   async function open(from, hash) {
@@ -62,7 +60,7 @@ describe("in Chromium", { skip: BROWSER === undefined && "there is no browser he
   const places = { disk: () => pathToFileURL(PAGE).href, loopback: () => `http://127.0.0.1:${served.address().port}/` };
 
   for (const [place, from] of Object.entries(places)) {
-    test(`from ${place}: a picture that sharpens, and what was sent of it`, async () => {
+    await t.test(`from ${place}: a picture that sharpens, and what was sent of it`, async () => {
       const { page, sent, complaints } = await open(from(), `node=${node}&demo`);
       await state(page, "demo");
       await page.fill("#prompt", PROMPT);
@@ -83,7 +81,7 @@ describe("in Chromium", { skip: BROWSER === undefined && "there is no browser he
     });
   }
 
-  test("a node that fails: red, in plain words, and nothing is sent to it", async () => {
+  await t.test("a node that fails: red, in plain words, and nothing is sent to it", async () => {
     const { page, sent } = await open(places.disk(), `node=${node}`);
     await state(page, "refused");
     assert.match(await page.locator("#refused").innerText(), /not trusted[^]*Nothing was sent[^]*No hardware/);
@@ -95,7 +93,17 @@ describe("in Chromium", { skip: BROWSER === undefined && "there is no browser he
     await page.close();
   });
 
-  test("another address takes the verdict away", async () => {
+  await t.test("a link does not make a stranger's demonstration acceptable", async () => {
+    for (const [named, accepted] of [["http://127.0.0.1:9", true], ["http://localhost:9/", true], ["https://node.example", false], ["http://127.0.0.1.example", false], ["http://localhost@node.example", false]]) {
+      const page = await browser.newPage();
+      await page.route(/^https?:/, (route) => route.abort());
+      await page.goto(`${places.disk()}#node=${named}&demo`);
+      assert.equal(await page.isChecked("#simulated"), accepted, named);
+      await page.close();
+    }
+  });
+
+  await t.test("another address takes the verdict away", async () => {
     const { page, sent } = await open(places.disk(), `node=${node}&demo`);
     await state(page, "demo");
     await page.click("#node-details summary");
@@ -108,7 +116,7 @@ describe("in Chromium", { skip: BROWSER === undefined && "there is no browser he
     await page.close();
   });
 
-  test("a refusal is shown, Escape stops, and the keyboard suffices", async () => {
+  await t.test("a refusal is shown, Escape stops, and the keyboard suffices", async () => {
     const { page } = await open(places.disk(), `node=${node}&demo&model=none`);
     await state(page, "demo");
     await page.keyboard.type(PROMPT);
