@@ -24,7 +24,7 @@ const without = {
 const { outputFiles } = await build({
   entryPoints: [path.join(here, "page.ts")],
   absWorkingDir: here,
-  bundle: true, minify: true, write: false, format: "iife", target: "es2022", charset: "utf8", legalComments: "none",
+  bundle: true, minify: true, write: false, format: "iife", target: "es2022", charset: "utf8", legalComments: "inline",
   nodePaths: [path.join(here, "../typescript/node_modules")],
   plugins: [without],
 });

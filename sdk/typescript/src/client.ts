@@ -59,7 +59,7 @@ interface Session {
   until: number;
 }
 
-/** Verifies a node. Throws [`NodeUntrustedError`] with every check where its evidence is refused. */
+/** Verifies a node. Throws `NodeUntrustedError` with every check where its evidence is refused. */
 export async function connect(url: string, options: Options = {}): Promise<Obscura> {
   const client = new Obscura(url, options);
   const appraisal = await client.verify();
@@ -128,7 +128,7 @@ export class Obscura {
     return openaiFetch(this);
   }
 
-  /** One sealed exchange: a body, or with `stream: true` events. For [`openaiFetch`]. */
+  /** One sealed exchange: a body, or with `stream: true` events. For `openaiFetch`. */
   async exchange(
     request: Record<string, unknown>, { signal, authorization }: { signal?: AbortSignal; authorization?: string },
   ): Promise<{ headers: Headers; body?: Record<string, unknown>; events?: AsyncGenerator<ImageEvent, void, undefined> }> {
