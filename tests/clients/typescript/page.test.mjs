@@ -4,8 +4,9 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { createServer } from "node:http";
+import { createRequire } from "node:module";
 import path from "node:path";
 import { test } from "node:test";
 import { pathToFileURL } from "node:url";
@@ -133,5 +134,54 @@ test("in Chromium", { skip: BROWSER === undefined && "there is no browser here" 
     await page.waitForFunction(() => document.querySelector("#status").textContent === "Stopped.");
     for (const label of await page.locator("input, textarea, select").all()) assert.ok(await label.evaluate((one) => one.labels.length > 0));
     await page.close();
+  });
+
+  // WebCrypto is another here: BoringSSL's, with an X25519 of its own, where Node.js 20 takes noble's.
+  await t.test("every vector, by this browser's cryptography", async () => {
+    const sdk = path.join(process.env.OBSCURA_SDK, "typescript");
+    const { build } = createRequire(path.join(sdk, "package.json"))("esbuild");
+    const contents = ["verify", "seal", "bytes", "x509"].map((name) => `export * from "./src/${name}.js";`).join("\n");
+    const { outputFiles } = await build({ stdin: { contents, resolveDir: sdk }, bundle: true, write: false, format: "iife", globalName: "sdk" });
+    const page = await browser.newPage();
+    await page.goto(pathToFileURL(path.join(sdk, "package.json")).href);
+    await page.addScriptTag({ content: outputFiles[0].text });
+    const vectors = path.join(process.env.OBSCURA_FIXTURES, "../vectors");
+    const read = (...names) => JSON.parse(readFileSync(path.join(vectors, ...names)));
+    const roots = read("roots", "snp-test.json");
+    for (const name of readdirSync(path.join(vectors, "attestation"))) {
+      const one = read("attestation", name, "case.json");
+      const report = readFileSync(path.join(vectors, "attestation", name, one.report)).toString("base64");
+      const found = await page.evaluate(async ([one, report, { amd }]) => {
+        const { appraise, pemChain, unhex } = window.sdk;
+        const bytes = Uint8Array.from(atob(report), (character) => character.charCodeAt(0));
+        const { verdict, checks } = await appraise(bytes, { nonce: one.nonce === null ? new Uint8Array(32) : unhex(one.nonce), now: one.now }, {
+          policy: one.policy === "production" ? undefined : one.policy,
+          acceptSimulated: one.simulated !== null,
+          simulatedRules: typeof one.simulated === "object" ? one.simulated ?? undefined : undefined,
+          roots: one.roots === "built in" ? {} : { amd: amd.map(({ generation, ark, ask }) => ({ generation, ark: pemChain(ark)[0], ask: pemChain(ask)[0] })) },
+        });
+        return { verdict, failing: checks.filter(({ outcome }) => outcome === "FAIL").map(({ id }) => id) };
+      }, [one, report, roots]);
+      assert.deepEqual(found, { verdict: one.expect.verdict, failing: one.expect.failing }, name);
+    }
+    const wrong = await page.evaluate(async ([seals, opens]) => {
+      const { sealExact, unhex, utf8 } = window.sdk;
+      const exchange = ({ node_public, client_secret, salt, nonce, body }) =>
+        sealExact(unhex(node_public), utf8(body), { secret: unhex(client_secret), salt: unhex(salt), nonce: unhex(nonce) });
+      const wrong = [];
+      for (const { name, expect, envelope, ...given } of seals.cases) {
+        const found = await exchange(given).then(([found]) => JSON.stringify(found) === JSON.stringify(envelope) ? "accept" : "another", () => "refuse");
+        if (found !== expect) wrong.push([name, found]);
+      }
+      const [, opener] = await exchange(opens.exchange);
+      const { signing_key, keyset_digest, model_manifest } = opens.attested;
+      const attested = { signingKey: unhex(signing_key), keysetDigest: unhex(keyset_digest), modelManifest: unhex(model_manifest) };
+      for (const { name, answer, expect } of opens.cases) {
+        const found = await opener.open(answer, attested).then(() => "accept", (error) => error.fault);
+        if (found !== expect) wrong.push([name, found]);
+      }
+      return wrong;
+    }, [read("wire", "seal.json"), read("wire", "open.json")]);
+    assert.deepEqual(wrong, []);
   });
 });
