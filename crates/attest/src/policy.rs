@@ -11,7 +11,7 @@ use crate::{
     platform::Platform,
 };
 
-const PRODUCTION: &str = include_str!("../../../attestation/policy.toml");
+pub(crate) const PRODUCTION: &str = include_str!("../../../attestation/policy.toml");
 pub(crate) const SIMULATED: &str = include_str!("../../../attestation/simulated.toml");
 
 /// The rules an appraisal follows.
@@ -54,6 +54,12 @@ impl Policy {
     #[must_use]
     pub fn dangerous(self) -> DangerousPolicy {
         DangerousPolicy(self)
+    }
+
+    /// A policy of these rules, and these for simulated nodes.
+    #[cfg(test)]
+    pub(crate) fn of(rules: Rules, simulated: Option<Rules>) -> Self {
+        Self { rules, simulated, attested_tls: Need::Optional }
     }
 
     /// A policy whose rules for simulated nodes are these.

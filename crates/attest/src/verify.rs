@@ -32,6 +32,7 @@ use crate::{
     platform::Platform,
     policy::Policy,
     report::{Report, ReportError},
+    roots::AmdRoot,
 };
 
 /// What only the verifier knows.
@@ -73,6 +74,16 @@ pub fn verify_over(
     challenge: &Challenge,
     channel: &Channel,
 ) -> Appraisal {
+    judge((report, snp::ROOTS), policy, challenge, channel)
+}
+
+/// The same, of a report whose chip's key leads to one of these roots.
+fn judge(
+    (report, amd): (&Report, &[AmdRoot]),
+    policy: &Policy,
+    challenge: &Challenge,
+    channel: &Channel,
+) -> Appraisal {
     let rules = policy.rules_for(report.platform);
     let mut checks = Checks::default();
     checks.pass(REPORT_FORMAT, "");
@@ -83,7 +94,10 @@ pub fn verify_over(
     common::model(report, rules, &mut checks);
     let report_data = match report.platform {
         Platform::Tdx | Platform::Simulated => tdx::quote(report, challenge, rules, &mut checks),
-        Platform::Snp => snp::quote(report, challenge, rules, &mut checks),
+        Platform::Snp => {
+            snp::Evidence { report: &report.quote, collateral: &report.collateral, roots: amd }
+                .appraise(challenge, &rules.snp, &mut checks)
+        }
     };
     common::binding(report, challenge, report_data.as_ref(), &mut checks);
     if let Some(keys) = &keys {
@@ -230,9 +244,9 @@ fn platform_name<S: Serializer>(platform: &Option<Platform>, s: S) -> Result<S::
 /// The parts of an appraisal, for samples of other projects, which are no reports of ours.
 #[cfg(test)]
 pub(crate) mod tests_only {
-    use super::{Challenge, Check, Checks, gpu, snp, tdx};
+    use super::{Appraisal, Challenge, Channel, Check, Checks, gpu, judge, snp, tdx};
     use crate::{
-        policy::{Rules, SnpRules},
+        policy::{Policy, Rules, SnpRules},
         report::Report,
         roots::AmdRoot,
     };
@@ -256,6 +270,19 @@ pub(crate) mod tests_only {
         let mut checks = Checks::default();
         let evidence = snp::Evidence { report, collateral, roots };
         (evidence.appraise(challenge, rules, &mut checks), checks.0)
+    }
+
+    /// A whole report, under these roots instead of AMD's.
+    pub(crate) fn appraise_under(
+        roots: &[AmdRoot],
+        json: &[u8],
+        policy: &Policy,
+        challenge: &Challenge,
+    ) -> Appraisal {
+        match Report::parse(json) {
+            Ok(report) => judge((&report, roots), policy, challenge, &Channel::Plain),
+            Err(error) => Appraisal::unread(&error),
+        }
     }
 
     pub(crate) fn gpu(report: &Report, challenge: &Challenge, rules: &Rules) -> Vec<Check> {

@@ -1,5 +1,7 @@
 //! Proof against fixtures, most of them published by others.
 
+#[cfg(feature = "simulator")]
+mod conformance;
 mod gpu;
 mod live;
 #[cfg(feature = "simulator")]

@@ -131,7 +131,7 @@ fn nothing_but_zeros_follows_a_quote() {
     }
 }
 
-const SETTINGS: [&str; 8] = [
+pub(super) const SETTINGS: [&str; 8] = [
     "mrconfigid",
     "mrowner",
     "mrownerconfig",
@@ -143,7 +143,7 @@ const SETTINGS: [&str; 8] = [
 ];
 
 /// The entry of a release that the published quote is of.
-fn entry() -> toml::Table {
+pub(super) fn entry() -> toml::Table {
     let quote = dcap_qvl::quote::Quote::parse(&fixture("tdx/v4.quote")).unwrap();
     let td = quote.report.as_td10().unwrap();
     let one = |bytes: &[u8]| toml::Value::String(hex(bytes));

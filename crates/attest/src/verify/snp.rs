@@ -25,24 +25,14 @@ use super::{
 };
 use crate::{
     encoding::hex,
-    policy::{Rules, SnpRelease, SnpRules, SnpTcb},
+    policy::{Allow, Rules, SnpRelease, SnpRules, SnpTcb},
     report::Report,
     roots::{self, AmdRoot},
 };
 
 const REPORT_BYTES: usize = 1184;
-const ROOTS: &[AmdRoot] = &[roots::MILAN, roots::GENOA, roots::TURIN];
-
-/// Verifies the report; gives the report data that it signs.
-pub(super) fn quote(
-    report: &Report,
-    challenge: &Challenge,
-    rules: &Rules,
-    checks: &mut Checks,
-) -> Option<[u8; 64]> {
-    let evidence = Evidence { report: &report.quote, collateral: &report.collateral, roots: ROOTS };
-    evidence.appraise(challenge, &rules.snp, checks)
-}
+/// Where a chip's key leads.
+pub(super) const ROOTS: &[AmdRoot] = &[roots::MILAN, roots::GENOA, roots::TURIN];
 
 /// A report, and what it is verified with.
 pub(super) struct Evidence<'a> {
@@ -53,6 +43,7 @@ pub(super) struct Evidence<'a> {
 }
 
 impl Evidence<'_> {
+    /// Verifies the report; gives the report data that it signs.
     pub(super) fn appraise(
         &self,
         challenge: &Challenge,
