@@ -3,8 +3,8 @@
 use protocol::{CreateImageRequest, ModelList};
 
 use crate::{
-    Answer, ApiKey, AttestedNode, Client, ClientError, EventStream, HttpError, answer::MAX_WORDS_BYTES,
-    json, refused,
+    Answer, ApiKey, AttestedNode, Client, ClientError, EventStream, HttpError,
+    answer::MAX_WORDS_BYTES, json, refused,
 };
 
 impl Client {

@@ -65,7 +65,9 @@ impl HttpError {
     #[must_use]
     pub fn is_unsent(&self) -> bool {
         match self {
-            Self::Url | Self::Tls(_) | Self::OtherTlsKey { .. } | Self::KeyInClearText { .. } => true,
+            Self::Url | Self::Tls(_) | Self::OtherTlsKey { .. } | Self::KeyInClearText { .. } => {
+                true
+            }
             Self::Connection(error) => error.is_connect(),
             _ => false,
         }

@@ -144,9 +144,7 @@ impl Http {
 
 fn may_carry(base: &Url, key: &ApiKey) -> Result<(), HttpError> {
     if key.key.is_some() && !key.insecure_http && in_clear_text(base) {
-        return Err(HttpError::KeyInClearText {
-            host: base.host_str().unwrap_or_default().into(),
-        });
+        return Err(HttpError::KeyInClearText { host: base.host_str().unwrap_or_default().into() });
     }
     Ok(())
 }

@@ -243,7 +243,9 @@ pub enum ClientError {
     Refused(Box<Refusal>),
     /// The evidence was accepted, and the time of the keys that it speaks for is over: nothing was
     /// sent.
-    #[error("the node's keys were attested until {not_after_secs}, which is over: nothing was sent")]
+    #[error(
+        "the node's keys were attested until {not_after_secs}, which is over: nothing was sent"
+    )]
     Expired {
         /// Seconds since 1970.
         not_after_secs: u64,

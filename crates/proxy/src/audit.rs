@@ -141,8 +141,7 @@ mod tests {
         let at = folder.path().join("audit");
         let policy = Policy::production();
         let challenge = Challenge { nonce: Nonce::new([7; 32]).unwrap(), now_secs: 1_800_000_000 };
-        let evidence =
-            Evidence { report: b"{}".to_vec(), challenge, channel: Channel::Plain };
+        let evidence = Evidence { report: b"{}".to_vec(), challenge, channel: Channel::Plain };
         let appraisal = evidence.appraise(&policy);
         let node = Printable::new("http://node.example");
         let entry = Entry { node: &node, appraisal: &appraisal, evidence: &evidence };

@@ -24,6 +24,9 @@ pub struct Config {
     /// The bearer key that the nodes ask for. Without it, and without a `client_key`, each caller's own
     /// key is passed on.
     pub api_key: Option<Zeroizing<String>>,
+    /// Whether that key goes over plain `http://` to other machines too, where everyone on the way can
+    /// read it.
+    pub insecure_http: bool,
     /// The bearer key that callers of this proxy need. It is never passed on.
     pub client_key: Option<Zeroizing<String>>,
     /// Where every report that was judged is kept.
@@ -105,6 +108,7 @@ mod tests {
             policy: Policy::production(),
             policy_name: "production".to_owned(),
             api_key: None,
+            insecure_http: false,
             client_key: client_key.map(|key| Zeroizing::new(key.to_owned())),
             audit: None,
         }

@@ -98,7 +98,8 @@ impl ApiError {
             )
             .no_retry(),
             Self::KeyWornOut => {
-                answer(503, ServerError, "key_worn_out", "fresh keys are about to take over").after(1)
+                answer(503, ServerError, "key_worn_out", "fresh keys are about to take over")
+                    .after(1)
             }
             Self::NotJson => answer(
                 415,
@@ -143,9 +144,12 @@ impl ApiError {
                 "foreign_origin",
                 "`Origin` is not this proxy's own: a page of another site sent this",
             ),
-            Self::NotFound => {
-                answer(404, InvalidRequestError, "not_found", "there is nothing here, or not any more")
-            }
+            Self::NotFound => answer(
+                404,
+                InvalidRequestError,
+                "not_found",
+                "there is nothing here, or not any more",
+            ),
             Self::NotSealed => answer(
                 404,
                 InvalidRequestError,
@@ -168,7 +172,8 @@ impl ApiError {
             )
             .no_retry(),
             Self::Internal => {
-                answer(500, ServerError, "internal", "the proxy failed; its log says more").no_retry()
+                answer(500, ServerError, "internal", "the proxy failed; its log says more")
+                    .no_retry()
             }
         }
     }
@@ -212,9 +217,8 @@ fn of_node(failure: Failure) -> Answer {
 /// A node's words are passed on where they are about the caller's request. What they say of anything
 /// else, the caller cannot mend.
 fn of_refusal(refusal: &Refusal, with_own_key: bool) -> Answer {
-    let text = |text: &Option<printable::Printable>| {
-        text.as_ref().map(|text| text.as_str().to_owned())
-    };
+    let text =
+        |text: &Option<printable::Printable>| text.as_ref().map(|text| text.as_str().to_owned());
     let (status, kind, code) = match refusal.status {
         401 | 403 if !with_own_key => {
             return answer(
@@ -248,12 +252,7 @@ fn of_refusal(refusal: &Refusal, with_own_key: bool) -> Answer {
     }
 }
 
-fn answer(
-    status: u16,
-    kind: ErrorKind,
-    code: &'static str,
-    message: impl Into<String>,
-) -> Answer {
+fn answer(status: u16, kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Answer {
     let code = (!code.is_empty()).then(|| code.to_owned());
     let error = ErrorObject { message: message.into(), kind, param: None, code };
     Answer { error, ..bare(status) }

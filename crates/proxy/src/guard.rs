@@ -145,7 +145,9 @@ mod tests {
 
     #[test]
     fn only_names_of_this_machine_are_known() {
-        for host in ["localhost", "LOCALHOST:80", "127.0.0.1:1", "127.9.9.9", "[::1]:1", "a.localhost"] {
+        for host in
+            ["localhost", "LOCALHOST:80", "127.0.0.1:1", "127.9.9.9", "[::1]:1", "a.localhost"]
+        {
             assert!(is_known_host(&request(&[("host", host)])), "{host}");
         }
         for host in [
@@ -171,7 +173,8 @@ mod tests {
             assert!(!own(foreign), "{foreign}");
         }
         assert!(is_own_page(&request(&[])));
-        let twice = [("origin", "http://localhost"), ("origin", "http://localhost"), ("host", "localhost")];
+        let twice =
+            [("origin", "http://localhost"), ("origin", "http://localhost"), ("host", "localhost")];
         assert!(!is_own_page(&request(&twice)));
     }
 

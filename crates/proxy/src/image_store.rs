@@ -112,9 +112,8 @@ mod tests {
             let file = vec![7; bytes].into();
             store.insert(StoredImage { file, media_type: "image/png" }, at(secs))
         };
-        let is_there = |name: &Option<String>, secs| {
-            store.find(name.as_deref().unwrap(), at(secs)).is_some()
-        };
+        let is_there =
+            |name: &Option<String>, secs| store.find(name.as_deref().unwrap(), at(secs)).is_some();
         let first = insert(60, 0);
         let second = insert(40, 10);
         assert!(is_there(&first, 10) && is_there(&second, 10));

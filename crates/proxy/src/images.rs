@@ -4,10 +4,7 @@
 mod answer;
 mod events;
 
-use std::{
-    sync::Arc,
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     body::{Body as AnswerBody, Bytes},
@@ -21,8 +18,8 @@ use axum::{
 use client::TraceParent;
 use protocol::CreateImageRequest;
 
-pub(crate) use self::events::{Last, Teller, event_stream};
 use self::answer::{Answered, Form};
+pub(crate) use self::events::{Last, Teller, event_stream};
 use crate::{
     body::Body,
     error::ApiError,
@@ -52,7 +49,7 @@ pub(crate) async fn generate(
             key: passed_on(&proxy, &headers),
             trace: trace(&headers),
         };
-        Ok((ask, form, count))
+        Ok::<_, ApiError>((ask, form, count))
     })?;
     let (reply, _) = proxy.pool().send(&ask).await?;
     match reply {
@@ -100,10 +97,7 @@ impl AsRef<[u8]> for Shared {
 }
 
 /// The caller's key, where neither the proxy nor its nodes have one that is configured.
-pub(crate) fn passed_on(
-    proxy: &Proxy,
-    headers: &HeaderMap,
-) -> Option<seal::Zeroizing<String>> {
+pub(crate) fn passed_on(proxy: &Proxy, headers: &HeaderMap) -> Option<seal::Zeroizing<String>> {
     if proxy.passes_keys_on() { bearer(headers) } else { None }
 }
 

@@ -35,10 +35,7 @@ pub(crate) async fn one(
 
 async fn models(proxy: &Proxy, headers: &HeaderMap) -> Result<ModelList, ApiError> {
     let _permit = proxy.permit()?;
-    let ask = Ask {
-        json: Zeroizing::default(),
-        key: passed_on(proxy, headers),
-        trace: trace(headers),
-    };
+    let ask =
+        Ask { json: Zeroizing::default(), key: passed_on(proxy, headers), trace: trace(headers) };
     Ok(proxy.pool().models(&ask).await?)
 }

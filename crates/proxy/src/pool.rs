@@ -15,7 +15,7 @@ use printable::Printable;
 use protocol::{CreateImageRequest, ModelList};
 use zeroize::Zeroizing;
 
-pub(crate) use self::member::{Judge, Judged, Member, State, Trusted, Unusable};
+pub(crate) use self::member::{Judge, Member, Trusted, Unusable};
 
 /// How long to wait before all nodes are asked once more.
 const PAUSE: Duration = Duration::from_millis(500);

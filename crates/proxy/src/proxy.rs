@@ -49,6 +49,7 @@ impl Proxy {
         let judge = Arc::new(Judge { policy: config.policy, audit });
         let client = |url: &str| {
             let key = config.api_key.clone().map_or_else(ApiKey::none, ApiKey::new);
+            let key = if config.insecure_http { key.over_insecure_http() } else { key };
             Client::new(url, key)
                 .map_err(|source| StartError::Node { node: url.into(), source: Box::new(source) })
         };
@@ -109,7 +110,8 @@ impl Proxy {
                 format!("{}  verified{platform}", member.url())
             }
             None => {
-                let why = member.state().failure.map_or_else(String::new, |(_, why)| why.into_string());
+                let why =
+                    member.state().failure.map_or_else(String::new, |(_, why)| why.into_string());
                 format!("{}  left out: {why}", member.url())
             }
         };

@@ -78,7 +78,8 @@ fn page(html: String) -> Response {
 /// Browsers name `text/html` before anything else; programs say `*/*`, or nothing.
 fn wants_html(headers: &HeaderMap) -> bool {
     let accepted = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    let mut kinds = accepted.split(',').map(|kind| kind.split(';').next().unwrap_or_default().trim());
+    let mut kinds =
+        accepted.split(',').map(|kind| kind.split(';').next().unwrap_or_default().trim());
     kinds.find(|kind| matches!(*kind, "text/html" | "application/json")) == Some("text/html")
 }
 

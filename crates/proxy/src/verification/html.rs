@@ -90,7 +90,10 @@ fn details(body: &mut String, node: &NodeView) {
         push(body, format_args!("<p class=\"bad\">{}</p>", Escaped(reason.as_str())));
     }
     if let Some(until) = node.valid_until {
-        push(body, format_args!("<p>Its keys are attested until {until} (seconds since 1970).</p>"));
+        push(
+            body,
+            format_args!("<p>Its keys are attested until {until} (seconds since 1970).</p>"),
+        );
     }
     let Some(evidence) = &node.evidence else { return };
     push(
