@@ -28,7 +28,7 @@ use axum::{
 };
 use protocol::{
     CompletedEvent, ConfidentialComputeRequest, ConfidentialComputeResponse, CreateImageRequest,
-    CreateImageResponse, ErrorBody, ErrorKind, ErrorObject, ImageEvent, ImageUsage, Model,
+    ErrorBody, ErrorKind, ErrorObject, ImageEvent, ImageUsage, Model,
     ModelList, ProgressEvent, Sequenced,
 };
 use seal::{Epoch, Keyring, KeyringLimits, NodeKeys, OpenError, RequestParts, SealedResponse};
@@ -109,6 +109,8 @@ pub(super) struct Inner {
     /// Where redirections lead.
     elsewhere: String,
     pub(super) seen: Mutex<Vec<HeaderMap>>,
+    /// Base64, where an image would be.
+    pub(super) image: Mutex<String>,
 }
 
 struct Keys {
@@ -135,6 +137,7 @@ impl StandIn {
             opened: AtomicUsize::new(0),
             elsewhere: url.clone(),
             seen: Mutex::default(),
+            image: Mutex::new(IMAGE.to_owned()),
         });
         let app = Router::new()
             .route("/v1/attestation", get(attestation))
@@ -186,7 +189,7 @@ fn now_secs() -> u64 {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    crate::audit::hex(bytes)
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn keys(lifetime: Duration) -> Keys {
@@ -311,7 +314,7 @@ async fn generate(
         Answer::Status(status) => return refusal(status, ErrorKind::ServerError, "because"),
         Answer::Redirected => return redirect(&node),
         Answer::InClearText => {
-            return Json(json!({ "created": 0, "data": [{ "url": data_url() }] })).into_response();
+            return Json(json!({ "created": 0, "data": [{ "url": data_url(&node) }] })).into_response();
         }
         _ => {}
     }
@@ -361,11 +364,10 @@ async fn generate(
     let count = if answer == Answer::OtherCount { 3 } else { request.n.unwrap_or(1) };
     let url = match answer {
         Answer::RemoteUrl => "https://tracker.example/x.png".to_owned(),
-        _ => data_url(),
+        _ => data_url(&node),
     };
     let data: Vec<_> = (0..count).map(|_| json!({ "url": url })).collect();
     let body = serde_json::to_vec(&json!({ "created": 7, "data": data, "seed": 3 })).unwrap();
-    let _: CreateImageResponse = serde_json::from_slice(&body).unwrap();
     // A receipt over another model's manifest is somebody else's.
     let signed = if answer == Answer::ForeignReceipt { [1; 32] } else { manifest };
     let mut envelope = envelope_of(responder.seal(Zeroizing::new(body), &signed).unwrap());
@@ -378,8 +380,8 @@ async fn generate(
     Json(envelope).into_response()
 }
 
-fn data_url() -> String {
-    format!("data:image/png;base64,{IMAGE}")
+fn data_url(node: &Inner) -> String {
+    format!("data:image/png;base64,{}", node.image.lock().unwrap())
 }
 
 fn flip(envelope: &mut ConfidentialComputeResponse) {

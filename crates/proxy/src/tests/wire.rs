@@ -59,7 +59,7 @@ impl Wire {
     pub(super) fn assert_without(&self, secret: &str) {
         let bytes = self.0.lock().unwrap();
         for word in secret.split(' ').filter(|word| word.len() >= 6).chain([secret]) {
-            let hex = crate::audit::hex(word.as_bytes());
+            let hex: String = word.bytes().map(|byte| format!("{byte:02x}")).collect();
             let mut forms = vec![word.as_bytes().to_vec(), hex.clone().into_bytes()];
             forms.push(hex.to_uppercase().into_bytes());
             for offset in 0..3 {
