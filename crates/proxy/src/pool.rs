@@ -66,11 +66,15 @@ impl Pool {
         &self.members
     }
 
-    /// The nodes, each time beginning with another one.
-    fn in_turn(&self) -> impl Iterator<Item = &Arc<Member>> {
+    /// The nodes, each time beginning with another one; those that have to be asked for evidence first
+    /// come last.
+    fn in_turn(&self) -> Vec<&Arc<Member>> {
         let first = self.turn.fetch_add(1, Ordering::Relaxed) % self.members.len().max(1);
         let (before, from) = self.members.split_at(first);
-        from.iter().chain(before)
+        let (mut usable, others): (Vec<_>, Vec<_>) =
+            from.iter().chain(before).partition(|member| member.usable().is_some());
+        usable.extend(others);
+        usable
     }
 
     /// A node that can be trusted now.
