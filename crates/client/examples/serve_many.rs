@@ -21,7 +21,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let client = Client::new(&url, ApiKey::none())?;
     let mut node = client.attest(&policy).await?;
-    println!("verified until {}, {} bytes of report", node.not_after_secs(), node.evidence().report.len());
+    println!(
+        "verified until {}, {} bytes of report",
+        node.not_after_secs(),
+        node.evidence().report.len()
+    );
 
     for (caller, prompt) in [("anna", "a red circle"), ("ben", "a blue square")] {
         let answer = match ask(&client, caller, prompt, &node).await {

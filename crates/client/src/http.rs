@@ -9,9 +9,9 @@ use zeroize::Zeroizing;
 
 use crate::{
     answer::HttpAnswer,
-    call::Headers,
     error::HttpError,
     tls::{Accept, SpkiDigest},
+    trace::TraceParent,
     transport::{Transport, is_loopback},
 };
 
@@ -42,6 +42,14 @@ impl ApiKey {
     pub fn over_insecure_http(self) -> Self {
         Self { insecure_http: true, ..self }
     }
+}
+
+/// What a request carries beside its body.
+#[derive(Default)]
+pub(crate) struct Headers {
+    /// Instead of the client's own.
+    pub(crate) key: Option<ApiKey>,
+    pub(crate) traceparent: Option<TraceParent>,
 }
 
 pub(crate) struct Http {

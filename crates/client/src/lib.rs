@@ -32,6 +32,7 @@ mod refusal;
 mod salt;
 mod stream;
 mod tls;
+mod trace;
 mod transport;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -44,12 +45,13 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 pub use attestation::{AttestedNode, Evidence, fresh_nonce};
-pub use call::{Call, TraceParent};
+pub use call::Call;
 pub use error::HttpError;
 pub use http::{ApiKey, travels_in_clear_text};
 pub use image::{InvalidImage, decode_image, image_file};
 pub use refusal::Refusal;
 pub use stream::{End, EventStream};
+pub use trace::TraceParent;
 
 use answer::{HttpAnswer, MAX_ANSWER_BYTES, MAX_WORDS_BYTES};
 use http::Http;

@@ -273,8 +273,8 @@ pub(crate) struct ProxyArgs {
     /// Keep every report that is judged in this folder, and its verdict
     #[arg(long, value_name = "DIR")]
     pub(crate) audit: Option<PathBuf>,
-    /// Open the page with the verdict in the browser
-    #[arg(long)]
+    /// Open the page with the verdict in the browser, which can send no key
+    #[arg(long, conflicts_with = "client_key_file")]
     pub(crate) open: bool,
     /// What is logged: LEVEL or MODULE=LEVEL, with commas between
     #[arg(long, value_name = "FILTER", env = "OBSCURA_LOG", default_value = "info")]

@@ -133,7 +133,11 @@ async fn a_node_that_is_not_trusted_ends_the_start() {
         (vec!["--node", "http://127.0.0.1:9"], 1, "no node gives evidence"),
         (vec!["--node", "ftp://node.example"], 1, "http://"),
         (vec!["--node", &node.url, "--listen", "0.0.0.0:0"], 1, "--client-key-file"),
-        (vec!["--node", &node.url, "--evidence", "http://a", "--evidence", "http://b"], 1, "in their order"),
+        (
+            vec!["--node", &node.url, "--evidence", "http://a", "--evidence", "http://b"],
+            1,
+            "in their order",
+        ),
         (vec!["--node", &node.url, "--api-key-file", "/dev/null"], 1, "holds no key"),
     ] {
         let mut command = Command::new(program::path());

@@ -5,8 +5,6 @@
 //! that they are handed is this proxy's own, and everything that version 1 of the wire leaves open ends
 //! on loopback: what goes out is sealed as by our own client, to a node whose evidence was accepted.
 
-mod keys;
-
 use std::{sync::Arc, time::Instant};
 
 use axum::{
@@ -26,7 +24,6 @@ use seal::{
 };
 use serde::de::DeserializeOwned;
 
-pub(crate) use self::keys::Keys;
 use crate::{
     body::Body,
     error::ApiError,

@@ -11,10 +11,8 @@ use http_body_util::BodyExt;
 use tokio::time;
 use zeroize::Zeroizing;
 
-use crate::error::ApiError;
+use crate::{config::MAX_BODY_BYTES, error::ApiError};
 
-/// The longest body that is taken: padded and sealed, it is no longer than a node takes (256 KiB).
-pub const MAX_BODY_BYTES: usize = 160 * 1024;
 /// How long a caller may take to send it.
 const TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -6,6 +6,8 @@ use attest::Policy;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+/// The longest body that is taken: padded and sealed, it is no longer than a node takes (256 KiB).
+pub const MAX_BODY_BYTES: usize = 160 * 1024;
 /// The most nodes of one proxy.
 const MAX_NODES: usize = 64;
 /// The longest bearer key.

@@ -15,7 +15,7 @@ use protocol::{
 };
 use seal::{OpenError, SealError};
 
-use crate::{body::MAX_BODY_BYTES, pool::Failure};
+use crate::{config::MAX_BODY_BYTES, pool::Failure};
 
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 

@@ -22,8 +22,9 @@ use self::answer::{Answered, Form};
 pub(crate) use self::events::{Last, Teller, event_stream};
 use crate::{
     body::Body,
+    client_key::bearer,
     error::ApiError,
-    guard::{bearer, own_authority},
+    guard::own_authority,
     image_store::StoredImage,
     pool::{Ask, Reply},
     proxy::Proxy,

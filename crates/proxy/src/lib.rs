@@ -15,6 +15,8 @@
 mod atoma;
 mod audit;
 mod body;
+mod caller_keys;
+mod client_key;
 mod config;
 mod error;
 mod guard;
@@ -31,7 +33,6 @@ mod tests;
 mod verification;
 
 pub use audit::AuditError;
-pub use body::MAX_BODY_BYTES;
-pub use config::{Config, ConfigError, NodeAddress};
+pub use config::{Config, ConfigError, MAX_BODY_BYTES, NodeAddress};
 pub use proxy::{Proxy, StartError};
 pub use serve::serve;

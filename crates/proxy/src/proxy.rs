@@ -13,11 +13,11 @@ use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    atoma::Keys,
     audit::{Audit, AuditError},
+    caller_keys::CallerKeys,
+    client_key::ClientKey,
     config::{Config, ConfigError},
     error::ApiError,
-    guard::ClientKey,
     image_store::{ImageStore, StoreLimits},
     pool::{Judge, Member, Pool},
 };
@@ -30,7 +30,7 @@ pub struct Proxy {
     pool: Pool,
     judge: Arc<Judge>,
     policy_name: String,
-    keys: Keys,
+    keys: CallerKeys,
     images: ImageStore,
     client_key: Option<ClientKey>,
     has_api_key: bool,
@@ -62,7 +62,7 @@ impl Proxy {
             pool,
             judge,
             policy_name: config.policy_name,
-            keys: Keys::new().map_err(StartError::Keys)?,
+            keys: CallerKeys::new().map_err(StartError::Keys)?,
             images: ImageStore::new(StoreLimits::default()),
             has_api_key: config.api_key.is_some(),
             client_key: config.client_key.as_deref().map(|key| ClientKey::new(key)),
@@ -134,7 +134,7 @@ impl Proxy {
         &self.policy_name
     }
 
-    pub(crate) fn keys(&self) -> &Keys {
+    pub(crate) fn keys(&self) -> &CallerKeys {
         &self.keys
     }
 

@@ -28,8 +28,8 @@ use axum::{
 };
 use protocol::{
     CompletedEvent, ConfidentialComputeRequest, ConfidentialComputeResponse, CreateImageRequest,
-    ErrorBody, ErrorKind, ErrorObject, ImageEvent, ImageUsage, Model,
-    ModelList, ProgressEvent, Sequenced,
+    ErrorBody, ErrorKind, ErrorObject, ImageEvent, ImageUsage, Model, ModelList, ProgressEvent,
+    Sequenced,
 };
 use seal::{Epoch, Keyring, KeyringLimits, NodeKeys, OpenError, RequestParts, SealedResponse};
 use serde_json::json;
@@ -314,7 +314,8 @@ async fn generate(
         Answer::Status(status) => return refusal(status, ErrorKind::ServerError, "because"),
         Answer::Redirected => return redirect(&node),
         Answer::InClearText => {
-            return Json(json!({ "created": 0, "data": [{ "url": data_url(&node) }] })).into_response();
+            return Json(json!({ "created": 0, "data": [{ "url": data_url(&node) }] }))
+                .into_response();
         }
         _ => {}
     }

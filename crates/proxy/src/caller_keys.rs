@@ -7,7 +7,7 @@ use std::{
 
 use seal::{Epoch, Keyring, KeyringLimits, NodeKeys, SealError};
 
-use crate::body::MAX_BODY_BYTES;
+use crate::config::MAX_BODY_BYTES;
 
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
 const GRACE: Duration = Duration::from_secs(10 * 60);
@@ -16,12 +16,12 @@ const REPLAY_CAPACITY: usize = 100_000;
 const WORN_OUT: f64 = 0.75;
 
 /// Keys, and when the current ones were made.
-pub(crate) struct Keys {
+pub(crate) struct CallerKeys {
     ring: Keyring,
     made: Mutex<Instant>,
 }
 
-impl Keys {
+impl CallerKeys {
     pub(crate) fn new() -> Result<Self, SealError> {
         let limits = KeyringLimits { grace: GRACE, max_ciphertext_bytes: MAX_BODY_BYTES };
         Ok(Self { ring: Keyring::new(epoch()?, limits), made: Mutex::new(Instant::now()) })
