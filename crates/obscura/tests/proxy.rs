@@ -1,4 +1,5 @@
 //! `obscura proxy` as a process of its own, before a node that is one too.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod program;
 

@@ -188,11 +188,15 @@ async fn evidence_from_elsewhere_speaks_for_keys_alone() {
         nodes: vec![NodeAddress { url: node.url.clone(), evidence: Some(evidence.url.clone()) }],
         ..config(&[])
     };
+    let own = NodeAddress { url: node.url.clone(), evidence: Some(node.direct.clone()) };
+    let proxy = run(crate::Config { nodes: vec![own], ..config(&[]) }).await.unwrap();
+    assert_eq!(proxy.ask().await.0, 200);
+    // The gateway's key is nobody's business; its stack is billed.
+    assert_eq!(*node.inner.stacks.lock().unwrap(), [5]);
     // The other one's evidence is sound; this one cannot open what is sealed by it.
     let proxy = run(through(&other)).await.unwrap();
-    let (status, _) = proxy.refused().await;
-    assert_ne!(status, 200);
-    assert_eq!((node.opened(), other.opened()), (0, 0));
+    assert_eq!(proxy.refused().await, (502, "node_untrusted".to_owned()));
+    assert_eq!((node.opened(), other.opened()), (1, 0));
     assert_eq!(node.questions(), 0);
     node.wire.assert_without(PROMPT);
 }

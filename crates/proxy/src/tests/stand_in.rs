@@ -94,6 +94,8 @@ pub(super) enum Answer {
 #[derive(Clone)]
 pub(super) struct StandIn {
     pub(super) url: String,
+    /// Around the relay.
+    pub(super) direct: String,
     pub(super) wire: Wire,
     pub(super) inner: Arc<Inner>,
 }
@@ -111,6 +113,8 @@ pub(super) struct Inner {
     pub(super) seen: Mutex<Vec<HeaderMap>>,
     /// Base64, where an image would be.
     pub(super) image: Mutex<String>,
+    /// The stacks that sealed requests named.
+    pub(super) stacks: Mutex<Vec<u64>>,
 }
 
 struct Keys {
@@ -126,7 +130,8 @@ impl StandIn {
 
     pub(super) async fn start_with(evidence: Evidence, lifetime: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (wire, url) = Wire::before(listener.local_addr().unwrap()).await;
+        let at = listener.local_addr().unwrap();
+        let (wire, url) = Wire::before(at).await;
         let inner = Arc::new(Inner {
             keys: Mutex::new(Arc::new(keys(lifetime))),
             evidence: Mutex::new(evidence),
@@ -138,15 +143,17 @@ impl StandIn {
             elsewhere: url.clone(),
             seen: Mutex::default(),
             image: Mutex::new(IMAGE.to_owned()),
+            stacks: Mutex::default(),
         });
         let app = Router::new()
             .route("/v1/attestation", get(attestation))
             .route("/v1/confidential/images/generations", post(generate))
             .route("/elsewhere", get(|| async { "caught" }).post(|| async { "caught" }))
+            .route("/v1/nodes/lock", post(lock))
             .route("/v1/models", get(models))
             .with_state(inner.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
-        Self { url, wire, inner }
+        Self { url, direct: format!("http://{at}"), wire, inner }
     }
 
     /// An address at which nobody listens.
@@ -292,6 +299,16 @@ fn refusal(status: u16, kind: ErrorKind, code: &str) -> Response {
     (StatusCode::from_u16(status).unwrap(), Json(ErrorBody { error })).into_response()
 }
 
+/// As a gateway answers that bills by stacks.
+async fn lock() -> Json<serde_json::Value> {
+    let public_key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let (node, stack) = (2, 5);
+    Json(json!({
+        "public_key": public_key, "node_small_id": node, "stack_small_id": stack,
+        "stack_entry_digest": null,
+    }))
+}
+
 async fn models(State(node): State<Arc<Inner>>, headers: HeaderMap) -> Json<ModelList> {
     node.seen.lock().unwrap().push(headers);
     Json(ModelList::new(vec![Model::new(MODEL, 7)]))
@@ -303,6 +320,7 @@ async fn generate(
     Json(envelope): Json<ConfidentialComputeRequest>,
 ) -> Response {
     node.seen.lock().unwrap().push(headers);
+    node.stacks.lock().unwrap().push(envelope.stack_small_id);
     let answer = *node.answer.lock().unwrap();
     match answer {
         Answer::Stale => return refusal(422, ErrorKind::StaleKey, "stale_key"),
