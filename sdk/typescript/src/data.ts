@@ -11,6 +11,13 @@ export const POLICY = {
   "max_lifetime_secs": 90000,
   "builds": "any"
  },
+ "configuration": {
+  "digests": [
+   "608da0a229653975399fd0fd6e28ca5c45ea3cd24fd1034c6d5d5f84785784bb",
+   "2067241c1601dd5bd18c2d59a58565b8b26f9b69c24bdbf590db7fcdf2849b7f",
+   "137e6455d3ce2a43e62305678e8f80a0f7f0982447f2f93402451142e0a44482"
+  ]
+ },
  "model": {
   "manifests": []
  },
@@ -51,6 +58,9 @@ export const SIMULATED_POLICY = {
  "keyset": {
   "max_lifetime_secs": 90000,
   "builds": "any"
+ },
+ "configuration": {
+  "digests": "any"
  },
  "model": {
   "manifests": "any"
@@ -127,6 +137,7 @@ export const TITLES = {
   "keyset.valid_now": "the keyset is valid now",
   "keyset.lifetime": "the keyset lives no longer than the policy grants",
   "keyset.build": "the policy trusts this build",
+  "configuration.digest": "the policy trusts how the node is configured",
   "model.manifest": "the policy trusts this model's files",
   "tls.key": "the connection ends at the TLS key that the keyset names",
   "binding.report_data": "the quote binds nonces, keyset, model and GPU evidence",
@@ -141,6 +152,8 @@ export const TITLES = {
   "tdx.cached_keys": "keys cached by Intel are as the policy says",
   "tdx.smt": "hyperthreading is as the policy says",
   "tdx.release": "MRTD and RTMR0 to 2 are those of a trusted release",
+  "tdx.platform": "MRTD and RTMR0 are those of a trusted platform",
+  "tdx.image": "RTMR1 and RTMR2 are those of a trusted image",
   "tdx.mrconfigid": "MRCONFIGID is as the release says: what the host configured",
   "tdx.mrowner": "MROWNER is as the release says",
   "tdx.mrownerconfig": "MROWNERCONFIG is as the release says",

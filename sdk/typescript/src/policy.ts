@@ -7,13 +7,18 @@ export type Need = "required" | "optional";
 export type Permit = "allow" | "refuse";
 export type Allow = "any" | string[];
 
-export interface TdxRelease {
-  name: string; mrtd: string; rtmr0: string; rtmr1: string; rtmr2: string;
-  mrconfigid?: Allow; mrowner?: Allow; mrownerconfig?: Allow; xfam?: Allow;
+/** One shape of machine. */
+export interface TdxPlatform {
+  name: string; mrtd: string; rtmr0: string; xfam?: Allow;
   td_attributes?: Allow; mrseam?: Allow; mrsignerseam?: Allow; seam_attributes?: Allow;
 }
+/** What runs there. */
+export interface TdxImage {
+  name: string; rtmr1: string; rtmr2: string; mrconfigid?: Allow; mrowner?: Allow; mrownerconfig?: Allow;
+}
+export type TdxRelease = TdxPlatform & TdxImage;
 export interface SnpRelease {
-  name: string; measurement: string;
+  name: string; measurement: string; cpu?: string; vcpus?: number;
   host_data?: Allow; family_id?: Allow; image_id?: Allow; id_key_digest?: Allow; author_key_digest?: Allow;
 }
 export interface SnpTcb {
@@ -23,11 +28,12 @@ export interface Policy {
   platforms?: ("tdx" | "snp" | "simulated")[];
   fresh_nonce?: Need;
   keyset?: { max_lifetime_secs?: number; builds?: Allow };
+  configuration?: { digests?: Allow };
   model?: { manifests?: Allow };
   tdx?: {
     tcb_statuses?: string[]; advisories?: Allow; min_tcb_evaluation_data_number?: number;
     dynamic_platform?: Permit; cached_keys?: Permit; smt?: Permit; rtmr3_model_event?: Need;
-    hardware?: Allow; releases?: "any" | TdxRelease[];
+    hardware?: Allow; releases?: "any" | TdxRelease[]; platforms?: "any" | TdxPlatform[]; images?: "any" | TdxImage[];
   };
   snp?: {
     min_report_version?: number; min_tcb?: { milan?: SnpTcb; genoa?: SnpTcb; turin?: SnpTcb };
@@ -63,12 +69,16 @@ const STATUSES = [
 ];
 const tcb = table({ fmc: uint(8), bootloader: uint(8), tee: uint(8), snp: uint(8), microcode: uint(8) }, ["bootloader", "tee", "snp", "microcode"]);
 const each = (bytes: number, ...names: string[]): Record<string, Rule> => Object.fromEntries(names.map((name) => [name, any(digits(bytes))]));
-const tdxRelease = table({
-  name: string, mrtd: digits(48), rtmr0: digits(48), rtmr1: digits(48), rtmr2: digits(48),
-  ...each(48, "mrconfigid", "mrowner", "mrownerconfig", "mrseam", "mrsignerseam"), ...each(8, "xfam", "td_attributes", "seam_attributes"),
-}, ["name", "mrtd", "rtmr0", "rtmr1", "rtmr2"]);
+const platform = {
+  name: string, mrtd: digits(48), rtmr0: digits(48),
+  ...each(48, "mrseam", "mrsignerseam"), ...each(8, "xfam", "td_attributes", "seam_attributes"),
+};
+const image = { name: string, rtmr1: digits(48), rtmr2: digits(48), ...each(48, "mrconfigid", "mrowner", "mrownerconfig") };
+const tdxPlatform = table(platform, ["name", "mrtd", "rtmr0"]);
+const tdxImage = table(image, ["name", "rtmr1", "rtmr2"]);
+const tdxRelease = table({ ...platform, ...image }, ["name", "mrtd", "rtmr0", "rtmr1", "rtmr2"]);
 const snpRelease = table({
-  name: string, measurement: digits(48),
+  name: string, measurement: digits(48), cpu: string, vcpus: uint(32),
   ...each(32, "host_data"), ...each(16, "family_id", "image_id"), ...each(48, "id_key_digest", "author_key_digest"),
 }, ["name", "measurement"]);
 
@@ -77,11 +87,12 @@ function policy(json: unknown, platforms: string[]): Policy {
     platforms: list(word(...platforms)),
     fresh_nonce: need,
     keyset: table({ max_lifetime_secs: uint(53), builds: any(string) }),
+    configuration: table({ digests: any(digits(32)) }),
     model: table({ manifests: any(digits(32)) }),
     tdx: table({
       tcb_statuses: list(word(...STATUSES)), advisories: any(string), min_tcb_evaluation_data_number: uint(32),
       dynamic_platform: permit, cached_keys: permit, smt: permit, rtmr3_model_event: need,
-      hardware: any(digits(16)), releases: any(tdxRelease),
+      hardware: any(digits(16)), releases: any(tdxRelease), platforms: any(tdxPlatform), images: any(tdxImage),
     }),
     snp: table({
       min_report_version: uint(32), min_tcb: table({ milan: tcb, genoa: tcb, turin: tcb }),

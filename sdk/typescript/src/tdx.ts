@@ -5,7 +5,7 @@ import { type CheckId, Checks } from "./checks.js";
 import { sha, sha256 } from "./crypto.js";
 import { type Claims, type TdReport, verifyQuote } from "./dcap.js";
 import { asList, asObject, asString, parse } from "./json.js";
-import { type Policy, type TdxRelease } from "./policy.js";
+import { type Policy, type TdxImage, type TdxPlatform, type TdxRelease } from "./policy.js";
 import { type Report } from "./report.js";
 import { type Certificate } from "./x509.js";
 
@@ -61,18 +61,32 @@ function firmware(claims: Claims, rules: TdxRules, checks: Checks): void {
   checks.permitted("tdx.smt", rules.smt, claims.flags.smt);
 }
 
-/** How a release says that its guest is set up: the check, the rule, and where the quote has it. */
-const SETTINGS: [CheckId, keyof TdxRelease, keyof TdReport][] = [
+/** How an image and a platform say that the guest is set up: the check, the rule, and where the quote has it. */
+const IMAGE: [CheckId, keyof TdxImage, keyof TdReport][] = [
   ["tdx.mrconfigid", "mrconfigid", "mrconfigid"], ["tdx.mrowner", "mrowner", "mrowner"],
-  ["tdx.mrownerconfig", "mrownerconfig", "mrownerconfig"], ["tdx.xfam", "xfam", "xfam"],
-  ["tdx.td_attributes", "td_attributes", "tdAttributes"], ["tdx.mrseam", "mrseam", "mrseam"],
+  ["tdx.mrownerconfig", "mrownerconfig", "mrownerconfig"],
+];
+const PLATFORM: [CheckId, keyof TdxPlatform, keyof TdReport][] = [
+  ["tdx.xfam", "xfam", "xfam"], ["tdx.td_attributes", "td_attributes", "tdAttributes"], ["tdx.mrseam", "mrseam", "mrseam"],
   ["tdx.mrsignerseam", "mrsignerseam", "mrsignerseam"], ["tdx.seam_attributes", "seam_attributes", "seamAttributes"],
 ];
 
-/** The four registers say which release it is, all at once; the release says the rest. */
+/** A policy names platform and image together, or each for itself, and then both: registers of two releases make no third. */
 function release(td: TdReport, rules: TdxRules, checks: Checks): void {
-  matchRelease("tdx.release", rules.releases, `MRTD ${hex(td.mrtd)}`, SETTINGS.map(([id, rule, field]) => [id, rule, hex(td[field])]),
-    (one) => one.mrtd === hex(td.mrtd) && one.rtmr0 === hex(td.rtmr0) && one.rtmr1 === hex(td.rtmr1) && one.rtmr2 === hex(td.rtmr2), checks);
+  const [mrtd, rtmr0, rtmr1, rtmr2] = [hex(td.mrtd), hex(td.rtmr0), hex(td.rtmr1), hex(td.rtmr2)];
+  const read = <R>(settings: [CheckId, keyof R, keyof TdReport][]): [CheckId, keyof R, string][] => settings.map(([id, rule, field]) => [id, rule, hex(td[field])]);
+  const isPlatform = (one: TdxPlatform): boolean => one.mrtd === mrtd && one.rtmr0 === rtmr0;
+  const isImage = (one: TdxImage): boolean => one.rtmr1 === rtmr1 && one.rtmr2 === rtmr2;
+  const whole = (into: Checks, rule = rules.releases): Checks => {
+    const settings = [...read<TdxRelease>(IMAGE), ...read<TdxRelease>(PLATFORM)];
+    matchRelease("tdx.release", rule, `MRTD ${mrtd}`, settings, (one) => isPlatform(one) && isImage(one), into);
+    return into;
+  };
+  const inParts = rules.platforms !== undefined || rules.images !== undefined;
+  // Whoever names parts does not mean that any release goes.
+  if (!inParts || (Array.isArray(rules.releases) && whole(new Checks()).failing.length === 0)) return void whole(checks);
+  matchRelease("tdx.platform", rules.platforms, `MRTD ${mrtd}, RTMR0 ${rtmr0}`, read(PLATFORM), isPlatform, checks);
+  matchRelease("tdx.image", rules.images, `RTMR1 ${rtmr1}, RTMR2 ${rtmr2}`, read(IMAGE), isImage, checks);
 }
 
 /** Finds the release that was measured, and compares each setting with what it says. */

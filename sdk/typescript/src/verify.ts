@@ -117,18 +117,20 @@ interface Keys {
   notAfter: bigint;
 }
 
-const KEYSET = ["x25519", "ed25519", "key_id", "epoch", "not_before", "not_after", "build_id", "tls_spki_sha256"];
+const KEYSET = ["x25519", "ed25519", "key_id", "epoch", "not_before", "not_after", "build_id", "tls_spki_sha256", "configuration_sha256"];
 
 async function keyset(report: Report, now: number, rules: Policy, checks: Checks): Promise<Keys | undefined> {
-  let fields: JsonObject, from: bigint, until: bigint, keys: Keys;
+  let fields: JsonObject, from: bigint, until: bigint, keys: Keys, configuration: JsonObject[string] | undefined;
   try {
     fields = parseObject(text(report.keyset), KEYSET);
     [, from, until] = [asUint(fields.epoch, 64), asUint(fields.not_before, 64), asUint(fields.not_after, 64)];
     asString(fields.key_id), asString(fields.build_id);
     const tls = fields.tls_spki_sha256 ?? undefined;
+    configuration = fields.configuration_sha256 ?? undefined;
     const [exchange, signing] = [unhex(fields.x25519, 32), unhex(fields.ed25519, 32)];
     // What is named and is no digest is a mistake, and not the same as nothing.
-    if (exchange === undefined || signing === undefined || (tls !== undefined && unhex(tls, 32) === undefined)) throw new Error("not keys");
+    if (exchange === undefined || signing === undefined || (tls !== undefined && unhex(tls, 32) === undefined) ||
+      (configuration !== undefined && unhex(configuration, 32) === undefined)) throw new Error("not keys");
     keys = { exchange, signing, tls: tls as string | undefined, notAfter: until };
   } catch {
     checks.fail("keyset.format", "not the JSON object it should be");
@@ -142,5 +144,8 @@ async function keyset(report: Report, now: number, rules: Policy, checks: Checks
   const lifetime = until > from ? until - from : 0n;
   if (max !== undefined) checks.expect("keyset.lifetime", lifetime <= max, `${lifetime} s of ${max} s`);
   checks.oneOf("keyset.build", rules.keyset?.builds, fields.build_id as string);
+  // What a keyset does not tell is in no list.
+  const told = configuration === undefined ? "the keyset does not tell it" : `SHA-256 ${configuration as string}`;
+  checks.oneOf("configuration.digest", rules.configuration?.digests, (configuration as string | undefined) ?? "", told);
   return keys;
 }
