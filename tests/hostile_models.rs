@@ -100,6 +100,7 @@ fn sparse_files_of_any_length_are_refused_at_once() {
     }
     let map: HashMap<&String, &String> = shards.iter().zip(&shards).collect();
     let index = serde_json::json!({ "weight_map": map }).to_string();
+    fs::remove_file(directory.path().join(TRANSFORMER)).unwrap();
     fs::write(directory.path().join(format!("{TRANSFORMER}.index.json")), index).unwrap();
     let error = load(directory.path(), Pins::None).err().unwrap();
     assert!(matches!(error, Error::TooLong { .. } | Error::HostMemory { .. }), "{error}");

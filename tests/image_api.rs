@@ -95,7 +95,7 @@ async fn a_wrong_type_is_named() {
         ("stream", json!("yes")),
         ("partial_images", json!(true)),
         ("output_compression", json!("80")),
-        ("seed", json!(-1)),
+        ("seed", json!(-2)),
         ("guidance", json!("strong")),
         ("user", json!(7)),
         ("response_format", json!({"a": 1})),
