@@ -73,13 +73,13 @@ impl Policy {
     }
 
     /// A policy of these rules, and these for simulated nodes.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "simulator"))]
     pub(crate) fn of(rules: Rules, simulated: Option<Rules>) -> Self {
         Self { rules, simulated, attested_tls: Need::Optional }
     }
 
     /// A policy whose rules for simulated nodes are these.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "simulator"))]
     pub(crate) fn simulated_by(toml: &str) -> Self {
         let rules = toml::from_str(toml).expect("a test's own rules");
         Self { simulated: Some(rules), ..Self::production() }

@@ -124,6 +124,20 @@ fn judge(
     Appraisal { platform: Some(report.platform), verdict, checks: checks.0, attested }
 }
 
+/// A whole report, under these roots instead of AMD's.
+#[cfg(all(test, feature = "simulator"))]
+pub(crate) fn appraise_under(
+    roots: &[AmdRoot],
+    json: &[u8],
+    policy: &Policy,
+    challenge: &Challenge,
+) -> Appraisal {
+    match Report::parse(json) {
+        Ok(report) => judge((&report, roots), policy, challenge, &Channel::Plain),
+        Err(error) => Appraisal::unread(&error),
+    }
+}
+
 /// What came out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[must_use]
@@ -247,9 +261,9 @@ fn platform_name<S: Serializer>(platform: &Option<Platform>, s: S) -> Result<S::
 /// The parts of an appraisal, for samples of other projects, which are no reports of ours.
 #[cfg(test)]
 pub(crate) mod tests_only {
-    use super::{Appraisal, Challenge, Channel, Check, Checks, gpu, judge, snp, tdx};
+    use super::{Challenge, Check, Checks, gpu, snp, tdx};
     use crate::{
-        policy::{Policy, Rules, SnpRules},
+        policy::{Rules, SnpRules},
         report::Report,
         roots::AmdRoot,
     };
@@ -273,19 +287,6 @@ pub(crate) mod tests_only {
         let mut checks = Checks::default();
         let evidence = snp::Evidence { report, collateral, roots };
         (evidence.appraise(challenge, rules, &mut checks), checks.0)
-    }
-
-    /// A whole report, under these roots instead of AMD's.
-    pub(crate) fn appraise_under(
-        roots: &[AmdRoot],
-        json: &[u8],
-        policy: &Policy,
-        challenge: &Challenge,
-    ) -> Appraisal {
-        match Report::parse(json) {
-            Ok(report) => judge((&report, roots), policy, challenge, &Channel::Plain),
-            Err(error) => Appraisal::unread(&error),
-        }
     }
 
     pub(crate) fn gpu(report: &Report, challenge: &Challenge, rules: &Rules) -> Vec<Check> {

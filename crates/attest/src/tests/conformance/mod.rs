@@ -21,7 +21,7 @@ use super::snp;
 use crate::{
     binding::Nonce,
     policy::{PRODUCTION, Policy, SIMULATED},
-    verify::{Appraisal, Challenge, Outcome, appraise, tests_only},
+    verify::{Appraisal, Challenge, Outcome, appraise, appraise_under},
 };
 
 /// A case: what a verifier is given. What must come out, the verifier itself says when it is made, and
@@ -48,7 +48,7 @@ impl Case {
         let policy = Policy::of(rules(policy), self.simulated.as_ref().map(rules));
         let challenge = Challenge { nonce: self.nonce, now_secs: self.now_secs };
         match self.test_roots {
-            true => tests_only::appraise_under(&[snp::TEST], &self.report, &policy, &challenge),
+            true => appraise_under(&[snp::TEST], &self.report, &policy, &challenge),
             false => appraise(&self.report, &policy, &challenge),
         }
     }
