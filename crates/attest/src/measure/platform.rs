@@ -1,7 +1,7 @@
 //! The platform's part of a boot: MRTD and RTMR0, the same for every image on one shape of machine.
 
 use super::{
-    AcpiTables, Firmware, MeasureError, MeasuredEvent,
+    AcpiTables, Firmware, MeasureError, MeasuredEvent, Memory,
     firmware::{TdxKind, guid},
     hob,
     mrtd::mrtd,
