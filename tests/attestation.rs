@@ -56,7 +56,7 @@ async fn production_refuses_the_demo_and_sends_it_nothing() {
     let node = TestNode::start(generator).await;
     let client = Client::new(&node.url, ApiKey::none()).unwrap();
     let refused = client.attest(&Policy::production()).await.unwrap_err();
-    let ClientError::Untrusted { appraisal } = &refused else { panic!("{refused}") };
+    let ClientError::Untrusted { appraisal, .. } = &refused else { panic!("{refused}") };
     assert_eq!(appraisal.verdict, Verdict::Rejected);
     assert!(appraisal.ids(Outcome::Fail).any(|id| id == "platform.allowed"), "{refused}");
     assert!(refused.to_string().contains("SIMULATED - NOT A TEE"));
@@ -118,7 +118,7 @@ async fn a_cheat_gets_nothing() {
     ] {
         let client = Client::new(&cheating(cheat).await, ApiKey::none()).unwrap();
         let refused = client.attest(&demo_policy()).await.unwrap_err();
-        let ClientError::Untrusted { appraisal } = &refused else { panic!("{refused}") };
+        let ClientError::Untrusted { appraisal, .. } = &refused else { panic!("{refused}") };
         assert!(appraisal.ids(Outcome::Fail).any(|id| id == check), "{check}: {refused}");
     }
 }
@@ -197,8 +197,8 @@ async fn more_verifiers_than_quotes_are_not_refused() {
     for status in [None, None, Some(429)] {
         match (client.attest(&demo_policy()).await, status) {
             (Ok(_), None) => {}
-            (Err(ClientError::Refused { status, .. }), Some(expected)) => {
-                assert_eq!(status, expected);
+            (Err(ClientError::Refused(refusal)), Some(expected)) => {
+                assert_eq!(refusal.status, expected);
             }
             (answer, _) => panic!("{:?}", answer.err()),
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, de};
 use thiserror::Error;
 
 use crate::{
+    binding::{Digest32, sha256},
     encoding::{hex, unhex_array},
     platform::Platform,
 };
@@ -22,6 +23,8 @@ pub struct Policy {
     simulated: Option<Rules>,
     /// Whether TLS must end at the key that the keyset names.
     attested_tls: Need,
+    /// SHA-256 of the text that the rules were read from.
+    digest: Digest32,
 }
 
 impl Policy {
@@ -40,7 +43,20 @@ impl Policy {
         if rules.platforms.iter().flatten().any(|name| name.0 == Platform::Simulated) {
             return Err(PolicyError::Simulated);
         }
-        Ok(Self { rules, simulated: None, attested_tls: Need::Optional })
+        let digest = sha256(text.as_bytes());
+        Ok(Self { rules, simulated: None, attested_tls: Need::Optional, digest })
+    }
+
+    /// SHA-256 of the TOML that it was read from, by which an audit finds the rules again.
+    #[must_use]
+    pub fn digest(&self) -> Digest32 {
+        self.digest
+    }
+
+    /// Whether simulated nodes, which prove nothing, are accepted.
+    #[must_use]
+    pub fn accepts_simulated(&self) -> bool {
+        self.simulated.is_some()
     }
 
     /// Refuses every connection that does not end at the TLS key that the evidence names: plain HTTP, and

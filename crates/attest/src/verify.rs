@@ -98,6 +98,7 @@ pub fn verify_over(
             exchange_key: keys.exchange,
             signing_key: keys.signing,
             tls_spki_sha256: keys.tls,
+            not_after_secs: keys.not_after_secs,
             keyset_digest: sha256(&report.keyset),
             model_manifest: sha256(&report.model_manifest),
         }),
@@ -215,6 +216,8 @@ pub struct Attested {
     pub signing_key: [u8; 32],
     /// SHA-256 of the SubjectPublicKeyInfo that TLS ends at; `None` where it does not end in the node.
     pub tls_spki_sha256: Option<Digest32>,
+    /// Seconds since 1970 until which the keys may be relied on.
+    pub not_after_secs: u64,
     /// SHA-256 of the keyset.
     pub keyset_digest: Digest32,
     /// SHA-256 of the model manifest.

@@ -20,6 +20,8 @@ pub(super) struct Keys {
     pub(super) signing: [u8; 32],
     /// SHA-256 of the SubjectPublicKeyInfo that TLS ends at, where it ends in the node.
     pub(super) tls: Option<Digest32>,
+    /// Seconds since 1970 until which they serve.
+    pub(super) not_after_secs: u64,
 }
 
 impl Keys {
@@ -29,7 +31,8 @@ impl Keys {
         if body.tls_spki_sha256.is_some() && tls.is_none() {
             return None;
         }
-        Some(Self { exchange: body.exchange_key()?, signing: body.signing_key()?, tls })
+        let (exchange, signing) = (body.exchange_key()?, body.signing_key()?);
+        Some(Self { exchange, signing, tls, not_after_secs: body.not_after })
     }
 }
 
