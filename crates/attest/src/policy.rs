@@ -75,7 +75,7 @@ impl Policy {
     /// A policy of these rules, and these for simulated nodes.
     #[cfg(all(test, feature = "simulator"))]
     pub(crate) fn of(rules: Rules, simulated: Option<Rules>) -> Self {
-        Self { rules, simulated, attested_tls: Need::Optional }
+        Self { rules, simulated, attested_tls: Need::Optional, digest: [0; 32] }
     }
 
     /// A policy whose rules for simulated nodes are these.

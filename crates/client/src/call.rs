@@ -3,7 +3,7 @@
 use protocol::{CreateImageRequest, ModelList};
 
 use crate::{
-    Answer, ApiKey, AttestedNode, Client, ClientError, EventStream, HttpError, TraceParent,
+    Answer, ApiKey, AttestedNode, Client, ClientError, HttpError, TraceParent,
     answer::MAX_WORDS_BYTES, http::Headers, json, refused,
 };
 
@@ -47,18 +47,6 @@ impl Call<'_> {
         node: &AttestedNode,
     ) -> Result<Answer, ClientError> {
         self.exchange(request, node.recipient()).await
-    }
-
-    /// As [`Client::generate_stream`].
-    ///
-    /// # Errors
-    /// As [`Client::generate_stream`].
-    pub async fn generate_stream(
-        self,
-        request: CreateImageRequest,
-        node: &AttestedNode,
-    ) -> Result<EventStream, ClientError> {
-        self.stream(request, node.recipient()).await
     }
 
     /// The models that an attested node says it serves. Neither sealed nor signed: over plain

@@ -24,7 +24,19 @@ impl Client {
 }
 
 impl Call<'_> {
-    pub(crate) async fn stream(
+    /// As [`Client::generate_stream`].
+    ///
+    /// # Errors
+    /// As [`Client::generate_stream`].
+    pub async fn generate_stream(
+        self,
+        request: CreateImageRequest,
+        node: &AttestedNode,
+    ) -> Result<EventStream, ClientError> {
+        self.stream(request, node.recipient()).await
+    }
+
+    async fn stream(
         self,
         mut request: CreateImageRequest,
         node: Recipient<'_>,

@@ -267,7 +267,7 @@ pub(crate) struct ProxyArgs {
     #[arg(long, value_name = "URL", conflicts_with = "require_attested_tls")]
     pub(crate) evidence: Vec<String>,
     /// Where programs reach the proxy; beyond loopback only with --client-key-file
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3300")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3300", value_parser = node::parse_listen)]
     pub(crate) listen: SocketAddr,
     #[command(flatten)]
     pub(crate) trust: TrustArgs,

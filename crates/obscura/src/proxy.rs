@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use proxy::{Config, NodeAddress, Proxy};
 use zeroize::Zeroizing;
 
-use crate::{args::ProxyArgs, log, process, serve, verify};
+use crate::{args::ProxyArgs, log, process, runtime, verify};
 
 /// More than any key has; a file beyond is no key's.
 const MAX_KEY_FILE_BYTES: u64 = 16 * 1024;
@@ -21,8 +21,8 @@ pub(crate) fn run(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
     // Before anything starts a thread.
     process::harden().context("core dumps cannot be turned off")?;
     let _log = log::start(args.log.clone(), args.log_format, None)?;
-    let runtime = serve::runtime()?;
-    let served = runtime.block_on(async {
+    let tokio = runtime::runtime()?;
+    let served = tokio.block_on(async {
         // Verified first: nobody can connect before there is a node to trust.
         let proxy = match Proxy::start(config).await {
             Ok(proxy) => proxy,
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
                 return Ok(code);
             }
         };
-        let listener = serve::listen_on(args.listen)
+        let listener = runtime::listen_on(args.listen)
             .with_context(|| format!("cannot listen on {}", args.listen))?;
         let listen = listener.local_addr()?;
         for node in proxy.nodes() {
@@ -47,7 +47,7 @@ pub(crate) fn run(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
         proxy::serve(listener, proxy, process::asked_to_stop()).await;
         Ok(ExitCode::SUCCESS)
     });
-    runtime.shutdown_background();
+    tokio.shutdown_background();
     served
 }
 

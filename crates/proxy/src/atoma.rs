@@ -16,12 +16,9 @@ use axum::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use protocol::{
     ConfidentialComputeRequest, ConfidentialComputeResponse, CreateImageRequest, ErrorBody,
-    ImageEvent, InvalidParameter, NodeLockRequest, NodeLockResponse, Sequenced, Usage,
+    ImageEvent, InvalidParameter, InvalidRequest, NodeLockRequest, NodeLockResponse, Sequenced,
 };
-use seal::{
-    Pending, Plaintext, RequestParts, Responder, SealedResponse, StreamResponder, Zeroizing,
-    padded_capacity,
-};
+use seal::{Pending, Plaintext, Responder, StreamResponder, Zeroizing, padded_capacity};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -55,15 +52,17 @@ pub(crate) async fn generate(
 ) -> Result<Response, ApiError> {
     let permit = proxy.permit()?;
     let envelope: ConfidentialComputeRequest = object(&body)?;
-    let (plaintext, pending) = proxy.keys().ring().open(&parts(&envelope), Instant::now())?;
+    let (plaintext, pending) = proxy.keys().ring().open(&envelope, Instant::now())?;
     let read = wipe::stack(|| {
         let read = read(&plaintext, &envelope);
         drop(plaintext);
         read
     });
-    let json = match read? {
+    let json = match read {
         Ok(json) => json,
-        Err(invalid) => return Err(refuse(pending, &invalid.body())),
+        // Which cannot be told apart from a body that could not be opened.
+        Err(InvalidRequest::NotAnObject) => return Err(ApiError::Malformed),
+        Err(InvalidRequest::Parameter(invalid)) => return Err(refuse(pending, &invalid.body())),
     };
     let ask = Ask { json, key: passed_on(&proxy, &headers), trace: trace(&headers) };
     let (reply, trusted) = match proxy.pool().send(&ask).await {
@@ -89,7 +88,7 @@ pub(crate) async fn generate(
                 responder.seal(body, &manifest)
             });
             let sealed = sealed.await.map_err(|_| ApiError::Internal)??;
-            let json = envelope_of(sealed, usage).to_json();
+            let json = ConfidentialComputeResponse { usage, ..sealed }.to_json();
             Ok(([(CONTENT_TYPE, "application/json")], json).into_response())
         }
     }
@@ -121,11 +120,11 @@ impl Teller for Sealed {
             Last::No => {
                 let sealed = parts.seal(body, &self.manifest)?;
                 self.parts = Some(parts);
-                envelope_of(sealed, None)
+                sealed
             }
             Last::Yes(end) => {
                 let usage = end.and_then(|end| end.usage);
-                envelope_of(parts.seal_last(body, &self.manifest)?, usage)
+                ConfidentialComputeResponse { usage, ..parts.seal_last(body, &self.manifest)? }
             }
         };
         let json = envelope.to_json();
@@ -137,24 +136,20 @@ impl Teller for Sealed {
     }
 }
 
-/// What was sealed, as a request's JSON. The outer error is for a body that is no JSON object, which
-/// cannot be told apart from one that could not be opened.
+/// What was sealed, as a request's JSON.
 fn read(
     plaintext: &Plaintext,
     envelope: &ConfidentialComputeRequest,
-) -> Result<Result<Zeroizing<Vec<u8>>, InvalidParameter>, ApiError> {
-    let body =
-        CreateImageRequest::from_json(plaintext.as_bytes()).map_err(|_| ApiError::Malformed)?;
-    Ok(body.and_then(|request| {
-        // As nodes do: nothing binds what the envelope says in clear text.
-        if request.model.as_ref().is_some_and(|model| *model != envelope.model_name) {
-            return Err(InvalidParameter::ModelMismatch);
-        }
-        if request.stream.unwrap_or(false) != envelope.stream.unwrap_or(false) {
-            return Err(InvalidParameter::StreamMismatch);
-        }
-        Ok(request.to_json())
-    }))
+) -> Result<Zeroizing<Vec<u8>>, InvalidRequest> {
+    let request = CreateImageRequest::from_json(plaintext.as_bytes())?;
+    // As nodes do: nothing binds what the envelope says in clear text.
+    if request.model.as_ref().is_some_and(|model| *model != envelope.model_name) {
+        return Err(InvalidParameter::ModelMismatch.into());
+    }
+    if request.stream.unwrap_or(false) != envelope.stream.unwrap_or(false) {
+        return Err(InvalidParameter::StreamMismatch.into());
+    }
+    Ok(request.to_json())
 }
 
 fn refuse(pending: Pending, body: &ErrorBody) -> ApiError {
@@ -163,7 +158,7 @@ fn refuse(pending: Pending, body: &ErrorBody) -> ApiError {
         .map_err(|_| ApiError::Internal)
         .and_then(|body| Ok(pending.refuse(Zeroizing::new(body), &[0; 32])?));
     match sealed {
-        Ok(sealed) => ApiError::Sealed(Box::new(envelope_of(sealed, None))),
+        Ok(sealed) => ApiError::Sealed(Box::new(sealed)),
         Err(error) => error,
     }
 }
@@ -175,26 +170,4 @@ fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         return Err(ApiError::Malformed);
     }
     serde_json::from_slice(body).map_err(|_| ApiError::Malformed)
-}
-
-fn parts(envelope: &ConfidentialComputeRequest) -> RequestParts<'_> {
-    RequestParts {
-        ciphertext: &envelope.ciphertext,
-        nonce: &envelope.nonce,
-        salt: &envelope.salt,
-        client_dh_public_key: &envelope.client_dh_public_key,
-        node_dh_public_key: &envelope.node_dh_public_key,
-        plaintext_body_hash: &envelope.plaintext_body_hash,
-    }
-}
-
-fn envelope_of(sealed: SealedResponse, usage: Option<Usage>) -> ConfidentialComputeResponse {
-    ConfidentialComputeResponse {
-        ciphertext: sealed.ciphertext,
-        nonce: sealed.nonce,
-        response_hash: Some(sealed.response_hash),
-        signature: Some(sealed.signature),
-        usage,
-        receipt: Some(sealed.receipt),
-    }
 }

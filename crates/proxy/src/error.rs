@@ -11,7 +11,7 @@ use axum::{
 use client::{ClientError, Refusal};
 use protocol::{
     ConfidentialComputeResponse, ConfidentialErrorResponse, ErrorBody, ErrorKind, ErrorObject,
-    InvalidParameter,
+    InvalidParameter, InvalidRequest,
 };
 use seal::{OpenError, SealError};
 
@@ -303,6 +303,15 @@ impl IntoResponse for ApiError {
             headers.insert(X_SHOULD_RETRY, HeaderValue::from_static(value));
         }
         response
+    }
+}
+
+impl From<InvalidRequest> for ApiError {
+    fn from(invalid: InvalidRequest) -> Self {
+        match invalid {
+            InvalidRequest::NotAnObject => Self::NotAnObject,
+            InvalidRequest::Parameter(invalid) => Self::Invalid(invalid),
+        }
     }
 }
 

@@ -39,9 +39,7 @@ pub(crate) async fn generate(
 ) -> Result<Response, ApiError> {
     let permit = proxy.permit()?;
     let (ask, form, count) = wipe::stack(|| {
-        let mut request = CreateImageRequest::from_json(&body)
-            .map_err(|_| ApiError::NotAnObject)?
-            .map_err(ApiError::Invalid)?;
+        let mut request = CreateImageRequest::from_json(&body)?;
         drop(body);
         let form = Form::take(&mut request);
         let count = request.n.unwrap_or(1);

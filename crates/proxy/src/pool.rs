@@ -196,7 +196,7 @@ impl Ask {
     async fn to(&self, member: &Member, trusted: &Trusted) -> Result<Reply, ClientError> {
         // What was read once is read again.
         let request = wipe::stack(|| CreateImageRequest::from_json(&self.json));
-        let Ok(Ok(request)) = request else { return Err(ClientError::NotUnderstood) };
+        let Ok(request) = request else { return Err(ClientError::NotUnderstood) };
         let client = member.client();
         let billed;
         let mut node = &trusted.node;

@@ -25,8 +25,7 @@ use super::{
 };
 use crate::{
     encoding::hex,
-    policy::{Allow, Rules, SnpRelease, SnpRules, SnpTcb},
-    report::Report,
+    policy::{SnpRelease, SnpRules, SnpTcb},
     roots::{self, AmdRoot},
 };
 

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use base64_simd::STANDARD;
 use protocol::{
-    CreateImageRequest, CreateImageResponse, ImageData, ImageUsage, SecretBytes, SecretString,
+    CreateImageRequest, CreateImageResponse, ImageData, ImageText, ImageUsage, SecretBytes,
+    SecretString,
 };
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
@@ -131,7 +132,8 @@ enum Url<'a> {
 
 impl<'a> Entry<'a> {
     fn of(entry: &'a ImageData, form: Form, links: &Links<'_>) -> Result<Self, ApiError> {
-        let data_url = entry.url.as_text().ok_or(ApiError::WrongAnswer)?;
+        let data_url = entry.url.as_ref().and_then(ImageText::as_text);
+        let data_url = data_url.ok_or(ApiError::WrongAnswer)?;
         let (media_type, base64) = parts(data_url).ok_or(ApiError::WrongAnswer)?;
         let (b64_json, url) = match form {
             Form::Unsaid => (Some(base64), Some(Url::Data(data_url))),

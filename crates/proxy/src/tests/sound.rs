@@ -199,7 +199,7 @@ async fn what_atomas_clients_seal_is_sealed_anew() {
         ..CreateImageRequest::default()
     };
     let answer = client.dangerous().generate(request(PROMPT), &handed).await.unwrap();
-    let url = answer.response.data[0].url.as_text().unwrap();
+    let url = answer.response.data[0].url.as_ref().unwrap().as_text().unwrap();
     assert_eq!(url, format!("data:image/png;base64,{IMAGE}"));
     let mut events = client.dangerous().generate_stream(request(PROMPT), &handed).await.unwrap();
     let mut images = 0;

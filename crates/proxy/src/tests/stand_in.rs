@@ -31,7 +31,7 @@ use protocol::{
     ErrorBody, ErrorKind, ErrorObject, ImageEvent, ImageUsage, Model, ModelList, ProgressEvent,
     Sequenced,
 };
-use seal::{Epoch, Keyring, KeyringLimits, NodeKeys, OpenError, RequestParts, SealedResponse};
+use seal::{Epoch, Keyring, KeyringLimits, NodeKeys, OpenError};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
@@ -338,27 +338,19 @@ async fn generate(
         _ => {}
     }
     let keys = node.keys.lock().unwrap().clone();
-    let parts = RequestParts {
-        ciphertext: &envelope.ciphertext,
-        nonce: &envelope.nonce,
-        salt: &envelope.salt,
-        client_dh_public_key: &envelope.client_dh_public_key,
-        node_dh_public_key: &envelope.node_dh_public_key,
-        plaintext_body_hash: &envelope.plaintext_body_hash,
-    };
-    let (plaintext, pending) = match keys.ring.open(&parts, Instant::now()) {
+    let (plaintext, pending) = match keys.ring.open(&envelope, Instant::now()) {
         Ok(opened) => opened,
         Err(OpenError::StaleKey { .. }) => return refusal(422, ErrorKind::StaleKey, "stale_key"),
         Err(error) => panic!("{error}"),
     };
     node.opened.fetch_add(1, Ordering::SeqCst);
-    let Ok(Ok(request)) = CreateImageRequest::from_json(plaintext.as_bytes()) else { panic!() };
+    let Ok(request) = CreateImageRequest::from_json(plaintext.as_bytes()) else { panic!() };
     assert!(request.padding.is_some(), "a request is salted");
     let manifest: [u8; 32] = Sha256::digest(MANIFEST).into();
     if request.prompt.as_ref().is_some_and(|prompt| prompt.contains("refuse me")) {
         let error = protocol::InvalidParameter::Missing { param: "size" }.body();
         let body = Zeroizing::new(serde_json::to_vec(&error).unwrap());
-        let envelope = envelope_of(pending.refuse(body, &manifest).unwrap());
+        let envelope = pending.refuse(body, &manifest).unwrap();
         let error = ErrorObject {
             message: "sealed".to_owned(),
             kind: ErrorKind::InvalidRequestError,
@@ -389,7 +381,7 @@ async fn generate(
     let body = serde_json::to_vec(&json!({ "created": 7, "data": data, "seed": 3 })).unwrap();
     // A receipt over another model's manifest is somebody else's.
     let signed = if answer == Answer::ForeignReceipt { [1; 32] } else { manifest };
-    let mut envelope = envelope_of(responder.seal(Zeroizing::new(body), &signed).unwrap());
+    let mut envelope = responder.seal(Zeroizing::new(body), &signed).unwrap();
     match answer {
         Answer::NoReceipt => envelope.receipt = None,
         Answer::FlippedBit => flip(&mut envelope),
@@ -428,8 +420,8 @@ fn stream(responder: seal::Responder, manifest: &[u8; 32], answer: Answer) -> Re
             true => ImageEvent::Completed(completed()),
         };
         let event = Sequenced { sequence_number: step.into(), last, event };
-        let sealed = parts.seal(event.to_json_with(0, |length| length), manifest).unwrap();
-        let mut envelope = envelope_of(sealed);
+        let body = event.to_json_with(0, |length| length);
+        let mut envelope = parts.seal(body, manifest).unwrap();
         if step == 2 && answer == Answer::FlippedEvent {
             flip(&mut envelope);
         }
@@ -460,16 +452,5 @@ fn completed() -> CompletedEvent {
         seed: Some(3),
         revised_prompt: None,
         warnings: Vec::new(),
-    }
-}
-
-fn envelope_of(sealed: SealedResponse) -> ConfidentialComputeResponse {
-    ConfidentialComputeResponse {
-        ciphertext: sealed.ciphertext,
-        nonce: sealed.nonce,
-        response_hash: Some(sealed.response_hash),
-        signature: Some(sealed.signature),
-        usage: None,
-        receipt: Some(sealed.receipt),
     }
 }

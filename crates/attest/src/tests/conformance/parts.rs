@@ -42,6 +42,7 @@ impl Parts {
             not_after: now_secs + 3600,
             build_id: "obscura/test".to_owned(),
             tls_spki_sha256: None,
+            configuration_sha256: Some("22".repeat(32)),
         };
         let manifest = b"00  7  weights\n".to_vec();
         Self { keyset, manifest, gpus: Vec::new(), path: NoncePath::alone([9; 32]) }
