@@ -210,6 +210,7 @@ fn keys(lifetime: Duration) -> Keys {
         not_after: now_secs() + lifetime.as_secs(),
         build_id: "obscura/test".to_owned(),
         tls_spki_sha256: None,
+        configuration_sha256: None,
     });
     let digest = keyset.digest();
     let signed = keyset.prove_possession(|message| keys.prove_possession(message));

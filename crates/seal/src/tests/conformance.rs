@@ -8,9 +8,8 @@ use x25519_dalek::StaticSecret;
 
 use super::*;
 use crate::{
-    ResponseError, ResponseParts,
+    ResponseError,
     client::{Attested, ClientSecrets, Opener, seal_exact},
-    envelope::SealedRequest,
     error::SealError,
     padding,
 };
@@ -30,7 +29,7 @@ fn text<'a>(json: &'a Value, name: &str) -> &'a str {
     json[name].as_str().unwrap_or_else(|| panic!("no {name} in {json}"))
 }
 
-fn seal(given: &Value) -> Result<(SealedRequest, Opener), SealError> {
+fn seal(given: &Value) -> Result<(ConfidentialComputeRequest, Opener), SealError> {
     let secrets = ClientSecrets {
         exchange: StaticSecret::from(unhex::<32>(text(given, "client_secret"))),
         salt: unhex(text(given, "salt")),
@@ -58,14 +57,13 @@ fn requests_are_sealed_as_they_say() {
             continue;
         }
         let (request, _) = sealed.unwrap();
-        let parts = request.parts();
         for (field, found) in [
-            ("ciphertext", parts.ciphertext),
-            ("nonce", parts.nonce),
-            ("salt", parts.salt),
-            ("client_dh_public_key", parts.client_dh_public_key),
-            ("node_dh_public_key", parts.node_dh_public_key),
-            ("plaintext_body_hash", parts.plaintext_body_hash),
+            ("ciphertext", request.ciphertext),
+            ("nonce", request.nonce),
+            ("salt", request.salt),
+            ("client_dh_public_key", request.client_dh_public_key),
+            ("node_dh_public_key", request.node_dh_public_key),
+            ("plaintext_body_hash", request.plaintext_body_hash),
         ] {
             assert_eq!(found, text(&case["envelope"], field), "{}: {field}", case["name"]);
         }
@@ -104,14 +102,9 @@ fn open(file: &Value, answer: &Value) -> Result<(), &'static str> {
         keyset_digest: unhex(text(&file["attested"], "keyset_digest")),
         model_manifest: unhex(text(&file["attested"], "model_manifest")),
     };
-    let response = ResponseParts {
-        ciphertext: text(answer, "ciphertext"),
-        nonce: text(answer, "nonce"),
-        response_hash: text(answer, "response_hash"),
-        signature: text(answer, "signature"),
-        receipt: answer["receipt"].as_str(),
-    };
+    let response: ConfidentialComputeResponse = serde_json::from_value(answer.clone()).unwrap();
     opener.open_attested(&response, &attested).map(|_| ()).map_err(|error| match error {
+        ResponseError::Unsigned => "unsigned",
         ResponseError::Malformed { .. } => "malformed",
         ResponseError::ReflectedNonce => "reflected",
         ResponseError::Decryption => "decryption",
