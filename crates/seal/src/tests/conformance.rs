@@ -102,7 +102,10 @@ fn open(file: &Value, answer: &Value) -> Result<(), &'static str> {
         keyset_digest: unhex(text(&file["attested"], "keyset_digest")),
         model_manifest: unhex(text(&file["attested"], "model_manifest")),
     };
-    let response: ConfidentialComputeResponse = serde_json::from_value(answer.clone()).unwrap();
+    let mut answer = answer.clone();
+    // Told in the clear, and nothing to whoever opens.
+    answer.as_object_mut().unwrap().remove("usage");
+    let response: ConfidentialComputeResponse = serde_json::from_value(answer).unwrap();
     opener.open_attested(&response, &attested).map(|_| ()).map_err(|error| match error {
         ResponseError::Unsigned => "unsigned",
         ResponseError::Malformed { .. } => "malformed",
