@@ -107,7 +107,7 @@ pub(crate) fn files(opened: &[Value]) -> Vec<Vec<u8>> {
         texts.extend(value["b64_json"].as_str());
         for entry in value["data"].as_array().into_iter().flatten() {
             let url = entry["url"].as_str().and_then(|url| url.split_once("base64,"));
-            texts.extend(url.map(|(_, text)| text));
+            texts.extend(url.map(|(_, text)| text).or(entry["b64_json"].as_str()));
         }
     }
     texts.into_iter().map(|text| BASE64_STANDARD.decode(text).unwrap()).collect()
