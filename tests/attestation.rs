@@ -49,6 +49,23 @@ async fn a_report_has_what_a_verifier_needs() {
     }
 }
 
+/// An operator who turns clear text on cannot hide it from those who ask.
+#[tokio::test]
+async fn a_keyset_names_the_configuration_that_the_node_tells() {
+    for allow_plaintext in [false, true] {
+        let config = Config { allow_plaintext, ..Config::default() };
+        let node = TestNode::with_config(OneColour::instant(), config).await;
+        let (status, text) = fetch(&node, "/configuration").await;
+        assert_eq!(status, 200);
+        let line = format!("allow_plaintext = {allow_plaintext}");
+        assert!(text.starts_with("obscura/configuration/v1\n") && text.contains(&line), "{text}");
+        let (_, body) = fetch(&node, "").await;
+        let report = Report::parse(body.as_bytes()).unwrap();
+        let keyset: Value = serde_json::from_slice(&report.keyset).unwrap();
+        assert_eq!(keyset["configuration_sha256"], hex(&Sha256::digest(&text)));
+    }
+}
+
 #[tokio::test]
 async fn production_refuses_the_demo_and_sends_it_nothing() {
     let generator = OneColour::instant();
@@ -56,7 +73,7 @@ async fn production_refuses_the_demo_and_sends_it_nothing() {
     let node = TestNode::start(generator).await;
     let client = Client::new(&node.url, ApiKey::none()).unwrap();
     let refused = client.attest(&Policy::production()).await.unwrap_err();
-    let ClientError::Untrusted { appraisal } = &refused else { panic!("{refused}") };
+    let ClientError::Untrusted { appraisal, .. } = &refused else { panic!("{refused}") };
     assert_eq!(appraisal.verdict, Verdict::Rejected);
     assert!(appraisal.ids(Outcome::Fail).any(|id| id == "platform.allowed"), "{refused}");
     assert!(refused.to_string().contains("SIMULATED - NOT A TEE"));
@@ -118,7 +135,7 @@ async fn a_cheat_gets_nothing() {
     ] {
         let client = Client::new(&cheating(cheat).await, ApiKey::none()).unwrap();
         let refused = client.attest(&demo_policy()).await.unwrap_err();
-        let ClientError::Untrusted { appraisal } = &refused else { panic!("{refused}") };
+        let ClientError::Untrusted { appraisal, .. } = &refused else { panic!("{refused}") };
         assert!(appraisal.ids(Outcome::Fail).any(|id| id == check), "{check}: {refused}");
     }
 }
@@ -197,8 +214,8 @@ async fn more_verifiers_than_quotes_are_not_refused() {
     for status in [None, None, Some(429)] {
         match (client.attest(&demo_policy()).await, status) {
             (Ok(_), None) => {}
-            (Err(ClientError::Refused { status, .. }), Some(expected)) => {
-                assert_eq!(status, expected);
+            (Err(ClientError::Refused(refusal)), Some(expected)) => {
+                assert_eq!(refusal.status, expected);
             }
             (answer, _) => panic!("{:?}", answer.err()),
         }
@@ -277,6 +294,7 @@ fn flawed(flaw: Flaw, nonce: Nonce) -> Report {
         not_after: now + 60,
         build_id: String::new(),
         tls_spki_sha256: None,
+        configuration_sha256: None,
     });
     let signed =
         keyset.prove_possession(|message| ed25519_dalek::Signer::sign(&signer, message).to_bytes());

@@ -241,7 +241,9 @@ async fn what_no_stream_can_be_is_refused_before_it_begins() {
     let key = client.lock(MODEL).await.unwrap();
     let wrong = CreateImageRequest { partial_images: Some(4), ..request("x") };
     let refused = client.dangerous().generate_stream(wrong, &key).await.err().unwrap();
-    let ClientError::Refused { status: 400, message } = &refused else { panic!("{refused}") };
+    let ClientError::Refused(refusal) = &refused else { panic!("{refused}") };
+    assert!(refusal.status == 400 && refusal.is_sealed, "{refusal:?}");
+    let message = &refusal.message;
     assert!(message.as_str().contains("partial_images"), "{message}");
 }
 

@@ -14,6 +14,10 @@ use attest::{
     binding::Nonce,
     event_log::EventLog,
     gpu_evidence::{self, GpuEvidence},
+    measure::{
+        AcpiTables, CommandLine, Firmware, FirmwareLog, Image, Memory, Platform as Machine,
+        SnpMachine, Vcpus, snp_launch_digest,
+    },
     nonces::NoncePath,
     verify::{Challenge, appraise, verify},
 };
@@ -45,6 +49,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "quote", run: quote, seeds: quote_seeds },
     Target { name: "gpu", run: gpu, seeds: gpu_seeds },
     Target { name: "event_log", run: event_log, seeds: event_log_seeds },
+    Target { name: "measure", run: measure, seeds: measure_seeds },
     Target { name: "safetensors", run: flux::fuzzing::safetensors, seeds: safetensors_seeds },
     Target { name: "config", run: flux::fuzzing::config, seeds: config_seeds },
     Target { name: "tokenizer", run: flux::fuzzing::tokenizer, seeds: tokenizer_seeds },
@@ -281,6 +286,48 @@ fn gpu_seeds(fixtures: &Path) -> Vec<Vec<u8>> {
     bytes.extend(&report);
     bytes.extend(attestation(fixtures, "gpu/hopper.chain.pem"));
     vec![bytes]
+}
+
+/// A file of a release, as each of the things that it may be.
+fn measure(input: &[u8]) {
+    let line: CommandLine = "console=ttyS0".parse().expect("printable");
+    let known = Image::new(&efi_image(), b"initrd", &line).expect("the smallest EFI image");
+    let _ = Image::new(input, b"initrd", &line);
+    let _ = FirmwareLog::parse(input).map(|log| log.differences(1, &known.rtmr1_events()));
+    let Ok(firmware) = Firmware::new(input) else { return };
+    let acpi = AcpiTables::new(&[0; 128], b"RSD PTR 000000000000", b"FACS").expect("their form");
+    let memory = Memory::new(2 << 30).expect("a machine's");
+    let _ = Machine::new(&firmware, memory, &acpi).map(|machine| machine.rtmr0());
+    let vcpus = Vcpus::new(2).expect("a machine's");
+    let cpu = "EPYC-v4".parse().expect("one of QEMU's");
+    let _ = snp_launch_digest(&firmware, &known, &SnpMachine::new(cpu, vcpus));
+}
+
+/// Headers, and one section.
+fn efi_image() -> Vec<u8> {
+    let mut file = vec![0; 0x300];
+    for (at, bytes) in [
+        (0, &b"MZ"[..]),
+        (0x3c, &[0x40]),
+        (0x40, b"PE\0\0\x64\x86\x01"),
+        (0x54, &[0xa0]),
+        (0x58, &[0x0b, 2]),
+        (0x58 + 61, &[2]),
+        (0x58 + 108, &[6]),
+        (0x58 + 0xa0 + 17, &[1]),
+        (0x58 + 0xa0 + 21, &[2]),
+    ] {
+        file[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+    file
+}
+
+fn measure_seeds(fixtures: &Path) -> Vec<Vec<u8>> {
+    let guest = fixtures.join("attestation/guest");
+    let file = |name| fs::read(guest.join(name)).expect("a fixture");
+    let published: Value = serde_json::from_slice(&file("tdx-2g.json")).expect("JSON");
+    let log = published["event_log"].as_str().expect("a log").as_bytes().to_vec();
+    vec![file("ovmf_AmdSev_suffix.bin"), file("ovmf_OvmfX64_suffix.bin"), log, efi_image()]
 }
 
 fn event_log_seeds(_: &Path) -> Vec<Vec<u8>> {

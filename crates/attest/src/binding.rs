@@ -102,6 +102,10 @@ pub struct KeysetBody {
     /// digest, that it had before there was this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_spki_sha256: Option<String>,
+    /// SHA-256 of the node's configuration as a text, hex: of what in it can change who reads a prompt. The
+    /// node tells the text at `/v1/attestation/configuration`. Absent in keysets of before there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration_sha256: Option<String>,
 }
 
 impl KeysetBody {
@@ -115,6 +119,12 @@ impl KeysetBody {
     #[must_use]
     pub fn signing_key(&self) -> Option<[u8; 32]> {
         unhex_array(&self.ed25519)
+    }
+
+    /// The digest of the configuration, where one is named and it is a digest.
+    #[must_use]
+    pub fn configuration(&self) -> Option<Digest32> {
+        unhex_array(self.configuration_sha256.as_deref()?)
     }
 
     /// The digest of the TLS key, where one is named and it is a digest.

@@ -3,13 +3,15 @@
 //! [`binding`] is the one place where keys, model and nonces become bytes that a quote signs;
 //! [`nonces`] lets one quote answer all verifiers that wait.
 //! [`Platform`] finds the trusted execution environment and [`evidence`] asks it to sign. A [`Report`]
-//! is what travels; [`verify`](mod@verify) judges it by a [`Policy`].
+//! is what travels; [`verify`](mod@verify) judges it by a [`Policy`]. [`measure`] computes, from the files
+//! of a release, the registers that a policy names.
 
 pub mod binding;
 mod encoding;
 pub mod event_log;
 pub mod evidence;
 pub mod gpu_evidence;
+pub mod measure;
 pub mod nonces;
 mod platform;
 mod policy;

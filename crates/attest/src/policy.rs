@@ -7,11 +7,12 @@ use serde::{Deserialize, Deserializer, de};
 use thiserror::Error;
 
 use crate::{
+    binding::{Digest32, sha256},
     encoding::{hex, unhex_array},
     platform::Platform,
 };
 
-const PRODUCTION: &str = include_str!("../../../attestation/policy.toml");
+pub(crate) const PRODUCTION: &str = include_str!("../../../attestation/policy.toml");
 pub(crate) const SIMULATED: &str = include_str!("../../../attestation/simulated.toml");
 
 /// The rules an appraisal follows.
@@ -22,6 +23,8 @@ pub struct Policy {
     simulated: Option<Rules>,
     /// Whether TLS must end at the key that the keyset names.
     attested_tls: Need,
+    /// SHA-256 of the text that the rules were read from.
+    digest: Digest32,
 }
 
 impl Policy {
@@ -40,7 +43,20 @@ impl Policy {
         if rules.platforms.iter().flatten().any(|name| name.0 == Platform::Simulated) {
             return Err(PolicyError::Simulated);
         }
-        Ok(Self { rules, simulated: None, attested_tls: Need::Optional })
+        let digest = sha256(text.as_bytes());
+        Ok(Self { rules, simulated: None, attested_tls: Need::Optional, digest })
+    }
+
+    /// SHA-256 of the TOML that it was read from, by which an audit finds the rules again.
+    #[must_use]
+    pub fn digest(&self) -> Digest32 {
+        self.digest
+    }
+
+    /// Whether simulated nodes, which prove nothing, are accepted.
+    #[must_use]
+    pub fn accepts_simulated(&self) -> bool {
+        self.simulated.is_some()
     }
 
     /// Refuses every connection that does not end at the TLS key that the evidence names: plain HTTP, and
@@ -56,8 +72,14 @@ impl Policy {
         DangerousPolicy(self)
     }
 
+    /// A policy of these rules, and these for simulated nodes.
+    #[cfg(all(test, feature = "simulator"))]
+    pub(crate) fn of(rules: Rules, simulated: Option<Rules>) -> Self {
+        Self { rules, simulated, attested_tls: Need::Optional, digest: [0; 32] }
+    }
+
     /// A policy whose rules for simulated nodes are these.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "simulator"))]
     pub(crate) fn simulated_by(toml: &str) -> Self {
         let rules = toml::from_str(toml).expect("a test's own rules");
         Self { simulated: Some(rules), ..Self::production() }
@@ -112,6 +134,8 @@ pub(crate) struct Rules {
     #[serde(default)]
     pub(crate) keyset: KeysetRules,
     #[serde(default)]
+    pub(crate) configuration: ConfigurationRules,
+    #[serde(default)]
     pub(crate) model: ModelRules,
     #[serde(default)]
     pub(crate) tdx: TdxRules,
@@ -126,6 +150,13 @@ pub(crate) struct Rules {
 pub(crate) struct KeysetRules {
     pub(crate) max_lifetime_secs: Option<u64>,
     pub(crate) builds: Option<Allow<String>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConfigurationRules {
+    /// SHA-256 of the texts.
+    pub(crate) digests: Option<Allow<Hex<32>>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -149,7 +180,40 @@ pub(crate) struct TdxRules {
     pub(crate) rtmr3_model_event: Option<Need>,
     /// PPIDs, in hex.
     pub(crate) hardware: Option<Allow<Hex<16>>>,
+    /// Platform and image together, entry by entry.
     pub(crate) releases: Option<Allow<TdxRelease>>,
+    /// Or each for itself, and then both: any of these machines, with any of these images.
+    pub(crate) platforms: Option<Allow<TdxPlatform>>,
+    pub(crate) images: Option<Allow<TdxImage>>,
+}
+
+/// One shape of machine: its firmware, its memory, its tables, and how its host must set the guest up.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TdxPlatform {
+    pub(crate) name: String,
+    pub(crate) mrtd: Hex<48>,
+    pub(crate) rtmr0: Hex<48>,
+    /// Which parts of a processor's state the guest may use.
+    pub(crate) xfam: Option<Allow<Hex<8>>>,
+    pub(crate) td_attributes: Option<Allow<Hex<8>>>,
+    /// The TDX module, its signer and its attributes.
+    pub(crate) mrseam: Option<Allow<Hex<48>>>,
+    pub(crate) mrsignerseam: Option<Allow<Hex<48>>>,
+    pub(crate) seam_attributes: Option<Allow<Hex<8>>>,
+}
+
+/// What runs: kernel, initrd, command line, and what of the host's words it may be handed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TdxImage {
+    pub(crate) name: String,
+    pub(crate) rtmr1: Hex<48>,
+    pub(crate) rtmr2: Hex<48>,
+    /// What the host gave the guest at its launch: init data, the owner and its configuration.
+    pub(crate) mrconfigid: Option<Allow<Hex<48>>>,
+    pub(crate) mrowner: Option<Allow<Hex<48>>>,
+    pub(crate) mrownerconfig: Option<Allow<Hex<48>>>,
 }
 
 /// What a release measures into. One release has several, where virtual machines differ in shape. The
@@ -214,6 +278,9 @@ pub(crate) struct SnpTcb {
 #[serde(deny_unknown_fields)]
 pub(crate) struct SnpRelease {
     pub(crate) name: String,
+    /// The machine that the measurement is of: for people, since the measurement itself holds both.
+    pub(crate) cpu: Option<String>,
+    pub(crate) vcpus: Option<u32>,
     pub(crate) measurement: Hex<48>,
     /// What the host gave the guest at its launch, such as the digest of init data.
     pub(crate) host_data: Option<Allow<Hex<32>>>,
@@ -325,6 +392,19 @@ mod tests {
         assert_eq!(platforms, [PlatformName(Platform::Simulated)]);
         let platforms = demo.rules_for(Platform::Tdx).platforms.clone().unwrap();
         assert!(!platforms.contains(&PlatformName(Platform::Simulated)));
+    }
+
+    /// Computed is not seen: production trusts nothing of it.
+    #[test]
+    fn the_staging_policy_stands_beside_production() {
+        let staging = include_str!("../../../attestation/staging.toml");
+        assert!(staging.starts_with("# COMPUTED, NOT YET SEEN ON HARDWARE."));
+        let staging = Policy::from_toml(staging).unwrap();
+        assert!(staging.rules.tdx.platforms.is_some() && staging.rules.tdx.images.is_some());
+        let production = Policy::production().rules;
+        assert!(matches!(&production.tdx.releases, Some(Allow::Only(list)) if list.is_empty()));
+        assert!(matches!(&production.snp.releases, Some(Allow::Only(list)) if list.is_empty()));
+        assert!(production.tdx.platforms.is_none() && production.tdx.images.is_none());
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 mod collateral;
 mod der;
-mod pki;
+pub(crate) mod pki;
 mod quote;
 
 use crate::event_log::{Rtmr, extend};

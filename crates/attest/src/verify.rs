@@ -7,12 +7,14 @@
 mod channel;
 mod check;
 mod common;
+mod entries;
 mod gpu;
 mod p384_chain;
 mod snp;
 mod snp_certificates;
 mod spdm;
 mod tdx;
+mod tdx_release;
 mod tdx_tcb;
 
 use std::fmt;
@@ -30,6 +32,7 @@ use crate::{
     platform::Platform,
     policy::Policy,
     report::{Report, ReportError},
+    roots::AmdRoot,
 };
 
 /// What only the verifier knows.
@@ -71,6 +74,16 @@ pub fn verify_over(
     challenge: &Challenge,
     channel: &Channel,
 ) -> Appraisal {
+    judge((report, snp::ROOTS), policy, challenge, channel)
+}
+
+/// The same, of a report whose chip's key leads to one of these roots.
+fn judge(
+    (report, amd): (&Report, &[AmdRoot]),
+    policy: &Policy,
+    challenge: &Challenge,
+    channel: &Channel,
+) -> Appraisal {
     let rules = policy.rules_for(report.platform);
     let mut checks = Checks::default();
     checks.pass(REPORT_FORMAT, "");
@@ -81,7 +94,10 @@ pub fn verify_over(
     common::model(report, rules, &mut checks);
     let report_data = match report.platform {
         Platform::Tdx | Platform::Simulated => tdx::quote(report, challenge, rules, &mut checks),
-        Platform::Snp => snp::quote(report, challenge, rules, &mut checks),
+        Platform::Snp => {
+            snp::Evidence { report: &report.quote, collateral: &report.collateral, roots: amd }
+                .appraise(challenge, &rules.snp, &mut checks)
+        }
     };
     common::binding(report, challenge, report_data.as_ref(), &mut checks);
     if let Some(keys) = &keys {
@@ -98,6 +114,7 @@ pub fn verify_over(
             exchange_key: keys.exchange,
             signing_key: keys.signing,
             tls_spki_sha256: keys.tls,
+            not_after_secs: keys.not_after_secs,
             keyset_digest: sha256(&report.keyset),
             model_manifest: sha256(&report.model_manifest),
         }),
@@ -105,6 +122,20 @@ pub fn verify_over(
     };
     let verdict = if attested.is_some() { Verdict::Accepted } else { Verdict::Rejected };
     Appraisal { platform: Some(report.platform), verdict, checks: checks.0, attested }
+}
+
+/// A whole report, under these roots instead of AMD's.
+#[cfg(all(test, feature = "simulator"))]
+pub(crate) fn appraise_under(
+    roots: &[AmdRoot],
+    json: &[u8],
+    policy: &Policy,
+    challenge: &Challenge,
+) -> Appraisal {
+    match Report::parse(json) {
+        Ok(report) => judge((&report, roots), policy, challenge, &Channel::Plain),
+        Err(error) => Appraisal::unread(&error),
+    }
 }
 
 /// What came out.
@@ -215,6 +246,8 @@ pub struct Attested {
     pub signing_key: [u8; 32],
     /// SHA-256 of the SubjectPublicKeyInfo that TLS ends at; `None` where it does not end in the node.
     pub tls_spki_sha256: Option<Digest32>,
+    /// Seconds since 1970 until which the keys may be relied on.
+    pub not_after_secs: u64,
     /// SHA-256 of the keyset.
     pub keyset_digest: Digest32,
     /// SHA-256 of the model manifest.

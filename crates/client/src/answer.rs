@@ -6,6 +6,7 @@ use reqwest::{Response, header::CONTENT_TYPE};
 use crate::{
     error::{HttpError, connection},
     lines::{LineCutter, StreamLimits},
+    refusal::Retry,
 };
 
 /// The longest answer that is read: ten images of 1024² in base64, twice each, encrypted, in
@@ -30,6 +31,11 @@ impl HttpAnswer {
 
     pub(crate) fn status(&self) -> u16 {
         self.response.status().as_u16()
+    }
+
+    /// What its head says about trying again.
+    pub(crate) fn retry(&self) -> Retry {
+        Retry::of(self.response.headers())
     }
 
     /// All of it, which says that it is JSON, if it says anything.

@@ -1,12 +1,14 @@
 //! Deciding whether to trust a node, before anything is sealed to it.
 
+use std::fmt;
+
 use attest::{
     Policy,
     binding::Nonce,
-    verify::{Appraisal, Challenge, Channel, appraise_over},
+    verify::{Appraisal, Attested, Challenge, Channel, appraise_over},
 };
 
-use crate::{Client, ClientError, NodeKey, Recipient, refused, transport::Transport};
+use crate::{Client, ClientError, HttpError, NodeKey, Recipient, refused, transport::Transport};
 
 /// A node whose evidence was accepted. There is no way to make one but [`Client::attest`].
 #[derive(Debug, Clone)]
@@ -16,6 +18,8 @@ pub struct AttestedNode {
     /// Connections that end where the accepted evidence says.
     pub(crate) transport: Transport,
     appraisal: Appraisal,
+    evidence: Evidence,
+    not_after_secs: u64,
 }
 
 impl AttestedNode {
@@ -24,14 +28,47 @@ impl AttestedNode {
         &self.appraisal
     }
 
+    /// What was judged: the report byte for byte, its nonce, its time, its connection.
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// Seconds since 1970 until which its keys may be relied on. Nothing is sent afterwards.
+    pub fn not_after_secs(&self) -> u64 {
+        self.not_after_secs
+    }
+
+    /// The key that requests are sealed to, and the billing stack that they name.
+    pub fn key(&self) -> &NodeKey {
+        &self.key
+    }
+
+    /// SHA-256 of the manifest of the model that the node answers with.
+    pub fn model_manifest(&self) -> &[u8; 32] {
+        &self.attested.model_manifest
+    }
+
+    /// The same node behind a proxy that bills by this stack, as [`Client::lock`] tells it.
+    #[must_use]
+    pub fn with_stack(self, stack_small_id: u64) -> Self {
+        Self { key: NodeKey { stack_small_id, ..self.key }, ..self }
+    }
+
+    /// Evidence that was good is not good for ever.
+    pub(crate) fn check_time(&self) -> Result<(), ClientError> {
+        match now_secs() > self.not_after_secs {
+            true => Err(ClientError::Expired { not_after_secs: self.not_after_secs }),
+            false => Ok(()),
+        }
+    }
+
     pub(crate) fn recipient(&self) -> Recipient<'_> {
-        let attested = Some(&self.attested);
-        Recipient { key: &self.key, attested, transport: &self.transport }
+        Recipient { key: &self.key, attested: Some(self), transport: &self.transport }
     }
 }
 
 /// A node's answer to a challenge, unjudged.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Evidence {
     /// The report, byte for byte as it came.
     pub report: Vec<u8>,
@@ -39,6 +76,12 @@ pub struct Evidence {
     pub challenge: Challenge,
     /// What it came over.
     pub channel: Channel,
+}
+
+impl fmt::Debug for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Evidence({} bytes)", self.report.len())
+    }
 }
 
 impl Evidence {
@@ -59,23 +102,31 @@ impl Client {
     /// Where the node does not answer, or its evidence is refused.
     pub async fn attest(&self, policy: &Policy) -> Result<AttestedNode, ClientError> {
         let evidence = self.evidence(fresh_nonce()?).await?;
-        let appraisal = evidence.appraise(policy);
-        let Some(accepted) = appraisal.attested() else {
-            return Err(ClientError::Untrusted { appraisal: Box::new(appraisal) });
-        };
-        let key = NodeKey { encryption_key: accepted.exchange_key, stack_small_id: 0 };
-        let attested = seal::Attested {
-            signing_key: accepted.signing_key,
-            keyset_digest: accepted.keyset_digest,
-            model_manifest: accepted.model_manifest,
-        };
-        let transport = match (evidence.channel, accepted.tls_spki_sha256) {
+        let channel = evidence.channel;
+        judge(evidence, policy, |accepted| match (channel, accepted.tls_spki_sha256) {
             (Channel::Tls { spki_sha256, .. }, Some(named)) if named == spki_sha256 => {
-                self.http.pinned(named)?
+                self.http.pinned(named)
             }
-            _ => self.http.transport().clone(),
-        };
-        Ok(AttestedNode { key, attested, transport, appraisal })
+            _ => Ok(self.http.transport().clone()),
+        })
+    }
+
+    /// The same, of a node that gives its evidence at another address than it takes requests at, such
+    /// as one behind a gateway that forwards requests alone.
+    ///
+    /// With `https://`, requests go to whoever has a certificate for this client's URL that this
+    /// machine trusts: the evidence speaks for keys that requests are sealed to, and not for this
+    /// connection.
+    ///
+    /// # Errors
+    /// Where the node does not answer, or its evidence is refused.
+    pub async fn attest_at(
+        &self,
+        evidence: &Self,
+        policy: &Policy,
+    ) -> Result<AttestedNode, ClientError> {
+        let evidence = evidence.evidence(fresh_nonce()?).await?;
+        judge(evidence, policy, |_| Ok(self.http.transport().clone()))
     }
 
     /// Asks the node for evidence, and judges nothing: with `https://`, not even whose certificate it is.
@@ -85,14 +136,39 @@ impl Client {
     pub async fn evidence(&self, nonce: Nonce) -> Result<Evidence, ClientError> {
         let path = format!("/v1/attestation?nonce={nonce}");
         let (answer, channel) = self.http.get_public(&path, attest::MAX_REPORT_BYTES).await?;
-        let status = answer.status();
-        if status != 200 {
-            return Err(refused(status, &answer.refusal().await?));
+        if answer.status() != 200 {
+            return Err(refused(answer).await);
         }
         let report = answer.json_body().await?;
         let challenge = Challenge { nonce, now_secs: now_secs() };
         Ok(Evidence { report, challenge, channel })
     }
+}
+
+/// Judges evidence; `transport` says how to reach the node that it speaks for.
+fn judge(
+    evidence: Evidence,
+    policy: &Policy,
+    transport: impl FnOnce(&Attested) -> Result<Transport, HttpError>,
+) -> Result<AttestedNode, ClientError> {
+    let appraisal = evidence.appraise(policy);
+    let Some(accepted) = appraisal.attested() else {
+        let (appraisal, evidence) = (Box::new(appraisal), Box::new(evidence));
+        return Err(ClientError::Untrusted { appraisal, evidence });
+    };
+    let attested = seal::Attested {
+        signing_key: accepted.signing_key,
+        keyset_digest: accepted.keyset_digest,
+        model_manifest: accepted.model_manifest,
+    };
+    Ok(AttestedNode {
+        key: NodeKey { encryption_key: accepted.exchange_key, stack_small_id: 0 },
+        attested,
+        transport: transport(accepted)?,
+        not_after_secs: accepted.not_after_secs,
+        appraisal,
+        evidence,
+    })
 }
 
 /// A nonce from the operating system.

@@ -60,6 +60,20 @@ pub enum HttpError {
     },
 }
 
+impl HttpError {
+    /// Whether certainly nothing of a request reached the node: the connection did not come about.
+    #[must_use]
+    pub fn is_unsent(&self) -> bool {
+        match self {
+            Self::Url | Self::Tls(_) | Self::OtherTlsKey { .. } | Self::KeyInClearText { .. } => {
+                true
+            }
+            Self::Connection(error) => error.is_connect(),
+            _ => false,
+        }
+    }
+}
+
 pub(crate) fn connection(error: reqwest::Error) -> HttpError {
     HttpError::Connection(error.without_url())
 }

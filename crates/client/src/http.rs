@@ -11,6 +11,7 @@ use crate::{
     answer::HttpAnswer,
     error::HttpError,
     tls::{Accept, SpkiDigest},
+    trace::TraceParent,
     transport::{Transport, is_loopback},
 };
 
@@ -43,6 +44,14 @@ impl ApiKey {
     }
 }
 
+/// What a request carries beside its body.
+#[derive(Default)]
+pub(crate) struct Headers {
+    /// Instead of the client's own.
+    pub(crate) key: Option<ApiKey>,
+    pub(crate) traceparent: Option<TraceParent>,
+}
+
 pub(crate) struct Http {
     base: Url,
     key: ApiKey,
@@ -60,11 +69,7 @@ impl Http {
         if !matches!(base.scheme(), "http" | "https") || base.host().is_none() {
             return Err(HttpError::Url);
         }
-        if key.key.is_some() && !key.insecure_http && in_clear_text(&base) {
-            return Err(HttpError::KeyInClearText {
-                host: base.host_str().unwrap_or_default().into(),
-            });
-        }
+        may_carry(&base, &key)?;
         let transport = Transport::new(&base, Accept::Public)?;
         Ok(Self { base, key, transport })
     }
@@ -79,16 +84,33 @@ impl Http {
         Transport::new(&self.base, Accept::Key(key))
     }
 
+    /// Whether a key may be sent to this node.
+    pub(crate) fn may_carry(&self, key: &ApiKey) -> Result<(), HttpError> {
+        may_carry(&self.base, key)
+    }
+
     /// Posts JSON, with the bearer key; gives the answer, whatever its status is.
     pub(crate) async fn post<T: Serialize + Sync>(
         &self,
         transport: &Transport,
-        path: &str,
+        (path, headers): (&str, &Headers),
         body: &T,
         max_bytes: usize,
     ) -> Result<HttpAnswer, HttpError> {
         let request = transport.client.post(self.url(path)?).json(body);
-        transport.send(self.with_key(request), max_bytes).await
+        transport.send(self.with(request, headers), max_bytes).await
+    }
+
+    /// Gets something, with the bearer key; gives the answer, whatever its status is.
+    pub(crate) async fn get(
+        &self,
+        transport: &Transport,
+        path: &str,
+        headers: &Headers,
+        max_bytes: usize,
+    ) -> Result<HttpAnswer, HttpError> {
+        let request = self.getting(transport, path)?;
+        transport.send(self.with(request, headers), max_bytes).await
     }
 
     /// Gets what is no secret, from whoever answers, and tells who that was. Over TLS it asks without the
@@ -99,16 +121,16 @@ impl Http {
         max_bytes: usize,
     ) -> Result<(HttpAnswer, Channel), HttpError> {
         if !self.transport.is_tls() {
-            let request = self.with_key(self.get(&self.transport, path)?);
+            let request = self.with(self.getting(&self.transport, path)?, &Headers::default());
             return Ok((self.transport.send(request, max_bytes).await?, Channel::Plain));
         }
         let anybody = Transport::new(&self.base, Accept::Any)?;
-        let answer = anybody.send(self.get(&anybody, path)?, max_bytes).await?;
+        let answer = anybody.send(self.getting(&anybody, path)?, max_bytes).await?;
         let channel = anybody.channel()?;
         Ok((answer, channel))
     }
 
-    fn get(&self, transport: &Transport, path: &str) -> Result<RequestBuilder, HttpError> {
+    fn getting(&self, transport: &Transport, path: &str) -> Result<RequestBuilder, HttpError> {
         Ok(transport.client.get(self.url(path)?).timeout(GET_TIMEOUT))
     }
 
@@ -119,12 +141,23 @@ impl Http {
         Url::parse(&format!("{base}{path}")).map_err(|_| HttpError::Url)
     }
 
-    fn with_key(&self, request: RequestBuilder) -> RequestBuilder {
-        match &self.key.key {
+    fn with(&self, request: RequestBuilder, headers: &Headers) -> RequestBuilder {
+        let request = match &headers.key.as_ref().unwrap_or(&self.key).key {
             Some(key) => request.bearer_auth(key.as_str()),
+            None => request,
+        };
+        match &headers.traceparent {
+            Some(parent) => request.header("traceparent", parent.as_str()),
             None => request,
         }
     }
+}
+
+fn may_carry(base: &Url, key: &ApiKey) -> Result<(), HttpError> {
+    if key.key.is_some() && !key.insecure_http && in_clear_text(base) {
+        return Err(HttpError::KeyInClearText { host: base.host_str().unwrap_or_default().into() });
+    }
+    Ok(())
 }
 
 /// Whether what is sent to this URL can be read on the way: plain `http://` to another machine.

@@ -21,32 +21,37 @@
 
 mod answer;
 mod attestation;
+mod call;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http;
 mod image;
 mod lines;
+mod refusal;
 mod salt;
 mod stream;
 mod tls;
+mod trace;
 mod transport;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use printable::Printable;
 use protocol::{
     ConfidentialComputeRequest, ConfidentialComputeResponse, ConfidentialErrorResponse,
-    CreateImageRequest, CreateImageResponse, ErrorBody, NodeLockRequest, NodeLockResponse, Usage,
+    CreateImageRequest, CreateImageResponse, NodeLockRequest, NodeLockResponse, Usage,
 };
 use seal::{Opener, Verified};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 pub use attestation::{AttestedNode, Evidence, fresh_nonce};
+pub use call::Call;
 pub use error::HttpError;
 pub use http::{ApiKey, travels_in_clear_text};
 pub use image::{InvalidImage, decode_image, image_file};
+pub use refusal::Refusal;
 pub use stream::{End, EventStream};
+pub use trace::TraceParent;
 
 use answer::{HttpAnswer, MAX_ANSWER_BYTES, MAX_WORDS_BYTES};
 use http::Http;
@@ -71,12 +76,40 @@ impl Client {
     /// # Errors
     /// Where the node does not answer, or answers no key.
     pub async fn lock(&self, model: &str) -> Result<NodeKey, ClientError> {
+        self.call().lock(model).await
+    }
+
+    /// Seals `request` to an attested key, sends it, opens the answer and checks that the attested
+    /// node gave it, with the attested model.
+    ///
+    /// # Errors
+    /// Where the node refuses, its keys' time is over, or its answer does not hold up.
+    pub async fn generate(
+        &self,
+        request: CreateImageRequest,
+        node: &AttestedNode,
+    ) -> Result<Answer, ClientError> {
+        self.call().generate(request, node).await
+    }
+
+    /// Requests to nodes that proved nothing: whoever runs one may read them.
+    #[must_use]
+    pub fn dangerous(&self) -> DangerousClient<'_> {
+        DangerousClient(self)
+    }
+}
+
+impl Call<'_> {
+    /// As [`Client::lock`].
+    ///
+    /// # Errors
+    /// As [`Client::lock`].
+    pub async fn lock(self, model: &str) -> Result<NodeKey, ClientError> {
         let request = NodeLockRequest { model: model.to_owned() };
-        let transport = self.http.transport();
-        let answer = self.http.post(transport, "/v1/nodes/lock", &request, MAX_WORDS_BYTES).await?;
-        let status = answer.status();
-        if status != 200 {
-            return Err(refused(status, &answer.refusal().await?));
+        let (http, route) = (&self.client.http, ("/v1/nodes/lock", &self.headers));
+        let answer = http.post(http.transport(), route, &request, MAX_WORDS_BYTES).await?;
+        if answer.status() != 200 {
+            return Err(refused(answer).await);
         }
         let lock: NodeLockResponse = json(&answer.json_body().await?)?;
         let key = BASE64_STANDARD.decode(&lock.public_key).ok();
@@ -85,44 +118,26 @@ impl Client {
         Ok(NodeKey { encryption_key, stack_small_id: lock.stack_small_id })
     }
 
-    /// Seals `request` to an attested key, sends it, opens the answer and checks that the attested
-    /// node gave it, with the attested model.
-    ///
-    /// # Errors
-    /// Where the node refuses, or its answer does not hold up.
-    pub async fn generate(
-        &self,
-        request: CreateImageRequest,
-        node: &AttestedNode,
-    ) -> Result<Answer, ClientError> {
-        self.exchange(request, node.recipient()).await
-    }
-
-    /// Requests to nodes that proved nothing: whoever runs one may read them.
-    #[must_use]
-    pub fn dangerous(&self) -> DangerousClient<'_> {
-        DangerousClient(self)
-    }
-
-    async fn exchange(
-        &self,
+    pub(crate) async fn exchange(
+        self,
         request: CreateImageRequest,
         node: Recipient<'_>,
     ) -> Result<Answer, ClientError> {
         let (answer, opener) = self.ask(request, node).await?;
         let envelope: ConfidentialComputeResponse = json(&answer.json_body().await?)?;
-        let opened = open(opener, &envelope, node.attested)?;
+        let opened = open(opener, &envelope, node.vouched())?;
         let response = CreateImageResponse::from_json(opened.body.as_bytes())
             .map_err(|_| ClientError::NotUnderstood)?;
         Ok(Answer { response, usage: envelope.usage, verified: opened.verified })
     }
 
     /// Seals and sends; what comes back is a success.
-    async fn ask(
-        &self,
+    pub(crate) async fn ask(
+        self,
         mut request: CreateImageRequest,
         node: Recipient<'_>,
     ) -> Result<(HttpAnswer, Opener), ClientError> {
+        node.attested.map_or(Ok(()), AttestedNode::check_time)?;
         let model_name = request.model.clone().unwrap_or_default();
         let stream = request.stream.unwrap_or(false);
         salt::add(&mut request)?;
@@ -134,15 +149,19 @@ impl Client {
             stream: Some(stream),
             ..sealed
         };
-        let path = "/v1/confidential/images/generations";
-        let answer = self.http.post(node.transport, path, &envelope, MAX_ANSWER_BYTES).await?;
-        let status = answer.status();
-        if status != 200 {
+        let route = ("/v1/confidential/images/generations", &self.headers);
+        let http = &self.client.http;
+        let answer = http.post(node.transport, route, &envelope, MAX_ANSWER_BYTES).await?;
+        if answer.status() != 200 {
+            let (status, retry) = (answer.status(), answer.retry());
             let body = answer.refusal().await?;
-            return Err(match serde_json::from_slice::<ConfidentialErrorResponse>(&body) {
-                Ok(error) => open_refusal(status, &error.envelope, (opener, node.attested))?,
-                Err(_) => refused(status, &body),
-            });
+            let Ok(error) = serde_json::from_slice::<ConfidentialErrorResponse>(&body) else {
+                return Err(ClientError::Refused(Box::new(Refusal::read(status, retry, &body))));
+            };
+            // What was sealed to us alone says which rule was broken.
+            let opened = open(opener, &error.envelope, node.vouched())?;
+            let refusal = Refusal::read(status, retry, opened.body.as_bytes());
+            return Err(ClientError::Refused(Box::new(refusal.sealed())));
         }
         Ok((answer, opener))
     }
@@ -161,7 +180,7 @@ impl DangerousClient<'_> {
         request: CreateImageRequest,
         node: &NodeKey,
     ) -> Result<Answer, ClientError> {
-        self.0.exchange(request, self.recipient(node)).await
+        self.0.call().exchange(request, self.recipient(node)).await
     }
 
     fn recipient<'n>(&'n self, key: &'n NodeKey) -> Recipient<'n> {
@@ -173,9 +192,16 @@ impl DangerousClient<'_> {
 #[derive(Clone, Copy)]
 struct Recipient<'a> {
     key: &'a NodeKey,
-    /// What its evidence vouches for, where it was asked for.
-    attested: Option<&'a seal::Attested>,
+    /// Whose evidence was accepted, where it was asked for.
+    attested: Option<&'a AttestedNode>,
     transport: &'a Transport,
+}
+
+impl<'a> Recipient<'a> {
+    /// What the evidence vouches for.
+    fn vouched(self) -> Option<&'a seal::Attested> {
+        self.attested.map(|node| &node.attested)
+    }
 }
 
 /// The key that a node is reached by.
@@ -209,12 +235,16 @@ pub enum ClientError {
     #[error(transparent)]
     Http(#[from] HttpError),
     /// The node says no.
-    #[error("the node refused ({status}): \"{message}\"")]
-    Refused {
-        /// HTTP status.
-        status: u16,
-        /// In the node's words.
-        message: Printable,
+    #[error("{0}")]
+    Refused(Box<Refusal>),
+    /// The evidence was accepted, and the time of the keys that it speaks for is over: nothing was
+    /// sent.
+    #[error(
+        "the node's keys were attested until {not_after_secs}, which is over: nothing was sent"
+    )]
+    Expired {
+        /// Seconds since 1970.
+        not_after_secs: u64,
     },
     /// The answer is not of the protocol's shape.
     #[error("the node's answer is not of the protocol's shape")]
@@ -235,6 +265,8 @@ pub enum ClientError {
     Untrusted {
         /// Check by check.
         appraisal: Box<attest::verify::Appraisal>,
+        /// What was judged.
+        evidence: Box<Evidence>,
     },
     /// The key is not 32 bytes.
     #[error("the node's key is not an X25519 public key")]
@@ -250,14 +282,29 @@ pub enum ClientError {
     Response(#[from] seal::ResponseError),
 }
 
-/// The refusal that was sealed to us alone says which rule was broken.
-fn open_refusal(
-    status: u16,
-    envelope: &ConfidentialComputeResponse,
-    (opener, attested): (Opener, Option<&seal::Attested>),
-) -> Result<ClientError, ClientError> {
-    let opened = open(opener, envelope, attested)?;
-    Ok(refused(status, opened.body.as_bytes()))
+impl ClientError {
+    /// Whether the request is sealed to a key that the node does not hold, or goes to a TLS key that
+    /// it does not have: ask for its evidence again. Nothing was opened.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.is_stale_key(),
+            Self::Expired { .. } | Self::Http(HttpError::OtherTlsKey { .. }) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the node did not open the request, so that another one may be sent in its place
+    /// without work being done twice. Who refuses in clear text may be anybody on the way.
+    #[must_use]
+    pub fn is_unopened(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.is_unopened(),
+            Self::Http(error) => error.is_unsent(),
+            Self::Expired { .. } | Self::Untrusted { .. } => true,
+            _ => false,
+        }
+    }
 }
 
 fn open(
@@ -271,8 +318,11 @@ fn open(
     })
 }
 
-fn refused(status: u16, body: &[u8]) -> ClientError {
-    let message = serde_json::from_slice::<ErrorBody>(body)
-        .map_or_else(|_| "no reason given".into(), |body| Printable::new(&body.error.message));
-    ClientError::Refused { status, message }
+/// Why the node refuses what was not sealed.
+async fn refused(answer: HttpAnswer) -> ClientError {
+    let (status, retry) = (answer.status(), answer.retry());
+    match answer.refusal().await {
+        Ok(body) => ClientError::Refused(Box::new(Refusal::read(status, retry, &body))),
+        Err(error) => error.into(),
+    }
 }

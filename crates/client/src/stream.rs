@@ -1,11 +1,11 @@
 //! An answer as events: opened one by one, and none missing, repeated, moved or forged.
 
-use printable::Printable;
 use protocol::{ConfidentialComputeResponse, CreateImageRequest, ImageEvent, Sequenced, Usage};
 use seal::{StreamOpener, Verified};
 
 use crate::{
-    AttestedNode, Client, ClientError, DangerousClient, NodeKey, Recipient, answer::Lines, json,
+    AttestedNode, Call, Client, ClientError, DangerousClient, NodeKey, Recipient, Refusal,
+    answer::Lines, json,
 };
 
 impl Client {
@@ -19,17 +19,31 @@ impl Client {
         request: CreateImageRequest,
         node: &AttestedNode,
     ) -> Result<EventStream, ClientError> {
+        self.call().generate_stream(request, node).await
+    }
+}
+
+impl Call<'_> {
+    /// As [`Client::generate_stream`].
+    ///
+    /// # Errors
+    /// As [`Client::generate_stream`].
+    pub async fn generate_stream(
+        self,
+        request: CreateImageRequest,
+        node: &AttestedNode,
+    ) -> Result<EventStream, ClientError> {
         self.stream(request, node.recipient()).await
     }
 
     async fn stream(
-        &self,
+        self,
         mut request: CreateImageRequest,
         node: Recipient<'_>,
     ) -> Result<EventStream, ClientError> {
         request.stream = Some(true);
         let (answer, opener) = self.ask(request, node).await?;
-        let opener = match node.attested {
+        let opener = match node.vouched() {
             Some(attested) => opener.stream_attested(*attested),
             None => opener.stream_unattested(),
         };
@@ -47,7 +61,7 @@ impl DangerousClient<'_> {
         request: CreateImageRequest,
         node: &NodeKey,
     ) -> Result<EventStream, ClientError> {
-        self.0.stream(request, self.recipient(node)).await
+        self.0.call().stream(request, self.recipient(node)).await
     }
 }
 
@@ -96,9 +110,9 @@ impl EventStream {
             self.end = Some(End { usage: envelope.usage, verified: opened.verified });
         }
         match event.event {
+            // Out of the seal.
             ImageEvent::Error(event) => {
-                let message = Printable::new(&event.error.message);
-                Err(ClientError::Refused { status: 200, message })
+                Err(ClientError::Refused(Box::new(Refusal::of(200, &event.error).sealed())))
             }
             event => Ok(Some(event)),
         }

@@ -1,6 +1,7 @@
 //! What an operator decides.
 
 mod check;
+mod privacy;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -18,8 +19,8 @@ use protocol::{Limits, Prompt};
 use seal::TrustedSigner;
 use serde::{Deserialize, Serialize};
 
-pub use self::check::ConfigError;
 pub(crate) use self::check::check_native;
+pub use self::{check::ConfigError, privacy::LaunchEvidence};
 use crate::{
     address::{ForwardedHeader, Forwarders},
     auth::{Accepted, ApiKeyDigest},
@@ -137,6 +138,9 @@ pub struct Config {
     pub quote_timeout_secs: u64,
     /// Requests one key opens at most; beyond, requests are refused until fresh keys take over.
     pub replay_capacity: usize,
+    /// What else can change privacy, of which the program around the node decides.
+    #[serde(skip)]
+    pub launch_evidence: LaunchEvidence,
 }
 
 /// Where TLS ends.
@@ -197,6 +201,7 @@ impl Default for Config {
             quotes_per_minute: 120,
             quote_timeout_secs: 60,
             replay_capacity: 1 << 20,
+            launch_evidence: LaunchEvidence::new(),
         }
     }
 }

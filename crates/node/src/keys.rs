@@ -21,9 +21,16 @@ pub(crate) struct Keys {
     lifetime: Duration,
     grace: Duration,
     replay_capacity: usize,
-    /// Named in every keyset: it lives as long as the process.
-    tls_spki_sha256: Option<String>,
+    /// In every keyset.
+    named: Named,
     newest: Mutex<Newest>,
+}
+
+/// What keysets name beside keys: it lives as long as the process.
+#[derive(Clone)]
+struct Named {
+    tls_spki_sha256: Option<String>,
+    configuration_sha256: String,
 }
 
 struct Newest {
@@ -38,14 +45,15 @@ impl Keys {
         let lifetime = Duration::from_secs(config.key_lifetime_secs);
         let grace = Duration::from_secs(config.key_grace_secs);
         let valid = validity(lifetime, grace);
-        let (first, keyset) = fresh(0, valid, config.replay_capacity, tls_spki_sha256.clone())?;
+        let named = Named { tls_spki_sha256, configuration_sha256: config.evidence_sha256() };
+        let (first, keyset) = fresh(0, valid, config.replay_capacity, named.clone())?;
         let limits = KeyringLimits { grace, max_ciphertext_bytes: MAX_BODY_BYTES };
         Ok(Self {
             ring: Keyring::new(first, limits),
             lifetime,
             grace,
             replay_capacity: config.replay_capacity,
-            tls_spki_sha256,
+            named,
             newest: Mutex::new(Newest { epoch: 0, made: Instant::now(), keyset }),
         })
     }
@@ -72,8 +80,7 @@ impl Keys {
         if due && self.ring.can_rotate(now) {
             let epoch = newest.epoch + 1;
             let valid = validity(self.lifetime, self.grace);
-            let tls = self.tls_spki_sha256.clone();
-            let (next, keyset) = fresh(epoch, valid, self.replay_capacity, tls)?;
+            let (next, keyset) = fresh(epoch, valid, self.replay_capacity, self.named.clone())?;
             let key_id = next.key_id();
             // Nobody else rotates: this lock is held.
             self.ring.rotate(next, now)?;
@@ -96,7 +103,7 @@ fn fresh(
     epoch: u64,
     valid: Duration,
     replay_capacity: usize,
-    tls_spki_sha256: Option<String>,
+    named: Named,
 ) -> Result<(Epoch, Arc<SignedKeyset>), KeyError> {
     let keys = NodeKeys::generate()?;
     if !keys.are_locked() {
@@ -111,7 +118,8 @@ fn fresh(
         not_before,
         not_after: not_before.saturating_add(valid.as_secs()),
         build_id: concat!("obscura/", env!("CARGO_PKG_VERSION")).to_owned(),
-        tls_spki_sha256,
+        tls_spki_sha256: named.tls_spki_sha256,
+        configuration_sha256: Some(named.configuration_sha256),
     });
     let digest = keyset.digest();
     let signed = keyset.prove_possession(|message| keys.prove_possession(message));

@@ -9,6 +9,8 @@ use protocol::Size;
 
 use crate::{
     device::{DTypeChoice, DeviceChoice},
+    log::LogFilter,
+    measure::MeasureArgs,
     time::At,
 };
 
@@ -26,11 +28,17 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Serve a model
     Serve(ServeArgs),
+    /// Stand beside programs that speak OpenAI's image API: verify nodes, seal to them. Exits 10 where no
+    /// node can be trusted at the start (20 unsupported, 30 malformed evidence)
+    Proxy(ProxyArgs),
     /// Make images: in this process, or privately on a node
     Generate(GenerateArgs),
     /// Ask a node for evidence, and judge it. Exits 0 accepted, 10 rejected, 20 unsupported,
     /// 30 malformed
     Verify(VerifyArgs),
+    /// Compute the registers that a guest will measure into, from its files, as entries of a policy.
+    /// Exits 10 where a log differs, 30 where an input is malformed
+    Measure(Box<MeasureArgs>),
     /// What `obscura serve` would be told
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -166,6 +174,9 @@ pub(crate) enum ConfigCommand {
     /// Print every setting of `obscura serve`, and whether it comes from a flag, the environment, the
     /// file, or is the default
     Print(ServeArgs),
+    /// Print what of them can change who reads a prompt, as evidence tells it; its SHA-256 goes into a
+    /// policy's `configuration.digests`
+    Evidence(ServeArgs),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -244,6 +255,44 @@ pub(crate) struct VerifyArgs {
     /// Print the verdict as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct ProxyArgs {
+    /// Where sealed requests go; given several times, any of them may answer
+    #[arg(long = "node", value_name = "URL", required = true)]
+    pub(crate) nodes: Vec<String>,
+    /// Where evidence comes from, where nodes give it elsewhere than they take requests; as many as there
+    /// are nodes, in their order
+    #[arg(long, value_name = "URL", conflicts_with = "require_attested_tls")]
+    pub(crate) evidence: Vec<String>,
+    /// Where programs reach the proxy; beyond loopback only with --client-key-file
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3300", value_parser = node::parse_listen)]
+    pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
+    /// A file with the bearer key that the nodes ask for [default: each program's own key is passed on]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) api_key_file: Option<PathBuf>,
+    /// A file with the bearer key that programs need to use the proxy; it is never passed on
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client_key_file: Option<PathBuf>,
+    /// DANGEROUS: send the nodes' bearer key over plain http:// to another machine too, where everyone on
+    /// the way can read it
+    #[arg(long, requires = "api_key_file")]
+    pub(crate) insecure_http: bool,
+    /// Keep every report that is judged in this folder, and its verdict
+    #[arg(long, value_name = "DIR")]
+    pub(crate) audit: Option<PathBuf>,
+    /// Open the page with the verdict in the browser, which can send no key
+    #[arg(long, conflicts_with = "client_key_file")]
+    pub(crate) open: bool,
+    /// What is logged: LEVEL or MODULE=LEVEL, with commas between
+    #[arg(long, value_name = "FILTER", env = "OBSCURA_LOG", default_value = "info")]
+    pub(crate) log: LogFilter,
+    /// The form of the log
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub(crate) log_format: LogFormat,
 }
 
 /// What evidence has to show.

@@ -13,11 +13,13 @@ mod evidence;
 mod generate;
 mod log;
 mod machine;
+mod measure;
 mod model;
 mod models;
 mod output;
 mod process;
 mod progress;
+mod proxy;
 mod runtime;
 mod sandbox;
 mod serve;
@@ -53,11 +55,17 @@ fn main() -> ExitCode {
     let done = match args.command {
         Command::Demo(args) => demo::run(args).map(|()| ExitCode::SUCCESS),
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Proxy(args) => proxy::run(&args),
         Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&args),
+        Command::Measure(args) => measure::run(&args),
         Command::Config(ConfigCommand::Print(args)) => {
             Settings::read(&args).map(|settings| print!("{settings}")).map(|()| ExitCode::SUCCESS)
         }
+        Command::Config(ConfigCommand::Evidence(args)) => Settings::read(&args)
+            .and_then(|settings| settings.node())
+            .map(|config| print!("{}", config.evidence()))
+            .map(|()| ExitCode::SUCCESS),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "obscura", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
@@ -81,7 +89,7 @@ fn main() -> ExitCode {
 /// command asks for the signal itself. A node never does: losing who reads its log must not end it.
 fn has_peers(command: &Command) -> bool {
     match command {
-        Command::Demo(_) | Command::Serve(_) => true,
+        Command::Demo(_) | Command::Serve(_) | Command::Proxy(_) => true,
         Command::Models(command) => matches!(command, ModelsCommand::Download(_)),
         Command::Generate(args) => args.node.is_some(),
         Command::Verify(args) => args.url.is_some(),

@@ -1,13 +1,18 @@
 //! What an operator says to `obscura serve`, and where: flags over the environment over a TOML file
 //! over the defaults.
 
-use std::{collections::BTreeMap, fmt, num::NonZeroUsize, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    num::NonZeroUsize,
+    path::Path,
+};
 
 use anyhow::{Context, bail};
 use attest::PlatformChoice;
 use bytesize::ByteSize;
 use clap::ValueEnum;
-use node::Config;
+use node::{Config, LaunchEvidence};
 use toml::{Table, Value};
 
 use crate::{
@@ -144,7 +149,26 @@ impl Settings {
         // What is empty is as if it had not been said.
         let said = of_node.filter(|(_, setting)| setting.value.as_str() != Some(""));
         let table = said.map(|(key, setting)| (key.clone(), setting.value.clone())).collect();
-        Ok(Config::from_table(table)?)
+        let config = Config::from_table(table)?;
+        Ok(Config { launch_evidence: self.launch_evidence()?, ..config })
+    }
+
+    /// What of the launch can change privacy; see `node`'s config/privacy.rs. On a GPU in confidential mode
+    /// or not: `gpu_evidence` tells that, and `device` whether there is one at all.
+    fn launch_evidence(&self) -> anyhow::Result<LaunchEvidence> {
+        let on = |key| Ok::<_, anyhow::Error>(self.given(key)?.is_some());
+        let devices = self.text("device")?.split(',').map(|device| match device.trim() {
+            "cpu" => "cpu",
+            "auto" => "auto",
+            _ => "gpu",
+        });
+        let devices: BTreeSet<_> = devices.collect();
+        Ok(LaunchEvidence::from([
+            ("device", devices.into_iter().collect::<Vec<_>>().join(",").into()),
+            ("log", self.text("log")?.into()),
+            ("otlp", on("otlp_endpoint")?.into()),
+            ("sandbox", self.text("sandbox")?.into()),
+        ]))
     }
 
     /// What the node is made of.
@@ -338,6 +362,48 @@ mod tests {
         assert_eq!(listed.keys().collect::<Vec<_>>(), defaults.keys().collect::<Vec<_>>());
         for (key, setting) in &defaults {
             assert!(listed[key] == setting.value, "{key}");
+        }
+    }
+
+    /// What an operator must say, and may, for the configuration to be one that the production policy trusts.
+    #[test]
+    fn the_production_policy_trusts_the_strictest_configurations() {
+        let policy: Table = include_str!("../../../attestation/policy.toml").parse().unwrap();
+        let digests = policy["configuration"]["digests"].as_array().unwrap();
+        let trusted = |words: &[&str]| {
+            let strict =
+                ["--device", "cuda:0", "--set", "gpu_evidence=true", "--set", "sandbox=on"];
+            let words: Vec<_> = strict.iter().chain(words).copied().collect();
+            let node = Settings::merge(&args(&words), |_| None).unwrap().node().unwrap();
+            digests.contains(&Value::String(node.evidence_sha256()))
+        };
+        assert_eq!(digests.len(), 3);
+        for words in [
+            &[][..],
+            &["--set", "tls=self-signed"],
+            &["--set", "tls=files"],
+            &[
+                "--set",
+                "queue_capacity=1",
+                "--listen",
+                "0.0.0.0:1",
+                "--set",
+                "device=cuda:0,cuda:1",
+            ],
+        ] {
+            assert!(trusted(words), "{words:?}");
+        }
+        for words in [
+            &["--allow-plaintext"][..],
+            &["--set", "device=cpu"],
+            &["--set", "device=cuda:0,cpu"],
+            &["--set", "gpu_evidence=false"],
+            &["--set", "log=off"],
+            &["--set", "log=obscura=trace"],
+            &["--set", "otlp_endpoint=http://collector:4318"],
+            &["--set", "sandbox=auto"],
+        ] {
+            assert!(!trusted(words), "{words:?}");
         }
     }
 

@@ -33,6 +33,28 @@ def serve(*flags, cwd=None):
             process.wait()
 
 
+@contextlib.contextmanager
+def stand_beside(node, *flags):
+    """A proxy of this node: its process and its URL."""
+    command = [
+        os.environ["OBSCURA_BIN"], "proxy", "--node", node, "--accept-simulated",
+        "--listen", "127.0.0.1:0", *flags,
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process, process.stdout.readline().split()[-1]
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def proxy(node):
+    """One proxy of the one node."""
+    with stand_beside(node) as (_, url):
+        yield url
+
+
 @pytest.fixture(scope="session")
 def node():
     """One node for every test that does not stop it."""

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 FOLDER = pathlib.Path(__file__).resolve().parents[3] / "deploy" / "kubernetes"
+SIDECAR = FOLDER.parent / "proxy" / "sidecar.yaml"
 VERSION = "1.37"
 # Not Kubernetes' own: KEDA's is for tests/clients/typescript, kustomize's for kustomize.
 FOREIGN = {"ScaledObject", "Kustomization"}
@@ -25,6 +26,20 @@ OURS = [(name, doc) for name, doc in documents() if doc["kind"] not in FOREIGN]
 @pytest.mark.parametrize(("name", "document"), OURS, ids=[f"{name}-{doc['kind']}" for name, doc in OURS])
 def test_every_object_has_its_schema(name, document):
     kubernetes_validate.validate(document, VERSION, strict=True)
+
+
+def test_the_side_car_has_its_schema_and_no_privilege():
+    document = yaml.safe_load(SIDECAR.read_text())
+    kubernetes_validate.validate(document, VERSION, strict=True)
+    pod = document["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] and not pod["automountServiceAccountToken"]
+    (proxy,) = pod["initContainers"]
+    assert proxy["restartPolicy"] == "Always" and proxy["args"][0] == "proxy"
+    # Loopback, and no probe that could not reach it.
+    assert "--listen" not in proxy["args"] and not [key for key in proxy if key.endswith("Probe")]
+    for container in [proxy, *pod["containers"]]:
+        context = container["securityContext"]
+        assert context["readOnlyRootFilesystem"] and context["capabilities"] == {"drop": ["ALL"]}
 
 
 def test_a_misspelt_field_would_be_noticed():

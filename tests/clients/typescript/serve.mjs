@@ -7,9 +7,9 @@ import readline from "node:readline";
 import { after } from "node:test";
 
 /** Starts a node, and stops it after the tests; its URL. */
-export async function serve() {
+export async function serve({ plaintext = true, more = [] } = {}) {
   const args = ["serve", "--model", "demo", "--tee", "simulated", "--device", "cpu"];
-  const node = spawn(process.env.OBSCURA_BIN, [...args, "--listen", "127.0.0.1:0", "--allow-plaintext"], {
+  const node = spawn(process.env.OBSCURA_BIN, [...args, "--listen", "127.0.0.1:0", ...(plaintext ? ["--allow-plaintext"] : []), ...more], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   after(async () => {

@@ -6,16 +6,16 @@ use sha2::{Digest, Sha256};
 use super::der::{bits, integer, octets, oid, sequence, set, tagged, text, time};
 use crate::encoding::base64;
 
-pub(super) const ROOT: Subject = Subject { name: "SIMULATED - NOT A TEE", serial: 1 };
-pub(super) const PCK_CA: Subject = Subject { name: "SIMULATED - NOT A TEE, PCK CA", serial: 2 };
-pub(super) const PCK: Subject = Subject { name: "SIMULATED - NOT A TEE, PCK", serial: 3 };
-pub(super) const TCB: Subject = Subject { name: "SIMULATED - NOT A TEE, TCB signing", serial: 4 };
-pub(super) const ATTESTATION: Subject = Subject { name: "attestation key", serial: 5 };
+pub(crate) const ROOT: Subject = Subject { name: "SIMULATED - NOT A TEE", serial: 1 };
+pub(crate) const PCK_CA: Subject = Subject { name: "SIMULATED - NOT A TEE, PCK CA", serial: 2 };
+pub(crate) const PCK: Subject = Subject { name: "SIMULATED - NOT A TEE, PCK", serial: 3 };
+pub(crate) const TCB: Subject = Subject { name: "SIMULATED - NOT A TEE, TCB signing", serial: 4 };
+pub(crate) const ATTESTATION: Subject = Subject { name: "attestation key", serial: 5 };
 
-pub(super) const FMSPC: [u8; 6] = *b"SIMULA";
+pub(crate) const FMSPC: [u8; 6] = *b"SIMULA";
 
 /// Of lists and collateral: thirty days, like Intel's.
-pub(super) const LIFETIME_SECS: u64 = 30 * 24 * 3600;
+pub(crate) const LIFETIME_SECS: u64 = 30 * 24 * 3600;
 
 /// 2026 and 2056.
 const NOT_BEFORE: u64 = 1_767_225_600;
@@ -26,7 +26,7 @@ const SGX_EXTENSION: &str = "1.2.840.113741.1.13.1";
 
 /// Somebody with a key that follows from the name.
 #[derive(Clone, Copy)]
-pub(super) struct Subject {
+pub(crate) struct Subject {
     name: &'static str,
     serial: u8,
 }
@@ -38,14 +38,14 @@ impl Subject {
     }
 
     /// x and y.
-    pub(super) fn public(self) -> [u8; 64] {
+    pub(crate) fn public(self) -> [u8; 64] {
         let point = self.key().verifying_key().to_sec1_point(false);
         let (_, coordinates) = point.as_bytes().split_at(1);
         coordinates.try_into().expect("an uncompressed point of P-256 is 65 bytes")
     }
 
     /// r and s. Deterministic (RFC 6979): the same bytes have the same signature.
-    pub(super) fn sign(self, message: &[u8]) -> [u8; 64] {
+    pub(crate) fn sign(self, message: &[u8]) -> [u8; 64] {
         let signature: Signature = self.key().sign(message);
         signature.to_bytes().into()
     }
@@ -56,30 +56,30 @@ impl Subject {
 }
 
 /// The root, DER.
-pub(super) fn root() -> Vec<u8> {
+pub(crate) fn root() -> Vec<u8> {
     certificate(ROOT, ROOT, &authority())
 }
 
 /// Chip's certificate, its issuer, root: PEM.
-pub(super) fn pck_chain() -> String {
+pub(crate) fn pck_chain() -> String {
     let pck = certificate(PCK, PCK_CA, &[key_usage(0x80), sgx_extension()]);
     let ca = certificate(PCK_CA, ROOT, &authority());
     [pck, ca, root()].iter().map(|der| pem(der)).collect()
 }
 
 /// Issuer of the PCK revocation list, root: PEM.
-pub(super) fn pck_ca_chain() -> String {
+pub(crate) fn pck_ca_chain() -> String {
     [certificate(PCK_CA, ROOT, &authority()), root()].iter().map(|der| pem(der)).collect()
 }
 
 /// Signer of TCB info and QE identity, root: PEM.
-pub(super) fn tcb_chain() -> String {
+pub(crate) fn tcb_chain() -> String {
     let tcb = certificate(TCB, ROOT, &[key_usage(0x80)]);
     [tcb, root()].iter().map(|der| pem(der)).collect()
 }
 
 /// A revocation list (RFC 5280 §5.1), DER.
-pub(super) fn crl(issuer: Subject, from_secs: u64, revoked: &[Subject]) -> Vec<u8> {
+pub(crate) fn crl(issuer: Subject, from_secs: u64, revoked: &[Subject]) -> Vec<u8> {
     let entries: Vec<_> = revoked
         .iter()
         .map(|subject| sequence(&[integer(subject.serial), time(from_secs)]))

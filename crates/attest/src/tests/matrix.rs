@@ -19,17 +19,17 @@ use crate::{
 };
 
 /// Byte regions of a simulated quote (Intel TDX DCAP quoting library API, appendix 3).
-const HEADER: usize = 0;
-const TD_REPORT: usize = 48;
-const RTMR3: usize = TD_REPORT + 472;
-const REPORT_DATA: usize = TD_REPORT + 520;
-const SIGNED_BYTES: usize = TD_REPORT + 584;
-const SIGNATURE: usize = SIGNED_BYTES + 4;
-const ATTESTATION_KEY: usize = SIGNATURE + 64;
-const QE_REPORT: usize = ATTESTATION_KEY + 64 + 6;
-const QE_SIGNATURE: usize = QE_REPORT + 384;
-const QE_AUTH_DATA: usize = QE_SIGNATURE + 64 + 2;
-const CHAIN: usize = QE_AUTH_DATA + 32 + 6;
+pub(super) const HEADER: usize = 0;
+pub(super) const TD_REPORT: usize = 48;
+pub(super) const RTMR3: usize = TD_REPORT + 472;
+pub(super) const REPORT_DATA: usize = TD_REPORT + 520;
+pub(super) const SIGNED_BYTES: usize = TD_REPORT + 584;
+pub(super) const SIGNATURE: usize = SIGNED_BYTES + 4;
+pub(super) const ATTESTATION_KEY: usize = SIGNATURE + 64;
+pub(super) const QE_REPORT: usize = ATTESTATION_KEY + 64 + 6;
+pub(super) const QE_SIGNATURE: usize = QE_REPORT + 384;
+pub(super) const QE_AUTH_DATA: usize = QE_SIGNATURE + 64 + 2;
+pub(super) const CHAIN: usize = QE_AUTH_DATA + 32 + 6;
 
 fn good() -> Report {
     static GOOD: LazyLock<Report> = LazyLock::new(|| report(Simulator::new()));
@@ -139,52 +139,61 @@ fn time_counts() {
     }
 }
 
-/// Each rule of the policy, taken away or made stricter.
+/// Each rule of the policy, taken away or made stricter: what stands there, what instead, which check fails.
+pub(super) const RULES: &[(&str, &str, &str)] = &[
+    ("platforms = [\"simulated\"]", "", "platform.allowed"),
+    ("platforms = [\"simulated\"]", "platforms = [\"tdx\"]", "platform.allowed"),
+    ("fresh_nonce = \"required\"", "", "nonce.fresh"),
+    ("max_lifetime_secs = 90_000", "", "keyset.lifetime"),
+    ("max_lifetime_secs = 90_000", "max_lifetime_secs = 3600", "keyset.lifetime"),
+    ("builds = \"any\"", "", "keyset.build"),
+    ("builds = \"any\"", "builds = [\"obscura/other\"]", "keyset.build"),
+    ("digests = \"any\"", "", "configuration.digest"),
+    ("digests = \"any\"", "digests = []", "configuration.digest"),
+    ("manifests = \"any\"", "", "model.manifest"),
+    ("manifests = \"any\"", "manifests = []", "model.manifest"),
+    ("tcb_statuses = [\"UpToDate\"]", "", "tdx.tcb_status"),
+    ("tcb_statuses = [\"UpToDate\"]", "tcb_statuses = [\"OutOfDate\"]", "tdx.tcb_status"),
+    ("advisories = []", "", "tdx.advisories"),
+    ("min_tcb_evaluation_data_number = 1", "", "tdx.tcb_evaluation"),
+    (
+        "min_tcb_evaluation_data_number = 1",
+        "min_tcb_evaluation_data_number = 2",
+        "tdx.tcb_evaluation",
+    ),
+    ("dynamic_platform = \"refuse\"", "", "tdx.dynamic_platform"),
+    ("cached_keys = \"refuse\"", "", "tdx.cached_keys"),
+    ("smt = \"refuse\"", "", "tdx.smt"),
+    ("rtmr3_model_event = \"required\"", "", "tdx.rtmr3"),
+    ("hardware = \"any\"", "", "tdx.hardware"),
+    ("hardware = \"any\"", "hardware = [\"11111111111111111111111111111111\"]", "tdx.hardware"),
+    ("mrtd = \"", "mrtd = \"00\" #", "tdx.release"),
+    ("mrconfigid = [", "# [", "tdx.mrconfigid"),
+    ("mrowner = [", "# [", "tdx.mrowner"),
+    ("mrownerconfig = [", "# [", "tdx.mrownerconfig"),
+    ("xfam = [", "# [", "tdx.xfam"),
+    ("xfam = [", "xfam = [] # [", "tdx.xfam"),
+    ("td_attributes = [", "# [", "tdx.td_attributes"),
+    ("mrseam = [", "# [", "tdx.mrseam"),
+    ("mrsignerseam = [", "# [", "tdx.mrsignerseam"),
+    ("seam_attributes = [", "# [", "tdx.seam_attributes"),
+    ("evidence = \"optional\"", "", "gpu.evidence"),
+    ("evidence = \"optional\"", "evidence = \"required\"", "gpu.evidence"),
+];
+
+/// The rules for simulated nodes with one of them changed.
+pub(super) fn rules_with(from: &str, to: &str) -> String {
+    assert!(SIMULATED.contains(from), "{from}");
+    let to = to.replace("\"00\"", &format!("\"{}\"", "00".repeat(48)));
+    SIMULATED.replacen(from, &to, 1)
+}
+
 #[test]
 fn each_rule_of_the_policy_counts() {
-    for (from, to, check) in [
-        ("platforms = [\"simulated\"]", "", "platform.allowed"),
-        ("platforms = [\"simulated\"]", "platforms = [\"tdx\"]", "platform.allowed"),
-        ("fresh_nonce = \"required\"", "", "nonce.fresh"),
-        ("max_lifetime_secs = 90_000", "", "keyset.lifetime"),
-        ("max_lifetime_secs = 90_000", "max_lifetime_secs = 3600", "keyset.lifetime"),
-        ("builds = \"any\"", "", "keyset.build"),
-        ("builds = \"any\"", "builds = [\"obscura/other\"]", "keyset.build"),
-        ("manifests = \"any\"", "", "model.manifest"),
-        ("manifests = \"any\"", "manifests = []", "model.manifest"),
-        ("tcb_statuses = [\"UpToDate\"]", "", "tdx.tcb_status"),
-        ("tcb_statuses = [\"UpToDate\"]", "tcb_statuses = [\"OutOfDate\"]", "tdx.tcb_status"),
-        ("advisories = []", "", "tdx.advisories"),
-        ("min_tcb_evaluation_data_number = 1", "", "tdx.tcb_evaluation"),
-        (
-            "min_tcb_evaluation_data_number = 1",
-            "min_tcb_evaluation_data_number = 2",
-            "tdx.tcb_evaluation",
-        ),
-        ("dynamic_platform = \"refuse\"", "", "tdx.dynamic_platform"),
-        ("cached_keys = \"refuse\"", "", "tdx.cached_keys"),
-        ("smt = \"refuse\"", "", "tdx.smt"),
-        ("rtmr3_model_event = \"required\"", "", "tdx.rtmr3"),
-        ("hardware = \"any\"", "", "tdx.hardware"),
-        ("hardware = \"any\"", "hardware = [\"11111111111111111111111111111111\"]", "tdx.hardware"),
-        ("mrtd = \"", "mrtd = \"00\" #", "tdx.release"),
-        ("mrconfigid = [", "# [", "tdx.mrconfigid"),
-        ("mrowner = [", "# [", "tdx.mrowner"),
-        ("mrownerconfig = [", "# [", "tdx.mrownerconfig"),
-        ("xfam = [", "# [", "tdx.xfam"),
-        ("xfam = [", "xfam = [] # [", "tdx.xfam"),
-        ("td_attributes = [", "# [", "tdx.td_attributes"),
-        ("mrseam = [", "# [", "tdx.mrseam"),
-        ("mrsignerseam = [", "# [", "tdx.mrsignerseam"),
-        ("seam_attributes = [", "# [", "tdx.seam_attributes"),
-        ("evidence = \"optional\"", "", "gpu.evidence"),
-        ("evidence = \"optional\"", "evidence = \"required\"", "gpu.evidence"),
-    ] {
-        assert!(SIMULATED.contains(from), "{from}");
-        let to = to.replace("\"00\"", &format!("\"{}\"", "00".repeat(48)));
-        let policy = Policy::simulated_by(&SIMULATED.replacen(from, &to, 1));
+    for (from, to, check) in RULES {
+        let policy = Policy::simulated_by(&rules_with(from, to));
         let appraisal = judge(&good(), &policy);
-        assert_eq!(failing(&appraisal.checks), [check], "{from} -> {to}: {appraisal}");
+        assert_eq!(failing(&appraisal.checks), [*check], "{from} -> {to}: {appraisal}");
     }
     // A rule that is waived is named as skipped.
     let waived = Policy::simulated_by(&SIMULATED.replace("\"required\"", "\"optional\""));

@@ -1,5 +1,7 @@
 //! Proof against fixtures, most of them published by others.
 
+#[cfg(feature = "simulator")]
+mod conformance;
 mod gpu;
 mod live;
 #[cfg(feature = "simulator")]
@@ -28,7 +30,7 @@ pub(crate) fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn fixture_path(name: &str) -> PathBuf {
+pub(crate) fn fixture_path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/attestation").join(name)
 }
 

@@ -25,7 +25,16 @@ pub(super) fn report(guest: Simulator) -> Report {
 }
 
 /// A report of a node whose keyset names this TLS key.
-pub(super) fn report_naming(mut guest: Simulator, tls_spki_sha256: Option<String>) -> Report {
+pub(super) fn report_naming(guest: Simulator, tls_spki_sha256: Option<String>) -> Report {
+    report_of(guest, tls_spki_sha256, None)
+}
+
+/// And this configuration.
+fn report_of(
+    mut guest: Simulator,
+    tls_spki_sha256: Option<String>,
+    configuration_sha256: Option<String>,
+) -> Report {
     let signer = SigningKey::from_bytes(&[5; 32]);
     let keyset = Keyset::new(&KeysetBody {
         x25519: "11".repeat(32),
@@ -36,6 +45,7 @@ pub(super) fn report_naming(mut guest: Simulator, tls_spki_sha256: Option<String
         not_after: NOW + 3600,
         build_id: "obscura/test".to_owned(),
         tls_spki_sha256,
+        configuration_sha256,
     });
     let model_manifest = b"00  7  weights\n".to_vec();
     let mut log = EventLog::default();
@@ -125,6 +135,32 @@ fn the_tls_key_of_a_keyset_is_attested() {
         let refused = judged(Some(no_digest.to_owned()));
         assert_eq!(failing(&refused.checks), ["keyset.format"], "{no_digest}");
     }
+}
+
+/// What a keyset does not tell is as little trusted as what the policy does not name.
+#[test]
+fn a_policy_names_configurations() {
+    let rules = |list: &str| {
+        let trusted = format!("digests = [{list}]");
+        Policy::simulated_by(&crate::policy::SIMULATED.replacen("digests = \"any\"", &trusted, 1))
+    };
+    let judged = |named: Option<&str>, policy: &Policy| {
+        let report = report_of(Simulator::new(), None, named.map(str::to_owned));
+        judge(&report, policy)
+    };
+    let (one, other) = ("ab".repeat(32), "cd".repeat(32));
+    let policy = rules(&format!("\"{other}\", \"{one}\""));
+    assert_eq!(judged(Some(&one), &policy).verdict, Verdict::Accepted);
+    let only_other = rules(&format!("\"{other}\""));
+    let refused = judged(Some(&one), &only_other);
+    assert_eq!(failing(&refused.checks), ["configuration.digest"]);
+    assert!(refused.to_string().contains(&one), "{refused}");
+    assert_eq!(failing(&judged(None, &policy).checks), ["configuration.digest"]);
+    // With "any", what was found is told, and named as not checked.
+    let any = judged(Some(&one), &demo());
+    assert!(any.to_string().contains(&one) && any.verdict == Verdict::Accepted, "{any}");
+    let malformed = judged(Some("AB"), &demo());
+    assert_eq!(failing(&malformed.checks), ["keyset.format"]);
 }
 
 /// Over TLS to somebody else, evidence that is good on its own is refused, and names both keys.

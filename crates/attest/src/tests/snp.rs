@@ -10,7 +10,7 @@ use crate::{
     verify::{Challenge, Check, Outcome, SnpCollateral, tests_only},
 };
 
-const TEST: AmdRoot = AmdRoot {
+pub(super) const TEST: AmdRoot = AmdRoot {
     generation: "milan",
     ark: include_bytes!("../../../../tests/fixtures/attestation/snp/test/ark.pem"),
     ask: include_bytes!("../../../../tests/fixtures/attestation/snp/test/ask.pem"),
@@ -18,9 +18,9 @@ const TEST: AmdRoot = AmdRoot {
 /// Within the test PKI's dates.
 const NOW: u64 = 1_800_000_000;
 const SIGNED_BYTES: usize = 0x2A0;
-const REPORT_DATA: usize = 0x50;
+pub(super) const REPORT_DATA: usize = 0x50;
 
-const RULES: &str = r#"
+pub(super) const RULES: &str = r#"
 [snp]
 min_report_version = 3
 crl = "required"
@@ -43,7 +43,7 @@ fn test_rules() -> SnpRules {
 }
 
 /// A report of version 3, before it is signed.
-fn report() -> Vec<u8> {
+pub(super) fn report() -> Vec<u8> {
     let mut report = vec![0; 1184];
     // Bootloader, tee, four reserved bytes, snp, microcode.
     let tcb = [4, 0, 0, 0, 0, 0, 24, 219];
@@ -74,7 +74,7 @@ fn report() -> Vec<u8> {
 }
 
 /// r and s, little-endian, in 72 bytes each.
-fn sign(mut report: Vec<u8>) -> Vec<u8> {
+pub(super) fn sign(mut report: Vec<u8>) -> Vec<u8> {
     let key = SigningKey::from_slice(&[7; 48]).unwrap();
     let signature: Signature = key.sign(&report[..SIGNED_BYTES]);
     let (r, s) = signature.split_bytes();

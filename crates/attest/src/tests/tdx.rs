@@ -131,7 +131,7 @@ fn nothing_but_zeros_follows_a_quote() {
     }
 }
 
-const SETTINGS: [&str; 8] = [
+pub(super) const SETTINGS: [&str; 8] = [
     "mrconfigid",
     "mrowner",
     "mrownerconfig",
@@ -143,7 +143,7 @@ const SETTINGS: [&str; 8] = [
 ];
 
 /// The entry of a release that the published quote is of.
-fn entry() -> toml::Table {
+pub(super) fn entry() -> toml::Table {
     let quote = dcap_qvl::quote::Quote::parse(&fixture("tdx/v4.quote")).unwrap();
     let td = quote.report.as_td10().unwrap();
     let one = |bytes: &[u8]| toml::Value::String(hex(bytes));
@@ -212,4 +212,92 @@ fn a_release_says_how_its_guest_is_set_up() {
     let checks = judged_by(vec![other]);
     assert_eq!(failing(&checks), ["tdx.release", "tdx.rtmr3"]);
     assert_eq!(outcome(&checks, "tdx.mrconfigid"), Some(Outcome::Skip));
+}
+
+/// The entry, as a platform and an image.
+fn parts() -> [toml::Table; 2] {
+    let of_image = ["rtmr1", "rtmr2", "mrconfigid", "mrowner", "mrownerconfig"];
+    let (mut image, mut platform): (toml::Table, toml::Table) =
+        entry().into_iter().partition(|(key, _)| of_image.contains(&key.as_str()));
+    image.insert("name".to_owned(), "an image".into());
+    platform.insert("name".to_owned(), "a platform".into());
+    [platform, image]
+}
+
+fn judged_in_parts(platforms: Option<toml::Value>, images: Option<toml::Value>) -> Vec<Check> {
+    let mut rules: toml::Table = OPEN.parse().unwrap();
+    let tdx = rules["tdx"].as_table_mut().unwrap();
+    // As in the production policy, beside which a verifier adds parts of its own.
+    tdx.insert("releases".to_owned(), toml::Value::Array(Vec::new()));
+    tdx.extend(platforms.map(|list| ("platforms".to_owned(), list)));
+    tdx.extend(images.map(|list| ("images".to_owned(), list)));
+    appraise("v4", AT, &rules.to_string()).1
+}
+
+fn list(entry: &toml::Table) -> Option<toml::Value> {
+    Some(toml::Value::Array(vec![toml::Value::Table(entry.clone())]))
+}
+
+#[test]
+fn platform_and_image_are_both_required_and_each_is_named() {
+    let [platform, image] = parts();
+    let checks = judged_in_parts(list(&platform), list(&image));
+    assert_eq!(failing(&checks), ["tdx.rtmr3"], "{checks:?}");
+    assert_eq!(outcome(&checks, "tdx.platform"), Some(Outcome::Pass));
+    assert_eq!(outcome(&checks, "tdx.image"), Some(Outcome::Pass));
+    assert_eq!(outcome(&checks, "tdx.release"), None);
+
+    for register in ["mrtd", "rtmr0"] {
+        let mut other = platform.clone();
+        other[register] = "5a".repeat(48).into();
+        let checks = judged_in_parts(list(&other), list(&image));
+        assert_eq!(failing(&checks), ["tdx.platform", "tdx.rtmr3"], "{register}");
+        assert_eq!(outcome(&checks, "tdx.image"), Some(Outcome::Pass));
+        assert_eq!(outcome(&checks, "tdx.mrseam"), Some(Outcome::Skip));
+    }
+    for register in ["rtmr1", "rtmr2"] {
+        let mut other = image.clone();
+        other[register] = "5a".repeat(48).into();
+        let checks = judged_in_parts(list(&platform), list(&other));
+        assert_eq!(failing(&checks), ["tdx.image", "tdx.rtmr3"], "{register}");
+        assert_eq!(outcome(&checks, "tdx.mrconfigid"), Some(Outcome::Skip));
+    }
+    // One without the other is a rule that is missing.
+    assert_eq!(failing(&judged_in_parts(list(&platform), None)), ["tdx.image", "tdx.rtmr3"]);
+    assert_eq!(failing(&judged_in_parts(None, list(&image))), ["tdx.platform", "tdx.rtmr3"]);
+    assert_eq!(failing(&judged_in_parts(None, None)), ["tdx.release", "tdx.rtmr3"]);
+    // Beside "any" release, parts that are named count all the same.
+    let mut rules: toml::Table = OPEN.parse().unwrap();
+    let mut other = image.clone();
+    other["rtmr1"] = "5a".repeat(48).into();
+    rules["tdx"].as_table_mut().unwrap().extend([
+        ("platforms".to_owned(), list(&platform).unwrap()),
+        ("images".to_owned(), list(&other).unwrap()),
+    ]);
+    let checks = appraise("v4", AT, &rules.to_string()).1;
+    assert_eq!(failing(&checks), ["tdx.image", "tdx.rtmr3"]);
+    let any = judged_in_parts(Some("any".into()), Some("any".into()));
+    assert_eq!(outcome(&any, "tdx.image"), Some(Outcome::Skip));
+    // How the guest is set up is asked of the part that decides it.
+    for (setting, part) in [("xfam", 0), ("mrseam", 0), ("mrowner", 1), ("mrconfigid", 1)] {
+        let mut parts = parts();
+        parts[part].remove(setting);
+        let checks = judged_in_parts(list(&parts[0]), list(&parts[1]));
+        assert_eq!(failing(&checks), [format!("tdx.{setting}").as_str(), "tdx.rtmr3"]);
+    }
+}
+
+#[test]
+fn a_refused_release_says_which_part_it_lacks() {
+    let detail = |change: &[&str]| {
+        let mut other = entry();
+        for register in change {
+            other[*register] = "5a".repeat(48).into();
+        }
+        let checks = judged_by(vec![other]);
+        checks.into_iter().find(|check| check.id == "tdx.release").unwrap().detail
+    };
+    assert!(detail(&["rtmr0"]).contains("the platform (MRTD, RTMR0) is not"));
+    assert!(detail(&["rtmr2"]).contains("the image (RTMR1, RTMR2) is not"));
+    assert!(detail(&["mrtd", "rtmr1"]).contains("neither platform nor image"));
 }

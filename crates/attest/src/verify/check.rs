@@ -118,6 +118,7 @@ checks! {
     KEYSET_VALID_NOW = "keyset.valid_now", "the keyset is valid now";
     KEYSET_LIFETIME = "keyset.lifetime", "the keyset lives no longer than the policy grants";
     KEYSET_BUILD = "keyset.build", "the policy trusts this build";
+    CONFIGURATION_DIGEST = "configuration.digest", "the policy trusts how the node is configured";
     MODEL_MANIFEST = "model.manifest", "the policy trusts this model's files";
     TLS_KEY = "tls.key", "the connection ends at the TLS key that the keyset names";
     REPORT_DATA = "binding.report_data", "the quote binds nonces, keyset, model and GPU evidence";
@@ -132,6 +133,8 @@ checks! {
     TDX_CACHED_KEYS = "tdx.cached_keys", "keys cached by Intel are as the policy says";
     TDX_SMT = "tdx.smt", "hyperthreading is as the policy says";
     TDX_RELEASE = "tdx.release", "MRTD and RTMR0 to 2 are those of a trusted release";
+    TDX_PLATFORM = "tdx.platform", "MRTD and RTMR0 are those of a trusted platform";
+    TDX_IMAGE = "tdx.image", "RTMR1 and RTMR2 are those of a trusted image";
     TDX_CONFIG_ID = "tdx.mrconfigid", "MRCONFIGID is as the release says: what the host configured";
     TDX_OWNER = "tdx.mrowner", "MROWNER is as the release says";
     TDX_OWNER_CONFIG = "tdx.mrownerconfig", "MROWNERCONFIG is as the release says";

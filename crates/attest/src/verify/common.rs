@@ -3,14 +3,15 @@
 use super::{
     Challenge,
     check::{
-        CheckId, Checks, KEYSET_BUILD, KEYSET_FORMAT, KEYSET_LIFETIME, KEYSET_POSSESSION,
-        KEYSET_VALID_NOW, MODEL_MANIFEST, NONCE_FRESH, NONCE_PATH, PLATFORM_ALLOWED, REPORT_DATA,
+        CONFIGURATION_DIGEST, CheckId, Checks, KEYSET_BUILD, KEYSET_FORMAT, KEYSET_LIFETIME,
+        KEYSET_POSSESSION, KEYSET_VALID_NOW, MODEL_MANIFEST, NONCE_FRESH, NONCE_PATH,
+        PLATFORM_ALLOWED, REPORT_DATA,
     },
 };
 use crate::{
     binding::{Bound, Digest32, KeysetBody, Nonce, possession_holds, sha256},
     encoding::hex,
-    policy::{Allow, Hex, KeysetRules, Need, Permit, PlatformName, Rules},
+    policy::{Allow, ConfigurationRules, Hex, KeysetRules, Need, Permit, PlatformName, Rules},
     report::Report,
 };
 
@@ -20,16 +21,20 @@ pub(super) struct Keys {
     pub(super) signing: [u8; 32],
     /// SHA-256 of the SubjectPublicKeyInfo that TLS ends at, where it ends in the node.
     pub(super) tls: Option<Digest32>,
+    /// Seconds since 1970 until which they serve.
+    pub(super) not_after_secs: u64,
 }
 
 impl Keys {
     fn of(body: &KeysetBody) -> Option<Self> {
         let tls = body.tls_key();
         // What is named and is no digest is a mistake, and not the same as nothing.
-        if body.tls_spki_sha256.is_some() && tls.is_none() {
+        let malformed = body.configuration_sha256.is_some() && body.configuration().is_none();
+        if malformed || body.tls_spki_sha256.is_some() && tls.is_none() {
             return None;
         }
-        Some(Self { exchange: body.exchange_key()?, signing: body.signing_key()?, tls })
+        let (exchange, signing) = (body.exchange_key()?, body.signing_key()?);
+        Some(Self { exchange, signing, tls, not_after_secs: body.not_after })
     }
 }
 
@@ -71,7 +76,26 @@ pub(super) fn keyset(
     checks.expect(KEYSET_POSSESSION, holds, format!("Ed25519 key {}", hex(&keys.signing)));
     validity(&body, challenge, &rules.keyset, checks);
     one_of(KEYSET_BUILD, &rules.keyset.builds, &body.build_id, &body.build_id, checks);
+    configuration(&body, &rules.configuration, checks);
     Some(keys)
+}
+
+/// What a keyset does not tell is not trusted, unless the policy takes any.
+fn configuration(body: &KeysetBody, rules: &ConfigurationRules, checks: &mut Checks) {
+    let (digest, found) = match body.configuration() {
+        Some(digest) => (Some(Hex(digest)), format!("SHA-256 {}", Hex(digest))),
+        None => (None, "the keyset does not tell it".to_owned()),
+    };
+    match checks.rule(CONFIGURATION_DIGEST, &rules.digests) {
+        None => {}
+        Some(Allow::Any) => {
+            checks.skip(CONFIGURATION_DIGEST, format!("{found}; the policy takes any"))
+        }
+        Some(Allow::Only(list)) => {
+            let holds = digest.is_some_and(|digest| list.contains(&digest));
+            checks.expect(CONFIGURATION_DIGEST, holds, found);
+        }
+    }
 }
 
 fn validity(body: &KeysetBody, challenge: &Challenge, rules: &KeysetRules, checks: &mut Checks) {

@@ -15,33 +15,23 @@ use sev::{
 use super::{
     Challenge,
     check::{
-        CheckId, Checks, Outcome, SNP_AUTHOR_KEY, SNP_CHAIN, SNP_FAMILY_ID, SNP_GUEST_POLICY,
-        SNP_HARDWARE, SNP_HOST_DATA, SNP_ID_KEY, SNP_IMAGE_ID, SNP_RELEASE, SNP_REPORT,
-        SNP_SIGNATURE, SNP_SIGNING_KEY, SNP_SMT, SNP_TCB,
+        CheckId, Checks, SNP_AUTHOR_KEY, SNP_CHAIN, SNP_FAMILY_ID, SNP_GUEST_POLICY, SNP_HARDWARE,
+        SNP_HOST_DATA, SNP_ID_KEY, SNP_IMAGE_ID, SNP_RELEASE, SNP_REPORT, SNP_SIGNATURE,
+        SNP_SIGNING_KEY, SNP_SMT, SNP_TCB,
     },
     common::{one_hex, one_of, permitted},
+    entries::{Entry, one_entry},
     snp_certificates::{Chain, SnpCollateral},
 };
 use crate::{
     encoding::hex,
-    policy::{Allow, Rules, SnpRelease, SnpRules, SnpTcb},
-    report::Report,
+    policy::{SnpRelease, SnpRules, SnpTcb},
     roots::{self, AmdRoot},
 };
 
 const REPORT_BYTES: usize = 1184;
-const ROOTS: &[AmdRoot] = &[roots::MILAN, roots::GENOA, roots::TURIN];
-
-/// Verifies the report; gives the report data that it signs.
-pub(super) fn quote(
-    report: &Report,
-    challenge: &Challenge,
-    rules: &Rules,
-    checks: &mut Checks,
-) -> Option<[u8; 64]> {
-    let evidence = Evidence { report: &report.quote, collateral: &report.collateral, roots: ROOTS };
-    evidence.appraise(challenge, &rules.snp, checks)
-}
+/// Where a chip's key leads.
+pub(super) const ROOTS: &[AmdRoot] = &[roots::MILAN, roots::GENOA, roots::TURIN];
 
 /// A report, and what it is verified with.
 pub(super) struct Evidence<'a> {
@@ -52,6 +42,7 @@ pub(super) struct Evidence<'a> {
 }
 
 impl Evidence<'_> {
+    /// Verifies the report; gives the report data that it signs.
     pub(super) fn appraise(
         &self,
         challenge: &Challenge,
@@ -182,53 +173,39 @@ fn reaches(version: &TcbVersion, floor: &SnpTcb) -> bool {
 /// The measurement says which release it is; the release says the rest.
 fn release(report: &AttestationReport, rules: &SnpRules, checks: &mut Checks) {
     let found = format!("measurement {}", hex(&report.measurement));
-    let Some(allowed) = checks.rule(SNP_RELEASE, &rules.releases) else { return };
-    let list = match allowed {
-        Allow::Any => {
-            checks.skip(SNP_RELEASE, format!("{found}; the policy takes any"));
-            for (check, found) in settings(report) {
-                checks.skip(check, format!("{found}; the policy takes any release"));
-            }
-            return;
-        }
-        Allow::Only(list) => list,
-    };
-    let measured: Vec<_> =
-        list.iter().filter(|release| release.measurement.0 == report.measurement).collect();
-    // Of several entries of this measurement, one fits in everything; or the first says what does not.
-    let entry = measured.iter().find(|release| fits(release, report)).or(measured.first());
-    let Some(release) = entry else {
-        checks.fail(SNP_RELEASE, found);
-        for (check, found) in settings(report) {
-            checks.skip(check, format!("{found}; there is no release to compare with"));
-        }
-        return;
-    };
-    checks.pass(SNP_RELEASE, format!("release {}", release.name));
-    compare(release, report, checks);
+    one_entry((SNP_RELEASE, &found), &rules.releases, report, checks);
 }
 
-fn fits(release: &SnpRelease, report: &AttestationReport) -> bool {
-    let mut checks = Checks::default();
-    compare(release, report, &mut checks);
-    checks.0.iter().all(|check| check.outcome != Outcome::Fail)
-}
+impl Entry<AttestationReport> for SnpRelease {
+    fn name(&self) -> String {
+        let machine: Vec<_> = [self.vcpus.map(|vcpus| format!("{vcpus} vCPU")), self.cpu.clone()]
+            .into_iter()
+            .flatten()
+            .collect();
+        let machine =
+            if machine.is_empty() { String::new() } else { format!(" on {}", machine.join(" ")) };
+        format!("release {}{machine}", self.name)
+    }
 
-fn compare(release: &SnpRelease, report: &AttestationReport, checks: &mut Checks) {
-    one_hex(SNP_HOST_DATA, &release.host_data, report.host_data, checks);
-    one_hex(SNP_FAMILY_ID, &release.family_id, report.family_id, checks);
-    one_hex(SNP_IMAGE_ID, &release.image_id, report.image_id, checks);
-    one_hex(SNP_ID_KEY, &release.id_key_digest, report.id_key_digest, checks);
-    one_hex(SNP_AUTHOR_KEY, &release.author_key_digest, report.author_key_digest, checks);
-}
+    fn measures(&self, report: &AttestationReport) -> bool {
+        self.measurement.0 == report.measurement
+    }
 
-/// What [`compare`] looks at, for where there is nothing to compare with.
-fn settings(report: &AttestationReport) -> [(CheckId, String); 5] {
-    [
-        (SNP_HOST_DATA, hex(&report.host_data)),
-        (SNP_FAMILY_ID, hex(&report.family_id)),
-        (SNP_IMAGE_ID, hex(&report.image_id)),
-        (SNP_ID_KEY, hex(&report.id_key_digest)),
-        (SNP_AUTHOR_KEY, hex(&report.author_key_digest)),
-    ]
+    fn compare(&self, report: &AttestationReport, checks: &mut Checks) {
+        one_hex(SNP_HOST_DATA, &self.host_data, report.host_data, checks);
+        one_hex(SNP_FAMILY_ID, &self.family_id, report.family_id, checks);
+        one_hex(SNP_IMAGE_ID, &self.image_id, report.image_id, checks);
+        one_hex(SNP_ID_KEY, &self.id_key_digest, report.id_key_digest, checks);
+        one_hex(SNP_AUTHOR_KEY, &self.author_key_digest, report.author_key_digest, checks);
+    }
+
+    fn settings(report: &AttestationReport) -> Vec<(CheckId, String)> {
+        vec![
+            (SNP_HOST_DATA, hex(&report.host_data)),
+            (SNP_FAMILY_ID, hex(&report.family_id)),
+            (SNP_IMAGE_ID, hex(&report.image_id)),
+            (SNP_ID_KEY, hex(&report.id_key_digest)),
+            (SNP_AUTHOR_KEY, hex(&report.author_key_digest)),
+        ]
+    }
 }

@@ -13,20 +13,16 @@ use dcap_qvl::{
 
 use super::{
     Challenge,
-    check::{
-        CheckId, Checks, Outcome, SIMULATED_QUOTE, TDX_ATTRIBUTES, TDX_CONFIG_ID, TDX_HARDWARE,
-        TDX_MODULE, TDX_MODULE_ATTRIBUTES, TDX_MODULE_SIGNER, TDX_OWNER, TDX_OWNER_CONFIG,
-        TDX_QUOTE, TDX_RELEASE, TDX_RTMR3, TDX_TD_ATTRIBUTES, TDX_XFAM,
-    },
-    common::{one_hex, one_of, without_padding},
-    tdx_tcb,
+    check::{Checks, SIMULATED_QUOTE, TDX_ATTRIBUTES, TDX_HARDWARE, TDX_QUOTE, TDX_RTMR3},
+    common::{one_of, without_padding},
+    tdx_release, tdx_tcb,
 };
 use crate::{
     binding::sha256,
     encoding::hex,
     event_log::{EventLog, MODEL_EVENT},
     platform::Platform,
-    policy::{Allow, Hex, Need, Rules, TdxRelease, TdxRules},
+    policy::{Hex, Need, Rules, TdxRules},
     report::Report,
     roots,
 };
@@ -85,7 +81,7 @@ fn signed(
     attributes(td, checks);
     tdx_tcb::dates(&claims, challenge.now_secs, checks);
     tdx_tcb::appraise(&claims, &rules.tdx, checks);
-    release(td, &rules.tdx, checks);
+    tdx_release::appraise(td, &rules.tdx, checks);
     rtmr3(report, td, &rules.tdx, checks);
     hardware(&claims, &rules.tdx, checks);
     Some(td.report_data)
@@ -168,75 +164,6 @@ fn attributes(td: &TDReport10, checks: &mut Checks) {
     let [under_debug, ..] = td.td_attributes;
     let detail = format!("TDATTRIBUTES {}", hex(&td.td_attributes));
     checks.expect(TDX_ATTRIBUTES, under_debug == 0, detail);
-}
-
-/// The four registers say which release it is; the release says the rest.
-fn release(td: &TDReport10, rules: &TdxRules, checks: &mut Checks) {
-    let found = format!("MRTD {}", hex(&td.mr_td));
-    let Some(allowed) = checks.rule(TDX_RELEASE, &rules.releases) else { return };
-    let list = match allowed {
-        Allow::Any => {
-            checks.skip(TDX_RELEASE, format!("{found}; the policy takes any"));
-            for (check, found) in settings(td) {
-                checks.skip(check, format!("{found}; the policy takes any release"));
-            }
-            return;
-        }
-        Allow::Only(list) => list,
-    };
-    let measured: Vec<_> = list.iter().filter(|release| measures(release, td)).collect();
-    // Of several entries of these measurements, one fits in everything; or the first says what does not.
-    let entry = measured.iter().find(|release| fits(release, td)).or(measured.first());
-    let Some(release) = entry else {
-        checks.fail(TDX_RELEASE, found);
-        for (check, found) in settings(td) {
-            checks.skip(check, format!("{found}; there is no release to compare with"));
-        }
-        return;
-    };
-    checks.pass(TDX_RELEASE, format!("release {}", release.name));
-    compare(release, td, checks);
-}
-
-/// All four at once: registers of two releases do not make a third.
-fn measures(release: &TdxRelease, td: &TDReport10) -> bool {
-    release.mrtd.0 == td.mr_td
-        && release.rtmr0.0 == td.rt_mr0
-        && release.rtmr1.0 == td.rt_mr1
-        && release.rtmr2.0 == td.rt_mr2
-}
-
-fn fits(release: &TdxRelease, td: &TDReport10) -> bool {
-    let mut checks = Checks::default();
-    compare(release, td, &mut checks);
-    checks.0.iter().all(|check| check.outcome != Outcome::Fail)
-}
-
-fn compare(release: &TdxRelease, td: &TDReport10, checks: &mut Checks) {
-    let TdxRelease { mrconfigid, mrowner, mrownerconfig, mrseam, mrsignerseam, .. } = release;
-    let TdxRelease { xfam, td_attributes, seam_attributes, .. } = release;
-    one_hex(TDX_CONFIG_ID, mrconfigid, td.mr_config_id, checks);
-    one_hex(TDX_OWNER, mrowner, td.mr_owner, checks);
-    one_hex(TDX_OWNER_CONFIG, mrownerconfig, td.mr_owner_config, checks);
-    one_hex(TDX_XFAM, xfam, td.xfam, checks);
-    one_hex(TDX_TD_ATTRIBUTES, td_attributes, td.td_attributes, checks);
-    one_hex(TDX_MODULE, mrseam, td.mr_seam, checks);
-    one_hex(TDX_MODULE_SIGNER, mrsignerseam, td.mr_signer_seam, checks);
-    one_hex(TDX_MODULE_ATTRIBUTES, seam_attributes, td.seam_attributes, checks);
-}
-
-/// What [`compare`] looks at, for where there is nothing to compare with.
-fn settings(td: &TDReport10) -> [(CheckId, String); 8] {
-    [
-        (TDX_CONFIG_ID, hex(&td.mr_config_id)),
-        (TDX_OWNER, hex(&td.mr_owner)),
-        (TDX_OWNER_CONFIG, hex(&td.mr_owner_config)),
-        (TDX_XFAM, hex(&td.xfam)),
-        (TDX_TD_ATTRIBUTES, hex(&td.td_attributes)),
-        (TDX_MODULE, hex(&td.mr_seam)),
-        (TDX_MODULE_SIGNER, hex(&td.mr_signer_seam)),
-        (TDX_MODULE_ATTRIBUTES, hex(&td.seam_attributes)),
-    ]
 }
 
 /// A log that is there must replay. Whether one must be there is for the policy to say.

@@ -59,6 +59,18 @@ pub(super) async fn report(
     Ok((key, described, Body::from(Bytes::from_owner(report))).into_response())
 }
 
+/// The node's configuration, as far as it can change who reads a prompt
+///
+/// The text whose SHA-256 every keyset names as `configuration_sha256`.
+#[utoipa::path(
+    get, path = "/v1/attestation/configuration", tag = "confidential",
+    responses((status = 200, body = String, content_type = "text/plain", description = "The text")),
+)]
+pub(super) async fn configuration(State(node): State<Arc<Node>>) -> Response {
+    let described = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (CACHE_CONTROL, "no-store")];
+    (described, node.config().evidence()).into_response()
+}
+
 /// Who asks: the client that a trusted forwarder names, or the peer.
 fn source(node: &Node, headers: &HeaderMap, extensions: &Extensions) -> Option<Source> {
     let Peer(peer) = extensions.get::<Peer>().copied()?;

@@ -40,6 +40,7 @@ pub fn app(node: Arc<Node>) -> Router {
     let listed = Router::new()
         .route("/v1/confidential/images/generations", signed(post(confidential::generate)))
         .route("/v1/attestation", get(attestation::report))
+        .route("/v1/attestation/configuration", get(attestation::configuration))
         // Before the layers, which answer a browser's preflight in its place.
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(node.origins().clone(), origins::listed_pages))

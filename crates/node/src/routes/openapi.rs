@@ -69,6 +69,7 @@ fn described(node: &Node, capabilities: Option<&ModelCapabilities>) -> Bytes {
     paths(
         confidential::generate,
         attestation::report,
+        attestation::configuration,
         lock::lock,
         models::list,
         models::one,

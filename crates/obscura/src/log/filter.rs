@@ -12,8 +12,9 @@ use tracing_subscriber::layer::{Context, Layer};
 
 /// The crates that may log, all of them ours. A dependency that logs what passes through it (a
 /// tokenizer tells each piece of a prompt) is not heard at any level.
-pub(crate) const MAY_LOG: [&str; 9] =
-    ["attest", "client", "engine", "flux", "kernels", "node", "obscura", "protocol", "seal"];
+pub(crate) const MAY_LOG: [&str; 10] = [
+    "attest", "client", "engine", "flux", "kernels", "node", "obscura", "protocol", "proxy", "seal",
+];
 
 /// Which levels of which of our modules are logged.
 ///

@@ -1,5 +1,6 @@
 //! The protocol as a whole, from both ends.
 
+mod conformance;
 mod exchange;
 mod replay;
 mod rotation;

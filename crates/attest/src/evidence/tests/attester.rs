@@ -66,6 +66,7 @@ fn body() -> KeysetBody {
         not_after: 1,
         build_id: String::new(),
         tls_spki_sha256: None,
+        configuration_sha256: None,
     }
 }
 

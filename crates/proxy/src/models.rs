@@ -1,0 +1,41 @@
+//! `GET /v1/models`: what the attested nodes say they serve, in OpenAI's shape.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::HeaderMap,
+};
+use protocol::{Model, ModelList};
+use seal::Zeroizing;
+
+use crate::{
+    error::ApiError,
+    images::{passed_on, trace},
+    pool::Ask,
+    proxy::Proxy,
+};
+
+pub(crate) async fn list(
+    State(proxy): State<Arc<Proxy>>,
+    headers: HeaderMap,
+) -> Result<Json<ModelList>, ApiError> {
+    models(&proxy, &headers).await.map(Json)
+}
+
+pub(crate) async fn one(
+    State(proxy): State<Arc<Proxy>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Model>, ApiError> {
+    let list = models(&proxy, &headers).await?;
+    list.data.into_iter().find(|model| model.id == id).map(Json).ok_or(ApiError::NotFound)
+}
+
+async fn models(proxy: &Proxy, headers: &HeaderMap) -> Result<ModelList, ApiError> {
+    let _permit = proxy.permit()?;
+    let ask =
+        Ask { json: Zeroizing::default(), key: passed_on(proxy, headers), trace: trace(headers) };
+    Ok(proxy.pool().models(&ask).await?)
+}

@@ -1,0 +1,9 @@
+//! The proxy against stand-ins for nodes, sound and hostile; every byte that leaves it is recorded.
+
+mod audited;
+mod caller;
+mod guarded;
+mod hostile;
+mod sound;
+mod stand_in;
+mod wire;

@@ -1,0 +1,298 @@
+// The page: what it shows, and nothing that decides. Whom to trust, and what to send, is the SDK's.
+
+import { type Check, type ImageEvent, type Obscura, NodeUntrustedError, RefusedError, connect } from "../typescript/src/index.js";
+import { FACTS, meaning } from "./words.js";
+
+const $ = <T extends HTMLElement = HTMLElement>(id: string): T => document.getElementById(id) as T;
+const input = (id: string): HTMLInputElement => $<HTMLInputElement>(id);
+const SIZES = ["auto", "1024x1024", "1344x768", "768x1344", "1152x896", "896x1152", "512x512", "256x256"];
+
+interface Picture {
+  url: string;
+  seed: number | undefined;
+  prompt: string;
+  format: string;
+  thumb: HTMLButtonElement;
+}
+
+let client: Obscura | undefined;
+let working: AbortController | undefined;
+let shown: Picture[] = [];
+const made: Picture[][] = [];
+
+function element<K extends keyof HTMLElementTagNameMap>(tag: K, properties: Partial<HTMLElementTagNameMap[K]> = {}, ...children: (Node | string)[]): HTMLElementTagNameMap[K] {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+// --- The node, and its verdict.
+
+type State = "idle" | "asking" | "trusted" | "demo" | "refused";
+
+function setState(state: State, headline: string, summary: string): void {
+  document.body.dataset.state = state;
+  $("badge").setAttribute("href", { idle: "#i-shield", asking: "#i-shield", trusted: "#i-pass", demo: "#i-demo", refused: "#i-fail" }[state]);
+  $("headline").textContent = $("pill-text").textContent = headline;
+  $("summary").textContent = summary;
+  $<HTMLButtonElement>("send").disabled = client === undefined;
+}
+
+function stage(part: "intro" | "refused" | "easel"): void {
+  for (const id of ["intro", "refused", "easel"]) $(id).hidden = id !== part;
+  if (part !== "easel") $("caption").hidden = true;
+}
+
+async function verifyNode(): Promise<void> {
+  working?.abort();
+  client = undefined;
+  const acceptSimulated = input("simulated").checked;
+  setState("asking", "Asking for evidence…", "The node has to answer a fresh challenge. Nothing else is sent.");
+  showChecks([]);
+  const button = $<HTMLButtonElement>("connect");
+  button.disabled = true;
+  try {
+    const candidate = await connect(input("url").value.trim(), { acceptSimulated, apiKey: input("key").value || undefined });
+    const { checks, platform } = candidate.appraisal!;
+    client = candidate;
+    showChecks(checks);
+    const isDemo = platform === "simulated";
+    if (input("model").value === "") input("model").value = isDemo ? "obscura/demo" : "black-forest-labs/FLUX.1-schnell";
+    setState(isDemo ? "demo" : "trusted", isDemo ? "Sealed, but not protected" : "Verified",
+      isDemo ? "A demonstration: everything is checked and sealed, and no hardware stands behind it." : `${platform === "snp" ? "AMD SEV-SNP" : "Intel TDX"} vouches for what runs there. Its operator cannot read your prompt.`);
+    if ($("easel").childElementCount > 0) stage("easel");
+    else stage("intro");
+    $<HTMLDetailsElement>("node-details").open = false;
+    $("prompt").focus();
+  } catch (error) {
+    refuse(error);
+  } finally {
+    button.disabled = false;
+  }
+}
+
+function refuse(error: unknown): void {
+  client = undefined;
+  if (!(error instanceof NodeUntrustedError)) {
+    setState("idle", "No verdict", reason(error));
+    return;
+  }
+  const failing = error.checks.filter(({ outcome }) => outcome === "FAIL");
+  showChecks(error.checks);
+  setState("refused", "Refused", "The node did not prove itself. Nothing was sent to it.");
+  $("reasons").replaceChildren(...failing.slice(0, 5).map((check) => element("li", {}, meaning(check))));
+  if (failing.length > 5) $("reasons").append(element("li", {}, `and ${failing.length - 5} more`));
+  stage("refused");
+}
+
+function showChecks(checks: Check[]): void {
+  const isSimulated = checks.some(({ id }) => id === "simulated.quote");
+  const refused = checks.some(({ outcome }) => outcome === "FAIL");
+  const fact = (state: string, title: string, says: string): HTMLElement =>
+    element("li", { className: state }, element("i"), element("div", {}, element("b", {}, title), says));
+  const facts = FACTS.flatMap(({ title, ids, good, bad, open }, index) => {
+    const own = checks.filter(({ id }) => ids.test(id));
+    // What a simulated guest says of its processor and its code is made up.
+    if (own.length === 0 || (isSimulated && index < 2)) return [];
+    if (own.some(({ outcome }) => outcome === "FAIL")) return [fact("fail", title, bad)];
+    // Of a node that was refused, only what is wrong: the rest rests on nothing.
+    if (refused) return [];
+    return own.some(({ outcome }) => outcome === "SKIP") ? [fact("skip", title, open ?? "Not all of it was checked.")] : [fact("pass", title, good)];
+  });
+  if (isSimulated) facts.unshift(fact("fail", "No hardware", "Published keys signed this evidence. It shows how things work, and protects nothing from the operator."));
+  $("facts").replaceChildren(...facts);
+  $("all").hidden = checks.length === 0;
+  const counts = checks.filter(({ outcome }) => outcome === "PASS").length;
+  $("all").querySelector("summary")!.textContent = `Every check: ${counts} of ${checks.length} passed`;
+  $("checks").replaceChildren(...checks.map((check) => element("li", { className: check.outcome.toLowerCase(), title: check.id },
+    element("b", {}, check.outcome), element("span", {}, check.title), ...(check.detail ? [element("code", {}, check.detail)] : []))));
+}
+
+// --- Drawing.
+
+async function draw(): Promise<void> {
+  if (client === undefined || working !== undefined) return;
+  const prompt = $<HTMLTextAreaElement>("prompt").value.trim();
+  if (prompt === "") return $("prompt").focus();
+  const count = Number(input("count").value);
+  const seed = input("seed").value === "" ? undefined : Number(input("seed").value);
+  const steps = Number(input("steps").value);
+  const controller = (working = new AbortController());
+  busy(true);
+  const frames = Array.from({ length: count }, () => frame(input("size").value));
+  $("easel").replaceChildren(...frames.map(({ box }) => box));
+  $("easel").dataset.count = String(count);
+  $("caption").hidden = true;
+  stage("easel");
+  meter(0);
+  say("Sealing…");
+  const pictures: Picture[] = [];
+  try {
+    const request = { model: input("model").value.trim(), prompt, n: count, size: input("size").value, steps, seed, partial_images: 3, progress: true };
+    for await (const event of client.stream(request, { signal: controller.signal })) show(event, frames, pictures, prompt);
+    shown = pictures;
+    if (pictures.length > 0) keep(pictures);
+    say("");
+  } catch (error) {
+    frames.forEach(({ box }) => box.classList.add("stopped"));
+    if (error instanceof NodeUntrustedError) refuse(error);
+    say(controller.signal.aborted ? "Stopped." : reason(error), !controller.signal.aborted);
+    if (pictures.length === 0 && made.length === 0) stage(error instanceof NodeUntrustedError ? "refused" : "intro");
+    else if (pictures.length === 0 && !(error instanceof NodeUntrustedError)) select(made.at(-1)!);
+  } finally {
+    working = undefined;
+    busy(false);
+    $("meter").hidden = true;
+  }
+}
+
+interface Frame {
+  box: HTMLElement;
+  url?: string;
+}
+
+function frame(size: string): Frame {
+  const [width, height] = /^\d+x\d+$/.test(size) ? size.split("x").map(Number) : [1, 1];
+  const box = element("figure", { className: "waiting" });
+  box.style.aspectRatio = `${width} / ${height}`;
+  box.style.setProperty("--ratio", String(width / height));
+  return { box };
+}
+
+function show(event: ImageEvent, frames: Frame[], pictures: Picture[], prompt: string): void {
+  if (event.type === "image_generation.progress") {
+    const { step = 0, steps = 1 } = event;
+    meter((100 * step) / steps);
+    return say(step === 0 ? "Sealed and sent. Waiting for a place…" : `Step ${step} of ${steps}`);
+  }
+  const { b64_json, index = 0 } = event;
+  const target = frames[index];
+  if (target === undefined || typeof b64_json !== "string") return;
+  const isLast = event.type === "image_generation.completed";
+  const format = String(event.output_format ?? "png");
+  const url = URL.createObjectURL(new Blob([Uint8Array.from(atob(b64_json), (character) => character.charCodeAt(0))], { type: `image/${format}` }));
+  const image = element("img", { src: url, alt: isLast ? prompt : "A preview", decoding: "async" });
+  image.className = isLast ? "final" : `preview p${event.partial_image_index ?? 0}`;
+  const before = [...target.box.children];
+  const old = target.url;
+  target.url = url;
+  image.addEventListener("load", () => {
+    target.box.classList.remove("waiting");
+    target.box.style.aspectRatio = `${image.naturalWidth} / ${image.naturalHeight}`;
+    target.box.style.setProperty("--ratio", String(image.naturalWidth / image.naturalHeight));
+    // The picture before stays under the new one until that has faded in.
+    setTimeout(() => {
+      before.forEach((one) => one.remove());
+      if (old !== undefined) URL.revokeObjectURL(old);
+    }, 700);
+  });
+  target.box.append(image);
+  if (!isLast) return say(`Sharpening: preview ${(event.partial_image_index ?? 0) + 1}`);
+  const thumb = element("button", { type: "button", title: prompt }, element("img", { src: url, alt: prompt }));
+  thumb.setAttribute("role", "listitem");
+  pictures.push({ url, seed: event.seed, prompt, format, thumb });
+}
+
+/** Adds what was made to the strip. */
+function keep(pictures: Picture[]): void {
+  made.push(pictures);
+  for (const { thumb } of pictures) {
+    thumb.addEventListener("click", () => select(pictures));
+    $("strip").prepend(thumb);
+  }
+  select(pictures, false);
+}
+
+/** Shows pictures that were made, unless they are what stands there already. */
+function select(pictures: Picture[], anew = true): void {
+  shown = pictures;
+  if (anew) {
+    $("easel").replaceChildren(...pictures.map(({ url, prompt }) => {
+      const image = element("img", { src: url, alt: prompt, className: "final" });
+      const { box } = frame("");
+      box.className = "";
+      image.addEventListener("load", () => {
+        box.style.aspectRatio = `${image.naturalWidth} / ${image.naturalHeight}`;
+        box.style.setProperty("--ratio", String(image.naturalWidth / image.naturalHeight));
+      });
+      box.append(image);
+      return box;
+    }));
+    $("easel").dataset.count = String(pictures.length);
+    stage("easel");
+  }
+  for (const { thumb } of made.flat()) thumb.setAttribute("aria-current", String(pictures.some((one) => one.thumb === thumb)));
+  const [{ seed, prompt }] = pictures;
+  $("receipt").querySelector("span")!.textContent = `Seed ${seed ?? "?"} · receipt checked: the attested code made this, with the attested model`;
+  $("receipt").title = prompt;
+  $("caption").hidden = false;
+}
+
+function download(): void {
+  for (const { url, seed, format } of shown) element("a", { href: url, download: `obscura-${seed ?? "image"}.${format === "jpeg" ? "jpg" : format}` }).click();
+}
+
+function busy(is: boolean): void {
+  document.body.classList.toggle("busy", is);
+  $("send-icon").setAttribute("href", is ? "#i-stop" : "#i-send");
+  $("send-label").textContent = is ? "Stop" : "Draw";
+  $<HTMLButtonElement>("send").disabled = client === undefined && !is;
+}
+
+function meter(percent: number): void {
+  $("meter").hidden = false;
+  $("meter").setAttribute("aria-valuenow", String(Math.round(percent)));
+  $("meter").querySelector("i")!.style.setProperty("--done", `${Math.max(3, percent)}%`);
+}
+
+function say(text: string, isError = false): void {
+  $("status").textContent = text;
+  $("status").className = isError ? "error" : "";
+}
+
+function reason(error: unknown): string {
+  if (error instanceof RefusedError) return error.retryAfter === undefined ? error.reason : `${error.reason} Try again in ${error.retryAfter} s.`;
+  return error instanceof Error ? error.message : String(error);
+}
+
+// --- What the user does.
+
+$("size").append(...SIZES.map((size) => element("option", { value: size }, size === "auto" ? "Auto" : size.replace("x", " × "))));
+$("node").addEventListener("submit", (event) => (event.preventDefault(), void verifyNode()));
+$("compose").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (working === undefined) void draw();
+  else working.abort();
+});
+$("prompt").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  void draw();
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") working?.abort();
+});
+$("download").addEventListener("click", download);
+$("again").addEventListener("click", () => {
+  const [{ seed, prompt }] = shown;
+  input("seed").value = String(seed ?? "");
+  $<HTMLTextAreaElement>("prompt").value = prompt;
+  $("prompt").focus();
+});
+for (const id of ["url", "key", "simulated"]) {
+  $(id).addEventListener("input", () => {
+    if (client === undefined) return;
+    client = undefined;
+    setState("idle", "Another node", "It is not verified yet.");
+    showChecks([]);
+  });
+}
+
+// A link may name a node: obscura.html#node=http://127.0.0.1:8080&demo
+const named = new URLSearchParams(location.hash.slice(1));
+const own = location.protocol === "http:" || location.protocol === "https:" ? location.origin : "";
+input("url").value = named.get("node") ?? own;
+input("model").value = named.get("model") ?? "";
+// A link may not make a stranger's simulated node acceptable: this machine's own alone.
+input("simulated").checked = named.has("demo") && /^https?:\/\/(localhost|127(\.\d+){3}|\[::1\])(:\d+)?\/?$/.test(input("url").value);
+if (input("url").value !== "" && named.has("node")) void verifyNode();

@@ -1,0 +1,248 @@
+// Certificates and revocation lists (RFC 5280), and signatures by the keys they name.
+
+import { type Bytes, concat, equal, hex, text, unbase64 } from "./bytes.js";
+import { type Der, SEQUENCE, bits, children, expect, integer, objectId, octets, one, sequence, small, time } from "./der.js";
+
+const ECDSA_SHA256 = "1.2.840.10045.4.3.2";
+const EXTENSIONS = { keyUsage: "2.5.29.15", constraints: "2.5.29.19", purposes: "2.5.29.37" };
+/** The critical extensions that are read here, or say nothing that matters. */
+const KNOWN = new Set([EXTENSIONS.keyUsage, EXTENSIONS.constraints, EXTENSIONS.purposes, "2.5.29.17", "2.5.29.31"]);
+const SERVER_AUTH = "1.3.6.1.5.5.7.3.1";
+const MAX_INTERMEDIATES = 4;
+const CERT_SIGN = 5;
+const CRL_SIGN = 6;
+
+/** A certificate that is read; nothing of it is verified. */
+export interface Certificate {
+  raw: Bytes;
+  /** What is signed. */
+  body: Bytes;
+  signature: Bytes;
+  /** Of the signature, by its object id. */
+  algorithm: string;
+  serial: string;
+  /** Names, byte for byte, in hex. */
+  issuer: string;
+  subject: string;
+  from: number;
+  until: number;
+  /** SubjectPublicKeyInfo. */
+  spki: Bytes;
+  /** The public key's bits: of ECDSA, the point. */
+  key: Bytes;
+  extensions: Map<string, Bytes>;
+}
+
+/** Reads a certificate; throws where it is none, or demands what is not understood. */
+export function certificate(der: Bytes): Certificate {
+  const { raw, body, algorithm, signature, fields } = signed(der);
+  if (fields[0]?.tag !== 0xa0 || small(one(fields[0].value)) !== 2) throw new Error("not a certificate of version 3");
+  const [, serial, inner, issuer, validity, subject, spki, ...rest] = fields;
+  if (!equal(expect(inner, SEQUENCE).raw, algorithm.raw)) throw new Error("two signature algorithms");
+  const [from, until, more] = sequence(validity);
+  const [keyAlgorithm, key] = sequence(spki);
+  expect(keyAlgorithm, SEQUENCE);
+  if (rest.length > 1 || more !== undefined) throw new Error("an unknown field");
+  return {
+    raw, body, signature,
+    algorithm: objectId(children(algorithm)[0]),
+    serial: hex(expect(serial, 0x02).value),
+    issuer: hex(expect(issuer, SEQUENCE).raw),
+    subject: hex(expect(subject, SEQUENCE).raw),
+    from: time(from),
+    until: time(until),
+    spki: spki.raw,
+    key: bits(key),
+    extensions: rest.length === 0 ? new Map() : extensions(expect(rest[0], 0xa3)),
+  };
+}
+
+/** A revocation list that is read. */
+export interface RevocationList {
+  body: Bytes;
+  signature: Bytes;
+  issuer: string;
+  from: number;
+  /** When the next one is due. */
+  until: number;
+  serials: Set<string>;
+}
+
+export function revocationList(der: Bytes): RevocationList {
+  const { body, algorithm, signature, fields } = signed(der);
+  if (fields[0] === undefined || small(fields[0]) !== 1) throw new Error("not a revocation list of version 2");
+  const [, inner, issuer, from, until, ...rest] = fields;
+  if (!equal(expect(inner, SEQUENCE).raw, algorithm.raw)) throw new Error("two signature algorithms");
+  const entries = rest[0]?.tag === SEQUENCE ? sequence(rest.shift()) : [];
+  if (rest.length > 1) throw new Error("an unknown field");
+  // Delta lists and lists of a part say so in critical extensions.
+  if (rest.length === 1) extensions(expect(rest[0], 0xa0));
+  const serials = entries.map((entry) => hex(integer(sequence(entry)[0])));
+  return { body, signature, issuer: hex(expect(issuer, SEQUENCE).raw), from: time(from), until: time(until), serials: new Set(serials) };
+}
+
+/** Whether the holder of a P-256 key signed this list. */
+export const p256Signed = (key: Bytes, { body, signature }: { body: Bytes; signature: Bytes }): Promise<boolean> =>
+  ecdsaDer("P-256", key, body, signature);
+
+/** The way from a leaf to the root, root excluded, as webpki walks it: P-256 throughout, no certificate revoked. */
+export async function path(chain: Certificate[], root: Certificate, lists: RevocationList[], now: number): Promise<Certificate[]> {
+  const [leaf, ...candidates] = chain;
+  if (leaf === undefined) throw new Error("there is no certificate");
+  if (candidates.length > MAX_INTERMEDIATES) throw new Error("too many certificates");
+  const found = [leaf];
+  while (found.at(-1)!.issuer !== root.subject) {
+    const head = found.at(-1)!;
+    const next = candidates.find((one) => one.subject === head.issuer && !found.includes(one));
+    if (next === undefined) throw new Error("the chain does not lead to the root");
+    found.push(next);
+  }
+  for (const [depth, one] of found.entries()) {
+    const issuer = found[depth + 1] ?? root;
+    if (now < one.from || now > one.until) throw new Error(`certificate ${depth} is not valid at this time`);
+    if (depth === 0 ? isAuthority(one) : !mayIssue(one, depth)) throw new Error(`certificate ${depth} may not stand there`);
+    if (!servesPurpose(one)) throw new Error(`certificate ${depth} is for another purpose`);
+    if (one.algorithm !== ECDSA_SHA256 || !(await p256Signed(issuer.key, one))) throw new Error(`the signature of certificate ${depth} does not hold`);
+    const list = lists.find((list) => list.issuer === one.issuer);
+    if (list === undefined) throw new Error(`there is no revocation list for certificate ${depth}`);
+    await checkRevocation(one, list, issuer, now, found.includes(issuer));
+  }
+  return found;
+}
+
+/** That its issuer's list, which holds now, does not name a certificate. */
+export async function checkRevocation(one: Certificate, list: RevocationList, issuer: Certificate, now: number, asksUsage = false): Promise<void> {
+  if (list.issuer !== issuer.subject || !(await p256Signed(issuer.key, list))) throw new Error("a revocation list is not signed by its issuer");
+  if (now >= list.until) throw new Error("a revocation list has ended");
+  if (asksUsage && !allows(issuer, CRL_SIGN)) throw new Error("an issuer may not sign revocation lists");
+  if (list.serials.has(one.serial)) throw new Error("a certificate is revoked");
+}
+
+/** Whether a certificate may issue others, so far above the leaf. The length counts authorities between. */
+export function mayIssue(one: Certificate, depth: number): boolean {
+  const found = constraints(one);
+  return found.authority && (found.length === undefined || depth - 1 <= found.length) && allows(one, CERT_SIGN);
+}
+
+const isAuthority = (one: Certificate): boolean => constraints(one).authority;
+
+function constraints(one: Certificate): { authority: boolean; length?: number } {
+  const value = one.extensions.get(EXTENSIONS.constraints);
+  if (value === undefined) return { authority: false };
+  const [first, second] = sequence(oneSequence(value));
+  if (first?.tag !== 0x01) return { authority: false };
+  return { authority: first.value[0] === 0xff, length: second === undefined ? undefined : small(second) };
+}
+
+/** Whether the key usage has this bit; a certificate without key usage is for anything. */
+function allows(one: Certificate, bit: number): boolean {
+  const value = one.extensions.get(EXTENSIONS.keyUsage);
+  if (value === undefined) return true;
+  const flags = expectOne(value, 0x03).value;
+  return ((flags[1 + (bit >> 3)] ?? 0) & (0x80 >> (bit & 7))) !== 0;
+}
+
+function servesPurpose(one: Certificate): boolean {
+  const value = one.extensions.get(EXTENSIONS.purposes);
+  return value === undefined || sequence(oneSequence(value)).some((purpose) => objectId(purpose) === SERVER_AUTH);
+}
+
+const expectOne = (bytes: Bytes, tag: number): Der => one(bytes, tag);
+const oneSequence = (bytes: Bytes): Der => one(bytes, SEQUENCE);
+
+interface Signed {
+  raw: Bytes;
+  body: Bytes;
+  algorithm: Der;
+  signature: Bytes;
+  fields: Der[];
+}
+
+function signed(der: Bytes): Signed {
+  const [body, algorithm, signature, more] = sequence(one(der));
+  if (more !== undefined) throw new Error("an unknown field");
+  return { raw: der, body: expect(body, SEQUENCE).raw, algorithm: expect(algorithm, SEQUENCE), signature: bits(signature), fields: children(body) };
+}
+
+function extensions(field: Der): Map<string, Bytes> {
+  const found = new Map<string, Bytes>();
+  for (const entry of sequence(one(field.value))) {
+    const parts = sequence(entry);
+    const id = objectId(parts[0]);
+    const critical = parts.length === 3;
+    if (parts.length > 3 || (critical && (parts[1].tag !== 0x01 || parts[1].value.length !== 1))) throw new Error("not an extension");
+    if (critical && parts[1].value[0] !== 0 && !KNOWN.has(id)) throw new Error("a critical extension that is not known");
+    if (found.has(id)) throw new Error("an extension that stands twice");
+    found.set(id, octets(parts.at(-1)));
+  }
+  return found;
+}
+
+/** Certificates of a PEM text, whatever stands between them. */
+export function pemChain(pem: string): Bytes[] {
+  const found = [...pem.matchAll(/-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]*)-----END CERTIFICATE-----/g)];
+  if (found.length !== (pem.match(/-----BEGIN /g) ?? []).length) throw new Error("not certificates in PEM");
+  return found.map(([, body]) => {
+    const der = unbase64(body.replace(/\s/g, ""), 64 * 1024);
+    if (der === undefined) throw new Error("not certificates in PEM");
+    return der;
+  });
+}
+
+/** Bytes without the zeros at their end: drivers pad their buffers with them. */
+export function withoutPadding(bytes: Bytes): Bytes {
+  let end = bytes.length;
+  while (end > 0 && bytes[end - 1] === 0) end--;
+  return bytes.subarray(0, end);
+}
+
+/** Certificates and nothing else, with white space between and zeros at the end. */
+export function strictPemChain(bytes: Bytes): Bytes[] {
+  const pem = text(withoutPadding(bytes));
+  if (pem === undefined || !/^\s*(-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]*-----END CERTIFICATE-----\s*)*$/.test(pem)) throw new Error("there is more than certificates");
+  return pemChain(pem);
+}
+
+type Curve = "P-256" | "P-384";
+const CURVES = { "P-256": { bytes: 32, hash: "SHA-256" }, "P-384": { bytes: 48, hash: "SHA-384" } } as const;
+
+/** ECDSA with the curve's own hash; the signature is r and s, big-endian. */
+export async function ecdsa(curve: Curve, point: Bytes, message: Bytes, signature: Bytes): Promise<boolean> {
+  const { bytes, hash } = CURVES[curve];
+  // An uncompressed point (SEC 1 §2.3.3): WebCrypto takes others in some runtimes.
+  if (point.length !== 1 + 2 * bytes || point[0] !== 4 || signature.length !== 2 * bytes) return false;
+  try {
+    const key = await crypto.subtle.importKey("raw", point, { name: "ECDSA", namedCurve: curve }, false, ["verify"]);
+    return await crypto.subtle.verify({ name: "ECDSA", hash }, key, signature, message);
+  } catch {
+    return false;
+  }
+}
+
+/** The same; the signature is Ecdsa-Sig-Value (RFC 3279 §2.2.3). */
+export async function ecdsaDer(curve: Curve, point: Bytes, message: Bytes, signature: Bytes): Promise<boolean> {
+  try {
+    const [r, s, more] = sequence(one(signature));
+    if (more !== undefined) return false;
+    const { bytes } = CURVES[curve];
+    const scalar = (value: Der): Bytes => {
+      const digits = integer(value);
+      const positive = digits[0] === 0 ? digits.subarray(1) : digits;
+      if (digits[0] >= 0x80 || positive.length > bytes) throw new Error("not a scalar");
+      return concat(new Uint8Array(bytes - positive.length), positive);
+    };
+    return await ecdsa(curve, point, message, concat(scalar(r), scalar(s)));
+  } catch {
+    return false;
+  }
+}
+
+/** RSASSA-PSS with SHA-384 and 48 bytes of salt, as AMD signs. */
+export async function rsaPss(spki: Bytes, message: Bytes, signature: Bytes): Promise<boolean> {
+  try {
+    const key = await crypto.subtle.importKey("spki", spki, { name: "RSA-PSS", hash: "SHA-384" }, false, ["verify"]);
+    return await crypto.subtle.verify({ name: "RSA-PSS", saltLength: 48 }, key, signature, message);
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,49 @@
+// npm's openai, unmodified, through `obscura proxy`.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import readline from "node:readline";
+import { after, test } from "node:test";
+
+import OpenAI from "openai";
+
+import { serve } from "./serve.mjs";
+
+const SMALL = { model: "obscura/demo", prompt: "a red fox", size: "64x64" };
+
+const node = await serve();
+const args = ["proxy", "--node", node, "--accept-simulated", "--listen", "127.0.0.1:0"];
+const proxy = spawn(process.env.OBSCURA_BIN, args, { stdio: ["ignore", "pipe", "inherit"] });
+// Before the node, which would wait for its connections.
+after(async () => {
+  proxy.kill("SIGTERM");
+  const [code] = await once(proxy, "exit");
+  assert.equal(code, 0, "SIGTERM must end the proxy cleanly");
+});
+const [line] = await once(readline.createInterface(proxy.stdout), "line");
+const client = new OpenAI({ apiKey: "any", baseURL: `${line.split(" ").at(-1)}/v1`, maxRetries: 0 });
+
+test("the image is the node's", async () => {
+  const direct = new OpenAI({ apiKey: "any", baseURL: `${node}/v1`, maxRetries: 0 });
+  const asked = { ...SMALL, seed: 7, response_format: "b64_json" };
+  const [expected, found] = [await direct.images.generate(asked), await client.images.generate(asked)];
+  assert.equal(found.data[0].b64_json, expected.data[0].b64_json);
+  assert.deepEqual(found.usage, expected.usage);
+});
+
+test("a stream with partial pictures", async () => {
+  const stream = await client.images.generate({ ...SMALL, stream: true, partial_images: 2 });
+  const seen = [];
+  for await (const event of stream) seen.push(event.type);
+  const partial = "image_generation.partial_image";
+  assert.deepEqual(seen, [partial, partial, "image_generation.completed"]);
+});
+
+test("typed errors", async () => {
+  const bad = await client.images.generate({ ...SMALL, n: 0 }).catch((error) => error);
+  assert.ok(bad instanceof OpenAI.BadRequestError);
+  assert.deepEqual([bad.param, bad.type], ["n", "invalid_request_error"]);
+  const other = await client.embeddings.create({ model: "x", input: "y" }).catch((error) => error);
+  assert.equal(other.code, "not_sealed");
+});
