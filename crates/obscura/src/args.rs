@@ -9,7 +9,7 @@ use protocol::Size;
 
 use crate::{
     device::{DTypeChoice, DeviceChoice},
-    log::LogFilter,
+    log::{LogFilter, LogFormat},
     measure::MeasureArgs,
     time::At,
 };
@@ -177,12 +177,6 @@ pub(crate) enum ConfigCommand {
     /// Print what of them can change who reads a prompt, as evidence tells it; its SHA-256 goes into a
     /// policy's `configuration.digests`
     Evidence(ServeArgs),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    Text,
-    Json,
 }
 
 #[derive(clap::Args)]

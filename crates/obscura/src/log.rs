@@ -5,10 +5,17 @@ mod filter;
 use std::io::IsTerminal;
 
 use anyhow::Context;
+use clap::ValueEnum;
 use tracing_subscriber::{Layer, layer::SubscriberExt};
 
 pub(crate) use self::filter::LogFilter;
-use crate::args::LogFormat;
+
+/// How a line of the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
 
 /// Exports what is left when dropped.
 #[must_use]

@@ -16,9 +16,9 @@ use node::{Config, LaunchEvidence};
 use toml::{Table, Value};
 
 use crate::{
-    args::{LogFormat, ModelArgs, ServeArgs},
+    args::{ModelArgs, ServeArgs},
     device::DTypeChoice,
-    log::LogFilter,
+    log::{LogFilter, LogFormat},
     sandbox::SandboxChoice,
 };
 
