@@ -29,7 +29,7 @@ if [ ! -e "$root/ready" ]; then
 fi
 
 # The guest: a shell that prints the log, and powers off.
-work=$root/work
+work=$root/boot-work
 rm -rf "$work"
 mkdir -p "$work"/{tree/{bin,proc,sys,dev},tpm,acpi}
 cp "$root/usr/bin/busybox" "$work/tree/bin/"
@@ -52,7 +52,7 @@ cp scripts/acpi_tables.py "$work/"
 
 cat >"$work/boot" <<'BOOT'
 set -euo pipefail
-cd /work
+cd /boot-work
 tpm() {
   swtpm socket --tpm2 --tpmstate dir=tpm --ctrl type=unixio,path=tpm/socket --flags startup-clear --terminate &
 }
@@ -72,7 +72,7 @@ timeout 600 qemu-system-x86_64 -accel tcg,thread=multi -display none "${machine[
 wait
 BOOT
 echo "booting"
-chroot "$root" bash /work/boot
+chroot "$root" bash /boot-work/boot
 
 measure() { "$obscura" measure --name live --kernel "$work/vmlinuz" --initrd "$work/initrd" --json "$@"; }
 measure --cmdline-file "$work/cmdline" >"$work/computed.json"

@@ -244,11 +244,6 @@ impl Config {
         Forwarders { trusted: self.trusted_forwarders.clone(), header: self.forwarded_header }
     }
 
-    /// Whether connections from there bring the requests of many.
-    pub(crate) fn is_forwarder(&self, peer: IpAddr) -> bool {
-        self.forwarders().trusts(peer)
-    }
-
     /// Makes or reads the key that TLS ends at; `None` where TLS is off.
     pub(crate) fn tls(&self) -> Result<Option<Tls>, TlsError> {
         match (self.tls, &self.tls_certificate, &self.tls_key) {

@@ -23,7 +23,7 @@ struct Images {
     bytes: usize,
 }
 
-/// A image's file.
+/// An image's file.
 pub(crate) struct StoredImage {
     pub(crate) file: SecretBytes,
     pub(crate) format: Format,
@@ -40,7 +40,7 @@ impl ImageStore {
         Self { max_bytes, lifetime, images: Mutex::default() }
     }
 
-    /// Keeps a image, and gives its name: 256 random bits. The oldest ones make way.
+    /// Keeps an image, and gives its name: 256 random bits. The oldest ones make way.
     ///
     /// # Errors
     /// Where the system gives no randomness, or the image alone is more than there is room for.

@@ -80,6 +80,11 @@ impl RequestLimiter {
         Arc::new(Self { forwarders, per_source, open: Mutex::default() })
     }
 
+    /// The reverse proxies that are believed.
+    pub(crate) fn forwarders(&self) -> &Forwarders {
+        &self.forwarders
+    }
+
     /// One more request of this source, until what is returned is dropped.
     fn open(self: &Arc<Self>, source: Source) -> Option<Open> {
         let mut open = self.lock();

@@ -100,7 +100,7 @@ impl Acceptor {
 
     /// Whose share a connection counts towards: nobody's, where it brings many clients' requests.
     fn source(&self, peer: IpAddr) -> Option<Source> {
-        (!self.node.config().is_forwarder(peer)).then(|| Source::of(peer))
+        (!self.node.requests().forwarders().trusts(peer)).then(|| Source::of(peer))
     }
 }
 

@@ -62,12 +62,13 @@ impl Audit {
     /// Where they cannot be written.
     pub(crate) fn record(&self, entry: &Entry<'_>, policy: &Policy) -> Result<u64, AuditError> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = *last + 1;
+        // Used up, whatever comes of it: a report without its verdict would stand in the way of all others.
+        *last += 1;
+        let number = *last;
         let verdict = verdict(number, entry, policy);
         let verdict = serde_json::to_vec_pretty(&verdict).expect("texts and numbers serialise");
         self.write(number, "report", &entry.evidence.report)?;
         self.write(number, "verdict", &verdict)?;
-        *last = number;
         Ok(number)
     }
 
@@ -158,5 +159,6 @@ mod tests {
         // Another writer in the same folder.
         assert!(audit.record(&entry, &policy).is_err());
         assert_eq!(fs::read_dir(&at).unwrap().count(), 6, "no partial file stays");
+        assert_eq!(audit.record(&entry, &policy).unwrap(), 4, "one failure is not the last word");
     }
 }

@@ -33,11 +33,6 @@ use crate::{
     proxy::Proxy,
 };
 
-/// The page that seals in the browser, one self-contained HTML file, takes the place of the small page at
-/// `/` here: `Some(include_str!("../../../sdk/page/obscura.html"))`. Its policy comes with it, in a `meta`
-/// element; [`page`] says nothing that it needs to contradict but `style-src`.
-const SEALING_PAGE: Option<&str> = None;
-
 /// `GET /verification`: JSON, or a page where that is what is asked for.
 pub(crate) async fn verdicts(State(proxy): State<Arc<Proxy>>, headers: HeaderMap) -> Response {
     let verification = Verification::of(&proxy);
@@ -51,10 +46,7 @@ pub(crate) async fn verdicts(State(proxy): State<Arc<Proxy>>, headers: HeaderMap
 
 /// `GET /`: the verdict, and how to point a program at this proxy.
 pub(crate) async fn start(State(proxy): State<Arc<Proxy>>) -> Response {
-    match SEALING_PAGE {
-        Some(html) => page(html.to_owned()),
-        None => page(html::start(&Verification::of(&proxy))),
-    }
+    page(html::start(&Verification::of(&proxy)))
 }
 
 /// Where the page's one style is the only thing that applies.

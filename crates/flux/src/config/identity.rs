@@ -56,8 +56,6 @@ const T5_TOKENIZER: Identity = Identity {
 
 impl Identity {
     fn is_class(&self, name: &str) -> bool {
-        // As older releases of diffusers and transformers call the same.
-        let name = name.strip_prefix("Flax").unwrap_or(name);
         self.classes.contains(&name)
     }
 

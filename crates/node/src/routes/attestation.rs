@@ -74,5 +74,5 @@ pub(super) async fn configuration(State(node): State<Arc<Node>>) -> Response {
 /// Who asks: the client that a trusted forwarder names, or the peer.
 fn source(node: &Node, headers: &HeaderMap, extensions: &Extensions) -> Option<Source> {
     let Peer(peer) = extensions.get::<Peer>().copied()?;
-    Some(node.config().forwarders().client_address(headers, peer).into())
+    Some(node.requests().forwarders().client_address(headers, peer).into())
 }
