@@ -7,18 +7,19 @@ mod circles;
 use std::{collections::BTreeSet, fs, path::Path};
 
 /// A crate of ours, and the crates of ours that it may import.
-const MAY_IMPORT: [(&str, &[&str]); 12] = [
+const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("printable", &[]),
     ("protocol", &[]),
     ("wipe", &[]),
+    ("web", &["protocol"]),
     ("seal", &["protocol", "wipe"]),
     ("attest", &["printable"]),
     ("kernels", &[]),
     ("flux", &["protocol", "kernels"]),
     ("engine", &["protocol", "wipe", "flux"]),
     ("client", &["printable", "protocol", "seal", "attest"]),
-    ("proxy", &["printable", "protocol", "wipe", "seal", "attest", "client"]),
-    ("node", &["protocol", "wipe", "seal", "attest", "engine"]),
+    ("proxy", &["printable", "protocol", "wipe", "web", "seal", "attest", "client"]),
+    ("node", &["protocol", "wipe", "web", "seal", "attest", "engine"]),
     (
         "obscura",
         &[

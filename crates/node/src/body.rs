@@ -7,11 +7,11 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     body::{Body as Incoming, Bytes, HttpBody},
     extract::{FromRef, FromRequest, Request},
-    http::{HeaderValue, header::CONTENT_TYPE},
 };
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use tokio::{sync::OwnedSemaphorePermit, time};
+use web::media_type::is_json;
 
 use self::budget::{Arrival, BodyBudget};
 use crate::{error::ApiError, limits::MAX_BODY_BYTES};
@@ -42,9 +42,7 @@ where
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        // A page from elsewhere can send any body without asking first, but none of this type.
-        let media_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-        if !media_type.is_some_and(is_json) {
+        if !is_json(request.headers()) {
             return Err(ApiError::NotJson);
         }
         // What is declared too long is not even begun to be read.
@@ -112,10 +110,4 @@ async fn read(mut body: Incoming, arrival: &Arrival<'_>) -> Result<Held, ApiErro
         held.bytes.extend_from_slice(&data);
     }
     Ok(held)
-}
-
-/// `application/json`, whatever its parameters.
-fn is_json(media_type: &[u8]) -> bool {
-    let essence = media_type.split(|byte| *byte == b';').next().unwrap_or_default();
-    essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }

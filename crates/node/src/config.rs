@@ -18,6 +18,7 @@ use ipnet::IpNet;
 use protocol::{Limits, Prompt};
 use seal::TrustedSigner;
 use serde::{Deserialize, Serialize};
+use web::image_store::ImageStore;
 
 pub(crate) use self::check::check_native;
 pub use self::{check::ConfigError, privacy::LaunchEvidence};
@@ -26,7 +27,6 @@ use crate::{
     auth::{Accepted, ApiKeyDigest},
     body::BodyReader,
     delivery::Deliveries,
-    image_store::ImageStore,
     origins::{OriginGuard, WebOrigin},
     tls::{Tls, TlsError},
 };

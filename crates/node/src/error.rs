@@ -3,19 +3,15 @@
 
 use attest::{binding::InvalidNonce, evidence::EvidenceError};
 use axum::{
-    Json,
-    http::{
-        HeaderName, HeaderValue, StatusCode,
-        header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE},
-    },
+    http::{HeaderValue, StatusCode, header::CONNECTION},
     response::{IntoResponse, Response},
 };
 use engine::{Busy, GenerateError};
 use protocol::{
-    ConfidentialComputeResponse, ConfidentialErrorResponse, ErrorBody, ErrorKind, ErrorObject,
-    InvalidParameter, InvalidRequest,
+    ConfidentialComputeResponse, ErrorKind, ErrorObject, InvalidParameter, InvalidRequest,
 };
 use seal::{KeyId, OpenError, SealError};
+use web::answer::ErrorAnswer;
 
 use crate::limits::MAX_BODY_BYTES;
 
@@ -26,9 +22,6 @@ const MALFORMED: &str = "the request is malformed or could not be opened";
 /// RFC 9110, 11.6.1, and RFC 6750, 3: a request without a key is told no error.
 const CHALLENGE: &str = "Bearer realm=\"obscura\"";
 const CHALLENGE_INVALID: &str = "Bearer realm=\"obscura\", error=\"invalid_token\"";
-
-/// Whether a repeated request could succeed, for clients that would repeat it by themselves.
-const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Why a request is not answered with images.
 pub(crate) enum ApiError {
@@ -96,60 +89,13 @@ pub(crate) enum ApiError {
     Internal,
 }
 
-/// Whether, and when, a client should come back.
-enum Retry {
-    /// As the client sees fit.
-    Unsaid,
-    After {
-        secs: u64,
-    },
-    /// Never with the same request: work was spent on it, or it can only fail again.
-    No,
-}
-
-/// The whole of an answer.
-struct Answer {
-    status: StatusCode,
-    error: ErrorObject,
-    retry: Retry,
-}
-
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let envelope = match &self {
-            Self::Sealed(envelope) => Some(envelope.clone()),
-            _ => None,
-        };
-        let challenge = match &self {
-            Self::Unauthorized => Some(CHALLENGE),
-            Self::InvalidKey => Some(CHALLENGE_INVALID),
-            _ => None,
-        };
         let closes = matches!(self, Self::Draining);
-        let Answer { status, error, retry } = self.answer();
-        let mut response = match envelope {
-            Some(envelope) => {
-                let body = ConfidentialErrorResponse { envelope: *envelope, error };
-                (status, Json(body)).into_response()
-            }
-            None => (status, Json(ErrorBody { error })).into_response(),
-        };
-        let headers = response.headers_mut();
-        if let Some(challenge) = challenge {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
-        }
+        let mut response = self.answer().into_response();
         if closes {
             // The client's next connection should find another node.
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        match retry {
-            Retry::Unsaid => {}
-            Retry::After { secs } => {
-                headers.insert(RETRY_AFTER, HeaderValue::from(coarse(secs)));
-            }
-            Retry::No => {
-                headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
-            }
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
@@ -168,150 +114,142 @@ impl ApiError {
     }
 
     /// The one place where an error becomes a status and words.
-    fn answer(self) -> Answer {
-        use ErrorKind::{
-            AuthenticationError, InvalidRequestError, RateLimitError, ServerError, StaleKey,
-        };
+    fn answer(self) -> ErrorAnswer {
+        use ErrorKind::{InvalidRequestError, RateLimitError, ServerError, StaleKey};
         match self {
-            Self::Malformed => answer(400, InvalidRequestError, None, MALFORMED),
+            Self::Malformed => answer(400, InvalidRequestError, "", MALFORMED),
             Self::NotAnObject => {
-                answer(400, InvalidRequestError, Some("invalid_json"), "the body is no JSON object")
+                answer(400, InvalidRequestError, "invalid_json", "the body is no JSON object")
             }
             Self::Invalid(error) => invalid(&error),
             Self::UnknownModel => invalid(&InvalidParameter::UnknownModel),
-            Self::Sealed(_) => answer(
+            Self::Sealed(envelope) => answer(
                 400,
                 InvalidRequestError,
-                None,
+                "",
                 "the request breaks a rule; the sealed body says which",
-            ),
+            )
+            .sealed(envelope),
             Self::StaleKey { current_key_id } => answer(
                 422,
                 StaleKey,
-                Some("stale_key"),
+                "stale_key",
                 format!("`node_dh_public_key` is not held here; the key is now {current_key_id}"),
             ),
-            Self::Unauthorized | Self::InvalidKey => answer(
-                401,
-                AuthenticationError,
-                Some("invalid_api_key"),
-                "no valid credentials: send `Authorization: Bearer KEY`",
-            ),
+            Self::Unauthorized => unauthorized().challenge(CHALLENGE),
+            Self::InvalidKey => unauthorized().challenge(CHALLENGE_INVALID),
             Self::SignatureSpent => answer(
                 409,
                 InvalidRequestError,
-                Some("signature_spent"),
+                "signature_spent",
                 "`X-Signature` has paid for another sealing of this body; sign a fresh one",
             )
             .no_retry(),
             Self::Replayed => answer(
                 409,
                 InvalidRequestError,
-                Some("replayed"),
+                "replayed",
                 "this sealed request was opened before; seal a fresh one",
             )
             .no_retry(),
             Self::TooLarge => answer(
                 413,
                 InvalidRequestError,
-                Some("body_too_large"),
+                "body_too_large",
                 format!("the body is longer than {MAX_BODY_BYTES} bytes"),
             ),
             Self::TooSlow => answer(
                 408,
                 InvalidRequestError,
-                Some("body_too_slow"),
+                "body_too_slow",
                 "the body took too long to arrive",
             ),
             Self::NotJson => answer(
                 415,
                 InvalidRequestError,
-                Some("unsupported_media_type"),
+                "unsupported_media_type",
                 "the body must be `Content-Type: application/json`",
             ),
             Self::BodiesBusy => answer(
                 503,
                 ServerError,
-                Some("bodies_busy"),
+                "bodies_busy",
                 "too many requests are being received at once",
             )
             .after(1),
             Self::TooManyRequests => answer(
                 429,
                 RateLimitError,
-                Some("too_many_requests"),
+                "too_many_requests",
                 "this address has as many requests open as one may",
             )
             .after(1),
             Self::UnknownHost => answer(
                 403,
                 InvalidRequestError,
-                Some("unknown_host"),
+                "unknown_host",
                 "`Host` is neither this machine's own name nor one of `allowed_hosts`",
             ),
             Self::ForeignOrigin => answer(
                 403,
                 InvalidRequestError,
-                Some("foreign_origin"),
+                "foreign_origin",
                 "`Origin` is neither this node's own nor one of those that are allowed",
             ),
             Self::NotFound => {
-                answer(404, InvalidRequestError, Some("not_found"), "there is nothing here")
+                answer(404, InvalidRequestError, "not_found", "there is nothing here")
             }
             Self::MethodNotAllowed => answer(
                 405,
                 InvalidRequestError,
-                Some("method_not_allowed"),
+                "method_not_allowed",
                 "the route does not take this method",
             ),
             Self::QueueFull { retry_after_secs } => {
-                answer(429, RateLimitError, Some("queue_full"), "the queue is full")
-                    .after(retry_after_secs)
+                answer(429, RateLimitError, "queue_full", "the queue is full")
+                    .after(coarse(retry_after_secs))
             }
             Self::QueueShareFull { retry_after_secs } => answer(
                 429,
                 RateLimitError,
-                Some("queue_share_full"),
+                "queue_share_full",
                 "as many requests of this client wait or run as one client may have",
             )
-            .after(retry_after_secs),
+            .after(coarse(retry_after_secs)),
             Self::QueueSlow { retry_after_secs } => answer(
                 429,
                 RateLimitError,
-                Some("queue_slow"),
+                "queue_slow",
                 "the queue takes longer than a request may",
             )
-            .after(retry_after_secs),
+            .after(coarse(retry_after_secs)),
             Self::Deadline => answer(
                 503,
                 ServerError,
-                Some("deadline_exceeded"),
+                "deadline_exceeded",
                 "the request took longer than this node allows",
             )
             .no_retry(),
             Self::KeyWornOut => {
-                answer(503, ServerError, Some("key_worn_out"), "fresh keys are about to take over")
+                answer(503, ServerError, "key_worn_out", "fresh keys are about to take over")
                     .after(1)
             }
             Self::Loading => {
-                answer(503, ServerError, Some("loading"), "the model is still loading").after(5)
+                answer(503, ServerError, "loading", "the model is still loading").after(5)
             }
-            Self::Draining => {
-                answer(503, ServerError, Some("draining"), "the node is stopping").after(5)
-            }
+            Self::Draining => answer(503, ServerError, "draining", "the node is stopping").after(5),
             Self::InvalidNonce => {
-                answer(400, InvalidRequestError, Some("invalid_nonce"), InvalidNonce.to_string())
+                answer(400, InvalidRequestError, "invalid_nonce", InvalidNonce.to_string())
             }
             Self::QuotesBusy { retry_after_secs } => {
-                answer(429, RateLimitError, Some("quotes_busy"), "too many verifiers are asking")
-                    .after(retry_after_secs)
+                answer(429, RateLimitError, "quotes_busy", "too many verifiers are asking")
+                    .after(coarse(retry_after_secs))
             }
             Self::NoEvidence => {
-                answer(503, ServerError, Some("no_evidence"), "the TEE gives no evidence now")
-                    .after(5)
+                answer(503, ServerError, "no_evidence", "the TEE gives no evidence now").after(5)
             }
             Self::Internal => {
-                answer(500, ServerError, None, "the image could not be made").no_retry()
+                answer(500, ServerError, "", "the image could not be made").no_retry()
             }
         }
     }
@@ -383,35 +321,31 @@ impl From<SealError> for ApiError {
     }
 }
 
-fn answer(status: u16, kind: ErrorKind, code: Option<&str>, message: impl Into<String>) -> Answer {
-    Answer {
-        status: StatusCode::from_u16(status).expect("written above, and a status"),
-        error: ErrorObject {
-            message: message.into(),
-            kind,
-            param: None,
-            code: code.map(str::to_owned),
-        },
-        retry: Retry::Unsaid,
-    }
+fn answer(
+    status: u16,
+    kind: ErrorKind,
+    code: &'static str,
+    message: impl Into<String>,
+) -> ErrorAnswer {
+    let status = StatusCode::from_u16(status).expect("written above, and a status");
+    ErrorAnswer::new(status, kind, code, message)
 }
 
-fn invalid(error: &InvalidParameter) -> Answer {
+fn unauthorized() -> ErrorAnswer {
+    answer(
+        401,
+        ErrorKind::AuthenticationError,
+        "invalid_api_key",
+        "no valid credentials: send `Authorization: Bearer KEY`",
+    )
+}
+
+fn invalid(error: &InvalidParameter) -> ErrorAnswer {
     let status = match error {
         InvalidParameter::UnknownModel => StatusCode::NOT_FOUND,
         _ => StatusCode::BAD_REQUEST,
     };
-    Answer { status, error: error.body().error, retry: Retry::Unsaid }
-}
-
-impl Answer {
-    fn after(self, secs: u64) -> Self {
-        Self { retry: Retry::After { secs }, ..self }
-    }
-
-    fn no_retry(self) -> Self {
-        Self { retry: Retry::No, ..self }
-    }
+    ErrorAnswer::of(status, error.body().error)
 }
 
 #[cfg(test)]

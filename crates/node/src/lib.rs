@@ -16,7 +16,6 @@ mod clock;
 mod config;
 mod delivery;
 mod error;
-mod image_store;
 mod keys;
 mod limits;
 mod metrics;

@@ -17,6 +17,7 @@ use seal::{KeyId, Keyring};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::{sync::oneshot, time::timeout};
+use web::image_store::ImageStore;
 
 use crate::{
     auth::Credentials,
@@ -25,7 +26,6 @@ use crate::{
     config::{Config, ConfigError, check_native},
     delivery::Deliveries,
     error::ApiError,
-    image_store::ImageStore,
     keys::{KeyError, Keys},
     metrics::{Facts, Metrics, Traffic},
     origins::OriginGuard,

@@ -5,10 +5,10 @@ use std::time::Duration;
 use axum::{
     body::{Body as Incoming, HttpBody},
     extract::{FromRequest, Request},
-    http::{HeaderValue, header::CONTENT_TYPE},
 };
 use http_body_util::BodyExt;
 use tokio::time;
+use web::media_type::is_json;
 use zeroize::Zeroizing;
 
 use crate::{config::MAX_BODY_BYTES, error::ApiError};
@@ -23,9 +23,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        // A page from elsewhere can send any body without asking first, but none of this type.
-        let media_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-        if !media_type.is_some_and(is_json) {
+        if !is_json(request.headers()) {
             return Err(ApiError::NotJson);
         }
         if request.body().size_hint().lower() > MAX_BODY_BYTES as u64 {
@@ -49,10 +47,4 @@ async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, ApiError> {
         bytes.extend_from_slice(&data);
     }
     Ok(bytes)
-}
-
-/// `application/json`, whatever its parameters.
-fn is_json(media_type: &[u8]) -> bool {
-    let essence = media_type.split(|byte| *byte == b';').next().unwrap_or_default();
-    essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }

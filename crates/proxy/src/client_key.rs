@@ -1,11 +1,9 @@
 //! Bearer keys of callers.
 
-use axum::http::{HeaderMap, header::AUTHORIZATION};
+use axum::http::HeaderMap;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
-
-use crate::config::is_bearer_key;
+use web::credentials::bearer;
 
 /// The key that callers need, as its digest: comparing takes the same time whatever is sent.
 pub(crate) struct ClientKey([u8; 32]);
@@ -20,19 +18,6 @@ impl ClientKey {
         let found: [u8; 32] = Sha256::digest(key.as_bytes()).into();
         found.ct_eq(&self.0).into()
     }
-}
-
-/// The bearer key of a request, where it carries one.
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<Zeroizing<String>> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next()?;
-    if values.next().is_some() {
-        return None;
-    }
-    let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
-    let key = key.trim_start_matches(' ');
-    let is_key = scheme.eq_ignore_ascii_case("bearer") && is_bearer_key(key);
-    is_key.then(|| Zeroizing::new(key.to_owned()))
 }
 
 #[cfg(test)]

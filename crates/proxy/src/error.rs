@@ -1,23 +1,17 @@
 //! Every answer that is not a success: its status, its words, its headers. In one place.
 
 use axum::{
-    Json,
-    http::{
-        HeaderName, HeaderValue, StatusCode,
-        header::{RETRY_AFTER, WWW_AUTHENTICATE},
-    },
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use client::{ClientError, Refusal};
 use protocol::{
-    ConfidentialComputeResponse, ConfidentialErrorResponse, ErrorBody, ErrorKind, ErrorObject,
-    InvalidParameter, InvalidRequest,
+    ConfidentialComputeResponse, ErrorKind, ErrorObject, InvalidParameter, InvalidRequest,
 };
 use seal::{OpenError, SealError};
+use web::answer::ErrorAnswer;
 
 use crate::{config::MAX_BODY_BYTES, pool::Failure};
-
-const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Why a request is not answered with images.
 pub(crate) enum ApiError {
@@ -49,21 +43,13 @@ pub(crate) enum ApiError {
     Internal,
 }
 
-/// The whole of an answer.
-struct Answer {
-    status: u16,
-    error: ErrorObject,
-    retry_after_secs: Option<u64>,
-    should_retry: Option<bool>,
-}
-
 impl ApiError {
     /// What a stream that has begun says instead of a status.
     pub(crate) fn into_object(self) -> ErrorObject {
         self.answer().error
     }
 
-    fn answer(self) -> Answer {
+    fn answer(self) -> ErrorAnswer {
         use ErrorKind::{
             AuthenticationError, InvalidRequestError, RateLimitError, ServerError, StaleKey,
         };
@@ -77,13 +63,14 @@ impl ApiError {
             Self::NotAnObject => {
                 answer(400, InvalidRequestError, "invalid_json", "the body is no JSON object")
             }
-            Self::Invalid(error) => Answer { error: error.body().error, ..bare(400) },
-            Self::Sealed(_) => answer(
+            Self::Invalid(error) => ErrorAnswer::of(StatusCode::BAD_REQUEST, error.body().error),
+            Self::Sealed(envelope) => answer(
                 400,
                 InvalidRequestError,
                 "",
                 "the request breaks a rule; the sealed body says which",
-            ),
+            )
+            .sealed(envelope),
             Self::StaleKey => answer(
                 422,
                 StaleKey,
@@ -131,7 +118,8 @@ impl ApiError {
                 AuthenticationError,
                 "invalid_api_key",
                 "this proxy asks for its own key: send `Authorization: Bearer KEY`",
-            ),
+            )
+            .challenge("Bearer realm=\"obscura proxy\""),
             Self::UnknownHost => answer(
                 403,
                 InvalidRequestError,
@@ -179,7 +167,7 @@ impl ApiError {
     }
 }
 
-fn of_node(failure: Failure) -> Answer {
+fn of_node(failure: Failure) -> ErrorAnswer {
     use ErrorKind::ServerError;
     match failure {
         Failure::Untrusted => answer(
@@ -216,7 +204,7 @@ fn of_node(failure: Failure) -> Answer {
 
 /// A node's words are passed on where they are about the caller's request. What they say of anything
 /// else, the caller cannot mend.
-fn of_refusal(refusal: &Refusal, with_own_key: bool) -> Answer {
+fn of_refusal(refusal: &Refusal, with_own_key: bool) -> ErrorAnswer {
     let text =
         |text: &Option<printable::Printable>| text.as_ref().map(|text| text.as_str().to_owned());
     let (status, kind, code) = match refusal.status {
@@ -239,70 +227,35 @@ fn of_refusal(refusal: &Refusal, with_own_key: bool) -> Answer {
         status @ (500 | 503) => (status, ErrorKind::ServerError, text(&refusal.code)),
         _ => (502, ErrorKind::ServerError, Some("node_refused".to_owned())),
     };
-    Answer {
-        status,
-        error: ErrorObject {
-            message: refusal.message.as_str().to_owned(),
-            kind,
-            param: text(&refusal.param),
-            code,
-        },
+    let error = ErrorObject {
+        message: refusal.message.as_str().to_owned(),
+        kind,
+        param: text(&refusal.param),
+        code,
+    };
+    ErrorAnswer {
         retry_after_secs: refusal.retry_after.map(|wait| wait.as_secs()),
         should_retry: refusal.should_retry,
+        ..ErrorAnswer::of(status_of(status), error)
     }
 }
 
-fn answer(status: u16, kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Answer {
-    let code = (!code.is_empty()).then(|| code.to_owned());
-    let error = ErrorObject { message: message.into(), kind, param: None, code };
-    Answer { error, ..bare(status) }
+fn answer(
+    status: u16,
+    kind: ErrorKind,
+    code: &'static str,
+    message: impl Into<String>,
+) -> ErrorAnswer {
+    ErrorAnswer::new(status_of(status), kind, code, message)
 }
 
-fn bare(status: u16) -> Answer {
-    let (message, kind) = (String::new(), ErrorKind::ServerError);
-    let error = ErrorObject { message, kind, param: None, code: None };
-    Answer { status, error, retry_after_secs: None, should_retry: None }
-}
-
-impl Answer {
-    fn after(self, secs: u64) -> Self {
-        Self { retry_after_secs: Some(secs), ..self }
-    }
-
-    fn no_retry(self) -> Self {
-        Self { should_retry: Some(false), ..self }
-    }
+fn status_of(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY)
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let envelope = match &self {
-            Self::Sealed(envelope) => Some(envelope.clone()),
-            _ => None,
-        };
-        let asks_for_key = matches!(self, Self::Unauthorized);
-        let Answer { status, error, retry_after_secs, should_retry } = self.answer();
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-        let mut response = match envelope {
-            Some(envelope) => {
-                let body = ConfidentialErrorResponse { envelope: *envelope, error };
-                (status, Json(body)).into_response()
-            }
-            None => (status, Json(ErrorBody { error })).into_response(),
-        };
-        let headers = response.headers_mut();
-        if asks_for_key {
-            let challenge = HeaderValue::from_static("Bearer realm=\"obscura proxy\"");
-            headers.insert(WWW_AUTHENTICATE, challenge);
-        }
-        if let Some(secs) = retry_after_secs {
-            headers.insert(RETRY_AFTER, HeaderValue::from(secs));
-        }
-        if let Some(should) = should_retry {
-            let value = if should { "true" } else { "false" };
-            headers.insert(X_SHOULD_RETRY, HeaderValue::from_static(value));
-        }
-        response
+        self.answer().into_response()
     }
 }
 

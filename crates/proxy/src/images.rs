@@ -7,25 +7,21 @@ mod events;
 use std::{sync::Arc, time::Instant};
 
 use axum::{
-    body::{Body as AnswerBody, Bytes},
+    body::Bytes,
     extract::{Path, State},
-    http::{
-        HeaderMap, HeaderName, HeaderValue, Uri,
-        header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
-    },
+    http::{HeaderMap, HeaderValue, Uri, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use client::TraceParent;
 use protocol::CreateImageRequest;
+use web::{credentials::bearer, origin::own_authority};
 
 use self::answer::{Answered, Form};
 pub(crate) use self::events::{Last, Teller, event_stream};
 use crate::{
     body::Body,
-    client_key::bearer,
+    config::is_bearer_key,
     error::ApiError,
-    guard::own_authority,
-    image_store::StoredImage,
     pool::{Ask, Reply},
     proxy::Proxy,
 };
@@ -78,26 +74,13 @@ pub(crate) async fn file(
     State(proxy): State<Arc<Proxy>>,
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
-    let image = proxy.images().find(&name, Instant::now()).ok_or(ApiError::NotFound)?;
-    let headers: [(HeaderName, HeaderValue); 3] = [
-        (CONTENT_TYPE, HeaderValue::from_static(image.media_type)),
-        (CACHE_CONTROL, HeaderValue::from_static("private, no-store")),
-        (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    ];
-    Ok((headers, AnswerBody::from(Bytes::from_owner(Shared(image)))).into_response())
-}
-
-struct Shared(Arc<StoredImage>);
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        &self.0.file
-    }
+    proxy.images().find(&name, Instant::now()).ok_or(ApiError::NotFound)
 }
 
 /// The caller's key, where neither the proxy nor its nodes have one that is configured.
 pub(crate) fn passed_on(proxy: &Proxy, headers: &HeaderMap) -> Option<seal::Zeroizing<String>> {
-    if proxy.passes_keys_on() { bearer(headers) } else { None }
+    let key = if proxy.passes_keys_on() { bearer(headers) } else { None };
+    key.filter(|key| is_bearer_key(key)).map(|key| key.to_owned().into())
 }
 
 /// The caller's trace, where its header is sound.

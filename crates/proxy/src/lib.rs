@@ -20,7 +20,6 @@ mod client_key;
 mod config;
 mod error;
 mod guard;
-mod image_store;
 mod images;
 mod models;
 mod pool;

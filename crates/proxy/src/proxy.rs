@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use attest::verify::Verdict;
@@ -11,6 +11,7 @@ use client::{ApiKey, Client, ClientError};
 use futures_util::future::join_all;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use web::image_store::ImageStore;
 
 use crate::{
     audit::{Audit, AuditError},
@@ -18,12 +19,15 @@ use crate::{
     client_key::ClientKey,
     config::{Config, ConfigError},
     error::ApiError,
-    image_store::{ImageStore, StoreLimits},
     pool::{Judge, Member, Pool},
 };
 
 /// Requests that are open at once.
 const MAX_REQUESTS: usize = 64;
+/// Images that wait to be fetched by their URLs, together.
+const MAX_IMAGE_BYTES: usize = 256 << 20;
+/// How long each waits.
+const IMAGE_LIFETIME: Duration = Duration::from_secs(600);
 
 /// A side-car whose nodes were verified.
 pub struct Proxy {
@@ -63,7 +67,7 @@ impl Proxy {
             judge,
             policy_name: config.policy_name,
             keys: CallerKeys::new().map_err(StartError::Keys)?,
-            images: ImageStore::new(StoreLimits::default()),
+            images: ImageStore::new(MAX_IMAGE_BYTES, IMAGE_LIFETIME),
             has_api_key: config.api_key.is_some(),
             client_key: config.client_key.as_deref().map(|key| ClientKey::new(key)),
             open: Arc::new(Semaphore::new(MAX_REQUESTS)),

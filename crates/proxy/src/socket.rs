@@ -13,46 +13,21 @@ use tokio::{
     net::TcpStream,
     time::{self, Sleep},
 };
+use web::linger::Linger;
 
 /// How long a peer may take nothing at all.
 const STALLED: Duration = Duration::from_secs(60);
-/// What is read and thrown away of a body that was refused, before the connection is closed: closing a
-/// socket that holds unread bytes destroys what was written to it (RFC 9112, 9.6).
-const LINGER_BYTES: usize = 16 << 20;
-/// For how long.
-const LINGER: Duration = Duration::from_secs(2);
-
+/// A caller's socket.
 pub(crate) struct Socket {
     socket: TcpStream,
     /// Since the peer took no bytes.
     stalled: Option<Pin<Box<Sleep>>>,
-    /// Since this side said its last.
-    lingering: Option<(usize, Pin<Box<Sleep>>)>,
+    linger: Linger,
 }
 
 impl Socket {
     pub(crate) fn new(socket: TcpStream) -> Self {
-        Self { socket, stalled: None, lingering: None }
-    }
-
-    /// Reads and forgets what still comes, until the peer says its last too.
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let start = || (LINGER_BYTES, Box::pin(time::sleep(LINGER)));
-        let (left_bytes, deadline) = self.lingering.get_or_insert_with(start);
-        let mut buffer = [0; 8 * 1024];
-        loop {
-            let mut buffer = ReadBuf::new(&mut buffer);
-            match Pin::new(&mut self.socket).poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    match left_bytes.checked_sub(buffer.filled().len()) {
-                        Some(left) => *left_bytes = left,
-                        None => return Poll::Ready(()),
-                    }
-                }
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return deadline.as_mut().poll(cx),
-            }
-        }
+        Self { socket, stalled: None, linger: Linger::default() }
     }
 
     fn note<T>(
@@ -109,6 +84,7 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
-        self.poll_linger(cx).map(Ok)
+        let Self { socket, linger, .. } = &mut *self;
+        linger.poll(socket, true, cx)
     }
 }

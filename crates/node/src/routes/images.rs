@@ -5,20 +5,16 @@ use std::{convert::Infallible, sync::Arc, time::Instant};
 
 use axum::{
     Json,
-    body::{Body as AnswerBody, Bytes},
+    body::Bytes,
     extract::{FromRequestParts, Path, State},
-    http::{
-        HeaderMap, HeaderName, HeaderValue, Uri,
-        header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
-        request::Parts,
-        uri::Authority,
-    },
+    http::{HeaderMap, Uri, request::Parts, uri::Authority},
     response::{IntoResponse, Response},
 };
 use protocol::{
     CreateImageRequest, CreateImageResponse, Delivery, ErrorBody, ImageEvent, ImageRequest,
     InvalidRequest,
 };
+use web::origin::own_authority;
 
 use super::{
     Body,
@@ -27,9 +23,7 @@ use super::{
     respond::{self, Links, Reader},
     stream::{EventEncoder, EventMessage, Part, Stream},
 };
-use crate::{
-    delivery::Outbox, error::ApiError, image_store::StoredImage, node::Node, origins::own_authority,
-};
+use crate::{delivery::Outbox, error::ApiError, node::Node};
 
 /// Images from a prompt in clear text
 ///
@@ -129,21 +123,7 @@ pub(super) async fn file(
     State(node): State<Arc<Node>>,
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
-    let image = node.image_store().find(&name, Instant::now()).ok_or(ApiError::NotFound)?;
-    let headers: [(HeaderName, HeaderValue); 3] = [
-        (CONTENT_TYPE, HeaderValue::from_static(image.format.media_type())),
-        (CACHE_CONTROL, HeaderValue::from_static("private, no-store")),
-        (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    ];
-    Ok((headers, AnswerBody::from(Bytes::from_owner(Shared(image)))).into_response())
-}
-
-struct Shared(Arc<StoredImage>);
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        (*self.0).as_ref()
-    }
+    node.image_store().find(&name, Instant::now()).ok_or(ApiError::NotFound)
 }
 
 /// What the URLs of images begin with: what the operator says, or the name that this very client

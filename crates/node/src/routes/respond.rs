@@ -7,11 +7,11 @@ use protocol::{
     CreateImageResponse, Format, ImageData, ImageRequest, ImageText, ImageUsage, ResponseFormat,
     SecretBytes, Usage,
 };
+use web::image_store::{ImageStore, StoredImage};
 
 use crate::{
     clock::unix_now,
     error::ApiError,
-    image_store::{ImageStore, StoredImage},
     metrics::{Metrics, Stage},
 };
 
@@ -130,8 +130,10 @@ fn entry(
 
 impl Links<'_> {
     fn insert(&self, file: SecretBytes, format: Format) -> Result<ImageText, ApiError> {
-        let name =
-            self.store.insert(StoredImage { file, format }, Instant::now()).map_err(|error| {
+        let name = self
+            .store
+            .insert(StoredImage { file, media_type: format.media_type() }, Instant::now())
+            .map_err(|error| {
                 tracing::error!(%error, "an image has no URL");
                 ApiError::Internal
             })?;

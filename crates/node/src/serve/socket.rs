@@ -14,16 +14,9 @@ use tokio::{
     net::TcpStream,
     time::{self, Instant, Sleep},
 };
+use web::linger::Linger;
 
 use super::limiter::Slot;
-
-/// What is read and thrown away of a body that was refused, before the connection is closed: closing
-/// a socket that holds unread bytes destroys what was written to it (RFC 9112, 9.6).
-const LINGER_BYTES: usize = 16 << 20;
-/// For how long.
-const LINGER: Duration = Duration::from_secs(2);
-/// Read at once.
-const LINGER_BUFFER: usize = 8 * 1024;
 
 /// The least that a reader must take: everything within `timeout`, and as much longer as the bytes
 /// it has taken would last at `bytes_per_sec`. Time in which there is nothing to be taken is not
@@ -53,7 +46,7 @@ pub(super) struct Socket {
     slot: Arc<Slot>,
     rate: LeastRate,
     blocked: Option<Blocked>,
-    lingering: Option<Lingering>,
+    linger: Linger,
 }
 
 /// Since the socket took no bytes, until everything that waited is written.
@@ -63,14 +56,9 @@ struct Blocked {
     deadline: Pin<Box<Sleep>>,
 }
 
-struct Lingering {
-    left_bytes: usize,
-    deadline: Pin<Box<Sleep>>,
-}
-
 impl Socket {
     pub(super) fn new(socket: TcpStream, slot: Arc<Slot>, rate: LeastRate) -> Self {
-        Self { socket, slot, rate, blocked: None, lingering: None }
+        Self { socket, slot, rate, blocked: None, linger: Linger::default() }
     }
 
     fn note_write(
@@ -105,33 +93,6 @@ impl Socket {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
                 Poll::Pending
-            }
-        }
-    }
-
-    /// Reads and forgets what still comes. Ready where nothing does, or enough has come.
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let body_unread = self.slot.activity().body_unread();
-        let lingering = self.lingering.get_or_insert_with(|| Lingering {
-            left_bytes: LINGER_BYTES,
-            deadline: Box::pin(time::sleep(LINGER)),
-        });
-        let mut buffer = [0; LINGER_BUFFER];
-        loop {
-            let mut buffer = ReadBuf::new(&mut buffer);
-            match Pin::new(&mut self.socket).poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    match lingering.left_bytes.checked_sub(buffer.filled().len()) {
-                        Some(left) => lingering.left_bytes = left,
-                        None => return Poll::Ready(()),
-                    }
-                }
-                Poll::Ready(_) => return Poll::Ready(()),
-                // Everything that was sent had been read, and no more is expected.
-                Poll::Pending if !body_unread && lingering.left_bytes == LINGER_BYTES => {
-                    return Poll::Ready(());
-                }
-                Poll::Pending => return lingering.deadline.as_mut().poll(cx),
             }
         }
     }
@@ -181,6 +142,7 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
-        self.poll_linger(cx).map(Ok)
+        let Self { socket, linger, slot, .. } = &mut *self;
+        linger.poll(socket, slot.activity().body_unread(), cx)
     }
 }

@@ -9,12 +9,10 @@ use protocol::{
 };
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
+use web::image_store::{ImageStore, StoredImage};
 use zeroize::Zeroizing;
 
-use crate::{
-    error::ApiError,
-    image_store::{ImageStore, StoredImage},
-};
+use crate::error::ApiError;
 
 /// What surrounds the images of an answer, in bytes; a longer answer moves once.
 const AROUND_BYTES: usize = 16 * 1024;
@@ -164,8 +162,8 @@ impl Links<'_> {
     fn insert(&self, media_type: &'static str, base64: &str) -> Result<String, ApiError> {
         let file = STANDARD.decode_to_vec(base64).map_err(|_| ApiError::WrongAnswer)?;
         let image = StoredImage { file: SecretBytes::from(file), media_type };
-        let name = self.store.insert(image, Instant::now()).ok_or_else(|| {
-            tracing::error!("an image has no URL: it is too large, or there is no randomness");
+        let name = self.store.insert(image, Instant::now()).map_err(|error| {
+            tracing::error!(%error, "an image has no URL");
             ApiError::Internal
         })?;
         Ok(format!("{}/v1/images/files/{name}", self.base))
@@ -174,13 +172,15 @@ impl Links<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use axum::{body::to_bytes, http::header::CONTENT_TYPE};
     use serde_json::Value;
 
     use super::*;
-    use crate::image_store::StoreLimits;
 
     fn written(form: Form) -> (Value, ImageStore) {
-        let store = ImageStore::new(StoreLimits::default());
+        let store = ImageStore::new(1000, Duration::from_secs(60));
         let json = br#"{"created":7,"data":[{"url":"data:image/webp;base64,AAEC","revised_prompt":"a \"fox\""}],"seed":3}"#;
         let response = CreateImageResponse::from_json(json).unwrap();
         let links = Links { store: &store, base: "http://localhost:3300".to_owned() };
@@ -188,8 +188,8 @@ mod tests {
         (serde_json::from_slice(&body).unwrap(), store)
     }
 
-    #[test]
-    fn each_form_is_what_was_asked_for() {
+    #[tokio::test]
+    async fn each_form_is_what_was_asked_for() {
         let (both, _) = written(Form::Unsaid);
         assert_eq!(both["data"][0]["b64_json"], "AAEC");
         assert_eq!(both["data"][0]["url"], "data:image/webp;base64,AAEC");
@@ -204,7 +204,8 @@ mod tests {
         let url = link["data"][0]["url"].as_str().unwrap();
         let name = url.strip_prefix("http://localhost:3300/v1/images/files/").unwrap();
         let image = store.find(name, Instant::now()).unwrap();
-        assert_eq!((image.file.as_slice(), image.media_type), (&[0, 1, 2][..], "image/webp"));
+        assert_eq!(image.headers()[CONTENT_TYPE], "image/webp");
+        assert_eq!(to_bytes(image.into_body(), 10).await.unwrap()[..], [0, 1, 2]);
     }
 
     #[test]

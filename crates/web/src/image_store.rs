@@ -1,4 +1,4 @@
-//! Images that wait to be fetched by an unguessable name, for a while, in bounded memory.
+//! Images that wait to be fetched by an unguessable name: for a while, in memory, and not too many.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -6,10 +6,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use protocol::{Format, SecretBytes};
+use axum::{
+    body::{Body, Bytes},
+    http::{
+        HeaderValue,
+        header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+    },
+    response::{IntoResponse, Response},
+};
+use protocol::SecretBytes;
+
+/// More than anybody fetches within an image's lifetime. It bounds what names alone take.
+const MAX_IMAGES: usize = 10_000;
 
 /// The images.
-pub(crate) struct ImageStore {
+pub struct ImageStore {
     max_bytes: usize,
     lifetime: Duration,
     images: Mutex<Images>,
@@ -24,19 +35,17 @@ struct Images {
 }
 
 /// An image's file.
-pub(crate) struct StoredImage {
-    pub(crate) file: SecretBytes,
-    pub(crate) format: Format,
-}
-
-impl AsRef<[u8]> for StoredImage {
-    fn as_ref(&self) -> &[u8] {
-        &self.file
-    }
+pub struct StoredImage {
+    /// PNG, JPEG or WebP.
+    pub file: SecretBytes,
+    /// Which of them.
+    pub media_type: &'static str,
 }
 
 impl ImageStore {
-    pub(crate) fn new(max_bytes: usize, lifetime: Duration) -> Self {
+    /// A store of files of so many bytes together, each kept for so long.
+    #[must_use]
+    pub fn new(max_bytes: usize, lifetime: Duration) -> Self {
         Self { max_bytes, lifetime, images: Mutex::default() }
     }
 
@@ -44,7 +53,7 @@ impl ImageStore {
     ///
     /// # Errors
     /// Where the system gives no randomness, or the image alone is more than there is room for.
-    pub(crate) fn insert(&self, image: StoredImage, now: Instant) -> Result<String, NoRoom> {
+    pub fn insert(&self, image: StoredImage, now: Instant) -> Result<String, NoRoom> {
         let bytes = image.file.len();
         if bytes > self.max_bytes {
             return Err(NoRoom);
@@ -54,7 +63,9 @@ impl ImageStore {
         let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let mut images = self.lock();
         images.forget_until(|this, inserted| {
-            this.bytes + bytes <= self.max_bytes && inserted + self.lifetime > now
+            this.bytes + bytes <= self.max_bytes
+                && this.order.len() < MAX_IMAGES
+                && inserted + self.lifetime > now
         });
         images.bytes += bytes;
         images.order.push_back((now, name.clone()));
@@ -62,18 +73,25 @@ impl ImageStore {
         Ok(name)
     }
 
-    /// The image of this name, if its time is not over.
-    pub(crate) fn find(&self, name: &str, now: Instant) -> Option<Arc<StoredImage>> {
+    /// The image of this name, as an answer, if its time is not over.
+    pub fn find(&self, name: &str, now: Instant) -> Option<Response> {
         self.forget_old(now);
-        self.lock().by_name.get(name).cloned()
+        let image = self.lock().by_name.get(name).cloned()?;
+        let headers = [
+            (CONTENT_TYPE, HeaderValue::from_static(image.media_type)),
+            (CACHE_CONTROL, HeaderValue::from_static("private, no-store")),
+            (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        ];
+        Some((headers, Body::from(Bytes::from_owner(Shared(image)))).into_response())
     }
 
     /// Forgets the images whose time is over.
-    pub(crate) fn forget_old(&self, now: Instant) {
+    pub fn forget_old(&self, now: Instant) {
         self.lock().forget_until(|_, inserted| inserted + self.lifetime > now);
     }
 
     fn lock(&self) -> MutexGuard<'_, Images> {
+        // Every change leaves it whole.
         self.images.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -92,17 +110,26 @@ impl Images {
     }
 }
 
+/// An image that an answer and the store hold together, so that no copy of it is made.
+struct Shared(Arc<StoredImage>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.file
+    }
+}
+
 /// The image cannot be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no room to keep the image")]
-pub(crate) struct NoRoom;
+pub struct NoRoom;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn image(bytes: usize) -> StoredImage {
-        StoredImage { file: vec![7; bytes].into(), format: Format::Png }
+        StoredImage { file: vec![7; bytes].into(), media_type: "image/png" }
     }
 
     #[test]
@@ -121,5 +148,18 @@ mod tests {
         assert!(store.find(&third, at(70)).is_some());
         assert_eq!(store.insert(image(101), at(70)), Err(NoRoom));
         assert!(store.find("", at(70)).is_none());
+    }
+
+    #[test]
+    fn their_number_is_bounded() {
+        let store = ImageStore::new(usize::MAX, Duration::from_secs(60));
+        let now = Instant::now();
+        let first = store.insert(image(0), now).unwrap();
+        for _ in 1..MAX_IMAGES {
+            store.insert(image(0), now).unwrap();
+        }
+        assert!(store.find(&first, now).is_some());
+        store.insert(image(0), now).unwrap();
+        assert!(store.find(&first, now).is_none(), "it made way");
     }
 }

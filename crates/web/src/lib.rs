@@ -1,0 +1,18 @@
+//! What the node and the side-car have in common as HTTP services: who is asking, what a body says it
+//! is, how a refusal looks, and how a connection ends.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | [`origin`] | whether a request was meant for this service, or a page of another site sent it |
+//! | [`credentials`] | the bearer key of a request |
+//! | [`media_type`] | whether a body is JSON |
+//! | [`answer`] | errors as OpenAI's clients read them |
+//! | [`image_store`] | images that wait to be fetched by an unguessable name |
+//! | [`linger`] | closing a connection without cutting off what was said last |
+
+pub mod answer;
+pub mod credentials;
+pub mod image_store;
+pub mod linger;
+pub mod media_type;
+pub mod origin;
