@@ -1,7 +1,7 @@
-"""torch's products, attention and convolutions on a CPU at FLUX.1's shapes, in bf16: the peer of
-`cargo bench -p obscura-kernels --bench cpu`. A line of JSON each, medians, TFLOP/s.
+"""torch's products, attention and convolutions on a CPU at FLUX.1's shapes, in bf16 or f32: the peer of
+`cargo bench -p obscura-kernels --bench cpu [-- f32]`. A line of JSON each, medians, TFLOP/s.
 
-    python bench/cpu/kernels.py [THREADS]
+    python bench/cpu/kernels.py [THREADS [f32]]
 """
 
 import json
@@ -17,13 +17,14 @@ PRODUCTS += [(256, 4096, 4096), (256, 4096, 10240)]
 ATTENTIONS = [1280, 4352]
 CONVOLUTIONS = [(64, 512, 512), (128, 512, 512), (256, 512, 256), (512, 256, 128), (512, 128, 128)]
 LEAST_RUNS, LEAST_SECONDS = 5, 0.5
+DTYPE = torch.float32 if "f32" in sys.argv else torch.bfloat16
 
 
 @torch.inference_mode()
 def main():
     if len(sys.argv) > 1:
         torch.set_num_threads(int(sys.argv[1]))
-    print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads()}))
+    print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads(), "dtype": str(DTYPE)}))
     for rows, inputs, outputs in PRODUCTS:
         x, weight, bias = random(rows, inputs), random(outputs, inputs), random(outputs)
         operations = 2 * rows * inputs * outputs
@@ -40,7 +41,7 @@ def main():
 
 
 def random(*shape):
-    return torch.randn(*shape, dtype=torch.bfloat16)
+    return torch.randn(*shape, dtype=DTYPE)
 
 
 def report(what, case, operations, run):

@@ -1,8 +1,7 @@
 //! The operations in f32 on the CPU, fused: one pass where the composed form has many.
 //!
-//! Matrix products are the `gemm` crate's; everything around them runs on slices, split over rayon's
-//! threads, and compiled for the widest vectors the machine has by `simd::vectorised!`. Results do not
-//! depend on the number of threads.
+//! Everything runs on slices, split over rayon's threads, and is compiled for the widest vectors the machine
+//! has by `simd::vectorised!`. Results do not depend on the number of threads.
 
 #[forbid(unsafe_code)]
 mod attention;
@@ -15,7 +14,7 @@ mod convert;
 #[forbid(unsafe_code)]
 mod element;
 #[allow(unsafe_code)]
-mod gemm;
+mod grid;
 #[forbid(unsafe_code)]
 mod linear;
 #[forbid(unsafe_code)]
@@ -24,6 +23,8 @@ mod matrix;
 mod norm;
 #[forbid(unsafe_code)]
 mod panels;
+#[forbid(unsafe_code)]
+mod registers;
 #[forbid(unsafe_code)]
 mod rope;
 #[forbid(unsafe_code)]

@@ -7,8 +7,9 @@
 //! `cpu/bf16.rs`, `cuda/backend.rs`) follow one by one. To add a backend, implement [`Backend`] in a file of its
 //! own, and name it in `ops.rs`.
 //!
-//! This is the only crate with unsafe code: matrix products on the CPU (`cpu/gemm.rs`), and everything about
-//! CUDA, which is behind the feature `cuda`; cuDNN's attention and convolutions are behind `cudnn`.
+//! This is the only crate with unsafe code: a matrix that threads share (`cpu/grid.rs`) and tiles of bf16
+//! (`cpu/bf16`) on the CPU, and everything about CUDA, which is behind the feature `cuda`; cuDNN's attention
+//! and convolutions are behind `cudnn`.
 
 #[forbid(unsafe_code)]
 mod backend;

@@ -2,23 +2,26 @@
 //!
 //! Each block of keys adds to sums that are relative to the largest score seen until then; where a
 //! block brings a larger one, the sums so far are scaled down first.
+//!
+//! Both products are turned: scores are K·Qᵀ and the result Vᵀ·weights, so that queries are lanes. Then no
+//! row is ever summed up across a register, and the weights stand as the second product reads them.
 
-use candle_core::{Error, Result, Tensor};
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::{
-    gemm::{self, Matrix, MatrixMut, Product},
-    linear::{Bias, MIN_ROWS, activate},
-    matrix::Elements,
-    panels::{Rows, TILE_ROWS, multiply},
-    simd::{GeluTanh, exp, exp_sum, max, transpose, vectorised},
+    linear::{Bias, MIN_ROWS, activate, of},
+    matrix::{Elements, Matrix},
+    panels::{Rows, lay_out, multiply},
+    registers::{Columns, Onto, Registers},
+    simd::{GeluTanh, exp, vectorised},
 };
 use crate::operand::{Heads, Linear, Mask, Scores};
 
-/// Queries of a block.
-const QUERIES: usize = TILE_ROWS;
-/// Keys of a block.
-const KEYS: usize = 256;
+/// Keys of a block: whole tiles of 6 and of 12.
+const KEYS: usize = 252;
+/// Queries of a task, at most.
+const QUERIES: usize = 64;
 
 pub(super) fn attention(heads: &Heads, scores: Scores<'_>) -> Result<Tensor> {
     let (rows, count, width) = heads.q.dims3()?;
@@ -35,7 +38,9 @@ pub(super) fn attention_beside_mlp(heads: &Heads, x: &Tensor, mlp: &Linear) -> R
     let bias = Bias::of(mlp);
     let bias = bias.slice()?;
     let beside = Rows { out: &mut out, step: row, start: attended };
-    multiply(x, mlp, beside, |_, hidden| activate::<GeluTanh>(hidden, bias))?;
+    multiply(x, mlp, beside, |_, columns, hidden| {
+        activate::<GeluTanh>(hidden, of(bias, columns));
+    })?;
     attend(heads, Scores::scaled(width), &mut out, row)?;
     Tensor::from_vec(out, (rows, row), x.device())
 }
@@ -52,23 +57,27 @@ fn attend(heads: &Heads, scores: Scores<'_>, out: &mut [f32], row: usize) -> Res
     };
     let bias = bias.as_ref().map(Elements::slice).transpose()?;
     let [length, count, width] = heads.shape()?;
-    // (n·h, l/256, d, 256): the keys of a block side by side, the last block narrower.
-    let mut keys = vec![0.0; images * count * length * width];
-    let blocks = keys.par_chunks_mut(length * width).enumerate().flat_map(|(i, all)| {
-        all.par_chunks_mut(KEYS * width).enumerate().map(move |(block, to)| (i, block * KEYS, to))
+    let registers = Registers::here();
+    let padded = |count: usize| count.next_multiple_of(registers.rows());
+    // (n·h, l/rows, d, rows), rows of keys side by side.
+    let key_part = padded(length) * width;
+    let mut keys = vec![0.0; images * count * key_part];
+    keys.par_chunks_mut(key_part.max(1)).zip(&k).for_each(|(to, k)| {
+        lay_out(*k, 0..length, 0..width, registers.rows(), to);
     });
-    blocks
-        .try_for_each(|(i, first, to)| -> gemm::Result<()> {
-            let count = to.len() / width;
-            let from = k[i].some_rows(first, count)?;
-            transpose(from.elements(), from.steps()[0], to, count);
-            Ok(())
-        })
-        .map_err(Error::wrap)?;
+    // (n·h, l/252, d/rows, 252, rows), the last block shorter.
+    let value_part = length * padded(width);
+    let mut values = vec![0.0; images * count * value_part];
+    values.par_chunks_mut(value_part.max(1)).zip(&v).for_each(|(to, v)| {
+        for (block, to) in to.chunks_mut(KEYS * padded(width)).enumerate() {
+            lay_out_values(*v, block * KEYS, registers.rows(), to);
+        }
+    });
     let head = |head: usize| Head {
+        registers,
         q: q[head],
-        k: &keys[head * length * width..][..length * width],
-        v: v[head],
+        k: &keys[head * key_part..][..key_part],
+        v: &values[head * value_part..][..value_part],
         scale: scores.scale,
         mask: match (scores.mask, bias) {
             (Mask::Causal, _) => HeadMask::Causal,
@@ -79,16 +88,13 @@ fn attend(heads: &Heads, scores: Scores<'_>, out: &mut [f32], row: usize) -> Res
     // (n·h, l, d): blocks of queries of one head are adjacent.
     let mut attended = vec![0.0; images * count * length * width];
     attended
-        .par_chunks_mut(length * width)
+        .par_chunks_mut((length * width).max(1))
         .enumerate()
         .flat_map(|(i, all)| {
             let blocks = all.par_chunks_mut(QUERIES * width).enumerate();
             blocks.map(move |(block, out)| (i, block * QUERIES, out))
         })
-        .try_for_each_init(Block::default, |block, (i, from, out)| {
-            block.attend(&head(i), from, out)
-        })
-        .map_err(Error::wrap)?;
+        .for_each_init(Block::default, |block, (i, from, out)| block.attend(&head(i), from, out));
     // (n, h, l, d) → (n·l, h·d)
     out.par_chunks_mut(row).with_min_len(MIN_ROWS).enumerate().for_each(|(i, out)| {
         let (image, i) = (i / length, i % length);
@@ -100,14 +106,27 @@ fn attend(heads: &Heads, scores: Scores<'_>, out: &mut [f32], row: usize) -> Res
     Ok(())
 }
 
+/// Values (keys, d) from the first on, as many as `to` holds: (d/height, keys, height), filled up with zeros.
+fn lay_out_values(v: Matrix<'_>, first: usize, height: usize, to: &mut [f32]) {
+    let ([_, width], [step, _]) = (v.size(), v.steps());
+    let keys = to.len() / width.next_multiple_of(height);
+    for i in 0..keys {
+        let from = &v.elements()[(first + i) * step..][..width];
+        for (from, to) in from.chunks(height).zip(to.chunks_exact_mut(keys * height)) {
+            to[i * height..][..from.len()].copy_from_slice(from);
+        }
+    }
+}
+
 /// One head's share.
 struct Head<'a> {
+    registers: Registers,
     /// (l, d)
     q: Matrix<'a>,
-    /// (l/256, d, 256)
+    /// (l/rows, d, rows)
     k: &'a [f32],
-    /// (l, d)
-    v: Matrix<'a>,
+    /// (l/252, d/rows, 252, rows)
+    v: &'a [f32],
     scale: f32,
     mask: HeadMask<'a>,
 }
@@ -120,54 +139,83 @@ enum HeadMask<'a> {
     Bias(&'a [f32]),
 }
 
-/// What a block of queries needs while it meets the keys; kept from block to block.
+/// What some queries need while they meet the keys; kept from task to task. Queries are lanes: beside each
+/// other in every row, as many as registers have columns.
 #[derive(Default)]
 struct Block {
-    /// (queries, keys)
+    /// (queries/lanes, d, lanes), times the scale.
+    queries: Vec<f32>,
+    /// Scores, then weights, of one block of keys: (keys, lanes).
     scores: Vec<f32>,
-    /// Of each query, the largest score so far.
+    /// Of each query, the largest score so far: (queries/lanes, lanes).
     largest: Vec<f32>,
     /// Of each query, Σ exp(score − largest) so far.
     sums: Vec<f32>,
+    /// Σ exp(score − largest) · value so far: (queries/lanes, d, lanes).
+    weighed: Vec<f32>,
 }
 
 impl Block {
-    /// The queries from `first` on: out (queries, d), which is zero.
-    fn attend(&mut self, head: &Head<'_>, first: usize, out: &mut [f32]) -> gemm::Result<()> {
-        let [keys, width] = head.v.size();
-        let queries = out.len() / width;
-        let q = head.q.some_rows(first, queries)?;
-        self.scores.resize(QUERIES * KEYS, 0.0);
-        self.largest.clear();
-        self.sums.clear();
-        self.largest.resize(queries, f32::NEG_INFINITY);
-        self.sums.resize(queries, 0.0);
-        let seen = match head.mask {
-            HeadMask::Causal => first + queries,
-            HeadMask::None | HeadMask::Bias(_) => keys,
-        };
-        for from in (0..seen.min(keys)).step_by(KEYS) {
-            let count = KEYS.min(keys - from);
-            let size = [queries, count];
-            let scores = &mut self.scores[..queries * count];
-            let keys_here = &head.k[from * width..][..count * width];
-            let products = Product { a: q, b: Matrix::new(keys_here, [width, count], [count, 1])? };
-            products.write(MatrixMut::new(scores, size, count)?)?;
-            let mask = match head.mask {
-                HeadMask::None => BlockMask::None,
-                HeadMask::Causal => BlockMask::Causal { first, from },
-                HeadMask::Bias(bias) => {
-                    BlockMask::Bias { rows: &bias[first * keys + from..], step: keys }
-                }
-            };
-            let sums = Sums { largest: &mut self.largest, sums: &mut self.sums, out };
-            weigh(scores, sums, head.scale, mask);
-            let weights = Matrix::new(scores, size, [count, 1])?;
-            let weighed = Product { a: weights, b: head.v.some_rows(from, count)? };
-            weighed.add_to(MatrixMut::new(out, [queries, width], width)?)?;
+    /// The queries from `first` on: out (queries, d).
+    fn attend(&mut self, head: &Head<'_>, first: usize, out: &mut [f32]) {
+        let ([length, width], lanes) = (head.q.size(), head.registers.columns());
+        let (count, height) = (out.len() / width, head.registers.rows());
+        let rounded = count.next_multiple_of(lanes);
+        for (kept, elements, from) in [
+            (&mut self.queries, rounded * width, 0.0),
+            (&mut self.weighed, rounded * width, 0.0),
+            (&mut self.sums, rounded, 0.0),
+            (&mut self.largest, rounded, f32::NEG_INFINITY),
+        ] {
+            kept.clear();
+            kept.resize(elements, from);
         }
-        divide(out, &self.sums);
-        Ok(())
+        self.scores.resize(KEYS * lanes, 0.0);
+        lay_out(head.q, first..first + count, 0..width, lanes, &mut self.queries);
+        self.queries.iter_mut().for_each(|x| *x *= head.scale);
+        let seen = match head.mask {
+            HeadMask::Causal => first + count,
+            HeadMask::None | HeadMask::Bias(_) => length,
+        };
+        for from in (0..seen).step_by(KEYS) {
+            let keys = KEYS.min(length - from);
+            let k = &head.k[from * width..][..keys.next_multiple_of(height) * width];
+            let padded = width.next_multiple_of(height);
+            let v = &head.v[from * padded..][..keys * padded];
+            let panels = self.queries.chunks_exact(width * lanes);
+            let sums = self.largest.chunks_exact_mut(lanes).zip(self.sums.chunks_exact_mut(lanes));
+            let weighed = self.weighed.chunks_exact_mut(width * lanes);
+            for (panel, ((queries, weighed), (largest, sums))) in
+                panels.zip(weighed).zip(sums).enumerate()
+            {
+                let scores = &mut self.scores[..keys * lanes];
+                let mut rows = Columns::all(scores, lanes);
+                head.registers.multiply(k, queries, &mut rows, Onto::Zero);
+                let first = first + panel * lanes;
+                let mask = match head.mask {
+                    HeadMask::None => BlockMask::None,
+                    HeadMask::Causal => BlockMask::Causal { first, from },
+                    HeadMask::Bias(bias) => {
+                        let rows = &bias[(first * length + from).min(bias.len())..];
+                        BlockMask::Bias { rows, step: length }
+                    }
+                };
+                let state = Sums { largest, sums, weighed };
+                match head.registers {
+                    Registers::Sixteen => weigh_16(scores, state, mask),
+                    Registers::ThirtyTwo => weigh_32(scores, state, mask),
+                }
+                let mut rows = Columns::all(weighed, lanes);
+                head.registers.multiply(v, scores, &mut rows, Onto::Itself);
+            }
+        }
+        for (i, out) in out.chunks_exact_mut(width).enumerate() {
+            let factor = self.sums[i].recip();
+            let weighed = &self.weighed[i / lanes * lanes * width + i % lanes..];
+            for (out, x) in out.iter_mut().zip(weighed.iter().step_by(lanes)) {
+                *out = x * factor;
+            }
+        }
     }
 }
 
@@ -180,69 +228,88 @@ pub(super) enum BlockMask<'a> {
         first: usize,
         from: usize,
     },
-    /// From the first query's and key's place on, rows beginning every `step`.
+    /// From the first query's and key's place on, a query's rows beginning every `step`.
     Bias {
         rows: &'a [f32],
         step: usize,
     },
 }
 
-/// What is summed up for the queries of a block.
+/// What is summed up for the queries of a panel.
 pub(super) struct Sums<'a> {
+    /// (lanes,)
     largest: &'a mut [f32],
+    /// (lanes,)
     sums: &'a mut [f32],
-    /// Σ weight · value: (queries, d)
-    out: &'a mut [f32],
+    /// (d, lanes)
+    weighed: &'a mut [f32],
 }
 
 vectorised! {
-    /// Replaces scores by weights relative to the largest score so far; scales what has been summed
-    /// up to the same and counts the new weights.
-    fn weigh<'a>(scores: &'a mut [f32], sums: Sums<'a>, scale: f32, mask: BlockMask<'a>) {
-        let Sums { largest, sums, out } = sums;
-        let (keys, width) = (scores.len() / sums.len(), out.len() / sums.len());
-        let rows = scores.chunks_exact_mut(keys).zip(out.chunks_exact_mut(width));
-        for (i, ((row, out), (largest, sum))) in rows.zip(largest.iter_mut().zip(sums)).enumerate() {
-            match mask {
-                BlockMask::None => {
-                    for x in row.iter_mut() {
-                        *x *= scale;
-                    }
-                }
-                BlockMask::Causal { first, from } => {
-                    for (j, x) in row.iter_mut().enumerate() {
-                        *x = if from + j > first + i { f32::NEG_INFINITY } else { *x * scale };
-                    }
-                }
-                BlockMask::Bias { rows, step } => {
-                    for (x, b) in row.iter_mut().zip(&rows[i * step..]) {
-                        *x = x.mul_add(scale, *b);
-                    }
-                }
-            }
-            let found = max(row);
-            if found > *largest {
-                let factor = exp(*largest - found);
-                *largest = found;
-                *sum *= factor;
-                for out in out.iter_mut() {
-                    *out *= factor;
-                }
-            }
-            *sum += exp_sum(row, *largest);
-        }
+    fn weigh_16<'a>(scores: &'a mut [f32], state: Sums<'a>, mask: BlockMask<'a>) {
+        weigh::<16>(scores, state, mask);
     }
 }
 
 vectorised! {
-    /// Divides each row by its sum.
-    fn divide<'a>(out: &'a mut [f32], sums: &'a [f32]) {
-        let width = out.len() / sums.len();
-        for (row, sum) in out.chunks_exact_mut(width).zip(sums) {
-            let factor = sum.recip();
-            for out in row {
-                *out *= factor;
+    fn weigh_32<'a>(scores: &'a mut [f32], state: Sums<'a>, mask: BlockMask<'a>) {
+        weigh::<32>(scores, state, mask);
+    }
+}
+
+/// Replaces scores by weights relative to the largest score so far; scales what has been summed up to the
+/// same and counts the new weights.
+#[inline(always)]
+fn weigh<const LANES: usize>(scores: &mut [f32], state: Sums<'_>, mask: BlockMask<'_>) {
+    let scores = scores.as_chunks_mut::<LANES>().0;
+    let ([largest], [sums]) =
+        (state.largest.as_chunks_mut::<LANES>().0, state.sums.as_chunks_mut::<LANES>().0)
+    else {
+        return;
+    };
+    match mask {
+        BlockMask::None => {}
+        BlockMask::Causal { first, from } => {
+            for (key, row) in scores.iter_mut().enumerate() {
+                for (lane, x) in row.iter_mut().enumerate() {
+                    *x = if from + key > first + lane { f32::NEG_INFINITY } else { *x };
+                }
+            }
+        }
+        BlockMask::Bias { rows, step } => {
+            // Lanes past the last query have no row.
+            for (lane, bias) in rows.chunks(step).take(LANES).enumerate() {
+                for (row, bias) in scores.iter_mut().zip(bias) {
+                    row[lane] += bias;
+                }
             }
         }
     }
+    let mut found = *largest;
+    for row in scores.iter() {
+        for lane in 0..LANES {
+            found[lane] = if row[lane] > found[lane] { row[lane] } else { found[lane] };
+        }
+    }
+    if found != *largest {
+        let mut factors = [0f32; LANES];
+        for lane in 0..LANES {
+            factors[lane] = exp(largest[lane] - found[lane]);
+            sums[lane] *= factors[lane];
+        }
+        for row in state.weighed.as_chunks_mut::<LANES>().0 {
+            for lane in 0..LANES {
+                row[lane] *= factors[lane];
+            }
+        }
+        *largest = found;
+    }
+    let mut total = *sums;
+    for row in scores.iter_mut() {
+        for lane in 0..LANES {
+            row[lane] = exp(row[lane] - found[lane]);
+            total[lane] += row[lane];
+        }
+    }
+    *sums = total;
 }

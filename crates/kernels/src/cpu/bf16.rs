@@ -12,7 +12,6 @@ mod attention;
 mod avx512;
 #[forbid(unsafe_code)]
 mod conv;
-mod grid;
 #[forbid(unsafe_code)]
 mod level;
 mod line;

@@ -5,26 +5,29 @@
 //! a, b, b, c, of which the transform makes a − b, 2b, 0, b − c, and likewise for columns. Where it is
 //! 0, no product is needed, which leaves 9 of 16.
 
-use candle_core::{Device, Error, Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::{
-    gemm::{self, Matrix, MatrixMut, Product},
-    matrix::Elements,
+    matrix::{Elements, Matrix},
+    panels::lay_out,
+    registers::{Columns, Onto, Registers},
     winograd::{
         POINTS, PointStride, restore_kernel, transform_kernel, transform_patch, transform_tile,
     },
 };
 use crate::operand::{Conv3x3, ConvForm, Kernel3x3, PackedWeight, packed_as};
 
-/// Tiles of a block: what one product makes. As many rows as the product reads without packing.
+/// Tiles of a block: what one product makes. Whole rows of registers, of 6 and of 12.
 const BLOCK_TILES: usize = 48;
 /// Tiles of a task, at least.
 const TASK_TILES: usize = 2 * BLOCK_TILES;
 
-/// A convolution's weight (out, 3, 3, in), transformed: (16, in, out).
+/// A convolution's weight (out, 3, 3, in), transformed, in panels as wide as the registers' sums:
+/// (16, out/width, in, width), filled up with zeros.
 pub(super) struct WinogradKernel {
     elements: Vec<f32>,
+    registers: Registers,
     channels: usize,
     outputs: usize,
 }
@@ -33,8 +36,27 @@ impl WinogradKernel {
     /// Of a contiguous f32 weight (out, 3, 3, in) on the CPU.
     pub(super) fn of(weight: &Tensor) -> Result<Self> {
         let (outputs, _, _, channels) = weight.dims4()?;
-        let elements = transform_kernel(Elements::of(weight).slice()?, outputs);
-        Ok(Self { elements, channels, outputs })
+        let registers = Registers::here();
+        let width = registers.columns();
+        let transformed = transform_kernel(Elements::of(weight).slice()?, outputs);
+        let mut elements = vec![0.0; POINTS * channels * outputs.next_multiple_of(width)];
+        let points = transformed.chunks_exact((channels * outputs).max(1));
+        let of_point = (channels * outputs.next_multiple_of(width)).max(1);
+        for (to, point) in elements.chunks_exact_mut(of_point).zip(points) {
+            for (panel, to) in to.chunks_exact_mut(channels * width).enumerate() {
+                for (to, row) in to.chunks_exact_mut(width).zip(point.chunks_exact(outputs)) {
+                    let columns = panel * width..outputs.min((panel + 1) * width);
+                    to[..columns.len()].copy_from_slice(&row[columns]);
+                }
+            }
+        }
+        Ok(Self { elements, registers, channels, outputs })
+    }
+
+    /// Of a point: (out/width, in, width).
+    fn point(&self, point: usize) -> &[f32] {
+        let elements = self.elements.len() / POINTS;
+        &self.elements[point * elements..][..elements]
     }
 }
 
@@ -44,8 +66,19 @@ impl PackedWeight for WinogradKernel {
     }
 
     fn to_tensor(&self) -> Result<Tensor> {
-        let Self { channels, outputs, .. } = *self;
-        let kernel = restore_kernel(&self.elements, [channels, outputs]);
+        let Self { channels, outputs, registers, .. } = *self;
+        let width = registers.columns();
+        let mut transformed = vec![0.0; POINTS * channels * outputs];
+        for (point, to) in transformed.chunks_exact_mut((channels * outputs).max(1)).enumerate() {
+            for (panel, from) in self.point(point).chunks_exact(channels * width).enumerate() {
+                for (row, from) in to.chunks_exact_mut(outputs).zip(from.chunks_exact(width)) {
+                    let columns = panel * width..outputs.min((panel + 1) * width);
+                    let count = columns.len();
+                    row[columns].copy_from_slice(&from[..count]);
+                }
+            }
+        }
+        let kernel = restore_kernel(&transformed, [channels, outputs]);
         Tensor::from_vec(kernel, (outputs, 3, 3, channels), &Device::Cpu)
     }
 }
@@ -109,7 +142,7 @@ fn convolve(
         image: elements[0].slice()?,
         size: [height, width, channels],
         pixels,
-        kernel: &kernel.elements,
+        kernel,
         bias: elements[1].slice()?,
         residual,
         zeros: &vec![0.0; channels],
@@ -121,8 +154,7 @@ fn convolve(
         .enumerate()
         .try_for_each_init(Scratch::default, |scratch, (band, out)| {
             convolution.band(scratch, band * rows, out)
-        })
-        .map_err(Error::wrap)?;
+        })?;
     Tensor::from_vec(out, (height, width, outputs), x.device())
 }
 
@@ -131,8 +163,7 @@ struct Convolution<'a> {
     image: &'a [f32],
     size: [usize; 3],
     pixels: Pixels,
-    /// (16, c, o)
-    kernel: &'a [f32],
+    kernel: &'a WinogradKernel,
     /// (o,)
     bias: &'a [f32],
     /// What the result is added to: (h, w, o).
@@ -146,6 +177,8 @@ struct Convolution<'a> {
 struct Scratch {
     /// (16, tiles, c)
     patches: Vec<f32>,
+    /// One point's patches, as registers read them.
+    left: Vec<f32>,
     /// (16, tiles, o); zero where the patches vanish.
     products: Vec<f32>,
     /// (2, 2, o)
@@ -162,7 +195,7 @@ impl Convolution<'_> {
     }
 
     /// Whole rows of the output, from an even one on: (rows, w, o).
-    fn band(&self, scratch: &mut Scratch, first_row: usize, out: &mut [f32]) -> gemm::Result<()> {
+    fn band(&self, scratch: &mut Scratch, first_row: usize, out: &mut [f32]) -> Result<()> {
         let ([_, width], [_, _, channels], outputs) = (self.out_size(), self.size, self.bias.len());
         let rows = out.len() / (width * outputs);
         let columns = width.div_ceil(2);
@@ -196,17 +229,26 @@ impl Convolution<'_> {
     }
 
     /// Sixteen products (tiles, c) · (c, o), less those that vanish.
-    fn multiply(&self, scratch: &mut Scratch, tiles: usize) -> gemm::Result<()> {
+    fn multiply(&self, scratch: &mut Scratch, tiles: usize) -> Result<()> {
         let (channels, outputs) = (self.size[2], self.bias.len());
+        let registers = self.kernel.registers;
+        let width = registers.columns();
         let patches = scratch.patches.chunks_exact(BLOCK_TILES * channels);
         let products = scratch.products.chunks_exact_mut(BLOCK_TILES * outputs);
-        let kernels = self.kernel.chunks_exact(channels * outputs);
-        for (point, ((patches, kernel), products)) in patches.zip(kernels).zip(products).enumerate()
-        {
-            if !self.pixels.vanish_at(point) {
-                let a = Matrix::new(patches, [tiles, channels], [channels, 1])?;
-                let b = Matrix::new(kernel, [channels, outputs], [outputs, 1])?;
-                Product { a, b }.write(MatrixMut::new(products, [tiles, outputs], outputs)?)?;
+        scratch.left.resize(BLOCK_TILES * channels, 0.0);
+        for (point, (patches, products)) in patches.zip(products).enumerate() {
+            if self.pixels.vanish_at(point) {
+                continue;
+            }
+            let patches = Matrix::new(patches, [tiles, channels], [channels, 1])?;
+            let left = &mut scratch.left[..tiles.next_multiple_of(registers.rows()) * channels];
+            lay_out(patches, 0..tiles, 0..channels, registers.rows(), left);
+            let products = &mut products[..tiles * outputs];
+            let panels = self.kernel.point(point).chunks_exact(channels * width);
+            for (panel, right) in panels.enumerate() {
+                let columns = panel * width..(panel + 1) * width;
+                let mut out = Columns::some(products, outputs, columns);
+                registers.multiply(left, right, &mut out, Onto::Zero);
             }
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! Linear layers: the product, and with it everything that follows it.
 
+use std::ops::Range;
+
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
@@ -46,7 +48,10 @@ fn added(x: &Tensor, layer: &Linear, residual: &Tensor) -> Result<Tensor> {
     let (bias, residual) = (Bias::of(layer), Elements::of(residual));
     let (bias, residual) = (bias.slice()?, residual.slice()?);
     let width = layer.outputs();
-    finish(x, layer, |i, row| add_bias_and(row, bias, &residual[i * width..][..width]))
+    finish(x, layer, |i, columns, row| {
+        let residual = &residual[i * width..][columns.clone()];
+        add_bias_and(row, of(bias, columns), residual);
+    })
 }
 
 fn gated(x: &Tensor, layer: &Linear, [gate, residual]: [&Tensor; 2]) -> Result<Tensor> {
@@ -56,9 +61,10 @@ fn gated(x: &Tensor, layer: &Linear, [gate, residual]: [&Tensor; 2]) -> Result<T
     let bias = Bias::of(layer);
     let bias = bias.slice()?;
     let width = layer.outputs();
-    finish(x, layer, |i, row| {
-        activate::<Identity>(row, bias);
-        gate_onto(row, &gate[i / each * width..][..width], &residual[i * width..][..width]);
+    finish(x, layer, |i, columns, row| {
+        activate::<Identity>(row, of(bias, columns.clone()));
+        let gate = &gate[i / each * width..][columns.clone()];
+        gate_onto(row, gate, &residual[i * width..][columns]);
     })
 }
 
@@ -66,11 +72,20 @@ fn gated(x: &Tensor, layer: &Linear, [gate, residual]: [&Tensor; 2]) -> Result<T
 fn activated<F: Elementwise>(x: &Tensor, layer: &Linear) -> Result<Tensor> {
     let bias = Bias::of(layer);
     let bias = bias.slice()?;
-    finish(x, layer, |_, row| activate::<F>(row, bias))
+    finish(x, layer, |_, columns, row| activate::<F>(row, of(bias, columns)))
 }
 
-/// Computes x Wᵀ, then applies `each` to every row (given its index), in parallel.
-fn finish(x: &Tensor, layer: &Linear, each: impl Fn(usize, &mut [f32]) + Sync) -> Result<Tensor> {
+/// Some of a layer's biases.
+pub(super) fn of(bias: Option<&[f32]>, outputs: Range<usize>) -> Option<&[f32]> {
+    bias.map(|bias| &bias[outputs])
+}
+
+/// Computes x Wᵀ, then applies `each` to every piece of a row, in parallel: [`multiply`].
+fn finish(
+    x: &Tensor,
+    layer: &Linear,
+    each: impl Fn(usize, Range<usize>, &mut [f32]) + Send + Sync,
+) -> Result<Tensor> {
     let (length, width) = (x.dim(0)?, layer.outputs());
     let mut out = vec![0.0; length * width];
     multiply(x, layer, Rows { out: &mut out, step: width, start: 0 }, each)?;

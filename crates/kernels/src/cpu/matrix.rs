@@ -2,14 +2,12 @@
 
 use std::borrow::Cow;
 
+use crate::operand::rows_each;
 use candle_core::{
-    CpuStorage, Error, InplaceOp1, Layout, Result, Storage, StorageRef, Tensor, WithDType, bail,
+    CpuStorage, InplaceOp1, Layout, Result, Storage, StorageRef, Tensor, WithDType, bail,
 };
 use half::bf16;
 use zeroize::Zeroize;
-
-use super::gemm::Matrix;
-use crate::operand::rows_each;
 
 /// The f32 elements of a CPU tensor, from its first one on.
 pub(super) struct Elements<'a> {
@@ -76,7 +74,7 @@ impl<'a> Elements<'a> {
                 let (image, head) = (i / count, i % count);
                 let first = image * length * row_step + head * head_step;
                 let elements = elements.get(first..).unwrap_or_default();
-                Matrix::new(elements, [length, width], [row_step, 1]).map_err(Error::wrap)
+                Matrix::new(elements, [length, width], [row_step, 1])
             })
             .collect()
     }
@@ -86,7 +84,7 @@ impl<'a> Elements<'a> {
         let (rows, columns) = self.layout.shape().dims2()?;
         let [row_step, column_step] = *self.layout.stride() else { bail!("expected a matrix") };
         let steps = [row_step, column_step];
-        Matrix::new(self.onwards()?, [rows, columns], steps).map_err(Error::wrap)
+        Matrix::new(self.onwards()?, [rows, columns], steps)
     }
 
     /// The storage from the tensor's first element to its end.
@@ -105,6 +103,47 @@ impl<'a> Elements<'a> {
             Storage::Cpu(storage) => Ok(storage),
             _ => bail!("expected a tensor on the CPU"),
         }
+    }
+}
+
+/// A matrix to read: element (i, j) stands at i·steps₀ + j·steps₁ of a slice. Elements may be shared.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Matrix<'a> {
+    elements: &'a [f32],
+    size: [usize; 2],
+    steps: [usize; 2],
+}
+
+impl<'a> Matrix<'a> {
+    /// A view of `size` (rows, columns).
+    ///
+    /// # Errors
+    /// Where the last element lies past the slice's end.
+    pub(super) fn new(elements: &'a [f32], size: [usize; 2], steps: [usize; 2]) -> Result<Self> {
+        let last = |i: usize| size[i].checked_sub(1)?.checked_mul(steps[i]);
+        let end = || last(0)?.checked_add(last(1)?).filter(|&last| last < elements.len());
+        if !size.contains(&0) && end().is_none() {
+            bail!(
+                "a matrix {size:?} with steps {steps:?} does not fit in {} elements",
+                elements.len()
+            )
+        }
+        Ok(Self { elements, size, steps })
+    }
+
+    /// The slice that it is a view of.
+    pub(super) fn elements(&self) -> &'a [f32] {
+        self.elements
+    }
+
+    /// From row to row, from column to column.
+    pub(super) fn steps(&self) -> [usize; 2] {
+        self.steps
+    }
+
+    /// Rows and columns.
+    pub(super) fn size(&self) -> [usize; 2] {
+        self.size
     }
 }
 
@@ -129,4 +168,19 @@ pub(super) fn wipe(x: &Tensor) -> Result<()> {
         }
     }
     x.inplace_op1(&Wipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn views_past_their_slice_are_refused() {
+        let elements = [0.0; 12];
+        let is_refused = |size, steps| Matrix::new(&elements, size, steps).is_err();
+        assert!(!is_refused([3, 4], [4, 1]) && !is_refused([5, 4], [2, 1]));
+        assert!(is_refused([3, 5], [4, 1]) && is_refused([2, 2], [usize::MAX, 1]));
+        assert!(is_refused([1, 13], [usize::MAX, 1]) && is_refused([usize::MAX, 2], [2, 1]));
+        assert!(!is_refused([0, usize::MAX], [4, 1]) && !is_refused([1, 1], [usize::MAX, 1]));
+    }
 }

@@ -1,26 +1,34 @@
-//! x Wᵀ in the order that is fastest: W in panels that are read front to back, x in a few rows at a
-//! time, which the product then reads as they are. What follows the product is done to those rows
-//! while they are in the cache.
+//! x Wᵀ, with what follows it: W in panels as wide as the registers' sums, read front to back.
 //!
-//! A row's result does not depend on the rows beside it, nor on how many there are: every product has at
-//! most 48 rows, and 64 columns that are laid out alike, which `gemm` sums up in one order.
+//! A task makes a rectangle of the result, 192 rows and 512 columns at most. It goes over K in chunks of 256:
+//! the chunk's rows of x, 192 KiB, are laid out for the registers once and stay in the second cache; the chunk
+//! of a panel, 16 KiB (32 with AVX-512), stays in the first while all rows meet it. What follows the product is
+//! done to the rectangle while it is in the cache.
+//!
+//! A row's result does not depend on the rows beside it, nor on how many there are or how many threads: each
+//! element is the sum of its chunks' sums, in their order.
 
-use candle_core::{Device, Error, Result, Tensor};
+use std::ops::Range;
+
+use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::{
-    gemm::{self, Matrix, MatrixMut, Product},
-    matrix::Elements,
+    grid::Grid,
+    matrix::{Elements, Matrix},
+    registers::{Onto, Registers},
     simd::transpose,
 };
 use crate::operand::{Linear, PackedWeight, Weight, packed_as};
 
-/// Outputs of a panel: as many as the product's innermost loop makes at a time.
-const PANEL: usize = 64;
-/// Rows of a tile: as many as the product reads without packing them.
-pub(super) const TILE_ROWS: usize = 48;
-/// Below this, there are too few tiles for all threads, but enough panels.
-const MIN_ROWS: usize = 32;
+/// Rows of a task, at most: whole tiles of 6 and of 12.
+const TASK_ROWS: usize = 192;
+/// Columns of a task, at most.
+const TASK_COLUMNS: usize = 512;
+/// Of K, what is multiplied at a time.
+const CHUNK: usize = 256;
+/// Tasks for each thread, where there is enough to do.
+const TASKS: usize = 3;
 
 /// Where the rows of a product go.
 pub(super) struct Rows<'a> {
@@ -31,16 +39,16 @@ pub(super) struct Rows<'a> {
     pub(super) start: usize,
 }
 
-/// Writes x Wᵀ (l, out), then applies `each` to every row of it (given its index), in parallel.
+/// Writes x Wᵀ (l, out), then applies `each` to every piece of a row of it (given the row's index, and which
+/// of its outputs the piece has), in parallel.
 pub(super) fn multiply(
     x: &Tensor,
     layer: &Linear,
     to: Rows<'_>,
-    each: impl Fn(usize, &mut [f32]) + Sync,
+    each: impl Fn(usize, Range<usize>, &mut [f32]) + Send + Sync,
 ) -> Result<()> {
     let x = Elements::of(x);
     let x = x.matrix()?;
-    let Rows { out, step, start } = to;
     let made;
     let panels = match &layer.weight {
         Weight::Packed(packed) => packed_as::<Panels>(&**packed),
@@ -51,43 +59,57 @@ pub(super) fn multiply(
         Weight::E4m3 { .. } => None,
     };
     let Some(panels) = panels else { candle_core::bail!("a weight of another type than f32") };
-    let ([length, _], outputs) = (x.size(), panels.outputs);
-    let finish = |first: usize, tile: &mut [f32]| {
-        for (i, row) in tile.chunks_exact_mut(step).enumerate() {
-            each(first + i, &mut row[start..][..outputs]);
+    let [rows, inputs] = x.size();
+    if inputs != panels.inputs {
+        candle_core::bail!("rows of {inputs} and a weight of {} inputs", panels.inputs)
+    }
+    let out = Grid::new(to.out, to.step, to.start..to.start + panels.outputs);
+    let size = panels.task(rows, rayon::current_num_threads());
+    out.each(size, Vec::new, |left, mut rectangle| {
+        let (rows, columns) = (rectangle.rows(), rectangle.columns());
+        for from in (0..inputs).step_by(CHUNK) {
+            let chunk = from..inputs.min(from + CHUNK);
+            let onto = if from == 0 { Onto::Zero } else { Onto::Itself };
+            let height = panels.registers.rows();
+            left.resize(rows.len().next_multiple_of(height) * chunk.len(), 0.0);
+            lay_out(x, rows.clone(), chunk.clone(), height, left);
+            for first in columns.clone().step_by(panels.width()) {
+                let right = panels.chunk(first / panels.width(), chunk.clone());
+                let mut out = rectangle.part(rows.clone(), first..first + panels.width());
+                panels.registers.multiply(left, right, &mut out, onto);
+            }
         }
-    };
-    if length < MIN_ROWS {
-        panels.multiply_few(x, Rows { out: &mut *out, step, start }).map_err(Error::wrap)?;
-        out.par_chunks_mut(step).enumerate().for_each(|(i, row)| finish(i, row));
-        return Ok(());
-    }
-    out.par_chunks_mut(TILE_ROWS * step).enumerate().try_for_each(|(tile, out)| {
-        let first = tile * TILE_ROWS;
-        let x = x.some_rows(first, out.len() / step).map_err(Error::wrap)?;
-        panels.multiply(x, Rows { out, step, start }).map_err(Error::wrap)?;
-        finish(first, out);
-        Ok(())
-    })
-}
-
-/// out ← x · b, rows of `out` beginning every `step`. A row that is alone is multiplied as the first of
-/// two: `gemm` would add it up in another order.
-fn write(x: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], step: usize) -> gemm::Result<()> {
-    let [[rows, inputs], [_, outputs]] = [x.size(), b.size()];
-    if rows != 1 {
-        return Product { a: x, b }.write(MatrixMut::new(out, [rows, outputs], step)?);
-    }
-    let a = Matrix::new(x.elements(), [2, inputs], [0, x.steps()[1]])?;
-    let mut both = [0.0; 2 * PANEL];
-    Product { a, b }.write(MatrixMut::new(&mut both, [2, outputs], outputs)?)?;
-    out[..outputs].copy_from_slice(&both[..outputs]);
+        for (i, row) in rows.enumerate() {
+            each(row, columns.clone(), rectangle.row(i));
+        }
+    });
     Ok(())
 }
 
-/// A weight (out, in) as panels (in, 64), one after the other, the last one narrower.
+/// Some of x's rows and columns as (tiles, columns, `height`), rows side by side; what is missing of the last
+/// tile is whatever stood there.
+pub(super) fn lay_out(
+    x: Matrix<'_>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    height: usize,
+    to: &mut [f32],
+) {
+    let [row_step, column_step] = x.steps();
+    for (i, row) in rows.enumerate() {
+        let (tile, i) = (i / height, i % height);
+        let to = &mut to[tile * height * columns.len()..][..height * columns.len()];
+        let from = &x.elements()[row * row_step + columns.start * column_step..];
+        for (to, x) in to.chunks_exact_mut(height).zip(from.iter().step_by(column_step.max(1))) {
+            to[i] = *x;
+        }
+    }
+}
+
+/// A weight (out, in) as panels (in, width), one after the other; the last one is filled up with zeros.
 pub(super) struct Panels {
     elements: Vec<f32>,
+    registers: Registers,
     inputs: usize,
     outputs: usize,
 }
@@ -96,49 +118,45 @@ impl Panels {
     /// Of a contiguous f32 weight (out, in) on the CPU.
     pub(super) fn of(weight: &Tensor) -> Result<Self> {
         let (outputs, inputs) = weight.dims2()?;
+        let registers = Registers::here();
+        let width = registers.columns();
         let weight = Elements::of(weight);
-        let mut elements = vec![0.0; outputs * inputs];
+        let mut elements = vec![0.0; outputs.next_multiple_of(width) * inputs];
         elements
-            .par_chunks_mut((PANEL * inputs).max(1))
-            .zip(weight.slice()?.par_chunks((PANEL * inputs).max(1)))
-            .for_each(|(panel, rows)| transpose(rows, inputs, panel, rows.len() / inputs));
-        Ok(Self { elements, inputs, outputs })
+            .par_chunks_mut((width * inputs).max(1))
+            .zip(weight.slice()?.par_chunks((width * inputs).max(1)))
+            .for_each(|(panel, rows)| {
+                if rows.len() == panel.len() {
+                    transpose(rows, inputs, panel, width);
+                } else {
+                    let mut filled = vec![0.0; panel.len()];
+                    filled[..rows.len()].copy_from_slice(rows);
+                    transpose(&filled, inputs, panel, width);
+                }
+            });
+        Ok(Self { elements, registers, inputs, outputs })
     }
 
-    /// Each panel: (in, out)
-    fn panels(&self) -> impl IndexedParallelIterator<Item = gemm::Result<Matrix<'_>>> {
-        self.elements.par_chunks((PANEL * self.inputs).max(1)).map(|panel| self.panel(panel))
+    fn width(&self) -> usize {
+        self.registers.columns()
     }
 
-    fn panel<'a>(&self, panel: &'a [f32]) -> gemm::Result<Matrix<'a>> {
-        let outputs = panel.len() / self.inputs;
-        Matrix::new(panel, [self.inputs, outputs], [outputs, 1])
+    /// Some of a panel's inputs.
+    fn chunk(&self, panel: usize, inputs: Range<usize>) -> &[f32] {
+        let first = panel * self.inputs + inputs.start;
+        &self.elements[first * self.width()..][..inputs.len() * self.width()]
     }
 
-    fn multiply(&self, x: Matrix<'_>, to: Rows<'_>) -> gemm::Result<()> {
-        for (i, panel) in self.elements.chunks((PANEL * self.inputs).max(1)).enumerate() {
-            write(x, self.panel(panel)?, &mut to.out[to.start + i * PANEL..], to.step)?;
+    /// Rows and columns of a task: whole tiles and panels.
+    fn task(&self, rows: usize, threads: usize) -> [usize; 2] {
+        let down = rows.div_ceil(TASK_ROWS).max(1);
+        let height = rows.div_ceil(down).next_multiple_of(self.registers.rows());
+        let mut across = TASK_COLUMNS / self.width();
+        let panels = self.outputs.div_ceil(self.width());
+        while across > 1 && down * panels.div_ceil(across) < TASKS * threads {
+            across /= 2;
         }
-        Ok(())
-    }
-
-    /// The product of few rows: its panels in parallel.
-    fn multiply_few(&self, x: Matrix<'_>, to: Rows<'_>) -> gemm::Result<()> {
-        let [rows, _] = x.size();
-        let products = self.panels().map(|panel| {
-            let panel = panel?;
-            let [_, outputs] = panel.size();
-            let mut out = vec![0.0; rows * outputs];
-            write(x, panel, &mut out, outputs).map(|()| out)
-        });
-        let products = products.collect::<gemm::Result<Vec<_>>>()?;
-        for (i, row) in to.out.chunks_mut(to.step).enumerate() {
-            let row = row[to.start..][..self.outputs].chunks_mut(PANEL);
-            for (product, out) in products.iter().zip(row) {
-                out.copy_from_slice(&product[i * out.len()..][..out.len()]);
-            }
-        }
-        Ok(())
+        [height, across * self.width()]
     }
 }
 
@@ -148,14 +166,11 @@ impl PackedWeight for Panels {
     }
 
     fn to_tensor(&self) -> Result<Tensor> {
-        let mut weight = vec![0.0; self.elements.len()];
+        let mut weight = vec![0.0; self.outputs * self.inputs];
         weight
-            .par_chunks_mut((PANEL * self.inputs).max(1))
-            .zip(self.elements.par_chunks((PANEL * self.inputs).max(1)))
-            .for_each(|(rows, panel)| {
-                let outputs = panel.len() / self.inputs;
-                transpose(panel, outputs, rows, self.inputs);
-            });
+            .par_chunks_mut((self.width() * self.inputs).max(1))
+            .zip(self.elements.par_chunks((self.width() * self.inputs).max(1)))
+            .for_each(|(rows, panel)| transpose(panel, self.width(), rows, self.inputs));
         Tensor::from_vec(weight, (self.outputs, self.inputs), &Device::Cpu)
     }
 }

@@ -196,42 +196,6 @@ pub(super) fn sum(row: &[f32]) -> f32 {
     sum
 }
 
-/// The largest element, or −∞ of none.
-#[inline(always)]
-pub(super) fn max(row: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let (chunks, rest) = row.as_chunks::<LANES>();
-    for chunk in chunks {
-        for i in 0..LANES {
-            lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
-        }
-    }
-    let mut max = f32::NEG_INFINITY;
-    for &x in lanes.iter().chain(rest) {
-        max = if x > max { x } else { max };
-    }
-    max
-}
-
-/// Replaces each x by eˣ⁻ᵐᵃˣ and returns their sum.
-#[inline(always)]
-pub(super) fn exp_sum(row: &mut [f32], max: f32) -> f32 {
-    let mut lanes = [0.0f32; LANES];
-    let (chunks, rest) = row.as_chunks_mut::<LANES>();
-    for chunk in chunks {
-        for i in 0..LANES {
-            chunk[i] = exp(chunk[i] - max);
-            lanes[i] += chunk[i];
-        }
-    }
-    let mut sum = total(&lanes);
-    for x in rest {
-        *x = exp(*x - max);
-        sum += *x;
-    }
-    sum
-}
-
 #[inline(always)]
 fn total(lanes: &[f32; LANES]) -> f32 {
     let mut sum = 0.0;
@@ -297,9 +261,5 @@ mod tests {
         let row: Vec<f32> = (0..37).map(|i| i as f32).collect();
         assert_eq!(sum(&row), 666.0);
         assert_eq!(sum_of_squares(&row, 1.0), 14_911.0);
-        assert_eq!(max(&row), 36.0);
-        let mut row = row;
-        let sum = exp_sum(&mut row, 36.0);
-        assert!((sum - 1.581_976_7).abs() < 1e-6);
     }
 }

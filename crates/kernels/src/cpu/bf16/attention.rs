@@ -11,10 +11,10 @@ use rayon::prelude::*;
 use super::{
     super::{
         convert::{narrow, narrow_side, zeros},
+        grid::{Grid, Rectangle},
         matrix::Elements,
         simd::{exp2, vectorised},
     },
-    grid::{Grid, Rectangle},
     level::on_machine,
     line::Line,
     linear::activated,

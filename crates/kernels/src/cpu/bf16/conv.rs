@@ -12,10 +12,10 @@ use half::bf16;
 use super::{
     super::{
         convert::{narrow_side, widen_side, zeros},
+        grid::{Grid, Rectangle},
         matrix::Elements,
         simd::vectorised,
     },
-    grid::{Grid, Rectangle},
     level::on_machine,
     line::Line,
     packed::{Right, VnniPanels},

@@ -8,11 +8,11 @@ use rayon::prelude::*;
 use super::{
     super::{
         convert::{narrow, narrow_side, widen, widen_side, zeros},
+        grid::{Grid, Rectangle},
         linear::MIN_ROWS,
         matrix::Elements,
         simd::{Elementwise, GeluTanh, Identity, QuickGelu, Relu, Silu, vectorised},
     },
-    grid::{Grid, Rectangle},
     level::on_machine,
     line::Line,
     packed::{VnniPanels, pack_step},

@@ -11,7 +11,7 @@ use std::ops::Range;
 use half::bf16;
 
 use super::{
-    grid::{Grid, Rectangle},
+    super::grid::{Grid, Rectangle},
     line::Line,
     packed::Right,
     tiles::{Block, Left, Machine, Onto, SIDE, STEP, Strides, Tiles},
