@@ -86,8 +86,8 @@ pub(super) fn multiply(
     Ok(())
 }
 
-/// Some of x's rows and columns as (tiles, columns, `height`), rows side by side; what is missing of the last
-/// tile is whatever stood there.
+/// Some of x's rows and columns as (tiles, columns, `height`), rows side by side, for heights that registers
+/// have; what is missing of the last tile is its last row again.
 pub(super) fn lay_out(
     x: Matrix<'_>,
     rows: Range<usize>,
@@ -95,13 +95,34 @@ pub(super) fn lay_out(
     height: usize,
     to: &mut [f32],
 ) {
+    match height {
+        6 => lay_out_tiles::<6>(x, rows, columns, to),
+        12 => lay_out_tiles::<12>(x, rows, columns, to),
+        16 => lay_out_tiles::<16>(x, rows, columns, to),
+        32 => lay_out_tiles::<32>(x, rows, columns, to),
+        height => unreachable!("registers have no {height} rows or columns"),
+    }
+}
+
+fn lay_out_tiles<const HEIGHT: usize>(
+    x: Matrix<'_>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    to: &mut [f32],
+) {
     let [row_step, column_step] = x.steps();
-    for (i, row) in rows.enumerate() {
-        let (tile, i) = (i / height, i % height);
-        let to = &mut to[tile * height * columns.len()..][..height * columns.len()];
-        let from = &x.elements()[row * row_step + columns.start * column_step..];
-        for (to, x) in to.chunks_exact_mut(height).zip(from.iter().step_by(column_step.max(1))) {
-            to[i] = *x;
+    let tiles = to.chunks_exact_mut((HEIGHT * columns.len()).max(1));
+    for (first, to) in rows.clone().step_by(HEIGHT).zip(tiles) {
+        let from: [&[f32]; HEIGHT] = std::array::from_fn(|i| {
+            let row = (first + i).min(rows.end - 1);
+            &x.elements()[row * row_step + columns.start * column_step..]
+        });
+        let to = to.as_chunks_mut::<HEIGHT>().0.iter_mut().enumerate();
+        if column_step == 1 {
+            let from = from.map(|row| &row[..columns.len()]);
+            to.for_each(|(j, to)| *to = from.map(|row| row[j]));
+        } else {
+            to.for_each(|(j, to)| *to = from.map(|row| row[j * column_step]));
         }
     }
 }
