@@ -64,8 +64,13 @@ pub(crate) enum ApiError {
     UnknownHost,
     /// A page of another site sent it.
     ForeignOrigin,
-    UnknownModel,
+    UnknownModel {
+        /// The one that is served.
+        served: String,
+    },
     NotFound,
+    /// The route is there, and the operator did not turn it on.
+    RouteOff,
     MethodNotAllowed,
     QueueFull {
         retry_after_secs: u64,
@@ -178,7 +183,7 @@ impl ApiError {
                 answer(400, InvalidRequestError, Some("invalid_json"), "the body is no JSON object")
             }
             Self::Invalid(error) => invalid(&error),
-            Self::UnknownModel => invalid(&InvalidParameter::UnknownModel),
+            Self::UnknownModel { served } => invalid(&InvalidParameter::UnknownModel { served }),
             Self::Sealed(_) => answer(
                 400,
                 InvalidRequestError,
@@ -258,6 +263,13 @@ impl ApiError {
             Self::NotFound => {
                 answer(404, InvalidRequestError, Some("not_found"), "there is nothing here")
             }
+            Self::RouteOff => answer(
+                404,
+                InvalidRequestError,
+                Some("route_off"),
+                "prompts in clear text are off here: seal them (`obscura proxy` stands beside programs that \
+                 cannot), or turn this route on with `allow_plaintext = true` where TLS ends in the node",
+            ),
             Self::MethodNotAllowed => answer(
                 405,
                 InvalidRequestError,
@@ -398,7 +410,7 @@ fn answer(status: u16, kind: ErrorKind, code: Option<&str>, message: impl Into<S
 
 fn invalid(error: &InvalidParameter) -> Answer {
     let status = match error {
-        InvalidParameter::UnknownModel => StatusCode::NOT_FOUND,
+        InvalidParameter::UnknownModel { .. } => StatusCode::NOT_FOUND,
         _ => StatusCode::BAD_REQUEST,
     };
     Answer { status, error: error.body().error, retry: Retry::Unsaid }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, str::FromStr};
 
-use attest::binding::Nonce;
+use attest::{PlatformChoice, binding::Nonce, collateral};
 use bytesize::ByteSize;
 use clap::{ArgMatches, Parser, Subcommand, ValueEnum, parser::ValueSource};
 use protocol::{InvalidSize, Size};
@@ -18,7 +18,7 @@ use crate::{
 
 /// A node that makes images from prompts its own operator cannot read.
 #[derive(Parser)]
-#[command(version, propagate_version = true, max_term_width = 100)]
+#[command(version, propagate_version = true)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -52,6 +52,10 @@ pub(crate) enum Command {
     /// Which models there are, and which bytes they are made of
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// What quotes are verified with: fetch it from the hardware's maker, show when it is due. `show` exits 10
+    /// where it is overdue
+    #[command(subcommand)]
+    Collateral(CollateralCommand),
     /// Say what the machine lacks and what can be done with it; compare every kernel of a device with its
     /// reference. Exits 0 where all of them agree, 1 otherwise
     Doctor(DoctorArgs),
@@ -83,6 +87,43 @@ pub(crate) enum ModelsCommand {
         #[arg(long, value_name = "FILE")]
         manifest: Option<PathBuf>,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum CollateralCommand {
+    /// Fetch what this machine's quotes are verified with, and write it in place of the older file
+    Fetch(CollateralFetchArgs),
+    /// Print what a file of collateral is of, and until when each part of it holds
+    Show {
+        /// The file that the configuration's `collateral` names
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(clap::Args)]
+pub(crate) struct CollateralFetchArgs {
+    /// Where to write: what the configuration's `collateral` names
+    #[arg(long, short, value_name = "FILE", default_value = "/etc/obscura/collateral.json")]
+    pub(crate) output: PathBuf,
+    /// Whose quotes: auto, tdx, snp
+    #[arg(long, value_name = "TEE", default_value = "auto")]
+    pub(crate) tee: PlatformChoice,
+    /// A quote of the machine, instead of asking this machine for one: a TDX quote, or a SEV-SNP report
+    #[arg(long, value_name = "FILE")]
+    pub(crate) quote: Option<PathBuf>,
+    /// Intel's service, or a PCCS that keeps its documents
+    #[arg(long, value_name = "URL", default_value = collateral::INTEL_PCS)]
+    pub(crate) pccs: String,
+    /// AMD's service, or what stands in for it
+    #[arg(long, value_name = "URL", default_value = collateral::AMD_KDS)]
+    pub(crate) kds: String,
+    /// The generation of AMD's processors, where the report does not say it (version 2)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) generation: Option<collateral::Generation>,
 }
 
 #[derive(clap::Args)]

@@ -4,6 +4,7 @@
 
 mod args;
 mod bench;
+mod collateral;
 mod demo;
 mod device;
 mod doctor;
@@ -36,7 +37,7 @@ use clap::{CommandFactory, FromArgMatches};
 use mimalloc::MiMalloc;
 use zeroizing_alloc::ZeroAlloc;
 
-use args::{Args, Command, ConfigCommand, Given, ModelsCommand};
+use args::{Args, CollateralCommand, Command, ConfigCommand, Given, ModelsCommand};
 use settings::Settings;
 
 /// Wipes every buffer when it is freed. Secrets are wiped by their own types as well; this covers
@@ -75,6 +76,7 @@ fn run(command: Command, given: &Given) -> anyhow::Result<ExitCode> {
         Command::Generate(args) => generate::run(&args, given).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&args),
         Command::Measure(args) => measure::run(&args),
+        Command::Collateral(command) => collateral::run(&command),
         Command::Config(ConfigCommand::Print(args)) => {
             Settings::read(&args).map(|settings| print!("{settings}")).map(|()| ExitCode::SUCCESS)
         }
@@ -101,6 +103,7 @@ fn has_peers(command: &Command) -> bool {
         Command::Demo(_) | Command::Serve(_) | Command::Proxy(_) | Command::Generate(_) => true,
         Command::Models(command) => matches!(command, ModelsCommand::Download(_)),
         Command::Verify(args) => args.url.is_some(),
+        Command::Collateral(command) => matches!(command, CollateralCommand::Fetch(_)),
         _ => false,
     }
 }

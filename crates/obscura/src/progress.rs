@@ -242,8 +242,8 @@ fn seconds(time: Duration) -> String {
 
 /// How wide the terminal is now.
 fn columns() -> usize {
-    let size = terminal_size::terminal_size_of(io::stderr());
-    size.map_or(USUAL_COLUMNS, |(width, _)| usize::from(width.0))
+    let size = console::Term::stderr().size_checked();
+    size.map_or(USUAL_COLUMNS, |(_, columns)| usize::from(columns))
 }
 
 /// Progress over the bytes of a model.

@@ -206,12 +206,3 @@ fn a_directory_without_a_manifest_is_told_how_to_get_one() {
     let output = obscura(folder.path(), &["models", "check", "nowhere"]);
     assert!(said(&output).contains("nowhere is no directory"));
 }
-
-/// 100 columns at the most, and lines that end at words.
-#[test]
-fn help_wraps() {
-    let folder = tempfile::tempdir().unwrap();
-    let output = obscura(folder.path(), &["generate", "--help"]);
-    let help = String::from_utf8(output.stdout).unwrap();
-    assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
-}
