@@ -130,7 +130,7 @@ def draw(folder, dtype, options):
 def ours(folder, tier, options):
     """Our picture (h, w, 3), 0 to 255, or None."""
     output = folder.parent / f"{tier}.png"
-    words = [options.binary.resolve(), "generate", PROMPT, "--model", folder, "--output", output]
+    words = [options.binary.resolve(), "generate", PROMPT, "--model", folder, "--force", "--output", output]
     words += ["--size", options.size, "--steps", options.steps, "--seed", SEED]
     words += ["--device", options.device, "--dtype", tier]
     environment = {**os.environ, **({"LD_LIBRARY_PATH": options.libraries} if options.libraries else {})}

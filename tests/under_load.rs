@@ -52,15 +52,20 @@ async fn sixty_four_at_once_against_a_queue_of_eight() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_request_is_not_used_up() {
-    let config = Config { queue_capacity: 0, ..Config::default() };
+    let config = Config { queue_capacity: 1, ..Config::default() };
     let (begun, has_begun) = mpsc::channel();
     let generator = OneColour { begun: Some(begun), ..OneColour::with_step(10 * STEP) };
     let node = TestNode::with_config(generator, config).await;
     let running = tokio::spawn(Exchange::of(&node.url, json!({"prompt": "x"})).await.send());
     has_begun.recv().unwrap();
+    let waiting = tokio::spawn(Exchange::of(&node.url, json!({"prompt": "x"})).await.send());
+    while node.queue_depth().await < 2 {
+        tokio::time::sleep(STEP / 4).await;
+    }
     let second = Exchange::of(&node.url, json!({"prompt": "x"})).await;
     assert_eq!(second.request().send().await.unwrap().status(), 429);
     assert_eq!(running.await.unwrap().status, 200);
+    assert_eq!(waiting.await.unwrap().status, 200);
     assert_eq!(second.send().await.status, 200, "the same envelope, sent again");
 }
 

@@ -52,7 +52,7 @@ def write_model(folder, dtype):
 
 def draw(binary, folder, output):
     """Runs obscura and returns the peak of its resident memory in bytes, as the kernel counted it."""
-    command = [binary, "generate", "x", "--model", folder, "--size", "16x16", "--steps", "1", "--output", output]
+    command = [binary, "generate", "x", "--model", folder, "--size", "16x16", "--steps", "1", "--force", "--output", output]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:

@@ -110,7 +110,7 @@ class Diffusers:
 class Obscura:
     def __init__(self, folder, output, options):
         self.command = [options.binary, "generate", PROMPT, "--model", folder, "--size", options.size]
-        self.command += ["--steps", str(options.steps), "--seed", str(SEED), "--output", output, "--timings", "json"]
+        self.command += ["--steps", str(options.steps), "--seed", str(SEED), "--force", "--output", output, "--timings", "json"]
         # rayon's and any OpenMP's threads.
         threads = str(options.threads)
         self.environment = {**os.environ, "RAYON_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}

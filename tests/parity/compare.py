@@ -143,7 +143,7 @@ def draw(options, folder, run, prompt, guided):
     """obscura's picture, (h, w, 3), or None."""
     with tempfile.TemporaryDirectory() as temp:
         output = pathlib.Path(temp, "out.png")
-        command = [options.binary, "generate", prompt, "--model", folder, "--output", output]
+        command = [options.binary, "generate", prompt, "--model", folder, "--force", "--output", output]
         command += ["--size", f"{run.width}x{run.height}", "--steps", str(run.steps), "--seed", str(run.seed)]
         if guided:
             command += ["--guidance", str(run.guidance)]

@@ -7,6 +7,7 @@
 //! of a release, the registers that a policy names.
 
 pub mod binding;
+pub mod collateral;
 mod encoding;
 pub mod event_log;
 pub mod evidence;

@@ -33,6 +33,11 @@ impl HttpAnswer {
         self.response.status().as_u16()
     }
 
+    /// Its head.
+    pub(crate) fn headers(&self) -> &reqwest::header::HeaderMap {
+        self.response.headers()
+    }
+
     /// What its head says about trying again.
     pub(crate) fn retry(&self) -> Retry {
         Retry::of(self.response.headers())
@@ -50,7 +55,7 @@ impl HttpAnswer {
         self.body().await
     }
 
-    async fn body(mut self) -> Result<Vec<u8>, HttpError> {
+    pub(crate) async fn body(mut self) -> Result<Vec<u8>, HttpError> {
         let mut answer = Vec::new();
         while let Some(chunk) = self.response.chunk().await.map_err(connection)? {
             if answer.len() + chunk.len() > self.max_bytes {

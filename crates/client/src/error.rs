@@ -52,6 +52,12 @@ pub enum HttpError {
         /// The most that are read.
         max_lines: usize,
     },
+    /// Another status than a document has.
+    #[error("the answer has the status {status}")]
+    Status {
+        /// The status.
+        status: u16,
+    },
     /// The answer does not end.
     #[error("the node's answer is longer than {max_bytes} bytes")]
     TooLong {

@@ -22,6 +22,7 @@
 mod answer;
 mod attestation;
 mod call;
+mod document;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -46,6 +47,7 @@ use thiserror::Error;
 
 pub use attestation::{AttestedNode, Evidence, fresh_nonce};
 pub use call::Call;
+pub use document::{Document, document};
 pub use error::HttpError;
 pub use http::{ApiKey, travels_in_clear_text};
 pub use image::{InvalidImage, decode_image, image_file};

@@ -128,7 +128,8 @@ impl Permit {
             place.fill(work);
             let (reply, answer) = oneshot::channel();
             let client = place.client();
-            let entry = QueueEntry { id: 0, client, work, request, reply, updates, span };
+            let queued = std::time::Instant::now();
+            let entry = QueueEntry { id: 0, client, work, request, reply, updates, queued, span };
             let id = shared.queue.push(entry).ok_or(GenerateError::Draining)?;
             let _waiting = Waiting { id, queue: &shared.queue };
             match time::timeout(place.deadline(), answer).await {

@@ -1,5 +1,7 @@
 //! A request on its way to an engine, and what comes back.
 
+use std::time::Instant;
+
 use flux::{Generated, Job};
 use protocol::ImageRequest;
 use thiserror::Error;
@@ -39,6 +41,8 @@ pub(crate) struct QueueEntry {
     pub(crate) request: ImageRequest,
     pub(crate) reply: oneshot::Sender<Result<Output, GenerateError>>,
     pub(crate) updates: Option<UpdateSender>,
+    /// When it began to wait.
+    pub(crate) queued: Instant,
     /// The request's.
     pub(crate) span: tracing::Span,
 }

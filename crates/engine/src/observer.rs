@@ -1,5 +1,7 @@
 //! What an engine tells those who count: numbers alone, never a word of a prompt.
 
+use std::time::Duration;
+
 use flux::Timings;
 
 /// Who counts what the engines do. Called on the engines' threads: must not block.
@@ -30,6 +32,12 @@ pub struct JobSummary<'a> {
     pub images: usize,
     /// Pixels of all of them.
     pub pixels: u64,
+    /// Sampler steps of all images.
+    pub steps: usize,
+    /// How long it waited for an engine.
+    pub waited: Duration,
+    /// How long it took in all, its waiting included.
+    pub took: Duration,
     /// How long each stage took.
     pub timings: &'a Timings,
 }

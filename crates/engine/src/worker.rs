@@ -87,6 +87,7 @@ impl Worker {
 
     /// An answer for each entry, in their order.
     fn generate(&mut self, entries: &[QueueEntry]) -> Vec<Result<Generated, GenerateError>> {
+        let begun = Instant::now();
         let jobs: Vec<Job<'_>> = entries.iter().map(|entry| job(&entry.request)).collect();
         // What is said of an image on this thread belongs to the request that asked for it.
         let spans: Vec<Span> = entries.iter().map(span).collect();
@@ -109,7 +110,7 @@ impl Worker {
         outcomes
             .into_iter()
             .zip(entries.iter().zip(&spans))
-            .map(|(outcome, (entry, span))| span.in_scope(|| self.judge(outcome, entry)))
+            .map(|(outcome, (entry, span))| span.in_scope(|| self.judge(outcome, entry, begun)))
             .collect()
     }
 
@@ -170,12 +171,20 @@ impl Worker {
         }
     }
 
-    fn judge(&self, outcome: Outcome, entry: &QueueEntry) -> Result<Generated, GenerateError> {
+    fn judge(
+        &self,
+        outcome: Outcome,
+        entry: &QueueEntry,
+        begun: Instant,
+    ) -> Result<Generated, GenerateError> {
         match outcome {
             Outcome::Made(generated) => {
                 self.observer.job_done(&JobSummary {
                     images: generated.images.len(),
                     pixels: entry.request.pixels(),
+                    steps: entry.request.steps.get() * entry.request.count.get(),
+                    waited: begun.saturating_duration_since(entry.queued),
+                    took: entry.queued.elapsed(),
                     timings: &generated.timings,
                 });
                 Ok(generated)

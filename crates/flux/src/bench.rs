@@ -30,6 +30,25 @@ pub enum Preset {
     Small,
 }
 
+impl Preset {
+    /// Bytes of the weights where a CPU holds them in `precision`; there are no 8-bit kernels for one, so that
+    /// they stay in 16.
+    #[must_use]
+    pub fn cpu_weight_bytes(self, precision: Precision) -> u64 {
+        // T5-XXL's encoder, CLIP-L's text encoder, the transformer, the autoencoder.
+        const SCHNELL: u64 = 4_762_310_656 + 123_060_480 + 11_891_178_560 + 83_819_683;
+        const SMALL: u64 = 20_000_000;
+        let parameters = match self {
+            Self::Schnell => SCHNELL,
+            Self::Small => SMALL,
+        };
+        match precision {
+            Precision::F32 => 4 * parameters,
+            _ => 2 * parameters,
+        }
+    }
+}
+
 /// What is measured.
 #[derive(Debug, Clone, Copy)]
 pub struct BenchConfig {

@@ -294,7 +294,11 @@ impl Batcher<'_, '_> {
             let started = now(self.pipeline)?;
             let latents = of_one(&latents.0, place, samples.len())?;
             match self.pipeline.rgb(&context, &latents) {
-                Ok(rgb) => job.images.push(Image { size: self.settings.size, rgb }),
+                Ok(rgb) => {
+                    let image = Image { size: self.settings.size, rgb };
+                    job.watch.image(job.images.len(), &image);
+                    job.images.push(image);
+                }
                 Err(error) => job.state = Err(error),
             }
             job.spans.push((Part::Decode, [started, now(self.pipeline)?]));

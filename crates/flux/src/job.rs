@@ -60,6 +60,10 @@ pub trait ProgressObserver {
     /// Told of each part that is done. Where it answers `Break`, the job ends there.
     fn progress(&mut self, progress: Progress) -> ControlFlow<()>;
 
+    /// Shown each image as soon as it is decoded, before [`ProgressObserver::progress`] is told of it; `index` is
+    /// its place in the job.
+    fn image(&mut self, _index: usize, _image: &Image) {}
+
     /// Told after each step but an image's last, before [`ProgressObserver::progress`] is told of the same; on a
     /// GPU, which is given one step while it computes another, progress may be told a step later.
     /// Whoever does not ask for the image pays nothing for it.

@@ -19,7 +19,7 @@ use std::{
 
 pub(crate) use self::{
     body::track,
-    events::{Message, Outbox},
+    events::{Message, Outbox, is_stream},
     transport::{StreamExecutor, Transport},
 };
 

@@ -57,8 +57,13 @@ pub(crate) enum ApiError {
     UnknownHost,
     /// A page of another site sent it.
     ForeignOrigin,
-    UnknownModel,
+    UnknownModel {
+        /// The one that is served.
+        served: String,
+    },
     NotFound,
+    /// The route is there, and the operator did not turn it on.
+    RouteOff,
     MethodNotAllowed,
     QueueFull {
         retry_after_secs: u64,
@@ -122,7 +127,7 @@ impl ApiError {
                 answer(400, InvalidRequestError, "invalid_json", "the body is no JSON object")
             }
             Self::Invalid(error) => invalid(&error),
-            Self::UnknownModel => invalid(&InvalidParameter::UnknownModel),
+            Self::UnknownModel { served } => invalid(&InvalidParameter::UnknownModel { served }),
             Self::Sealed(envelope) => answer(
                 400,
                 InvalidRequestError,
@@ -199,6 +204,13 @@ impl ApiError {
             Self::NotFound => {
                 answer(404, InvalidRequestError, "not_found", "there is nothing here")
             }
+            Self::RouteOff => answer(
+                404,
+                InvalidRequestError,
+                "route_off",
+                "prompts in clear text are off here: seal them (`obscura proxy` stands beside programs that \
+                 cannot), or turn this route on with `allow_plaintext = true` where TLS ends in the node",
+            ),
             Self::MethodNotAllowed => answer(
                 405,
                 InvalidRequestError,
@@ -342,7 +354,7 @@ fn unauthorized() -> ErrorAnswer {
 
 fn invalid(error: &InvalidParameter) -> ErrorAnswer {
     let status = match error {
-        InvalidParameter::UnknownModel => StatusCode::NOT_FOUND,
+        InvalidParameter::UnknownModel { .. } => StatusCode::NOT_FOUND,
         _ => StatusCode::BAD_REQUEST,
     };
     ErrorAnswer::of(status, error.body().error)

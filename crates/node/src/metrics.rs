@@ -55,6 +55,9 @@ impl Stage {
 pub(crate) struct Metrics {
     registry: Registry,
     stages: Family<StageLabel, Histogram>,
+    requests: Histogram,
+    waits: Histogram,
+    step: Histogram,
     batches: Counter,
     images: Counter,
     pixels: Counter,
@@ -96,6 +99,9 @@ impl Metrics {
         let this = Self {
             registry: Registry::with_prefix("obscura"),
             stages,
+            requests: histogram(),
+            waits: histogram(),
+            step: histogram(),
             batches: Counter::default(),
             images: Counter::default(),
             pixels: Counter::default(),
@@ -127,6 +133,12 @@ impl Metrics {
             Unit::Seconds,
             self.stages.clone(),
         );
+        let help = "From a place in the queue until all images of a request are made";
+        registry.register_with_unit("request", help, Unit::Seconds, self.requests.clone());
+        let help = "Of it, until an engine begins";
+        registry.register_with_unit("queue_wait", help, Unit::Seconds, self.waits.clone());
+        let help = "One sampler step of one image, the mean of each request";
+        registry.register_with_unit("step", help, Unit::Seconds, self.step.clone());
         let help = "Batches drawn, of one request or of several";
         registry.register("batches", help, self.batches.clone());
         registry.register("images", "Images made", self.images.clone());
@@ -188,6 +200,9 @@ impl Observer for Metrics {
         self.took(Stage::TextEncode, job.timings.encode);
         self.took(Stage::Denoise, job.timings.denoise);
         self.took(Stage::Decode, job.timings.decode);
+        self.requests.observe(job.took.as_secs_f64());
+        self.waits.observe(job.waited.as_secs_f64());
+        self.step.observe(job.timings.denoise.as_secs_f64() / job.steps.max(1) as f64);
         self.images.inc_by(job.images as u64);
         self.pixels.inc_by(job.pixels);
     }

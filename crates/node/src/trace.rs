@@ -11,7 +11,7 @@ use axum::{
 };
 use tracing::Instrument;
 
-use crate::node::Node;
+use crate::{delivery, node::Node};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_ID_BYTES: usize = 64;
@@ -50,7 +50,10 @@ pub(crate) async fn request(
     node.traffic().answered(route, response.status().as_u16());
     span.in_scope(|| {
         span.record("status", response.status().as_u16());
-        tracing::info!(milliseconds = started.elapsed().as_millis() as u64, "answered");
+        // A stream's line comes when it ends, from whoever makes its events.
+        if !delivery::is_stream(&response) {
+            tracing::info!(milliseconds = started.elapsed().as_millis() as u64, "answered");
+        }
     });
     response.headers_mut().insert(X_REQUEST_ID, id);
     response

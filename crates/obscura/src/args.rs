@@ -1,16 +1,18 @@
 //! What can be said on the command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, str::FromStr};
 
-use attest::binding::Nonce;
+use attest::{PlatformChoice, binding::Nonce, collateral};
 use bytesize::ByteSize;
-use clap::{Parser, Subcommand, ValueEnum};
-use protocol::Size;
+use clap::{ArgMatches, Parser, Subcommand, ValueEnum, parser::ValueSource};
+use protocol::{InvalidSize, Size};
 
 use crate::{
     device::{DTypeChoice, DeviceChoice},
+    generate::{FormatChoice, QualityChoice, StyleChoice},
     log::{LogFilter, LogFormat},
     measure::MeasureArgs,
+    preview::PreviewChoice,
     time::At,
 };
 
@@ -32,7 +34,7 @@ pub(crate) enum Command {
     /// node can be trusted at the start (20 unsupported, 30 malformed evidence)
     Proxy(ProxyArgs),
     /// Make images: in this process, or privately on a node
-    Generate(GenerateArgs),
+    Generate(Box<GenerateArgs>),
     /// Ask a node for evidence, and judge it. Exits 0 accepted, 10 rejected, 20 unsupported,
     /// 30 malformed
     Verify(VerifyArgs),
@@ -50,7 +52,12 @@ pub(crate) enum Command {
     /// Which models there are, and which bytes they are made of
     #[command(subcommand)]
     Models(ModelsCommand),
-    /// Say what the machine lacks; compare every kernel of a device with its reference
+    /// What quotes are verified with: fetch it from the hardware's maker, show when it is due. `show` exits 10
+    /// where it is overdue
+    #[command(subcommand)]
+    Collateral(CollateralCommand),
+    /// Say what the machine lacks and what can be done with it; compare every kernel of a device with its
+    /// reference. Exits 0 where all of them agree, 1 otherwise
     Doctor(DoctorArgs),
     /// Measure how long an image takes a device; large models have random weights made there
     Bench(BenchArgs),
@@ -80,6 +87,43 @@ pub(crate) enum ModelsCommand {
         #[arg(long, value_name = "FILE")]
         manifest: Option<PathBuf>,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum CollateralCommand {
+    /// Fetch what this machine's quotes are verified with, and write it in place of the older file
+    Fetch(CollateralFetchArgs),
+    /// Print what a file of collateral is of, and until when each part of it holds
+    Show {
+        /// The file that the configuration's `collateral` names
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(clap::Args)]
+pub(crate) struct CollateralFetchArgs {
+    /// Where to write: what the configuration's `collateral` names
+    #[arg(long, short, value_name = "FILE", default_value = "/etc/obscura/collateral.json")]
+    pub(crate) output: PathBuf,
+    /// Whose quotes: auto, tdx, snp
+    #[arg(long, value_name = "TEE", default_value = "auto")]
+    pub(crate) tee: PlatformChoice,
+    /// A quote of the machine, instead of asking this machine for one: a TDX quote, or a SEV-SNP report
+    #[arg(long, value_name = "FILE")]
+    pub(crate) quote: Option<PathBuf>,
+    /// Intel's service, or a PCCS that keeps its documents
+    #[arg(long, value_name = "URL", default_value = collateral::INTEL_PCS)]
+    pub(crate) pccs: String,
+    /// AMD's service, or what stands in for it
+    #[arg(long, value_name = "URL", default_value = collateral::AMD_KDS)]
+    pub(crate) kds: String,
+    /// The generation of AMD's processors, where the report does not say it (version 2)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) generation: Option<collateral::Generation>,
 }
 
 #[derive(clap::Args)]
@@ -114,12 +158,16 @@ pub(crate) struct DemoArgs {
     /// Where to listen; another free port is taken where this one is in use
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = node::parse_listen)]
     pub(crate) listen: SocketAddr,
-    /// Where to write the image
-    #[arg(long, value_name = "FILE", default_value = "obscura-demo.png")]
-    pub(crate) output: PathBuf,
-    /// Seed of the image; drawn where absent
+    /// Where to write the image: PNG, JPEG or WebP by the ending
+    /// [default: obscura-demo.png, or the next free number]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace the file where it is there already
     #[arg(long)]
-    pub(crate) seed: Option<u64>,
+    pub(crate) force: bool,
+    /// Seed of the image; drawn where absent, or -1
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) seed: Option<SeedChoice>,
 }
 
 /// Each of these has an environment variable, `OBSCURA_` and its name, and a key in the TOML file;
@@ -181,13 +229,20 @@ pub(crate) enum ConfigCommand {
 
 #[derive(clap::Args)]
 pub(crate) struct GenerateArgs {
-    /// What to draw
-    pub(crate) prompt: String,
+    /// What to draw; `-` reads prompts from standard input, a line each
+    #[arg(required_unless_present = "prompts")]
+    pub(crate) prompt: Option<String>,
+    /// Read prompts from this file, a line each; `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub(crate) prompts: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     /// Ask the node at this URL, privately, instead of drawing in this process
     #[arg(long, value_name = "URL")]
     pub(crate) node: Option<String>,
+    /// The node's name for the model [default: the only one that it has]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model_id: Option<String>,
     #[command(flatten)]
     pub(crate) trust: TrustArgs,
     /// The node's bearer key
@@ -195,30 +250,109 @@ pub(crate) struct GenerateArgs {
     pub(crate) api_key: Option<String>,
     /// DANGEROUS: send the bearer key over plain http:// to another machine too, where everyone on the
     /// way can read it
-    #[arg(long, requires = "node")]
+    #[arg(long)]
     pub(crate) insecure_http: bool,
     /// The image's size [default: the model's own]
-    #[arg(long, value_name = "WxH")]
+    #[arg(long, value_name = "WxH", value_parser = size)]
     pub(crate) size: Option<Size>,
-    /// Sampler steps
-    #[arg(long, default_value_t = 4)]
-    pub(crate) steps: i64,
-    /// Seed of the first image; drawn where absent. Image i has seed + i
-    #[arg(long)]
-    pub(crate) seed: Option<u64>,
-    /// Guidance scale, for models that take one (FLUX.1-dev)
-    #[arg(long, default_value_t = flux::GUIDANCE)]
-    pub(crate) guidance: f32,
-    /// How many images
-    #[arg(long, default_value_t = 1)]
+    /// Sampler steps, 1 to 50 [default: those of --quality]
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) steps: Option<i64>,
+    /// How much work goes into an image
+    #[arg(long, default_value = "medium")]
+    pub(crate) quality: QualityChoice,
+    /// Whether the prompt is added to
+    #[arg(long, default_value = "natural")]
+    pub(crate) style: StyleChoice,
+    /// Seed of the first image of each prompt; drawn where absent, or -1. Image i has seed + i
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) seed: Option<SeedChoice>,
+    /// Guidance scale, for models that take one (FLUX.1-dev) [default: 3.5]
+    #[arg(long, allow_negative_numbers = true, value_parser = guidance)]
+    pub(crate) guidance: Option<f32>,
+    /// How many images of each prompt, 1 to 10
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
     pub(crate) n: i64,
-    /// Where to write: PNG, JPEG or WebP by the ending. Of several images, the second and later
-    /// get a number
-    #[arg(long, value_name = "FILE", default_value = "obscura.png")]
-    pub(crate) output: PathBuf,
+    /// Where to write: PNG, JPEG or WebP by the ending; `-` is standard output. Of several images, the
+    /// second and later get a number [default: obscura.png, or the next free number]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// The format where no file's ending says it [default: png]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<FormatChoice>,
+    /// Replace files that are there already
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Print an object a line: one of each image as soon as its file is there, and a summary
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Show images, and what becomes of them on the way, in the terminal; each look on the way is as
+    /// much work as decoding an image
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub(crate) preview: PreviewChoice,
     /// Print times as the last line of standard output
-    #[arg(long, value_name = "FORM")]
+    #[arg(long, value_name = "FORM", conflicts_with = "json")]
     pub(crate) timings: Option<TimingsForm>,
+}
+
+/// The flags that the command line itself names. What the environment says holds for every command, and is
+/// no slip where one does not look at it.
+pub(crate) struct Given(BTreeSet<String>);
+
+impl Given {
+    /// Those of the subcommand.
+    pub(crate) fn new(matches: &ArgMatches) -> Self {
+        let Some((_, matches)) = matches.subcommand() else { return Self(BTreeSet::new()) };
+        let said = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        Self(matches.ids().map(clap::Id::as_str).filter(said).map(str::to_owned).collect())
+    }
+
+    /// By the name of its field.
+    pub(crate) fn has(&self, flag: &str) -> bool {
+        self.0.contains(flag)
+    }
+}
+
+/// A seed, or none: as requests have it, -1 leaves it to whoever draws.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SeedChoice(pub(crate) Option<u64>);
+
+impl FromStr for SeedChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "-1" => Ok(Self(None)),
+            _ => text.parse().map(|seed| Self(Some(seed))).map_err(|_| {
+                format!("must be a whole number from 0 to {}, or -1 for any seed", u64::MAX)
+            }),
+        }
+    }
+}
+
+/// A size; where it is nearly one, the error says which would do.
+fn size(text: &str) -> Result<Size, String> {
+    text.parse().map_err(|error: InvalidSize| {
+        let side = |side: &str| {
+            let side: u64 = side.parse().ok()?;
+            let multiple = u64::from(Size::MULTIPLE_PX);
+            let nearest = (side.saturating_add(multiple / 2)) / multiple * multiple;
+            Some(nearest.clamp(multiple, Size::MAX_SIDE_PX.into()))
+        };
+        let nearest = text.split_once('x').and_then(|(width, height)| Some((side(width)?, side(height)?)));
+        match nearest {
+            Some((width, height)) => format!("{error}; {width}x{height} would do"),
+            None => error.to_string(),
+        }
+    })
+}
+
+fn guidance(text: &str) -> Result<f32, String> {
+    let scale = text.parse::<f64>().map_err(|_| "must be a number such as 3.5".to_owned())?;
+    match protocol::Guidance::new(scale) {
+        Ok(scale) => Ok(scale.get()),
+        Err(_) => Err(format!("must be from 0 to {}", protocol::Guidance::MAX)),
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -352,7 +486,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "TYPE", default_value = "auto")]
     pub(crate) dtype: DTypeChoice,
     /// Of the images
-    #[arg(long, value_name = "WxH", default_value = "1024x1024")]
+    #[arg(long, value_name = "WxH", default_value = "1024x1024", value_parser = size)]
     pub(crate) size: Size,
     /// Of the sampler
     #[arg(long, default_value_t = 4)]
@@ -395,10 +529,25 @@ impl From<PresetChoice> for flux::bench::Preset {
 mod tests {
     use clap::CommandFactory;
 
-    use super::Args;
+    use super::*;
 
     #[test]
     fn the_command_line_is_sound() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_values_get_advice_that_works() {
+        assert_eq!("-1".parse(), Ok(SeedChoice(None)));
+        assert_eq!("18446744073709551615".parse(), Ok(SeedChoice(Some(u64::MAX))));
+        assert!("-2".parse::<SeedChoice>().unwrap_err().contains("-1 for any seed"));
+        for (wrong, advice) in [("1000x1000", "1008x1008"), ("0x9", "16x16"), ("99999x16", "8192x16")] {
+            let said = size(wrong).unwrap_err();
+            assert!(said.contains(advice), "{said}");
+            assert!(size(advice).is_ok());
+        }
+        assert!(size("big").unwrap_err().contains("1024x768"));
+        assert_eq!(guidance("3.5"), Ok(3.5));
+        assert!(guidance("nan").is_err() && guidance("31").is_err());
     }
 }

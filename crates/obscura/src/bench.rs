@@ -1,6 +1,8 @@
 //! `obscura bench`: how long an image takes a device, from prompt to PNG.
 
-use anyhow::{Context, bail};
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
 use flux::MemoryLimit;
 use flux::bench::{BenchConfig, Measured, Stage, measure, median};
 use flux::groups;
@@ -8,7 +10,11 @@ use printable::Printable;
 use protocol::{Count, Format, Steps};
 use serde_json::{Map, Value, json};
 
-use crate::{args::BenchArgs, device};
+use crate::{
+    args::BenchArgs,
+    device, machine,
+    progress::{Phase, Progress},
+};
 
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let off = groups::turned_off()?;
@@ -26,11 +32,17 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         warmups: args.warmups,
         runs: args.runs.max(1),
     };
+    if device.is_cpu() {
+        let needed = config.preset.cpu_weight_bytes(config.precision);
+        refuse_without_room(needed, machine::available_memory_bytes(Path::new("/")))?;
+    }
     let mut bytes = 0;
+    let progress = Progress::begin(Phase::Preparing);
     let measured = measure(&device, &config, &mut |image| {
         // A failing encoder would make the image look faster than it is.
         bytes = engine::encode(image, Format::Png).map_or(0, |file| file.len());
     })?;
+    drop(progress);
     if bytes == 0 {
         bail!("the image could not be encoded");
     }
@@ -57,6 +69,22 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
             println!("computed by the reference: {off}");
         }
     }
+    Ok(())
+}
+
+/// A machine that runs out of memory takes others' programs down with this one: it is asked first.
+fn refuse_without_room(needed: u64, available: Option<u64>) -> anyhow::Result<()> {
+    // Beside the weights: what lies between layers, and the images.
+    const BESIDES: u64 = 1_500_000_000;
+    let Some(available) = available else { return Ok(()) };
+    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+    ensure!(
+        needed + BESIDES.min(needed) <= available,
+        "the weights take {:.0} GB and {:.0} GB of memory are available: --preset small is for CPUs, --dtype bf16 \
+         takes half of f32, a GPU has memory of its own",
+        gigabytes(needed),
+        gigabytes(available)
+    );
     Ok(())
 }
 
@@ -131,4 +159,20 @@ fn to_json(stage: &Stage) -> Value {
 /// In units of 10¹² operations a second.
 fn rate(stage: &Stage) -> Option<f64> {
     (stage.teraflop > 0.0).then(|| stage.teraflop / stage.milliseconds * 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_room_is_told_so_first() {
+        let schnell = flux::bench::Preset::Schnell.cpu_weight_bytes(flux::Precision::F32);
+        assert_eq!(schnell / 1_000_000_000, 67);
+        let said = refuse_without_room(schnell, Some(8_000_000_000)).unwrap_err().to_string();
+        assert!(said.contains("67 GB") && said.contains("--preset small"), "{said}");
+        for available in [Some(100_000_000_000), None] {
+            refuse_without_room(schnell, available).unwrap();
+        }
+    }
 }

@@ -1,22 +1,37 @@
 //! `obscura demo`: a node, and one private request to it, on one machine.
 
-use std::{net::SocketAddr, path::Path, time::Instant};
+use std::{io::Cursor, net::SocketAddr, path::Path, time::Instant};
 
 use anyhow::{Context, ensure};
 use attest::{Platform, PlatformChoice, Policy};
 use candle_core::Device;
 use client::{Answer, ApiKey, Client};
 use flux::Pipeline;
+use image::ImageReader;
 use node::{Config, Node, Service};
 use protocol::{CreateImageRequest, SecretBytes, Size};
 use tokio::net::TcpListener;
 
-use crate::{args::DemoArgs, doctor, evidence, hex, model, output::Output, process, runtime};
+use crate::{
+    args::DemoArgs,
+    doctor, evidence, hex, model,
+    output::{Existing, Output, Wanted},
+    process,
+    progress::{Phase, Progress},
+    runtime,
+};
 
 pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
     ensure!(args.listen.ip().is_loopback(), "the demo asks for no credentials: loopback only");
     doctor::refuse_reference()?;
-    let output = Output::new(&args.output)?;
+    let output = Output::prepare(&Wanted {
+        path: args.output.as_deref(),
+        default: "obscura-demo.png",
+        format: None,
+        images: 1,
+        existing: if args.force { Existing::Replace } else { Existing::Refuse },
+    })?;
+    ensure!(!output.is_stdout(), "--output -: the demo prints what it does; name a file");
     process::harden().context("core dumps cannot be turned off")?;
     runtime::runtime()?.block_on(async {
         let listener = bind(args.listen)?;
@@ -74,7 +89,8 @@ async fn request(
         model: Some(model::DEMO_ID.to_owned()),
         prompt: Some(args.prompt.clone().into()),
         size: Some(size.to_string()),
-        seed: args.seed,
+        seed: args.seed.and_then(|seed| seed.0),
+        output_format: Some(output.format().name().to_owned()),
         ..CreateImageRequest::default()
     };
     let policy = Policy::production().dangerous().accept_simulated();
@@ -89,7 +105,9 @@ async fn request(
         args.prompt.chars().count()
     );
     let started = Instant::now();
+    let progress = Progress::begin(Phase::Waiting);
     let answer = client.generate(request, &attested).await?;
+    drop(progress);
     println!("  3. the node opened it, drew, and sealed the answer: {:.2?}", started.elapsed());
     // Hash and signature were checked when the answer was opened; without them there is none.
     let signing_key = answer.verified.signing_key;
@@ -109,14 +127,9 @@ async fn request(
 fn image_of_size(answer: &Answer, size: Size) -> anyhow::Result<SecretBytes> {
     let data = answer.response.data.first().context("the answer has no image")?;
     let file = client::image_file(data)?;
-    ensure!(png_size(&file) == Some((size.width_px(), size.height_px())), "the size is wrong");
+    let found = ImageReader::new(Cursor::new(&file[..])).with_guessed_format()?.into_dimensions()?;
+    ensure!(found == (size.width_px(), size.height_px()), "the size is wrong");
     Ok(file)
-}
-
-/// Width and height in a PNG's first chunk, `IHDR`.
-fn png_size(file: &[u8]) -> Option<(u32, u32)> {
-    let side = |at: usize| Some(u32::from_be_bytes(file.get(at..at + 4)?.try_into().ok()?));
-    file.starts_with(b"\x89PNG\r\n\x1a\n").then_some((side(16)?, side(20)?))
 }
 
 /// The wished-for address, or the next free port where it is taken.

@@ -21,7 +21,7 @@ use crate::{
     args::DoctorArgs,
     device::DTypeChoice,
     device::{self, DeviceChoice},
-    machine::Machine,
+    machine::{self, Machine},
     store,
 };
 
@@ -29,7 +29,8 @@ use crate::{
 /// and, last, `summary`. What a crash leaves behind is then all that was found before it.
 pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
     let off = groups::turned_off()?;
-    for item in this_machine()?.look() {
+    let items = this_machine()?.look();
+    for item in &items {
         if args.json {
             say(&with_kind("machine", item.to_json()))?;
         } else {
@@ -66,12 +67,26 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
             "slow": outcome.slow,
             "bad_groups": outcome.bad.names(),
             "lost": outcome.lost,
+            "possible": machine::prospects(&items).iter().map(|(what, can)| json!({
+                "what": what, "possible": can.is_ok(), "missing": can.as_ref().err(),
+            })).collect::<Value>(),
         }))?;
     } else {
         let (all, slow) = (outcome.comparisons, outcome.slow);
         say(&format_args!("{all} comparisons, {slow} of them of slow paths"))?;
         if device.is_cpu() {
             say(&"e4m3 has no kernels on a CPU")?;
+        }
+        if outcome.lost.is_none() && !outcome.failed {
+            say(&"\nWith this machine as it is:")?;
+            for (what, can) in machine::prospects(&items) {
+                match can {
+                    Ok(()) => say(&format_args!("  yes  {what}"))?,
+                    Err(missing) => {
+                        say(&format_args!("  no   {what}: {} missing", missing.join(", ")))?;
+                    }
+                }
+            }
         }
     }
     if let Some(lost) = &outcome.lost {

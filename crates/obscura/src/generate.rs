@@ -1,177 +1,154 @@
 //! `obscura generate`: in this process, or privately on a node.
 
-use std::{collections::BTreeSet, ops::ControlFlow, path::PathBuf, time::Instant};
+mod choices;
+mod here;
+mod on_node;
+mod prompts;
+mod report;
+
+use std::io;
 
 use anyhow::{Context, ensure};
-use attest::Policy;
-use client::{ApiKey, Client, ClientError, HttpError};
-use flux::{Job, Progress};
-use indicatif::ProgressBar;
 use printable::Printable;
-use protocol::{Count, CreateImageRequest, ImageEvent, ProgressEvent, Prompt, Seed, Size, Steps};
-use serde_json::json;
+use protocol::{Count, Format, Prompt, Quality, Seed, Size, Steps, Style};
 
+use self::report::{Form, Made, Report};
 use crate::{
-    args::{GenerateArgs, TimingsForm},
-    model,
-    output::Output,
-    progress, runtime, verify,
+    args::{GenerateArgs, Given, TimingsForm},
+    output::{Existing, Output, Wanted},
+    preview::Terminal,
+    progress::Progress,
+    runtime,
 };
 
-/// Of an image whose size nobody said: 1024×1024.
-const COMMON_PIXELS: u64 = 1 << 20;
+/// Flags that say how this process draws, and flags that say how a node is asked: what the other way would
+/// not look at is refused.
+const HERE_ALONE: [&str; 5] = ["model", "device", "dtype", "manifest", "memory_limit"];
+const ON_NODE_ALONE: [&str; 6] = [
+    "model_id",
+    "policy",
+    "accept_simulated",
+    "require_attested_tls",
+    "api_key",
+    "insecure_http",
+];
 
-pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
-    let output = Output::new(&args.output)?;
-    match &args.node {
-        Some(url) => runtime::runtime()?.block_on(on_node(&args, url, &output)),
-        None => here(&args, &output),
-    }
-}
+pub(crate) use choices::{FormatChoice, QualityChoice, StyleChoice};
 
-fn here(args: &GenerateArgs, output: &Output) -> anyhow::Result<()> {
-    flux::groups::turned_off()?;
-    let prompt = Prompt::new(args.prompt.clone()).context("the prompt")?;
-    let steps = Steps::new(args.steps).context("--steps")?;
+pub(crate) fn run(args: &GenerateArgs, given: &Given) -> anyhow::Result<()> {
+    refuse_ignored(args, given)?;
+    let prompts = prompts::read(args.prompt.as_deref(), args.prompts.as_deref())?;
     let count = Count::new(args.n).context("--n")?;
-    let seed = match args.seed {
-        Some(seed) => Seed::new(seed),
-        None => Seed::new(getrandom::u32().context("no randomness for a seed")?.into()),
+    let order = Order {
+        prompts,
+        style: args.style.into(),
+        count,
+        size: args.size,
+        steps: args.steps.map(Steps::new).transpose().context("--steps")?,
+        quality: args.quality.into(),
+        seed: args.seed.and_then(|seed| seed.0).map(Seed::new),
+        guidance: args.guidance,
     };
-    if args.model.model == model::DEMO {
-        eprintln!("note: the model is {}", model::DEMO_NOTICE);
-    }
-    let loading = Instant::now();
-    let pixels = args.size.map_or(COMMON_PIXELS, Size::pixels);
-    let pipeline = model::load(&args.model, pixels)?;
-    let load_seconds = loading.elapsed().as_secs_f64();
-
-    let size = args.size.unwrap_or(pipeline.native_size());
-    let job = Job { prompt: &prompt, size, steps, seed, count, guidance: args.guidance };
-    let bar = progress::steps(steps.get());
-    let started = Instant::now();
-    let generated = pipeline.generate(&job, &mut |progress| {
-        if let Progress::Step { done, .. } = progress {
-            bar.set_position(done as u64);
-        }
-        ControlFlow::Continue(())
+    let output = Output::prepare(&Wanted {
+        path: args.output.as_deref(),
+        default: "obscura.png",
+        format: args.format.map(Format::from),
+        images: order.prompts.len() * count.get(),
+        existing: if args.force { Existing::Replace } else { Existing::Refuse },
     })?;
-    let generate_seconds = started.elapsed().as_secs_f64();
-    bar.finish_and_clear();
-    if generated.prompt_tokens.truncated {
-        eprintln!("note: the prompt is longer than the text encoder reads; its end was cut");
+    let form = if args.json { Form::Json } else { Form::Text };
+    let report = Report::new(form, output.is_stdout());
+    let mut desk = Desk { output, report, terminal: args.preview.terminal(), count: count.get() };
+    let timings = matches!(args.timings, Some(TimingsForm::Json));
+    match &args.node {
+        Some(url) => {
+            let drawing = on_node::draw(args, &order, url, timings, &mut desk);
+            runtime::runtime()?.block_on(drawing)
+        }
+        None => here::draw(args, order, timings, &mut desk),
     }
+}
 
-    let encoding = Instant::now();
-    for (index, image) in generated.images.iter().enumerate() {
-        let path = output.write(index, &engine::encode(image, output.format())?)?;
-        println!("{}  {}  seed {}", path.display(), image.size, seed.offset(index).get());
-    }
-    if let Some(TimingsForm::Json) = args.timings {
-        let timings = &generated.timings;
-        println!(
-            "{}",
-            json!({
-                "generate_seconds": generate_seconds,
-                "stages": {
-                    "text_encode": timings.encode.as_secs_f64(),
-                    "denoise": timings.denoise.as_secs_f64(),
-                    "decode": timings.decode.as_secs_f64(),
-                    "image_encode": encoding.elapsed().as_secs_f64(),
-                },
-                "load_seconds": load_seconds,
-            })
-        );
+fn refuse_ignored(args: &GenerateArgs, given: &Given) -> anyhow::Result<()> {
+    let (ignored, why) = match args.node {
+        Some(_) => (&HERE_ALONE[..], "is for drawing in this process, without --node"),
+        None => (&ON_NODE_ALONE[..], "is for asking a node: add --node URL"),
+    };
+    for flag in ignored {
+        let hint = match (*flag, &args.node) {
+            ("model", Some(_)) => "; the node's name for its model goes into --model-id",
+            _ => "",
+        };
+        ensure!(!given.has(flag), "--{} {why}{hint}", flag.replace('_', "-"));
     }
     Ok(())
 }
 
-async fn on_node(args: &GenerateArgs, url: &str, output: &Output) -> anyhow::Result<()> {
-    let key = args.api_key.as_ref().map_or_else(ApiKey::none, |key| ApiKey::new(key.clone()));
-    let key = if args.insecure_http { key.over_insecure_http() } else { key };
-    let client = Client::new(url, key).map_err(explained)?;
-    let policy = verify::policy(&args.trust)?;
-    let model = match args.model.model.as_str() {
-        model::DEMO => model::DEMO_ID,
-        name => name,
-    };
-    let request = CreateImageRequest {
-        model: Some(model.to_owned()),
-        prompt: Some(args.prompt.clone().into()),
-        n: Some(args.n),
-        size: args.size.map(|size| size.to_string()),
-        steps: Some(args.steps),
-        seed: args.seed,
-        progress: Some(true),
-        output_format: Some(output.format().name().to_owned()),
-        ..CreateImageRequest::default()
-    };
-    let started = Instant::now();
-    let bar = progress::waiting();
-    let done = draw_on_node(&client, request, &policy, output, &bar).await;
-    bar.finish_and_clear();
-    let done = done?;
-    // From here on there is no peer, only who reads what is printed.
-    sigpipe::reset();
-    for (path, seed) in done {
-        let seed = seed.map(|seed| format!("  seed {seed}"));
-        println!("{}{}", path.display(), seed.unwrap_or_default());
-    }
-    if let Some(TimingsForm::Json) = args.timings {
-        println!(
-            "{}",
-            json!({ "generate_seconds": started.elapsed().as_secs_f64(), "stages": {} })
-        );
-    }
-    Ok(())
+/// What is to be drawn, wherever.
+struct Order {
+    prompts: Vec<Prompt>,
+    style: Style,
+    /// Of each prompt.
+    count: Count,
+    size: Option<Size>,
+    steps: Option<Steps>,
+    quality: Quality,
+    /// Of the first image of each prompt.
+    seed: Option<Seed>,
+    guidance: Option<f32>,
 }
 
-/// What an error leaves unsaid: which flag allows it.
-fn explained(error: ClientError) -> anyhow::Error {
-    let is_about_the_key = matches!(error, ClientError::Http(HttpError::KeyInClearText { .. }));
-    let error = anyhow::Error::new(error);
-    match is_about_the_key {
-        true => error.context("use https://, or --insecure-http if the way is yours alone"),
-        false => error,
+impl Order {
+    fn steps(&self) -> Steps {
+        self.steps.unwrap_or_else(|| self.quality.into())
     }
 }
 
-/// Evidence first, as a node that is not trusted is not sent anything; then the images as events,
-/// each written as it comes. Gives where they are, and their seeds.
-async fn draw_on_node(
-    client: &Client,
-    request: CreateImageRequest,
-    policy: &Policy,
-    output: &Output,
-    bar: &ProgressBar,
-) -> anyhow::Result<Vec<(PathBuf, Option<u64>)>> {
-    let node = client.attest(policy).await?;
-    let count = request.n.and_then(|n| usize::try_from(n).ok()).unwrap_or(1);
-    let mut events = client.generate_stream(request, &node).await?;
-    let mut done = Vec::new();
-    let mut written = BTreeSet::new();
-    while let Some(event) = events.next().await? {
-        match event {
-            ImageEvent::Progress(ProgressEvent { step, steps }) => {
-                progress::drawn(bar, step.into(), steps.into());
-            }
-            ImageEvent::Completed(event) => {
-                for warning in &event.warnings {
-                    let warning = Printable::new(warning);
-                    bar.suspend(|| eprintln!("note: the node says \"{warning}\""));
-                }
-                let index = event.index as usize;
-                // No more files than were asked for, whatever the node sends.
-                ensure!(
-                    index < count && written.insert(index),
-                    "the node sent image {index} of {count}, or sent it twice"
-                );
-                let file = client::decode_image(&event.b64_json)?;
-                done.push((output.write(index, &file)?, event.seed));
-            }
-            _ => {}
+/// Where images arrive: they are written, told and shown.
+struct Desk {
+    output: Output,
+    report: Report,
+    terminal: Option<Terminal>,
+    /// Images of a prompt.
+    count: usize,
+}
+
+/// An image on its way to its file.
+struct Arrived<'a> {
+    file: &'a [u8],
+    prompt: usize,
+    index: usize,
+    seed: Option<u64>,
+    size: Size,
+    model: &'a str,
+}
+
+impl Desk {
+    fn put(&mut self, image: &Arrived<'_>, progress: &Progress) -> anyhow::Result<()> {
+        let path = self.output.write(image.prompt * self.count + image.index, image.file)?;
+        let made = Made {
+            path: &path,
+            bytes: image.file.len(),
+            prompt: image.prompt,
+            index: image.index,
+            seed: image.seed,
+            size: image.size,
+            format: self.output.format().name(),
+            model: image.model,
+        };
+        progress.aside(|| self.report.made(&made)).context("cannot write to standard output")?;
+        self.show(image.file, progress);
+        Ok(())
+    }
+
+    /// In a terminal that shows images. What cannot be shown is missing nowhere.
+    fn show(&self, file: &[u8], progress: &Progress) {
+        if let Some(terminal) = self.terminal {
+            let _ = progress.aside(|| terminal.show(file, &mut io::stderr().lock()));
         }
     }
-    ensure!(done.len() == count, "the node sent {} of {count} images", done.len());
-    Ok(done)
+
+    fn note(&self, note: &str, progress: &Progress) {
+        progress.aside(|| eprintln!("note: {}", Printable::new(note)));
+    }
 }

@@ -137,8 +137,7 @@ impl Machine {
 
     /// On a CPU the weights are held in f32, twice as large as their files.
     fn memory(&self) -> Item {
-        let available = fs::read_to_string(self.root.join("proc/meminfo")).ok();
-        let available = available.as_deref().and_then(available_bytes);
+        let available = available_memory_bytes(&self.root);
         let found = available.is_some_and(|bytes| bytes >= 2 * MODEL_BYTES);
         let detail = format!(
             "{} available; FLUX.1-schnell takes {} on a CPU",
@@ -209,6 +208,34 @@ impl Machine {
     }
 }
 
+/// What this process may still take: of the machine, and of its control group (a container's limit).
+pub(crate) fn available_memory_bytes(root: &Path) -> Option<u64> {
+    let read = |path: &str| fs::read_to_string(root.join(path)).ok();
+    let number = |path: &str| read(path)?.trim().parse::<u64>().ok();
+    let of_machine = read("proc/meminfo").as_deref().and_then(available_bytes);
+    // Where there is no limit, the file says `max`.
+    let of_group = number("sys/fs/cgroup/memory.max").map(|most| {
+        most.saturating_sub(number("sys/fs/cgroup/memory.current").unwrap_or_default())
+    });
+    of_machine.into_iter().chain(of_group).min()
+}
+
+/// What can be done with the machine as it is; the end of what `doctor` says.
+pub(crate) fn prospects(items: &[Item]) -> Vec<(&'static str, Result<(), Vec<&'static str>>)> {
+    let lacking = |needed: &[&'static str]| {
+        let is_missing =
+            |name: &&&'static str| items.iter().any(|item| item.name == **name && !item.found);
+        let missing: Vec<_> = needed.iter().filter(is_missing).copied().collect();
+        if missing.is_empty() { Ok(()) } else { Err(missing) }
+    };
+    vec![
+        ("try it out: obscura demo", lacking(&[])),
+        ("FLUX.1-schnell on the GPU", lacking(&["GPU", "model"])),
+        ("FLUX.1-schnell on the CPU", lacking(&["memory", "model"])),
+        ("serve with evidence that verifiers trust", lacking(&["TEE", "quotes", "RTMR3"])),
+    ]
+}
+
 /// `MemAvailable` of `/proc/meminfo`, which counts in KiB.
 fn available_bytes(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
@@ -252,6 +279,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let machine = machine(root.path());
         let names = missing(&machine);
+        let can = prospects(&machine.look());
+        assert_eq!(can[0].1, Ok(()));
+        assert_eq!(can[1].1, Err(vec!["GPU", "model"]));
+        assert_eq!(can[3].1, Err(vec!["TEE", "quotes"]));
         for name in ["GPU", "memory", "model", "token", "TEE", "quotes"] {
             assert!(names.contains(&name), "{name}");
         }
@@ -270,6 +301,13 @@ mod tests {
         put(at, "usr/lib64/libnvrtc.so.13", "");
         put(at, "usr/lib64/libnvrtc-builtins.so.13.0", "");
         assert!(missing(&machine(at)).is_empty());
+        assert!(prospects(&machine(at).look()).iter().all(|(_, can)| can.is_ok()));
+        // A container's limit counts where it is less.
+        put(at, "sys/fs/cgroup/memory.max", "5000000\n");
+        put(at, "sys/fs/cgroup/memory.current", "1000000\n");
+        assert_eq!(available_memory_bytes(at), Some(4_000_000));
+        put(at, "sys/fs/cgroup/memory.max", "max\n");
+        assert_eq!(available_memory_bytes(at), Some(131_072_000 * 1024));
         let for_cpus = Machine { built_for_gpus: false, ..machine(at) };
         assert_eq!(missing(&for_cpus), ["GPU"]);
     }

@@ -4,6 +4,7 @@
 
 mod args;
 mod bench;
+mod collateral;
 mod demo;
 mod device;
 mod doctor;
@@ -17,6 +18,7 @@ mod measure;
 mod model;
 mod models;
 mod output;
+mod preview;
 mod process;
 mod progress;
 mod proxy;
@@ -26,15 +28,16 @@ mod serve;
 mod settings;
 mod store;
 mod time;
+mod variables;
 mod verify;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 use mimalloc::MiMalloc;
 use zeroizing_alloc::ZeroAlloc;
 
-use args::{Args, Command, ConfigCommand, ModelsCommand};
+use args::{Args, CollateralCommand, Command, ConfigCommand, Given, ModelsCommand};
 use settings::Settings;
 
 /// Wipes every buffer when it is freed. Secrets are wiped by their own types as well; this covers
@@ -47,18 +50,33 @@ use settings::Settings;
 static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let matches = Args::command().get_matches();
+    let given = Given::new(&matches);
+    let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     if !has_peers(&args.command) {
         // As every tool does, end when nobody reads what is printed (`obscura models list | head`).
         sigpipe::reset();
     }
-    let done = match args.command {
+    let done = variables::check(&args.command).and_then(|()| run(args.command, &given));
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            // Much of it may be a stranger's: a node's, a hub's, a file's.
+            eprintln!("error: {}", printable::terminal(&format!("{error:#}")));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command, given: &Given) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Demo(args) => demo::run(args).map(|()| ExitCode::SUCCESS),
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Proxy(args) => proxy::run(&args),
-        Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Generate(args) => generate::run(&args, given).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&args),
         Command::Measure(args) => measure::run(&args),
+        Command::Collateral(command) => collateral::run(&command),
         Command::Config(ConfigCommand::Print(args)) => {
             Settings::read(&args).map(|settings| print!("{settings}")).map(|()| ExitCode::SUCCESS)
         }
@@ -73,26 +91,19 @@ fn main() -> ExitCode {
         Command::Models(command) => models::run(command).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
-    };
-    match done {
-        Ok(code) => code,
-        Err(error) => {
-            // Much of it may be a stranger's: a node's, a hub's, a file's.
-            eprintln!("error: {}", printable::terminal(&format!("{error:#}")));
-            ExitCode::FAILURE
-        }
     }
 }
 
 /// Whether a command talks to others. A peer that hangs up must not end it by the signal that is meant
 /// for pipes, without a word: it is an error like others. Where only text is left to be written, the
-/// command asks for the signal itself. A node never does: losing who reads its log must not end it.
+/// command asks for the signal itself. A node never does: losing who reads its log must not end it. Neither
+/// does `generate`: its images are worth more than the lines about them.
 fn has_peers(command: &Command) -> bool {
     match command {
-        Command::Demo(_) | Command::Serve(_) | Command::Proxy(_) => true,
+        Command::Demo(_) | Command::Serve(_) | Command::Proxy(_) | Command::Generate(_) => true,
         Command::Models(command) => matches!(command, ModelsCommand::Download(_)),
-        Command::Generate(args) => args.node.is_some(),
         Command::Verify(args) => args.url.is_some(),
+        Command::Collateral(command) => matches!(command, CollateralCommand::Fetch(_)),
         _ => false,
     }
 }

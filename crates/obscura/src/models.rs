@@ -11,7 +11,7 @@ use flux::Manifest;
 
 use crate::{
     args::{DownloadArgs, ModelsCommand},
-    hex, progress,
+    hex, model, progress,
     store::{self, MANIFEST_FILE},
 };
 
@@ -25,6 +25,9 @@ pub(crate) fn run(command: ModelsCommand) -> anyhow::Result<()> {
 }
 
 fn list() -> anyhow::Result<()> {
+    println!("{}", model::DEMO);
+    println!("  is        {}", model::DEMO_NOTICE);
+    println!("  here      in this program");
     for known in store::KNOWN {
         let manifest = known.manifest()?;
         println!("{}", known.name);
@@ -101,8 +104,15 @@ fn published(pinned: &Manifest) -> anyhow::Result<Option<Manifest>> {
 }
 
 fn check(directory: &Path, manifest: Option<PathBuf>) -> anyhow::Result<()> {
-    let path = manifest.unwrap_or_else(|| directory.join(MANIFEST_FILE));
-    let manifest = store::read_manifest(&path)?;
+    let own = directory.join(MANIFEST_FILE);
+    let shown = directory.display();
+    ensure!(directory.is_dir(), "{shown} is no directory");
+    ensure!(
+        manifest.is_some() || own.symlink_metadata().is_ok(),
+        "{shown} has no {MANIFEST_FILE} to compare with: `obscura models pin {shown}` makes one of what is there \
+         now, --manifest FILE names another"
+    );
+    let manifest = store::read_manifest(&manifest.unwrap_or(own))?;
     let bar = progress::load();
     manifest.check(directory, &mut |progress| bar.show(&progress))?;
     bar.finish();

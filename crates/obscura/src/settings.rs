@@ -3,12 +3,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
+    fmt, fs,
     num::NonZeroUsize,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use attest::PlatformChoice;
 use bytesize::ByteSize;
 use clap::ValueEnum;
@@ -48,12 +48,17 @@ struct Setting {
     source: Source,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Source {
     Default,
-    File,
+    File { path: PathBuf, line: usize },
     Environment,
     Flag,
+}
+
+/// Every key there is.
+pub(crate) fn keys() -> impl Iterator<Item = String> {
+    Settings::defaults().0.into_keys()
 }
 
 /// What the node is made of.
@@ -87,7 +92,7 @@ impl Settings {
     ) -> anyhow::Result<Self> {
         let mut settings = Self::defaults();
         if let Some(path) = &args.config {
-            settings.overlay(file(path)?)?;
+            settings.overlay(path)?;
         }
         let keys: Vec<String> = settings.0.keys().cloned().collect();
         for key in keys {
@@ -108,9 +113,25 @@ impl Settings {
         Self(all.map(default).collect())
     }
 
-    fn overlay(&mut self, file: Table) -> anyhow::Result<()> {
-        for (key, value) in file {
-            *self.known(&key)? = Setting { value, source: Source::File };
+    fn overlay(&mut self, path: &Path) -> anyhow::Result<()> {
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let table: Table =
+            text.parse().with_context(|| format!("cannot understand {}", path.display()))?;
+        for (key, value) in table {
+            let source = Source::File { path: path.to_owned(), line: line_of(&text, &key) };
+            let setting = self.known(&key).with_context(|| source.place())?;
+            let (expected, found) = (setting.value.type_str(), value.type_str());
+            // A whole number stands for one with a fraction.
+            let fits = expected == found || (expected, found) == ("float", "integer");
+            ensure!(
+                fits,
+                "`{key}` ({}) must be {}, not {}",
+                source.place(),
+                kind(expected),
+                kind(found)
+            );
+            *setting = Setting { value, source };
         }
         Ok(())
     }
@@ -125,9 +146,15 @@ impl Settings {
                 Value::Array(parts.map(|part| Value::String(part.to_owned())).collect())
             }
             other => {
-                let kind = other.type_str();
-                let value = text.parse::<Value>().ok().filter(|value| value.type_str() == kind);
-                value.with_context(|| format!("`{key}` must be of type {kind}"))?
+                let expected = other.type_str();
+                let value = text.parse::<Value>().ok();
+                let fits = |value: &Value| {
+                    (expected, value.type_str()) == ("float", "integer")
+                        || value.type_str() == expected
+                };
+                value.filter(fits).with_context(|| {
+                    format!("`{key}` ({}) must be {} such as {other}", source.place(), kind(expected))
+                })?
             }
         };
         *setting = Setting { value, source };
@@ -138,7 +165,10 @@ impl Settings {
         let known = self.0.contains_key(key);
         if !known {
             let keys: Vec<_> = self.0.keys().map(String::as_str).collect();
-            bail!("there is no setting `{key}`; there are: {}", keys.join(", "));
+            match crate::variables::nearest(key, &keys) {
+                Some(near) => bail!("there is no setting `{key}`; did you mean `{near}`?"),
+                None => bail!("there is no setting `{key}`; there are: {}", keys.join(", ")),
+            }
         }
         self.0.get_mut(key).context("it is there")
     }
@@ -148,7 +178,18 @@ impl Settings {
         let of_node = self.0.iter().filter(|(key, _)| !LAUNCH.iter().any(|(own, _)| own == key));
         // What is empty is as if it had not been said.
         let said = of_node.filter(|(_, setting)| setting.value.as_str() != Some(""));
-        let table = said.map(|(key, setting)| (key.clone(), setting.value.clone())).collect();
+        let table: Table =
+            said.map(|(key, setting)| (key.clone(), setting.value.clone())).collect();
+        // One by one first: an error then is of one setting, whose place is known.
+        for (key, value) in &table {
+            let alone = Table::from_iter([(key.clone(), value.clone())]);
+            if let Err(error) = Config::from_table(alone) {
+                let error = error.to_string();
+                // Of several lines, the first says what is wrong.
+                let words = error.lines().next().unwrap_or_default();
+                bail!("`{key}` ({}): {words}", self.source(key).place());
+            }
+        }
         let config = Config::from_table(table)?;
         Ok(Config { launch_evidence: self.launch_evidence()?, ..config })
     }
@@ -235,14 +276,44 @@ impl Settings {
     }
 
     fn source(&self, key: &str) -> Source {
-        self.0.get(key).map_or(Source::Default, |setting| setting.source)
+        self.0.get(key).map_or(Source::Default, |setting| setting.source.clone())
     }
 }
 
-fn file(path: &Path) -> anyhow::Result<Table> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    text.parse().with_context(|| format!("cannot understand {}", path.display()))
+impl Source {
+    /// Where to mend it: a file's line too.
+    fn place(&self) -> String {
+        match self {
+            Self::File { path, line } => format!("{}, line {line}", path.display()),
+            other => other.to_string(),
+        }
+    }
+}
+
+/// The line that a key of a flat file stands in, from 1.
+fn line_of(text: &str, key: &str) -> usize {
+    let says = |line: &str| {
+        let line = line.trim_start();
+        let rest = line.strip_prefix(key).or_else(|| {
+            let quote = line.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
+            line[1..].strip_prefix(key)?.strip_prefix(quote)
+        });
+        rest.is_some_and(|rest| rest.trim_start().starts_with('='))
+    };
+    1 + text.lines().position(says).unwrap_or(0)
+}
+
+/// A type of TOML, in words.
+fn kind(toml: &str) -> &str {
+    match toml {
+        "string" => "a text",
+        "integer" => "a whole number",
+        "float" => "a number",
+        "boolean" => "true or false",
+        "array" => "a list",
+        "table" => "a table",
+        other => other,
+    }
 }
 
 /// What was said as flags: the named ones, then `--set`.
@@ -288,7 +359,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Default => "default",
-            Self::File => "file",
+            Self::File { .. } => "file",
             Self::Environment => "environment",
             Self::Flag => "flag",
         })
@@ -421,5 +492,36 @@ mod tests {
         assert!(refused(&["--memory-limit", "much"]).contains("`memory_limit` (flag)"));
         assert!(refused(&["--dtype", "f8"]).contains("`dtype` (flag)"));
         assert!(refused(&["--set", "drain_secs"]).contains("KEY=VALUE"));
+        assert!(refused(&["--set", "queue_capcity=3"]).contains("did you mean `queue_capacity`?"));
+    }
+
+    #[test]
+    fn an_error_of_the_file_names_file_line_and_key() {
+        let refused = |text: &str| {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            let args = args(&["--config", file.path().to_str().unwrap()]);
+            let settings = Settings::merge(&args, |_| None);
+            let error = settings.and_then(|settings| settings.node().map(drop)).unwrap_err();
+            format!("{error:#}").replace(file.path().to_str().unwrap(), "FILE")
+        };
+        for (text, said) in [
+            ("\n\nno_such = 1", "FILE, line 3: there is no setting `no_such`"),
+            ("# x\nqueue_capacity = \"a\"", "`queue_capacity` (FILE, line 2) must be a whole number, not a text"),
+            ("drain_secs = 1\n\"listen\" = \"nowhere\"", "`listen` (FILE, line 2): must be ADDRESS:PORT"),
+            ("api_keys_sha256 = [\"ab\"]", "`api_keys_sha256` (FILE, line 1): must be 64 hex digits"),
+            ("drain_secs = -1", "`drain_secs` (FILE, line 1): "),
+            ("model_id = \"a\"\n= 2", "cannot understand FILE"),
+        ] {
+            let found = refused(text);
+            assert!(found.contains(said), "{text}: {found}");
+        }
+        // What only together is wrong names the settings.
+        let text = "key_grace_secs = 9\nkey_lifetime_secs = 3";
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let args = args(&["--config", file.path().to_str().unwrap()]);
+        let config = Settings::merge(&args, |_| None).unwrap().node().unwrap();
+        assert!(config.check().unwrap_err().to_string().contains("`key_grace_secs`"));
     }
 }

@@ -32,7 +32,7 @@ fn draw(directory: &Path, words: &[&str]) -> Vec<u8> {
 fn draw_with(mut command: Command, directory: &Path, words: &[&str]) -> Vec<u8> {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo");
     let image = directory.join("image.png");
-    command.args(["generate", "a red circle above a blue square", "--seed", "7"]);
+    command.args(["generate", "a red circle above a blue square", "--seed", "7", "--force"]);
     command.arg("--model").arg(model).arg("--output").arg(&image).args(words);
     done(command.output().unwrap());
     image::open(image).unwrap().to_rgb8().into_raw()

@@ -20,7 +20,7 @@ fn a_image_that_has_no_room_leaves_the_older_one() {
     let path = folder.path().join("fox.png");
     fs::write(&path, "the older image").unwrap();
     let script = "trap '' XFSZ; ulimit -f 1; exec \"$0\" generate 'a red circle' \
-                  --steps 1 --device cpu --output \"$1\"";
+                  --steps 1 --device cpu --force --output \"$1\"";
     let output = Command::new("sh").arg("-c").arg(script).arg(OBSCURA).arg(&path).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && said.contains("cannot write"), "{said}");

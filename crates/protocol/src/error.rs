@@ -45,7 +45,7 @@ pub enum ErrorKind {
 }
 
 /// A decrypted, well-formed request that breaks a rule. Names the field, never its value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum InvalidParameter {
     /// A required field is not there.
@@ -101,8 +101,11 @@ pub enum InvalidParameter {
     #[error("`model` is not the envelope's `model_name`")]
     ModelMismatch,
     /// This node does not serve the model.
-    #[error("`model` is not served by this node")]
-    UnknownModel,
+    #[error("`model` is not served by this node; it serves `{served}`")]
+    UnknownModel {
+        /// The one that is.
+        served: String,
+    },
     /// The envelope's compute units are not the pixels asked for.
     #[error("`num_compute_units` must equal n × width × height")]
     UnitsMismatch,
@@ -162,7 +165,7 @@ impl InvalidParameter {
             Self::Prompt(_) => "prompt",
             Self::Size(_) | Self::TooManyPixels { .. } | Self::Aspect { .. } => "size",
             Self::TooManyPixelsInAll { .. } => "n",
-            Self::ModelMismatch | Self::UnknownModel => "model",
+            Self::ModelMismatch | Self::UnknownModel { .. } => "model",
             Self::UnitsMismatch => "num_compute_units",
             Self::StreamMismatch => "stream",
             Self::Lossless => "output_compression",
@@ -174,7 +177,7 @@ impl InvalidParameter {
     #[must_use]
     pub fn body(&self) -> ErrorBody {
         let code = match self {
-            Self::UnknownModel => Some("model_not_found".to_owned()),
+            Self::UnknownModel { .. } => Some("model_not_found".to_owned()),
             _ => None,
         };
         ErrorBody {

@@ -67,6 +67,16 @@ impl Format {
         }
     }
 
+    /// What the names of its files end with.
+    #[must_use]
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Jpeg { .. } => "jpg",
+            Self::WebP => "webp",
+        }
+    }
+
     /// Its media type.
     #[must_use]
     pub fn media_type(self) -> &'static str {

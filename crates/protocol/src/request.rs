@@ -46,7 +46,7 @@ impl ImageRequest {
     ) -> Result<Self, InvalidParameter> {
         let model = request.model.ok_or(InvalidParameter::Missing { param: "model" })?;
         if model != capabilities.model {
-            return Err(InvalidParameter::UnknownModel);
+            return Err(InvalidParameter::UnknownModel { served: capabilities.model.clone() });
         }
         let prompt = request.prompt.ok_or(InvalidParameter::Missing { param: "prompt" })?;
         let prompt = Prompt::with_limit(prompt, capabilities.limits.max_prompt_chars)
@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(parse(r#"{"model": "obscura/demo"}"#).err().unwrap().param(), Some("prompt"));
         assert_eq!(
             parse(r#"{"model": "other", "prompt": "x"}"#).err(),
-            Some(InvalidParameter::UnknownModel)
+            Some(InvalidParameter::UnknownModel { served: "obscura/demo".to_owned() })
         );
     }
 }

@@ -54,6 +54,11 @@ struct Wire {
 impl SnpCollateral {
     pub(crate) fn parse(json: &[u8]) -> Result<Self, SnpChainError> {
         let wire: Wire = serde_json::from_slice(json).map_err(|_| SnpChainError::Collateral)?;
+        for (what, text) in [("vcek", Some(&wire.vcek)), ("crl", wire.crl.as_ref())] {
+            if text.is_some_and(|text| unbase64(text, MAX_CRL_BYTES).is_some_and(is_text)) {
+                return Err(SnpChainError::NotDer { what });
+            }
+        }
         let crl = wire.crl.map(|text| unbase64(&text, MAX_CRL_BYTES));
         Ok(Self {
             vcek: unbase64(&wire.vcek, MAX_CERTIFICATE_BYTES).ok_or(SnpChainError::Collateral)?,
@@ -213,11 +218,18 @@ fn valid_at(certificate: &Certificate, now_secs: u64) -> bool {
     secs(&validity.not_before) <= now_secs && now_secs <= secs(&validity.not_after)
 }
 
+/// PEM, or base64 of it once more: DER begins with a SEQUENCE, whose byte is `0`, and hardly goes on as text.
+fn is_text(bytes: Vec<u8>) -> bool {
+    bytes.starts_with(b"-----BEGIN") || bytes.starts_with(b"MII")
+}
+
 /// Why certificates cannot be used.
 #[derive(Debug, Error)]
 pub(crate) enum SnpChainError {
     #[error("the collateral is not the JSON object it should be")]
     Collateral,
+    #[error("`{what}` is PEM or base64 of DER, not DER; `obscura collateral fetch` writes it as it should be")]
+    NotDer { what: &'static str },
     #[error("the chip's certificate cannot be read")]
     Certificate(#[source] x509_cert::der::Error),
     #[error("the chip's certificate cannot be read")]

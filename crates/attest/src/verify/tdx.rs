@@ -99,7 +99,7 @@ fn root(platform: Platform) -> Option<Vec<u8>> {
 
 fn claims(report: &Report, challenge: &Challenge, root: Vec<u8>) -> Result<QuoteClaims, String> {
     let collateral: QuoteCollateralV3 = serde_json::from_slice(&report.collateral)
-        .map_err(|_| "the collateral is not the JSON object it should be".to_owned())?;
+        .map_err(|_| crate::collateral::why_not_tdx(&report.collateral).to_owned())?;
     let quote = without_surplus(&report.quote)?;
     QuoteVerifier::new(root)
         // Debugging has a check of its own.

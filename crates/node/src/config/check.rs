@@ -78,7 +78,7 @@ impl Config {
         let count = |count: usize| count as u64;
         let bytes = u64::from(u32::MAX) << 8;
         [
-            ("queue_capacity", count(self.queue_capacity), 0, MAX_COUNT),
+            ("queue_capacity", count(self.queue_capacity), 1, MAX_COUNT),
             ("deadline_secs", self.deadline_secs, 1, MAX_SECS),
             ("delivery_timeout_secs", self.delivery_timeout_secs, 1, MAX_SECS),
             ("answer_memory_bytes", count(self.answer_memory_bytes), 1 << 20, u64::MAX >> 1),
@@ -210,6 +210,9 @@ mod tests {
     #[test]
     fn nonsense_is_refused_by_its_name() {
         for (key, value) in [
+            ("queue_capacity", "0"),
+            ("public_url", "\"notaurl\""),
+            ("public_url", "\"https://\""),
             ("deadline_secs", "0"),
             ("queue_share", "1.5"),
             ("delivery_timeout_secs", "0"),

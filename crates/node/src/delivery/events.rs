@@ -37,6 +37,11 @@ const COMMENT: &[u8] = b":\n\n";
 #[derive(Clone, Copy)]
 pub(super) struct IsTracked;
 
+/// Whether an answer is a stream of events, which ends later than its head is sent.
+pub(crate) fn is_stream(response: &Response) -> bool {
+    response.extensions().get::<IsTracked>().is_some()
+}
+
 /// Where a stream's events are put. Nothing here waits for the reader; what has not been read is
 /// counted, for its maker to leave out what can be left out.
 pub(crate) struct Outbox {

@@ -56,7 +56,7 @@ pub(super) async fn generate(
     let admission = node.credentials().admit(&headers, envelope.as_ref().ok())?;
     let envelope = envelope?;
     if envelope.model_name != service.capabilities().model {
-        return Err(ApiError::UnknownModel);
+        return Err(super::unknown_model(&service));
     }
 
     // A place first: a request that finds none stays unopened, and can be sent again.

@@ -22,7 +22,14 @@ use axum::{
     routing::{MethodRouter, get, post},
 };
 
-use crate::{auth, body::Body, delivery, error::ApiError, node::Node, origins, requests, trace};
+use crate::{
+    auth,
+    body::Body,
+    delivery,
+    error::ApiError,
+    node::{Node, Service},
+    origins, requests, trace,
+};
 
 /// Every route of `node`.
 pub fn app(node: Arc<Node>) -> Router {
@@ -62,6 +69,10 @@ pub fn app(node: Arc<Node>) -> Router {
             .route("/v1/images/generations", keyed(post(images::generate)))
             .route("/openai/deployments/{*rest}", keyed(post(images::generate_deployment)))
             .route("/v1/images/files/{name}", get(images::file));
+    } else {
+        own = own
+            .route("/v1/images/generations", post(route_off))
+            .route("/openai/deployments/{*rest}", post(route_off));
     }
     let own = own
         .method_not_allowed_fallback(method_not_allowed)
@@ -87,6 +98,16 @@ pub(crate) fn probes(node: Arc<Node>) -> Router {
         .fallback(|| async { ApiError::NotFound })
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(node)
+}
+
+/// Without a look at the body, which may be a prompt.
+async fn route_off() -> ApiError {
+    ApiError::RouteOff
+}
+
+/// With what is served instead.
+fn unknown_model(service: &Service) -> ApiError {
+    ApiError::UnknownModel { served: service.capabilities().model.clone() }
 }
 
 async fn method_not_allowed() -> ApiError {

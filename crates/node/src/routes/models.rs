@@ -47,7 +47,7 @@ pub(super) async fn one(
 ) -> Answer<Model> {
     let service = admit(&node, &headers)?;
     if id != service.capabilities().model {
-        return Err(ApiError::UnknownModel);
+        return Err(super::unknown_model(&service));
     }
     Ok(Json(model(&service)))
 }

@@ -1,6 +1,6 @@
 //! An answer as events, while the engine draws.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use engine::{Image, Output, PartialImage, Permit, Update, Updates};
 use protocol::{
@@ -82,6 +82,8 @@ pub(super) struct Stream<E> {
     encoder: Option<E>,
     outbox: Outbox,
     style: Style,
+    started: Instant,
+    has_failed: bool,
 }
 
 /// Nobody is there any more, or nothing is left to be said.
@@ -94,7 +96,9 @@ impl<E: EventEncoder> Stream<E> {
         encoder: E,
         request: &ImageRequest,
     ) -> Self {
-        Self { service, encoder: Some(encoder), outbox, style: Style::of(request) }
+        let style = Style::of(request);
+        let started = Instant::now();
+        Self { service, encoder: Some(encoder), outbox, style, started, has_failed: false }
     }
 
     /// Begins a stream that ends with the request's images, or with an error. A client that hangs
@@ -102,8 +106,14 @@ impl<E: EventEncoder> Stream<E> {
     /// holds up nothing but itself.
     pub(super) fn spawn(mut self, permit: Permit, request: ImageRequest) {
         let streaming = async move {
-            // Nobody is left to be told.
-            let _ = self.run(permit, request).await;
+            let ended = self.run(permit, request).await;
+            let outcome = match ended {
+                Ok(()) => "done",
+                Err(Disconnected) if self.has_failed => "failed",
+                Err(Disconnected) => "stopped by its client",
+            };
+            let milliseconds = self.started.elapsed().as_millis() as u64;
+            tracing::info!(milliseconds, outcome, "answered");
         };
         tokio::spawn(streaming.in_current_span());
     }
@@ -216,8 +226,12 @@ impl<E: EventEncoder> Stream<E> {
             Ok::<_, ApiError>((encoder, Message { event: name, data }, failed))
         });
         // What cannot be sealed is a cut, which its client notices.
-        let Ok(Ok((encoder, message, failed))) = made.await else { return Err(Disconnected) };
+        let Ok(Ok((encoder, message, failed))) = made.await else {
+            self.has_failed = true;
+            return Err(Disconnected);
+        };
         self.encoder = Some(encoder);
+        self.has_failed |= failed;
         if self.outbox.push(message) && !failed { Ok(()) } else { Err(Disconnected) }
     }
 }

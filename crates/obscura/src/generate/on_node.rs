@@ -1,0 +1,177 @@
+//! Images that a node draws, and only the node and this process see.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use anyhow::{Context, bail, ensure};
+use client::{ApiKey, AttestedNode, Client, ClientError, HttpError};
+use printable::Printable;
+use protocol::{CreateImageRequest, ImageEvent, Prompt, Size, Style};
+use serde_json::json;
+
+use super::{Arrived, Desk, Order};
+use crate::{
+    args::GenerateArgs,
+    hex,
+    progress::{Phase, Progress},
+    verify,
+};
+
+/// Previews of an image, where they are shown.
+const PREVIEWS: i64 = 3;
+
+pub(super) async fn draw(
+    args: &GenerateArgs,
+    order: &Order,
+    url: &str,
+    timings: bool,
+    desk: &mut Desk,
+) -> anyhow::Result<()> {
+    let key = args.api_key.as_ref().map_or_else(ApiKey::none, |key| ApiKey::new(key.clone()));
+    let key = if args.insecure_http { key.over_insecure_http() } else { key };
+    let client = Client::new(url, key).map_err(explained)?;
+    let policy = verify::policy(&args.trust)?;
+    let started = Instant::now();
+    let progress = Progress::begin(Phase::Waiting);
+    // Evidence first: a node that is not trusted is not sent anything.
+    let mut node = client.attest(&policy).await?;
+    let model = match &args.model_id {
+        Some(model) => model.clone(),
+        None => only_model(&client, &node).await?,
+    };
+    for (number, prompt) in order.prompts.iter().enumerate() {
+        progress.set_prompt(number + 1, order.prompts.len());
+        progress.set(Phase::Waiting);
+        // Its keys change with time, and many prompts take long.
+        if number > 0 {
+            node = client.attest(&policy).await?;
+        }
+        let request = request(order, prompt, &model, desk);
+        let asked = Asked { client: &client, node: &node, model: &model, prompt: number };
+        asked.draw(request, order.count.get(), desk, &progress).await?;
+    }
+    drop(progress);
+    let seconds = started.elapsed().as_secs_f64();
+    if timings {
+        let timings = json!({ "generate_seconds": seconds, "stages": {} });
+        desk.report.line(&timings.to_string())?;
+    }
+    let verdict = &node.appraisal().verdict;
+    Ok(desk.report.summary(json!({
+        "generate_seconds": seconds,
+        "node": {
+            "url": url,
+            "verdict": verdict.to_string(),
+            "model_manifest_sha256": hex(node.model_manifest()),
+        },
+    }))?)
+}
+
+/// The model of a node that has one.
+async fn only_model(client: &Client, node: &AttestedNode) -> anyhow::Result<String> {
+    let models = client.call().models(node).await.context("asking the node for its models")?;
+    let names: Vec<String> = models
+        .data
+        .iter()
+        .map(|model| Printable::new(&model.id).into_string())
+        .collect();
+    match &models.data[..] {
+        [only] => Ok(only.id.clone()),
+        [] => bail!("the node names no model; --model-id names one"),
+        _ => bail!("the node has several models; --model-id takes one of: {}", names.join(", ")),
+    }
+}
+
+fn request(order: &Order, prompt: &Prompt, model: &str, desk: &Desk) -> CreateImageRequest {
+    CreateImageRequest {
+        model: Some(model.to_owned()),
+        prompt: Some(prompt.expose().to_owned().into()),
+        n: Some(order.count.get() as i64),
+        size: order.size.map(|size| size.to_string()),
+        quality: Some(order.quality.name().to_owned()),
+        style: (order.style == Style::Vivid).then(|| "vivid".to_owned()),
+        steps: order.steps.map(|steps| steps.get() as i64),
+        seed: order.seed.map(|seed| seed.get()),
+        guidance: order.guidance.map(f64::from),
+        progress: Some(true),
+        partial_images: desk.terminal.map(|_| PREVIEWS),
+        output_format: Some(desk.output.format().name().to_owned()),
+        ..CreateImageRequest::default()
+    }
+}
+
+/// What an error leaves unsaid: which flag allows it.
+fn explained(error: ClientError) -> anyhow::Error {
+    let is_about_the_key = matches!(error, ClientError::Http(HttpError::KeyInClearText { .. }));
+    let error = anyhow::Error::new(error);
+    match is_about_the_key {
+        true => error.context("use https://, or --insecure-http if the way is yours alone"),
+        false => error,
+    }
+}
+
+/// One request.
+struct Asked<'a> {
+    client: &'a Client,
+    node: &'a AttestedNode,
+    model: &'a str,
+    /// Which prompt, from 0.
+    prompt: usize,
+}
+
+impl Asked<'_> {
+    /// Takes the images as events, and puts each where it belongs as it comes.
+    async fn draw(
+        &self,
+        request: CreateImageRequest,
+        count: usize,
+        desk: &mut Desk,
+        progress: &Progress,
+    ) -> anyhow::Result<()> {
+        let mut events = self.client.generate_stream(request, self.node).await?;
+        let mut written = BTreeSet::new();
+        let images = count as u64;
+        while let Some(event) = events.next().await? {
+            match event {
+                ImageEvent::Progress(event) => {
+                    let (step, steps) = (u64::from(event.step), u64::from(event.steps));
+                    let image = written.len() as u64;
+                    progress.set(match step {
+                        0 => Phase::Waiting,
+                        _ if step >= steps => Phase::Decoding { image, images },
+                        _ => Phase::Drawing { step, steps, images },
+                    });
+                }
+                ImageEvent::PartialImage(event) => {
+                    let file = client::decode_image(&event.b64_json)?;
+                    desk.show(&file, progress);
+                }
+                ImageEvent::Completed(event) => {
+                    for warning in &event.warnings {
+                        let warning = Printable::new(warning);
+                        desk.note(&format!("the node says \"{warning}\""), progress);
+                    }
+                    let index = event.index as usize;
+                    // No more files than were asked for, whatever the node sends.
+                    ensure!(
+                        index < count && written.insert(index),
+                        "the node sent image {index} of {count}, or sent it twice"
+                    );
+                    let file = client::decode_image(&event.b64_json)?;
+                    let size: Size = event.size.parse().context("the node's image has no size")?;
+                    let arrived = Arrived {
+                        file: &file,
+                        prompt: self.prompt,
+                        index,
+                        seed: event.seed,
+                        size,
+                        model: self.model,
+                    };
+                    desk.put(&arrived, progress)?;
+                }
+                ImageEvent::Error(_) => {}
+            }
+        }
+        ensure!(written.len() == count, "the node sent {} of {count} images", written.len());
+        Ok(())
+    }
+}
