@@ -68,5 +68,6 @@ pub(crate) fn job(request: &ImageRequest) -> Job<'_> {
         seed: request.seed,
         count: request.count,
         guidance: request.guidance.map_or(flux::GUIDANCE, |scale| scale.get()),
+        images: &[],
     }
 }
