@@ -68,8 +68,8 @@ fn read(directory: &mut Directory, index: Option<&ModelIndex>) -> Result<Sources
 /// diffusers' folder, or the single file where that is empty.
 fn transformer_shards(directory: &mut Directory) -> Result<Shards> {
     const FOLDER: &str = "transformer";
-    let single = directory
-        .only_like(|name| name.starts_with(SINGLE_FILE), &["flux-2-klein-4b.safetensors"]);
+    let single =
+        directory.only_like(|name| name.starts_with(SINGLE_FILE), &["flux-2-klein-4b.safetensors"]);
     match (directory.shards(FOLDER), single) {
         (Ok(shards), _) => Ok(shards),
         (Err(Error::NoWeights { .. }), Ok(Some(file))) => {
@@ -118,8 +118,7 @@ impl Blueprint for Flux2 {
         match component {
             0 => {
                 let config = &configs.text;
-                let built =
-                    weights.build(|vb| Qwen3::load(config, TEXT_TOKENS, device, vb))?;
+                let built = weights.build(|vb| Qwen3::load(config, TEXT_TOKENS, device, vb))?;
                 self.text = Some(built);
             }
             1 => {
@@ -240,7 +239,11 @@ fn tokenizer(directory: &mut Directory, config: &Qwen3Config) -> Result<ChatToke
     };
     ChatTokenizer::check_template(&directory.path(name), &template)?;
     if let Some(side) = settings.padding_side.filter(|side| side != "right") {
-        return Err(Error::Unsupported { component: "tokenizer", field: "padding_side", value: side });
+        return Err(Error::Unsupported {
+            component: "tokenizer",
+            field: "padding_side",
+            value: side,
+        });
     }
     let padding = settings.pad_token.get("content").unwrap_or(&settings.pad_token).as_str();
     let padding = padding.unwrap_or("<|endoftext|>");

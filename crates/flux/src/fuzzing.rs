@@ -20,9 +20,8 @@ pub fn safetensors(file: &[u8]) {
 pub fn config(input: &[u8]) {
     let Some((which, file)) = input.split_first() else { return };
     let _ = match which % 9 {
-        0 => json::read(file).map(|index: ModelIndex| {
-            index.check(&FLUX1).or_else(|_| index.check(&flux2::FAMILY))
-        }),
+        0 => json::read(file)
+            .map(|index: ModelIndex| index.check(&FLUX1).or_else(|_| index.check(&flux2::FAMILY))),
         1 => json::read(file).map(|config: ClipConfig| config.check()),
         2 => json::read(file).map(|config: T5Config| config.check()),
         3 => json::read(file).map(|config: TransformerConfig| config.check()),

@@ -84,7 +84,11 @@ impl InputImage {
     ///
     /// # Errors
     /// Where a side, the aspect or the number of bytes is out of bounds.
-    pub fn new(width_px: usize, height_px: usize, rgb: SecretBytes) -> Result<Self, InputImageError> {
+    pub fn new(
+        width_px: usize,
+        height_px: usize,
+        rgb: SecretBytes,
+    ) -> Result<Self, InputImageError> {
         let side = Self::MIN_SIDE_PX..=Self::MAX_SIDE_PX;
         if !side.contains(&width_px) || !side.contains(&height_px) {
             return Err(InputImageError::Side { width_px, height_px });

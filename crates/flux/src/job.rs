@@ -33,9 +33,7 @@ impl Job<'_> {
     /// many input images of the same sizes.
     #[must_use]
     pub fn is_batchable_with(&self, other: &Job<'_>) -> bool {
-        let sizes = |job: &Job<'_>| {
-            job.images.iter().map(InputImage::read_px).collect::<Vec<_>>()
-        };
+        let sizes = |job: &Job<'_>| job.images.iter().map(InputImage::read_px).collect::<Vec<_>>();
         (self.size, self.steps, self.guidance) == (other.size, other.steps, other.guidance)
             && sizes(self) == sizes(other)
     }

@@ -94,7 +94,8 @@ mod tests {
         let grid = Grid::new([32, 16], 8, 2);
         let seed = Seed::new(1);
         let drawn = noise::normal(seed, 2 * 2 * 4);
-        let tokens = grid.noise(NoiseOrder::Pixels, seed, &Device::Cpu).unwrap().to_vec2::<f32>().unwrap();
+        let tokens =
+            grid.noise(NoiseOrder::Pixels, seed, &Device::Cpu).unwrap().to_vec2::<f32>().unwrap();
         // Channel 1 of the second token: rows 0 and 1, columns 2 and 3.
         let expected: Vec<f32> = [2, 3, 6, 7].iter().map(|i| drawn[8 + i]).collect();
         assert_eq!(tokens[1][4..], expected);

@@ -84,11 +84,7 @@ pub(crate) fn interleaved_qkv(
 }
 
 /// `weight` (d,) of a normalisation over such heads.
-pub(crate) fn interleaved_rms_norm(
-    vb: &VarBuilder<'_>,
-    head: usize,
-    eps: f64,
-) -> Result<RmsNorm> {
+pub(crate) fn interleaved_rms_norm(vb: &VarBuilder<'_>, head: usize, eps: f64) -> Result<RmsNorm> {
     // (2, d/2) → (d/2, 2)
     let weight = vb.get("weight", &[head])?.reshape((2, head / 2))?.t()?.reshape(head)?;
     Ok(RmsNorm { weight, eps })

@@ -165,7 +165,7 @@ fn decoding_bytes(dimensions: &Dimensions, latent_pixels: usize, dtype: DType) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{bench::dimensions_of, bench::Preset};
+    use crate::{bench::Preset, bench::dimensions_of};
 
     fn schnell() -> Dimensions {
         dimensions_of(Preset::Schnell).unwrap()

@@ -149,7 +149,8 @@ impl Model {
             precision,
             on_gpu,
         );
-        let memory = MemoryPlan::new(memory_limit, weights, &dimensions, precision.dtype(), on_gpu)?;
+        let memory =
+            MemoryPlan::new(memory_limit, weights, &dimensions, precision.dtype(), on_gpu)?;
         let resting = memory.text_encoders(&device);
         let to_read: Vec<Component<'_>> = components
             .iter()

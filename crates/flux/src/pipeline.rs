@@ -74,8 +74,7 @@ impl Pipeline {
 
     /// The same beside so many tokens of input images each.
     pub(crate) fn batch_size_with(&self, size: Size, input_tokens: usize) -> NonZeroUsize {
-        let tokens =
-            self.grid(size).tokens() + self.model.dimensions.text_tokens + input_tokens;
+        let tokens = self.grid(size).tokens() + self.model.dimensions.text_tokens + input_tokens;
         let fills = if self.device().is_cpu() { 1 } else { TOKENS_OF_FULL_GPU / tokens };
         self.max_batch.or(NonZeroUsize::new(fills)).unwrap_or(NonZeroUsize::MIN)
     }
@@ -303,11 +302,8 @@ impl Pipeline {
 
     fn decode_on_device(&self, context: &DenoiseContext, latents: &Tensor) -> Result<Tensor> {
         let model = &self.model;
-        let in_tiles = model.memory.in_tiles(
-            &model.dimensions,
-            context.grid,
-            model.precision.dtype(),
-        );
+        let in_tiles =
+            model.memory.in_tiles(&model.dimensions, context.grid, model.precision.dtype());
         model.autoencoder.decode(latents, context.grid, in_tiles)
     }
 

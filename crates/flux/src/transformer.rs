@@ -112,9 +112,8 @@ impl Transformer {
             let all = kernels::linear(&conditioning, layer, Epilogue::None)?;
             Ok(Modulations { all, images, parts })
         };
-        let of_both = |[image, text]: &[Linear; 2]| {
-            Ok([modulation(image, 6)?, modulation(text, 6)?])
-        };
+        let of_both =
+            |[image, text]: &[Linear; 2]| Ok([modulation(image, 6)?, modulation(text, 6)?]);
         let sequence = Sequence {
             text_tokens: states.dim(0)? / images,
             image: grid,

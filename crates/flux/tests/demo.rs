@@ -92,7 +92,8 @@ fn a_job_can_be_stopped_between_steps() {
     let size = Size::new(32, 32).unwrap();
     let (steps, count) = (Steps::new(3).unwrap(), Count::new(2).unwrap());
     let guidance = flux::GUIDANCE;
-    let job = Job { prompt: &prompt, size, steps, seed: Seed::new(0), count, guidance, images: &[] };
+    let job =
+        Job { prompt: &prompt, size, steps, seed: Seed::new(0), count, guidance, images: &[] };
     for stop_after in 0..8 {
         let mut told = Vec::new();
         let result = pipeline.generate(&job, &mut |progress| {

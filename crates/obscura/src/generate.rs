@@ -47,7 +47,8 @@ fn here(args: &GenerateArgs, output: &Output) -> anyhow::Result<()> {
     let load_seconds = loading.elapsed().as_secs_f64();
 
     let size = args.size.unwrap_or(pipeline.native_size());
-    let job = Job { prompt: &prompt, size, steps, seed, count, guidance: args.guidance, images: &[] };
+    let job =
+        Job { prompt: &prompt, size, steps, seed, count, guidance: args.guidance, images: &[] };
     let bar = progress::steps(steps.get());
     let started = Instant::now();
     let generated = pipeline.generate(&job, &mut |progress| {

@@ -139,9 +139,8 @@ impl Halving {
                         .narrow(3, dx % 2, 1)?
                         .reshape((count * columns, channels))
                 };
-                let taps = (0..9)
-                    .map(|i| tap(i / 3, i % 3))
-                    .collect::<candle_core::Result<Vec<_>>>()?;
+                let taps =
+                    (0..9).map(|i| tap(i / 3, i % 3)).collect::<candle_core::Result<Vec<_>>>()?;
                 let y = kernels::linear(&Tensor::cat(&taps, 1)?, &self.layer, Epilogue::None)?;
                 Ok(y.reshape((count, columns, self.layer.outputs()))?)
             })

@@ -38,8 +38,7 @@ impl Pipeline {
         let (config, components) = (blueprint.config(), blueprint.components());
         let dimensions = config.dimensions();
         let made_bytes = Rc::new(Cell::new(0));
-        let mut made =
-            WeightBytes { text_encoders: 0, transformer_and_autoencoder: 0 };
+        let mut made = WeightBytes { text_encoders: 0, transformer_and_autoencoder: 0 };
         for (i, &(component, role)) in components.iter().enumerate() {
             let dtype = precision.dtype();
             let source = Random { device: device.clone(), dtype, made_bytes: made_bytes.clone() };

@@ -50,8 +50,8 @@ impl Work {
         let (width, hidden) = (config.width() as f64, config.mlp_width() as f64);
         let joint = text + image.tokens;
         // q, k, v, out; both halves of the gate and the way back.
-        let block = 2.0 * joint * (4.0 * width * width + 3.0 * width * hidden)
-            + attention(joint, width);
+        let block =
+            2.0 * joint * (4.0 * width * width + 3.0 * width * hidden) + attention(joint, width);
         let blocks = (config.num_layers + config.num_single_layers) as f64;
         let ends = 2.0 * image.tokens * 2.0 * config.in_channels as f64 * width;
         // One modulation for all blocks of a kind.
@@ -69,8 +69,8 @@ fn qwen3(config: &flux2::Qwen3Config, tokens: f64) -> f64 {
     let (width, hidden) = (config.hidden_size as f64, config.intermediate_size as f64);
     let inner = (config.num_attention_heads * config.head_dim) as f64;
     let keys = (config.num_key_value_heads * config.head_dim) as f64;
-    let layer = 2.0 * tokens * width * (2.0 * inner + 2.0 * keys + 3.0 * hidden)
-        + attention(tokens, inner);
+    let layer =
+        2.0 * tokens * width * (2.0 * inner + 2.0 * keys + 3.0 * hidden) + attention(tokens, inner);
     layer * flux2::TAPS[flux2::TAPS.len() - 1] as f64
 }
 
@@ -143,33 +143,33 @@ impl Image {
 
     fn decoding(&self) -> f64 {
         let [height, width] = self.sides;
-    let convolution = |scale: usize, inputs: usize, outputs: usize| {
-        18.0 * (scale * height * scale * width * inputs * outputs) as f64
-    };
-    let channels: Vec<usize> = self.channels.iter().rev().copied().collect();
-    let deepest = channels[0];
-    let pixels = (height * width) as f64;
-    let mut sum = convolution(1, self.latent_channels, deepest)
-        + 4.0 * convolution(1, deepest, deepest)
-        + 8.0 * pixels * (deepest * deepest) as f64
-        + attention(pixels, deepest as f64);
-    let (mut scale, mut inputs) = (1, deepest);
-    for (i, &outputs) in channels.iter().enumerate() {
-        for residual in 0..=self.layers {
-            let inputs = if residual == 0 { inputs } else { outputs };
-            sum += convolution(scale, inputs, outputs) + convolution(scale, outputs, outputs);
-            if inputs != outputs {
-                sum += convolution(scale, inputs, outputs) / 9.0;
+        let convolution = |scale: usize, inputs: usize, outputs: usize| {
+            18.0 * (scale * height * scale * width * inputs * outputs) as f64
+        };
+        let channels: Vec<usize> = self.channels.iter().rev().copied().collect();
+        let deepest = channels[0];
+        let pixels = (height * width) as f64;
+        let mut sum = convolution(1, self.latent_channels, deepest)
+            + 4.0 * convolution(1, deepest, deepest)
+            + 8.0 * pixels * (deepest * deepest) as f64
+            + attention(pixels, deepest as f64);
+        let (mut scale, mut inputs) = (1, deepest);
+        for (i, &outputs) in channels.iter().enumerate() {
+            for residual in 0..=self.layers {
+                let inputs = if residual == 0 { inputs } else { outputs };
+                sum += convolution(scale, inputs, outputs) + convolution(scale, outputs, outputs);
+                if inputs != outputs {
+                    sum += convolution(scale, inputs, outputs) / 9.0;
+                }
             }
+            if i + 1 < channels.len() {
+                scale *= 2;
+                sum += convolution(scale, outputs, outputs);
+            }
+            inputs = outputs;
         }
-        if i + 1 < channels.len() {
-            scale *= 2;
-            sum += convolution(scale, outputs, outputs);
-        }
-        inputs = outputs;
+        sum + convolution(scale, inputs, 3)
     }
-    sum + convolution(scale, inputs, 3)
-}
 }
 
 #[cfg(test)]

@@ -10,7 +10,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{Directory, Shards, bfl};
-use crate::{Error, Result, config::{FLUX1, ModelIndex}};
+use crate::{
+    Error, Result,
+    config::{FLUX1, ModelIndex},
+};
 
 /// Transformer or autoencoder: the parts that come in two forms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +61,9 @@ impl Layout {
             (Some(index), _) => index.check(&FLUX1)?,
             (None, Form::Bfl(_)) => {}
             // It is missing, which reading it says.
-            (None, Form::Diffusers) => directory.json::<ModelIndex>("model_index.json")?.check(&FLUX1)?,
+            (None, Form::Diffusers) => {
+                directory.json::<ModelIndex>("model_index.json")?.check(&FLUX1)?
+            }
         }
         Ok(layout)
     }

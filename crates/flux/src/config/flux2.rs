@@ -309,7 +309,11 @@ impl Qwen3Config {
         within.count("head_dim", self.head_dim, HEAD_WIDTH)?;
         within.number("rms_norm_eps", self.rms_norm_eps, EPSILON)?;
         within.number("rope_theta", self.theta()?, 1.0..=1e9)?;
-        within.count("max_position_embeddings", self.max_position_embeddings, TEXT_TOKENS..=1 << 24)?;
+        within.count(
+            "max_position_embeddings",
+            self.max_position_embeddings,
+            TEXT_TOKENS..=1 << 24,
+        )?;
         // The state behind the very last layer would be normalised, which those in between are not.
         let layers = self.num_hidden_layers;
         check(component, "num_hidden_layers", &layers, layers > TAPS[TAPS.len() - 1])?;

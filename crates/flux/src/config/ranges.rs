@@ -95,11 +95,21 @@ impl SchedulerConfig {
 pub(super) struct Within(pub(super) &'static str);
 
 impl Within {
-    pub(super) fn count(&self, field: &'static str, value: usize, range: RangeInclusive<usize>) -> Result<()> {
+    pub(super) fn count(
+        &self,
+        field: &'static str,
+        value: usize,
+        range: RangeInclusive<usize>,
+    ) -> Result<()> {
         check(self.0, field, &value, range.contains(&value))
     }
 
-    pub(super) fn number(&self, field: &'static str, value: f64, range: RangeInclusive<f64>) -> Result<()> {
+    pub(super) fn number(
+        &self,
+        field: &'static str,
+        value: f64,
+        range: RangeInclusive<f64>,
+    ) -> Result<()> {
         check(self.0, field, &value, range.contains(&value))
     }
 }

@@ -61,9 +61,7 @@ impl Mlp {
     /// x (n·l, d) → (n·l, m)
     fn hidden(self, x: &LayerInput, layer: &Linear) -> Result<Tensor> {
         Ok(match self {
-            Self::Gelu => {
-                kernels::linear(x, layer, Epilogue::Activate(Activation::GeluTanh))?
-            }
+            Self::Gelu => kernels::linear(x, layer, Epilogue::Activate(Activation::GeluTanh))?,
             Self::SwiGlu => kernels::linear_gated(x, layer, Activation::Silu)?,
         })
     }
@@ -72,9 +70,7 @@ impl Mlp {
     fn beside_attention(self, heads: &Heads, x: &LayerInput, layer: &Linear) -> Result<Tensor> {
         Ok(match self {
             Self::Gelu => kernels::attention_beside_mlp(heads, x, layer)?,
-            Self::SwiGlu => {
-                kernels::attention_beside_gated_mlp(heads, x, layer, Activation::Silu)?
-            }
+            Self::SwiGlu => kernels::attention_beside_gated_mlp(heads, x, layer, Activation::Silu)?,
         })
     }
 }

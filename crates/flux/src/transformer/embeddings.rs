@@ -64,7 +64,10 @@ impl Mlp {
         biases: Biases,
     ) -> Result<Self> {
         let load = |name, shape| layers::linear_with(&vb.pp(name), shape, biases);
-        Ok(Self { first: load("linear_1", [width, inputs])?, second: load("linear_2", [width, width])? })
+        Ok(Self {
+            first: load("linear_1", [width, inputs])?,
+            second: load("linear_2", [width, width])?,
+        })
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {

@@ -78,8 +78,7 @@ fn single_block(shape: &Shape, vb: &VarBuilder<'_>) -> Result<SingleBlock> {
 
 fn conditioner(config: &TransformerConfig, vb: &VarBuilder<'_>) -> Result<Conditioner> {
     let width = config.width();
-    let load =
-        |name, inputs| embeddings::Mlp::load(&vb.pp(name), [width, inputs], Biases::With);
+    let load = |name, inputs| embeddings::Mlp::load(&vb.pp(name), [width, inputs], Biases::With);
     Ok(Conditioner {
         timestep: load("timestep_embedder", CHANNELS)?,
         text: Some(load("text_embedder", config.pooled_projection_dim)?),

@@ -35,9 +35,8 @@ impl Sequence {
         let references = self.references.iter().enumerate().map(|(i, &grid)| (Self::time(i), grid));
         let images = std::iter::once((0, self.image)).chain(references);
         text.chain(images.flat_map(|(time, grid)| {
-            (0..grid.rows).flat_map(move |row| {
-                (0..grid.columns).map(move |column| [time, row, column, 0])
-            })
+            (0..grid.rows)
+                .flat_map(move |row| (0..grid.columns).map(move |column| [time, row, column, 0]))
         }))
     }
 

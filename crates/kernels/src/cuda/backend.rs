@@ -9,11 +9,11 @@ use super::{
 use crate::{
     backend::Backend,
     groups::{self, Group},
-    reference,
     operand::{
         Activation, Affine, Epilogue, GatedResidual, GroupNorm, Heads, Input, LayerInput, Linear,
         RmsNorm, Rotations, Scores, Stream, Unpacking,
     },
+    reference,
 };
 #[cfg(feature = "cudnn")]
 use {

@@ -17,10 +17,9 @@ pub(super) fn all(examination: &mut Examination<'_>, widths: &Widths) -> Result<
     let &Widths { dtype, text_tokens, t5, clip, .. } = widths;
     root_mean_square(examination, dtype, [text_tokens, t5[0]])?;
     layer_norm(examination, dtype, [CLIP_TOKENS, clip[0]])?;
-    for (gate, name) in [
-        (Activation::GeluTanh, "linear + gated gelu"),
-        (Activation::Silu, "linear + gated silu"),
-    ] {
+    for (gate, name) in
+        [(Activation::GeluTanh, "linear + gated gelu"), (Activation::Silu, "linear + gated silu")]
+    {
         gated(examination, dtype, (gate, name), [text_tokens, t5[0], t5[1]])?;
     }
     for (rows, inputs, outputs, then) in [
@@ -99,9 +98,7 @@ fn gated(
         tolerance: tolerance(dtype),
         inputs: &inputs,
     };
-    examination.compare(case, |on, x| {
-        one(on.linear_gated((&x[0]).into(), &layer(&x[1..]), gate))
-    });
+    examination.compare(case, |on, x| one(on.linear_gated((&x[0]).into(), &layer(&x[1..]), gate)));
     Ok(())
 }
 
