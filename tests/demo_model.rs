@@ -153,6 +153,7 @@ fn draw(pipeline: &Pipeline, prompt: &str, seed: u64, side: usize) -> Vec<u8> {
         seed: Seed::new(seed),
         count: Count::new(1).unwrap(),
         guidance: flux::GUIDANCE,
+        images: &[],
     };
     let drawn = pipeline.generate(&job, &mut |_| ControlFlow::Continue(())).unwrap();
     drawn.images[0].rgb.to_vec()

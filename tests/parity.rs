@@ -93,17 +93,18 @@ fn prompts_of_every_kind() {
                 steps: Steps::new(1).unwrap(),
                 seed: Seed::new(0),
                 guidance: 0.0,
+                images: &[],
             })
             .unwrap();
-        for (ids, key) in [(&stages.clip_ids, "clip_ids"), (&stages.t5_ids, "t5_ids")] {
+        for (ids, key) in stages.ids.iter().zip(["clip_ids", "t5_ids"]) {
             let expected: Vec<u32> = serde_json::from_value(case[key].clone()).unwrap();
             assert_eq!(ids[..expected.len()], expected, "{name}: {key}");
         }
         near(name, "pooled", &stages.pooled, &golden[&format!("{name}/pooled")]);
-        let width = stages.t5_states.len() / stages.t5_ids.len();
+        let width = stages.states.len() / stages.ids[1].len();
         let states: Vec<f32> = rows
             .iter()
-            .flat_map(|row| &stages.t5_states[row * width..(row + 1) * width])
+            .flat_map(|row| &stages.states[row * width..(row + 1) * width])
             .copied()
             .collect();
         near(name, "t5_states", &states, &golden[&format!("{name}/t5_states")]);
@@ -134,15 +135,16 @@ fn check_run(case: &str, pipeline: &Pipeline, run: &Value, golden: &dyn Fn(&str)
             steps,
             seed: Seed::new(number("seed")),
             guidance: run["guidance"].as_f64().unwrap_or_default() as f32,
+            images: &[],
         })
         .unwrap();
     let name = format!("{case}/{}", run["name"].as_str().unwrap());
-    for (ids, key) in [(&stages.clip_ids, "clip_ids"), (&stages.t5_ids, "t5_ids")] {
+    for (ids, key) in stages.ids.iter().zip(["clip_ids", "t5_ids"]) {
         let ids: Vec<f32> = ids.iter().map(|id| *id as f32).collect();
         assert_eq!(ids, floats(&golden(key)), "{name}: {key}");
     }
     near(&name, "pooled", &stages.pooled, &golden("pooled"));
-    near(&name, "t5_states", &stages.t5_states, &golden("t5_states"));
+    near(&name, "t5_states", &stages.states, &golden("t5_states"));
     near(&name, "sigmas", &stages.sigmas, &golden("sigmas"));
     near(&name, "noise", &stages.noise, &golden("noise"));
     for (step, latents) in (1..=steps.get()).zip(&stages.latents) {

@@ -59,6 +59,7 @@ fn draw(pipeline: &Pipeline, scene: &Scene, size: Size, seed: u64) -> Vec<u8> {
         seed: Seed::new(seed),
         count: Count::new(1).expect("in range"),
         guidance: flux::GUIDANCE,
+        images: &[],
     };
     let drawn = pipeline.generate(&job, &mut |_| ControlFlow::Continue(())).expect("an image");
     drawn.images[0].rgb.to_vec()

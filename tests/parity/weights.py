@@ -76,7 +76,7 @@ def centre_and_spread(name, shape):
     """The middle and the half-width of a tensor's uniform distribution, as f32."""
     gain = next((gain for end, gain in _GAINS if name.endswith(end)), 1.0)
     if len(shape) == 1:
-        if name.endswith(".weight"):  # of a norm
+        if name.endswith((".weight", ".running_var")):  # of a norm
             return np.float32(1.0), np.float32(0.25 * gain)
         return np.float32(0.0), np.float32(0.3 * gain)
     if name.endswith(_TABLES):
@@ -104,6 +104,11 @@ def published_name(folder, name):
 def fill(folder, module):
     """Overwrite every parameter of `module`, the model saved in `folder`."""
     with torch.no_grad():
-        for name, parameter in module.named_parameters():
+        for name, parameter in (*module.named_parameters(), *statistics(module)):
             values = values_for(published_name(folder, name), tuple(parameter.shape))
             parameter.copy_(torch.from_numpy(values))
+
+
+def statistics(module):
+    """The buffers that checkpoints hold and models compute with: means and variances of a batch norm."""
+    return [(name, buffer) for name, buffer in module.named_buffers() if ".running_" in name]

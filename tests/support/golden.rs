@@ -154,7 +154,7 @@ fn centre_and_spread(name: &str, shape: &[usize]) -> (f32, f32) {
     ];
     let gain = gain(name);
     let (centre, spread) = match shape {
-        [_] if name.ends_with(".weight") => (1.0, 0.25 * gain),
+        [_] if name.ends_with(".weight") || name.ends_with(".running_var") => (1.0, 0.25 * gain),
         [_] => (0.0, 0.3 * gain),
         _ if TABLES.iter().any(|table| name.ends_with(table)) => (0.0, gain),
         [_, inner @ ..] => (0.0, gain * (3.0 / inner.iter().product::<usize>() as f64).sqrt()),

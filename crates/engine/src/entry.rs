@@ -72,5 +72,6 @@ pub(crate) fn job(request: &ImageRequest) -> Job<'_> {
         seed: request.seed,
         count: request.count,
         guidance: request.guidance.map_or(flux::GUIDANCE, |scale| scale.get()),
+        images: &[],
     }
 }

@@ -25,6 +25,7 @@ fn images(criterion: &mut Criterion) {
             seed: Seed::new(0),
             count: Count::ONE,
             guidance: flux::GUIDANCE,
+            images: &[],
         };
         group.bench_function(size.to_string(), |bencher| {
             bencher.iter(|| {

@@ -31,6 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         seed: Seed::new(7),
         count: Count::new(2)?,
         guidance: GUIDANCE,
+        images: &[],
     };
     // `Break` ends the job after the step that is being computed.
     let generated = pipeline.generate(&job, &mut |progress| {

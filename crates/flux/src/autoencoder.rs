@@ -1,240 +1,154 @@
-//! The decoder of FLUX.1's autoencoder: 16-channel latents → an image eight times their size.
+//! The autoencoder: latents → an image several times their size, and back.
 //!
-//! Activations are channels last, (h, w, c). Source: the behaviour of diffusers' `AutoencoderKL`.
+//! Activations are channels last, (h, w, c). Source: the behaviour of diffusers' `AutoencoderKL` and
+//! `AutoencoderKLFlux2`, which differ in how latents are normalised, and in whether images are encoded.
 
+mod blocks;
+mod decoder;
+mod encoder;
 pub(crate) mod tiles;
 
-use candle_core::Tensor;
-use kernels::{
-    Activation, Conv3x3, ConvForm, Epilogue, GroupNorm, Heads, Linear, Scores, Unpacking,
+use candle_core::{DType, Tensor};
+use kernels::Unpacking;
+
+use crate::{
+    Result,
+    checkpoint::VarBuilder,
+    config::{AutoEncoderConfig, flux2},
+    latents::Grid,
 };
 
-use crate::{Result, checkpoint::VarBuilder, config::AutoEncoderConfig, latents::Grid, layers};
+use decoder::Decoder;
+use encoder::Encoder;
 
-/// Behind every normalisation but the attention's.
-const SILU: Option<Activation> = Some(Activation::Silu);
-
-/// Decodes latents.
+/// Decodes latents, and encodes images where the model reads them.
 pub(crate) struct AutoEncoder {
-    scaling_factor: f64,
-    shift_factor: f64,
+    normalisation: Normalisation,
     /// How many times smaller than the image the latents are, each way.
     downscale: usize,
-    post_quant: Option<Linear>,
-    conv_in: Conv3x3,
-    middle: Middle,
-    /// From the latents' resolution to the image's.
-    up: Vec<UpBlock>,
-    norm_out: GroupNorm,
-    conv_out: Conv3x3,
+    decoder: Decoder,
+    encoder: Option<Encoder>,
+}
+
+/// Between latents as the transformer sees them and as they are decoded.
+enum Normalisation {
+    /// latents / scaling + shift
+    Affine { scaling: f64, shift: f64 },
+    /// latents · deviation + mean, of each channel of a token: (4·c,) each, f32.
+    Batch { mean: Tensor, deviation: Tensor },
+}
+
+/// Sizes of an autoencoder.
+struct Sizes<'a> {
+    image_channels: usize,
+    latent_channels: usize,
+    /// Channels at each resolution, from the image's to the latents'.
+    decoder: &'a [usize],
+    /// Likewise.
+    encoder: &'a [usize],
+    /// Residual blocks at each resolution (the decoder has one more).
+    layers: usize,
+    /// Of every group normalisation.
+    groups: usize,
+    has_post_quant: bool,
+    has_quant: bool,
 }
 
 impl AutoEncoder {
-    pub(crate) fn load(config: &AutoEncoderConfig, vb: &VarBuilder<'_>) -> Result<Self> {
-        let channels = config.latent_channels;
-        let post_quant = config
-            .use_post_quant_conv
-            .then(|| layers::pointwise(&vb.pp("post_quant_conv"), [channels, channels]))
-            .transpose()?;
-        let vb = vb.pp("decoder");
-        let deepest = config.block_out_channels.last().copied().unwrap_or_default();
-        let mut width = deepest;
-        let mut up = Vec::new();
-        for (i, &outputs) in config.block_out_channels.iter().rev().enumerate() {
-            let vb = vb.pp("up_blocks").pp(i);
-            let is_last = i + 1 == config.block_out_channels.len();
-            up.push(UpBlock::load(config, &vb, UpShape { inputs: width, outputs, is_last })?);
-            width = outputs;
-        }
+    /// Loads the decoder of FLUX.1's.
+    ///
+    /// # Errors
+    /// Where a tensor is missing or misshapen.
+    pub(crate) fn flux1(config: &AutoEncoderConfig, vb: &VarBuilder<'_>) -> Result<Self> {
+        let sizes = Sizes {
+            image_channels: config.out_channels,
+            latent_channels: config.latent_channels,
+            decoder: &config.block_out_channels,
+            encoder: &[],
+            layers: config.layers_per_block,
+            groups: config.norm_num_groups,
+            has_post_quant: config.use_post_quant_conv,
+            has_quant: false,
+        };
         Ok(Self {
-            scaling_factor: config.scaling_factor,
-            shift_factor: config.shift_factor,
+            normalisation: Normalisation::Affine {
+                scaling: config.scaling_factor,
+                shift: config.shift_factor,
+            },
             downscale: config.downscale(),
-            post_quant,
-            conv_in: layers::conv3x3(&vb.pp("conv_in"), [deepest, channels])?,
-            middle: Middle::load(config, &vb.pp("mid_block"), deepest)?,
-            up,
-            norm_out: layers::group_norm(&vb.pp("conv_norm_out"), width, config.norm_num_groups)?,
-            conv_out: layers::conv3x3(&vb.pp("conv_out"), [config.out_channels, width])?,
+            decoder: Decoder::load(&sizes, vb)?,
+            encoder: None,
+        })
+    }
+
+    /// Loads FLUX.2's, both halves.
+    ///
+    /// # Errors
+    /// Where a tensor is missing or misshapen.
+    pub(crate) fn flux2(config: &flux2::AutoEncoderConfig, vb: &VarBuilder<'_>) -> Result<Self> {
+        let sizes = Sizes {
+            image_channels: config.out_channels,
+            latent_channels: config.latent_channels,
+            decoder: config.decoder_channels(),
+            encoder: &config.block_out_channels,
+            layers: config.layers_per_block,
+            groups: config.norm_num_groups,
+            has_post_quant: config.use_post_quant_conv,
+            has_quant: config.use_quant_conv,
+        };
+        let statistics = vb.pp("bn");
+        let of_token = [4 * config.latent_channels];
+        let mean = statistics.get("running_mean", &of_token)?.to_dtype(DType::F32)?;
+        let variance = statistics.get("running_var", &of_token)?.to_dtype(DType::F32)?;
+        let deviation = (variance + config.batch_norm_eps)?.sqrt()?;
+        Ok(Self {
+            normalisation: Normalisation::Batch { mean, deviation },
+            downscale: config.downscale(),
+            decoder: Decoder::load(&sizes, vb)?,
+            encoder: Some(Encoder::load(&sizes, vb)?),
         })
     }
 
     /// latents (tokens, 4·c), f32 → image (h, w, 3), about −1 to 1, in the dtype of the weights; in f32
     /// where it was decoded in tiles.
     pub(crate) fn decode(&self, latents: &Tensor, grid: Grid, in_tiles: bool) -> Result<Tensor> {
-        let how = Unpacking {
+        let plain = Unpacking {
             grid: [grid.rows, grid.columns],
             channels: grid.channels,
-            scaling: self.scaling_factor,
-            shift: self.shift_factor,
-            dtype: self.conv_in.dtype(),
+            scaling: 1.0,
+            shift: 0.0,
+            dtype: self.decoder.dtype(),
         };
-        let pixels = kernels::unpack(latents, how)?;
+        let pixels = match &self.normalisation {
+            &Normalisation::Affine { scaling, shift } => {
+                kernels::unpack(latents, Unpacking { scaling, shift, ..plain })?
+            }
+            Normalisation::Batch { mean, deviation } => {
+                let latents = latents.broadcast_mul(deviation)?.broadcast_add(mean)?;
+                kernels::unpack(&latents, plain)?
+            }
+        };
         if in_tiles {
-            return tiles::decode(&pixels, self.downscale, |tile| self.decode_pixels(tile));
+            return tiles::decode(&pixels, self.downscale, |tile| self.decoder.decode(tile));
         }
-        self.decode_pixels(&pixels)
+        self.decoder.decode(&pixels)
     }
 
-    /// (h, w, c) → (8·h, 8·w, 3)
-    fn decode_pixels(&self, latents: &Tensor) -> Result<Tensor> {
-        let mut x = match &self.post_quant {
-            Some(post_quant) => pointwise(latents, post_quant)?,
-            None => latents.clone(),
+    /// image (h, w, 3) in −1 to 1, sides multiples of a token's → latents as the transformer sees them:
+    /// (tokens, 4·c), f32. `None` where the model reads no images.
+    pub(crate) fn encode(&self, image: &Tensor) -> Result<Option<Tensor>> {
+        let (Some(encoder), Normalisation::Batch { mean, deviation }) =
+            (&self.encoder, &self.normalisation)
+        else {
+            return Ok(None);
         };
-        x = kernels::conv3x3(&x, &self.conv_in, ConvForm::Plain)?;
-        x = self.middle.forward(&x)?;
-        for block in &self.up {
-            x = block.forward(&x)?;
-        }
-        let x = kernels::group_norm(&x, &self.norm_out, SILU)?;
-        Ok(kernels::conv3x3(&x, &self.conv_out, ConvForm::Plain)?)
+        let pixels = encoder.encode(image)?.to_dtype(DType::F32)?;
+        let (height, width, channels) = pixels.dims3()?;
+        // (h, w, c) → (rows, 2, columns, 2, c) → (rows, columns, c, 2, 2) → (tokens, 4·c)
+        let tokens = pixels
+            .reshape((height / 2, 2, width / 2, 2, channels))?
+            .permute([0, 2, 4, 1, 3])?
+            .reshape((height / 2 * (width / 2), 4 * channels))?;
+        Ok(Some(tokens.broadcast_sub(mean)?.broadcast_div(deviation)?))
     }
-}
-
-/// The decoder's deepest part: two residual blocks with attention between them.
-struct Middle {
-    first: Residual,
-    attention: Attention,
-    second: Residual,
-}
-
-impl Middle {
-    fn load(config: &AutoEncoderConfig, vb: &VarBuilder<'_>, width: usize) -> Result<Self> {
-        let (resnets, groups) = (vb.pp("resnets"), config.norm_num_groups);
-        Ok(Self {
-            first: Residual::load(&resnets.pp(0), [width, width], groups)?,
-            attention: Attention::load(&vb.pp("attentions.0"), width, groups)?,
-            second: Residual::load(&resnets.pp(1), [width, width], groups)?,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.second.forward(&self.attention.forward(&self.first.forward(x)?)?)
-    }
-}
-
-struct UpShape {
-    inputs: usize,
-    outputs: usize,
-    /// The last block stays at its resolution.
-    is_last: bool,
-}
-
-/// Residual blocks at one resolution, then the step to the next.
-struct UpBlock {
-    residuals: Vec<Residual>,
-    upsample: Option<Conv3x3>,
-}
-
-impl UpBlock {
-    fn load(config: &AutoEncoderConfig, vb: &VarBuilder<'_>, shape: UpShape) -> Result<Self> {
-        let UpShape { inputs, outputs, is_last } = shape;
-        let residuals = (0..=config.layers_per_block)
-            .map(|i| {
-                let inputs = if i == 0 { inputs } else { outputs };
-                let vb = vb.pp("resnets").pp(i);
-                Residual::load(&vb, [outputs, inputs], config.norm_num_groups)
-            })
-            .collect::<Result<_>>()?;
-        let upsample = (!is_last)
-            .then(|| layers::conv3x3(&vb.pp("upsamplers.0.conv"), [outputs, outputs]))
-            .transpose()?;
-        Ok(Self { residuals, upsample })
-    }
-
-    /// (h, w, inputs) → (2h, 2w, outputs); (h, w, outputs) of the last block.
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let mut x = x.clone();
-        for residual in &self.residuals {
-            x = residual.forward(&x)?;
-        }
-        match &self.upsample {
-            Some(conv) => Ok(kernels::conv3x3(&x, conv, ConvForm::Upsampled)?),
-            None => Ok(x),
-        }
-    }
-}
-
-/// x + conv(silu(norm(conv(silu(norm(x))))))
-struct Residual {
-    norm1: GroupNorm,
-    conv1: Conv3x3,
-    norm2: GroupNorm,
-    conv2: Conv3x3,
-    /// Where the number of channels changes.
-    shortcut: Option<Linear>,
-}
-
-impl Residual {
-    fn load(vb: &VarBuilder<'_>, shape: [usize; 2], groups: usize) -> Result<Self> {
-        let [outputs, inputs] = shape;
-        Ok(Self {
-            norm1: layers::group_norm(&vb.pp("norm1"), inputs, groups)?,
-            conv1: layers::conv3x3(&vb.pp("conv1"), [outputs, inputs])?,
-            norm2: layers::group_norm(&vb.pp("norm2"), outputs, groups)?,
-            conv2: layers::conv3x3(&vb.pp("conv2"), [outputs, outputs])?,
-            shortcut: (inputs != outputs)
-                .then(|| layers::pointwise(&vb.pp("conv_shortcut"), shape))
-                .transpose()?,
-        })
-    }
-
-    /// (h, w, inputs) → (h, w, outputs)
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        // What was read for the last time is freed at once: at full resolution, each takes as much as
-        // a limit of memory leaves room for.
-        let normal = kernels::group_norm(x, &self.norm1, SILU)?;
-        let hidden = kernels::conv3x3(&normal, &self.conv1, ConvForm::Plain)?;
-        drop(normal);
-        let normal = kernels::group_norm(&hidden, &self.norm2, SILU)?;
-        drop(hidden);
-        let residual = match &self.shortcut {
-            Some(shortcut) => &pointwise(x, shortcut)?,
-            None => x,
-        };
-        Ok(kernels::conv3x3(&normal, &self.conv2, ConvForm::Add(residual))?)
-    }
-}
-
-/// One head over all pixels.
-struct Attention {
-    norm: GroupNorm,
-    /// Queries, keys and values side by side.
-    qkv: Linear,
-    out: Linear,
-}
-
-impl Attention {
-    fn load(vb: &VarBuilder<'_>, width: usize, groups: usize) -> Result<Self> {
-        Ok(Self {
-            norm: layers::group_norm(&vb.pp("group_norm"), width, groups)?,
-            qkv: layers::stacked(vb, &["to_q", "to_k", "to_v"], [width, width])?,
-            out: layers::linear(&vb.pp("to_out.0"), [width, width])?,
-        })
-    }
-
-    /// (h, w, c) → (h, w, c)
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (height, width, channels) = x.dims3()?;
-        let tokens = height * width;
-        // (h, w, c) → (h·w, c)
-        let normal = kernels::group_norm(x, &self.norm, None)?.reshape((tokens, channels))?;
-        let qkv = kernels::linear(&normal, &self.qkv, Epilogue::None)?;
-        // (h·w, 3·c) → 3 × (h·w, 1, c)
-        let part = |i| qkv.narrow(1, i * channels, channels)?.unsqueeze(1);
-        let heads = Heads { q: part(0)?, k: part(1)?, v: part(2)?, images: 1 };
-        let attended = kernels::attention(&heads, Scores::scaled(channels))?;
-        let residual = x.reshape((tokens, channels))?;
-        let y = kernels::linear(&attended, &self.out, Epilogue::Add(&residual))?;
-        Ok(y.reshape((height, width, channels))?)
-    }
-}
-
-/// A 1×1 convolution: (h, w, in) → (h, w, out)
-fn pointwise(x: &Tensor, layer: &Linear) -> Result<Tensor> {
-    let (height, width, channels) = x.dims3()?;
-    let flat = x.reshape((height * width, channels))?;
-    let y = kernels::linear(&flat, layer, Epilogue::None)?;
-    Ok(y.reshape((height, width, layer.outputs()))?)
 }

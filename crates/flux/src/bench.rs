@@ -4,7 +4,8 @@ mod synthetic;
 mod work;
 
 #[cfg(test)]
-pub(crate) use synthetic::configs as configs_of_schnell;
+pub(crate) use synthetic::dimensions_of;
+pub(crate) use work::Work;
 
 use std::{
     num::NonZeroUsize,
@@ -19,13 +20,14 @@ use protocol::{Count, Prompt, Seed, Size, Steps};
 use crate::{
     Error, GUIDANCE, Image, Job, MemoryLimit, Pipeline, Result, clock::Event, pipeline::Settings,
 };
-use work::Work;
 
 /// What model is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {
     /// FLUX.1-schnell's shapes, 17 billion parameters, random weights.
     Schnell,
+    /// FLUX.2-klein-4B's shapes, random weights.
+    Klein,
     /// The demo model: for seeing that this works, and for CPUs.
     Small,
 }
@@ -115,7 +117,9 @@ pub fn measure(
 ) -> Result<Measured, Error> {
     let (precision, limit) = (config.precision, config.memory_limit);
     let mut pipeline = match config.preset {
-        Preset::Schnell => Pipeline::synthetic(device, precision, limit)?,
+        Preset::Schnell | Preset::Klein => {
+            Pipeline::synthetic(config.preset, device, precision, limit)?
+        }
         Preset::Small => Pipeline::demo_as(device, precision, limit)?,
     };
     let batch = NonZeroUsize::new(config.batch.get()).unwrap_or(NonZeroUsize::MIN);
@@ -162,7 +166,7 @@ fn draw(
     let prompt = Prompt::new(PROMPT.to_owned()).expect("a short text is a prompt");
     let BenchConfig { size, steps, batch: count, .. } = *config;
     let seed = Seed::new(seed as u64);
-    let job = Job { prompt: &prompt, size, steps, seed, count, guidance: GUIDANCE };
+    let job = Job { prompt: &prompt, size, steps, seed, count, guidance: GUIDANCE, images: &[] };
     let made = pipeline.generate(&job, &mut |_| ControlFlow::Continue(()))?;
     let made_after = started.elapsed();
     made.images.iter().for_each(finish);
@@ -177,12 +181,12 @@ fn stages(pipeline: &Pipeline, config: &BenchConfig) -> Result<Vec<Stage>> {
     let mut milliseconds: [Vec<f64>; 4] = Default::default();
     for seed in 0..config.runs {
         let mut events = vec![Event::now(device)?];
-        let encoded = pipeline.encode(PROMPT)?;
+        let encoded = pipeline.encode(PROMPT, &[])?;
         events.push(Event::now(device)?);
         let BenchConfig { size, steps, .. } = *config;
         let prompts = vec![&encoded; images];
         let context = pipeline.start(&prompts, &Settings { size, steps, guidance: GUIDANCE })?;
-        let noise = context.grid.noise(Seed::new(seed as u64), device)?;
+        let noise = pipeline.noise(context.grid, Seed::new(seed as u64), device)?;
         let mut latents = Tensor::cat(&vec![noise; images], 0)?;
         events.push(Event::now(device)?);
         for step in 0..steps.get() {
@@ -198,7 +202,7 @@ fn stages(pipeline: &Pipeline, config: &BenchConfig) -> Result<Vec<Stage>> {
             of_stage.push(1e3 * took.as_secs_f64());
         }
     }
-    let work = Work::of(&pipeline.model.configs, config.size, config.steps.get());
+    let work = pipeline.model.config.work(config.size, config.steps.get());
     let work = work.times(images);
     let of_stages = [work.encoders, work.preparation, work.denoising, work.decoding];
     Ok(NAMES

@@ -1,10 +1,10 @@
 //! A model directory: what is in it, read once, hashed as it is read.
 
 pub(crate) mod bfl;
+pub(crate) mod bfl2;
 mod digest;
 mod directory;
 mod files;
-mod ignored;
 pub(crate) mod json;
 mod layout;
 mod safetensors;

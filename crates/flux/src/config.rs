@@ -4,6 +4,7 @@
 //! for instance) the one supported value is asserted by [`check`]. Numbers have [`ranges`].
 
 mod defaults;
+pub(crate) mod flux2;
 mod identity;
 mod model;
 mod ranges;
@@ -15,7 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use identity::Claims;
-pub(crate) use identity::ModelIndex;
+pub(crate) use identity::{FLUX1, ModelIndex};
 pub(crate) use model::Configs;
 
 use crate::{Error, Result};

@@ -7,7 +7,8 @@ use crate::{
     Error, LoadOptions, Manifest, MemoryLimit, Pins, Pipeline, Result,
     checkpoint::{Directory, Files},
     config::Configs,
-    model::{self, Model},
+    flux1,
+    model::Model,
     text::{ClipTokenizer, T5Tokenizer},
 };
 
@@ -72,7 +73,7 @@ impl Pipeline {
 pub(crate) fn tokenizers(configs: &Configs) -> Result<(ClipTokenizer, T5Tokenizer)> {
     let mut directory = Directory::new(FILES, Pins::None);
     Ok((
-        model::clip_tokenizer(&mut directory, &configs.clip)?,
-        model::t5_tokenizer(&mut directory, &configs.t5, configs.text_tokens())?,
+        flux1::clip_tokenizer(&mut directory, &configs.clip)?,
+        flux1::t5_tokenizer(&mut directory, &configs.t5, configs.text_tokens())?,
     ))
 }

@@ -48,6 +48,28 @@ pub enum Error {
         /// The token.
         token: &'static str,
     },
+    /// A chat template is none that is known: what it would make of a prompt cannot be told.
+    #[error("{} holds a chat template that is not known here (SHA-256 {found})", path.display())]
+    ChatTemplate {
+        /// The file.
+        path: PathBuf,
+        /// Of the template, without white space at its end.
+        found: FileDigest,
+    },
+    /// No file says how a prompt is put to the text encoder.
+    #[error("{} holds no chat template", path.display())]
+    NoChatTemplate {
+        /// The tokenizer's folder.
+        path: PathBuf,
+    },
+    /// A job has more input images than the model reads.
+    #[error("{found} input images, the model reads {most} at most")]
+    InputImages {
+        /// What the job has.
+        found: usize,
+        /// What the model reads.
+        most: usize,
+    },
     /// The tokenizer could not split a text.
     #[error("the text cannot be tokenised")]
     Tokenize,

@@ -5,9 +5,10 @@ use std::path::Path;
 use crate::{
     checkpoint::{self, json},
     config::{
-        AutoEncoderConfig, ClipConfig, ModelIndex, SchedulerConfig, T5Config, TransformerConfig,
+        AutoEncoderConfig, ClipConfig, FLUX1, ModelIndex, SchedulerConfig, T5Config,
+        TransformerConfig, flux2,
     },
-    text::{ClipTokenizer, T5Tokenizer},
+    text::{ChatTokenizer, ClipTokenizer, T5Tokenizer},
 };
 
 /// A weights file.
@@ -18,13 +19,17 @@ pub fn safetensors(file: &[u8]) {
 /// A configuration: the first byte says of which component.
 pub fn config(input: &[u8]) {
     let Some((which, file)) = input.split_first() else { return };
-    let _ = match which % 6 {
-        0 => json::read(file).map(|index: ModelIndex| index.check()),
+    let _ = match which % 9 {
+        0 => json::read(file)
+            .map(|index: ModelIndex| index.check(&FLUX1).or_else(|_| index.check(&flux2::FAMILY))),
         1 => json::read(file).map(|config: ClipConfig| config.check()),
         2 => json::read(file).map(|config: T5Config| config.check()),
         3 => json::read(file).map(|config: TransformerConfig| config.check()),
         4 => json::read(file).map(|config: AutoEncoderConfig| config.check()),
-        _ => json::read(file).map(|config: SchedulerConfig| config.check()),
+        5 => json::read(file).map(|config: SchedulerConfig| config.check()),
+        6 => json::read(file).map(|config: flux2::Qwen3Config| config.check()),
+        7 => json::read(file).map(|config: flux2::TransformerConfig| config.check()),
+        _ => json::read(file).map(|config: flux2::AutoEncoderConfig| config.check()),
     };
 }
 
@@ -34,6 +39,10 @@ pub fn tokenizer(file: &[u8]) {
     let path = Path::new("fuzz");
     if let Ok(clip) = ClipTokenizer::from_json(path, file, 1 << 16) {
         let _ = clip.encode(PROMPT);
+    }
+    let padding = ("<|endoftext|>", 64);
+    if let Ok(chat) = ChatTokenizer::from_json(path, file, 1 << 16, padding) {
+        let _ = chat.encode(PROMPT);
     }
     if let Ok(t5) = T5Tokenizer::from_json(path, file, 1 << 16, 64) {
         let _ = t5.encode(PROMPT);

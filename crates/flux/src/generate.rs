@@ -11,7 +11,8 @@ use crate::{
     Error, Generated, Image, Job, Pipeline, Preview, Progress, ProgressObserver, Result, Timings,
     clock::Event,
     job::Part,
-    pipeline::{DenoiseContext, PromptEmbeds, Settings, Wiped},
+    pipeline::{DenoiseContext, Given, Settings},
+    wiped::Wiped,
 };
 
 impl Pipeline {
@@ -64,6 +65,7 @@ impl Pipeline {
             return Err(Error::MixedBatch);
         }
         let settings = Settings { size: first.size, steps: first.steps, guidance: first.guidance };
+        let input_tokens = first.images.iter().map(|image| self.tokens_px(image.read_px())).sum();
         let mut active = Vec::with_capacity(jobs.len());
         for (job, watch) in jobs {
             active.push(ActiveJob::begin(self, job, &mut **watch)?);
@@ -74,7 +76,8 @@ impl Pipeline {
             .flat_map(|(job, of)| of.indices().map(move |index| Sample { job, index }))
             .collect();
         let mut batcher = Batcher { pipeline: self, settings, jobs: active };
-        let mut batches = samples.chunks(self.batch_size(settings.size).get()).peekable();
+        let batch = self.batch_size_with(settings.size, input_tokens);
+        let mut batches = samples.chunks(batch.get()).peekable();
         // Noise is drawn on the host, while a GPU is busy with what it was given before.
         let mut noise = batches.peek().map(|batch| batcher.noise(batch)).transpose()?;
         while let (Some(batch), Some(drawn)) = (batches.next(), noise.take()) {
@@ -94,8 +97,8 @@ impl Pipeline {
 struct ActiveJob<'a, 'w> {
     asked: &'a Job<'a>,
     watch: &'w mut dyn ProgressObserver,
-    /// Its prompt; or why it ended before all of its images were made.
-    state: Result<PromptEmbeds>,
+    /// Its prompt and input images; or why it ended before all of its images were made.
+    state: Result<Given>,
     /// Over all images.
     steps_done: usize,
     images: Vec<Image>,
@@ -126,7 +129,7 @@ impl<'a, 'w> ActiveJob<'a, 'w> {
         watch: &'w mut dyn ProgressObserver,
     ) -> Result<Self> {
         let started = now(pipeline)?;
-        let state = pipeline.encode(asked.prompt.expose());
+        let state = pipeline.encode(asked.prompt.expose(), asked.images);
         let spans = vec![(Part::Encode, [started, now(pipeline)?])];
         let mut job = Self { asked, watch, state, steps_done: 0, images: Vec::new(), spans };
         job.tell(Progress::Encoded);
@@ -149,8 +152,8 @@ impl<'a, 'w> ActiveJob<'a, 'w> {
     }
 
     fn end(self, timings: Timings) -> Result<Generated> {
-        let encoded = self.state?;
-        Ok(Generated { images: self.images, prompt_tokens: encoded.tokens, timings })
+        let prompt_tokens = self.state?.prompt.tokens;
+        Ok(Generated { images: self.images, prompt_tokens, timings })
     }
 }
 
@@ -168,7 +171,7 @@ impl Batcher<'_, '_> {
         let seed = |sample: &Sample| self.jobs[sample.job].asked.seed.offset(sample.index);
         let drawn = samples
             .iter()
-            .map(|sample| grid.noise(seed(sample), &Device::Cpu))
+            .map(|sample| self.pipeline.noise(grid, seed(sample), &Device::Cpu))
             .collect::<Result<Vec<_>>>()?;
         Ok(Tensor::cat(&drawn, 0)?)
     }
@@ -238,7 +241,7 @@ impl Batcher<'_, '_> {
 
     /// What the steps of these images share; `None` where there are none.
     fn context(&self, samples: &[Sample]) -> Result<Option<DenoiseContext>> {
-        let encoded: Vec<&PromptEmbeds> =
+        let encoded: Vec<&Given> =
             samples.iter().filter_map(|sample| self.jobs[sample.job].state.as_ref().ok()).collect();
         match &encoded[..] {
             [] => Ok(None),

@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, rc::Rc, time::Duration};
 
 use protocol::{Count, Prompt, SecretBytes, Seed, Size, Steps};
 
-use crate::{Error, Result, clock::Event};
+use crate::{Error, InputImage, Result, clock::Event};
 
 /// The guidance scale where none is asked for, as in diffusers.
 pub const GUIDANCE: f32 = 3.5;
@@ -24,13 +24,18 @@ pub struct Job<'a> {
     pub count: Count,
     /// Guidance scale; only models with a guidance embedding (FLUX.1-dev) look at it.
     pub guidance: f32,
+    /// What to draw it from, beside the prompt; at most [`crate::Pipeline::max_input_images`].
+    pub images: &'a [InputImage],
 }
 
 impl Job<'_> {
-    /// Whether both can be drawn together: images of one size, in as many steps, with as much guidance.
+    /// Whether both can be drawn together: images of one size, in as many steps, with as much guidance, from as
+    /// many input images of the same sizes.
     #[must_use]
     pub fn is_batchable_with(&self, other: &Job<'_>) -> bool {
+        let sizes = |job: &Job<'_>| job.images.iter().map(InputImage::read_px).collect::<Vec<_>>();
         (self.size, self.steps, self.guidance) == (other.size, other.steps, other.guidance)
+            && sizes(self) == sizes(other)
     }
 }
 

@@ -11,6 +11,25 @@ use crate::{
 /// The scales of a weight that was quantised as soon as it was read: `row_scales` beside `weight`.
 const ROW_SCALES: &str = "row_scales";
 
+/// Whether a model's layers have biases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Biases {
+    With,
+    Without,
+}
+
+/// `weight` (out, in), and `bias` (out,) where there is one.
+pub(crate) fn linear_with(
+    vb: &VarBuilder<'_>,
+    shape: [usize; 2],
+    biases: Biases,
+) -> Result<Linear> {
+    match biases {
+        Biases::With => linear(vb, shape),
+        Biases::Without => linear_unbiased(vb, shape),
+    }
+}
+
 /// `weight` (out, in) and `bias` (out,).
 pub(crate) fn linear(vb: &VarBuilder<'_>, shape: [usize; 2]) -> Result<Linear> {
     packed(vb, Linear::new(vb.get("weight", &shape)?, Some(vb.get("bias", &shape[..1])?)))
@@ -45,6 +64,32 @@ pub(crate) fn stacked_unbiased(
     stack(vb, names, |vb| Ok(Linear::new(vb.get("weight", &shape)?, None)))
 }
 
+/// `q_proj`, `k_proj` and `v_proj` as one layer, of heads of queries and of keys and values, (d, in) each. The
+/// rotation pairs an element with the one half a head further on; kernels rotate neighbours, and so the rows of
+/// queries and keys are put beside their partners.
+pub(crate) fn interleaved_qkv(
+    vb: &VarBuilder<'_>,
+    [queries, groups]: [usize; 2],
+    [head, inputs]: [usize; 2],
+) -> Result<Linear> {
+    let part = |name, heads| vb.pp(name).get("weight", &[heads * head, inputs]);
+    let interleaved = |name, heads| -> Result<Tensor> {
+        // (h, 2, d/2, in) → (h, d/2, 2, in)
+        let rows = part(name, heads)?.reshape((heads, 2, head / 2, inputs))?.transpose(1, 2)?;
+        Ok(rows.reshape((heads * head, inputs))?)
+    };
+    let parts =
+        [interleaved("q_proj", queries)?, interleaved("k_proj", groups)?, part("v_proj", groups)?];
+    packed(vb, Linear::new(Tensor::cat(&parts, 0)?, None))
+}
+
+/// `weight` (d,) of a normalisation over such heads.
+pub(crate) fn interleaved_rms_norm(vb: &VarBuilder<'_>, head: usize, eps: f64) -> Result<RmsNorm> {
+    // (2, d/2) → (d/2, 2)
+    let weight = vb.get("weight", &[head])?.reshape((2, head / 2))?.t()?.reshape(head)?;
+    Ok(RmsNorm { weight, eps })
+}
+
 fn stack(
     vb: &VarBuilder<'_>,
     names: &[&str],
@@ -55,8 +100,23 @@ fn stack(
 }
 
 /// A layer of a transformer's block: as [`linear`], or in 8 bits where those are asked for.
-pub(crate) fn block_linear(vb: &VarBuilder<'_>, shape: [usize; 2]) -> Result<Linear> {
-    quantised(vb, block_part(vb, shape)?)
+pub(crate) fn block_linear(
+    vb: &VarBuilder<'_>,
+    shape: [usize; 2],
+    biases: Biases,
+) -> Result<Linear> {
+    quantised(vb, block_part(vb, shape, biases)?)
+}
+
+/// Two such layers whose weights are one tensor, the first one's rows before the second one's.
+pub(crate) fn block_linears(
+    vb: &VarBuilder<'_>,
+    [first, second]: [usize; 2],
+    inputs: usize,
+) -> Result<[Linear; 2]> {
+    let both = block_part(vb, [first + second, inputs], Biases::Without)?;
+    let cut = |from, rows| quantised(vb, both.rows(from, rows)?);
+    Ok([cut(0, first)?, cut(first, second)?])
 }
 
 /// Queries, keys and values (out, in) each as one such layer: under `fused`, or joined from three.
@@ -65,24 +125,29 @@ pub(crate) fn block_qkv(
     fused: &str,
     parts: [&str; 3],
     [outputs, inputs]: [usize; 2],
+    biases: Biases,
 ) -> Result<Linear> {
     let one = vb.pp(fused);
     if one.has("weight") {
-        return quantised(vb, block_part(&one, [3 * outputs, inputs])?);
+        return quantised(vb, block_part(&one, [3 * outputs, inputs], biases)?);
     }
-    let part = |name| block_part(&vb.pp(name), [outputs, inputs]);
+    let part = |name| block_part(&vb.pp(name), [outputs, inputs], biases);
     quantised(vb, Linear::stack(&parts.map(part).into_iter().collect::<Result<Vec<_>>>()?)?)
 }
 
 /// With its scales, where it was quantised when it was read.
-fn block_part(vb: &VarBuilder<'_>, shape: [usize; 2]) -> Result<Linear> {
+fn block_part(vb: &VarBuilder<'_>, shape: [usize; 2], biases: Biases) -> Result<Linear> {
     let weight = vb.get("weight", &shape)?;
     let weight = if vb.storage.e4m3 && vb.has(ROW_SCALES) {
         Weight::E4m3 { values: weight, row_scales: vb.get(ROW_SCALES, &shape[..1])? }
     } else {
         Weight::Plain(weight)
     };
-    Ok(Linear { weight, bias: Some(vb.get("bias", &shape[..1])?) })
+    let bias = match biases {
+        Biases::With => Some(vb.get("bias", &shape[..1])?),
+        Biases::Without => None,
+    };
+    Ok(Linear { weight, bias })
 }
 
 fn quantised(vb: &VarBuilder<'_>, layer: Linear) -> Result<Linear> {
@@ -115,6 +180,18 @@ pub(crate) fn rms_norm(vb: &VarBuilder<'_>, width: usize, eps: f64) -> Result<Rm
 pub(crate) fn group_norm(vb: &VarBuilder<'_>, channels: usize, groups: usize) -> Result<GroupNorm> {
     let weight = vb.get("weight", &[channels])?;
     Ok(GroupNorm { weight, bias: vb.get("bias", &[channels])?, groups })
+}
+
+/// A 3×3 convolution's `weight` (out, in, 3, 3) and `bias` (out,) as a layer of the nine pixels side by side:
+/// (out, 3·3·in).
+pub(crate) fn conv3x3_as_product(
+    vb: &VarBuilder<'_>,
+    [outputs, inputs]: [usize; 2],
+) -> Result<Linear> {
+    let weight = vb.get("weight", &[outputs, inputs, 3, 3])?;
+    // (out, in, 3, 3) → (out, 3, 3, in) → (out, 9·in)
+    let weight = weight.permute((0, 2, 3, 1))?.reshape((outputs, 9 * inputs))?;
+    packed(vb, Linear::new(weight, Some(vb.get("bias", &[outputs])?)))
 }
 
 /// `weight` (out, in, 3, 3) and `bias` (out,).

@@ -1,8 +1,8 @@
-//! FLUX.1 text-to-image on candle tensors: encoders, transformer, sampler, autoencoder.
+//! FLUX.1 and FLUX.2-klein on candle tensors: text encoders, transformer, sampler, autoencoder.
 //!
 //! [`Pipeline::load`] reads a model directory in diffusers' or in Black Forest Labs' layout; [`Pipeline::demo`] is a
-//! FLUX in miniature that this crate carries. [`Pipeline::generate`] makes images that are,
-//! in f32, those of diffusers' `FluxPipeline` for the same model, prompt, size, steps and seed;
+//! FLUX in miniature that this crate carries. [`Pipeline::generate`] makes images that are, in f32, those of
+//! diffusers' `FluxPipeline` or `Flux2KleinPipeline` for the same model, prompt, input images, size, steps and seed;
 //! [`Pipeline::stages`] shows what lies between, for tests that compare the two.
 //!
 //! What a prompt becomes is wiped where this crate owns the memory (token ids, text states, latents,
@@ -14,13 +14,17 @@ mod checkpoint;
 mod clock;
 mod config;
 mod demo;
+mod dimensions;
 mod error;
 mod file_digest;
+mod flux1;
+mod flux2;
 #[doc(hidden)]
 pub mod fuzzing;
 mod generate;
 #[cfg(feature = "cuda")]
 pub mod gpu;
+mod input;
 mod job;
 mod latents;
 mod layers;
@@ -32,15 +36,18 @@ mod names;
 mod noise;
 mod pipeline;
 mod regular_file;
+mod resample;
 mod sampler;
 mod stages;
 mod storage;
 mod text;
 mod transformer;
+mod wiped;
 
 pub use checkpoint::LoadProgress;
 pub use error::{Error, ManifestError};
 pub use file_digest::{FileDigest, NotADigest};
+pub use input::{InputImage, InputImageError};
 pub use job::{
     GUIDANCE, Generated, Image, Job, Preview, Progress, ProgressObserver, PromptTokens, Timings,
 };

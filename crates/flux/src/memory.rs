@@ -9,10 +9,8 @@ use candle_core::{DType, Device};
 use kernels::Precision;
 
 use crate::{
-    Error, Result,
-    autoencoder::tiles,
-    config::{AutoEncoderConfig, Configs},
-    latents::Grid,
+    Error, Result, autoencoder::tiles, dimensions::Dimensions, input::MAX_INPUT_PIXELS,
+    latents::Grid, model::Role,
 };
 
 /// Published checkpoints are stored in 16 bits.
@@ -52,39 +50,39 @@ pub(crate) struct WeightBytes {
 }
 
 impl WeightBytes {
-    /// From the lengths of the files of CLIP, T5, transformer and autoencoder.
+    /// From what components are for, and the lengths of their files.
     pub(crate) fn of_files(
-        [clip, t5, transformer, autoencoder]: [u64; 4],
-        configs: &Configs,
+        components: impl Iterator<Item = (Role, u64)>,
+        dimensions: &Dimensions,
         precision: Precision,
         on_gpu: bool,
     ) -> Self {
+        let [mut text, mut transformer, mut autoencoder] = [0; 3];
+        for (role, bytes) in components {
+            match role {
+                Role::TextEncoder => text += bytes,
+                Role::Transformer => transformer += bytes,
+                Role::AutoEncoder => autoencoder += bytes,
+            }
+        }
         let dtype = precision.dtype();
         let loaded = |stored: u64| stored / STORED_BYTES * dtype.size_in_bytes() as u64;
         let in_8_bits = match precision {
             Precision::F32 | Precision::Bf16 => 0,
             // A byte instead of two. The scales, one for each row, are a thousandth of that.
-            Precision::Fp8 => block_values(configs),
+            Precision::Fp8 => dimensions.block_values,
         };
         let autoencoder = match precision {
             Precision::F32 if !on_gpu => transformed(loaded(autoencoder)),
             _ => loaded(autoencoder),
         };
+        let unread = dimensions.unread_text_values.saturating_mul(STORED_BYTES);
         Self {
-            text_encoders: loaded(clip + t5),
+            text_encoders: loaded(text.saturating_sub(unread)),
             transformer_and_autoencoder: loaded(transformer).saturating_sub(in_8_bits)
                 + autoencoder,
         }
     }
-}
-
-/// Values of the layers that a precision in 8 bits has in 8 bits: of each stream of a double block and of
-/// each single block queries, keys, values, the way out, and a feed-forward of four times the width.
-pub(crate) fn block_values(configs: &Configs) -> u64 {
-    let config = &configs.transformer;
-    let width = config.width() as u64;
-    let blocks = (2 * config.num_layers + config.num_single_layers) as u64;
-    blocks.saturating_mul(12 * width * width)
 }
 
 /// A CPU keeps 3×3 kernels in f32 as 4×4 ones.
@@ -98,7 +96,7 @@ impl MemoryPlan {
     pub(crate) fn new(
         limit: Option<MemoryLimit>,
         weights: WeightBytes,
-        configs: &Configs,
+        dimensions: &Dimensions,
         dtype: DType,
         on_gpu: bool,
     ) -> Result<Self> {
@@ -107,7 +105,7 @@ impl MemoryPlan {
         let Some(MemoryLimit { bytes, pixels }) = limit else {
             return Ok(Self { limit, weight_bytes: all, text_on_host: false });
         };
-        let working = working_bytes(configs, dtype, pixels);
+        let working = working_bytes(dimensions, dtype, pixels);
         let fits = |weights: u64| weights.saturating_add(working) <= bytes;
         let text_on_host = on_gpu && !fits(all);
         let weight_bytes = if text_on_host { transformer_and_autoencoder } else { all };
@@ -132,37 +130,48 @@ impl MemoryPlan {
     }
 
     /// Whether an image is decoded in tiles.
-    pub(crate) fn in_tiles(&self, config: &AutoEncoderConfig, grid: Grid, dtype: DType) -> bool {
+    pub(crate) fn in_tiles(&self, dimensions: &Dimensions, grid: Grid, dtype: DType) -> bool {
         // A token is four pixels of the latents.
-        let decoding = decoding_bytes(config, 4 * grid.tokens(), dtype);
+        let decoding = decoding_bytes(dimensions, 4 * grid.tokens(), dtype);
         self.limit_bytes().is_some_and(|limit| self.weight_bytes.saturating_add(decoding) > limit)
     }
 }
 
-/// Beside the weights, for so many pixels of images that are decoded in tiles.
-fn working_bytes(configs: &Configs, dtype: DType, pixels: u64) -> u64 {
-    let token_side = 2 * configs.autoencoder.downscale() as u64;
-    let tokens = pixels / token_side.pow(2) + configs.text_tokens() as u64;
-    let row_bytes = (configs.transformer.width() * dtype.size_in_bytes()) as u64;
+/// Beside the weights, for so many pixels of images that are decoded in tiles, and as many input images as one may
+/// have, which are encoded whole.
+fn working_bytes(dimensions: &Dimensions, dtype: DType, pixels: u64) -> u64 {
+    let token_side = 2 * dimensions.downscale() as u64;
+    let input_pixels = (dimensions.max_input_images * MAX_INPUT_PIXELS) as u64;
+    let pixels = pixels.saturating_add(input_pixels);
+    let tokens = pixels / token_side.pow(2) + dimensions.text_tokens as u64;
+    let row_bytes = (dimensions.width * dtype.size_in_bytes()) as u64;
     let drawing = tokens.saturating_mul(ROWS_OF_TOKEN * row_bytes);
-    drawing.max(decoding_bytes(&configs.autoencoder, TILE_PIXELS, dtype))
+    let encoded_pixels = match dimensions.max_input_images {
+        0 => 0,
+        _ => MAX_INPUT_PIXELS / dimensions.downscale().pow(2),
+    };
+    drawing.max(decoding_bytes(dimensions, TILE_PIXELS.max(encoded_pixels), dtype))
 }
 
 /// The decoder's last block works at the image's resolution: what comes into it, the same normalised,
 /// and what goes out are there at once; half as much again for what libraries take.
-fn decoding_bytes(config: &AutoEncoderConfig, latent_pixels: usize, dtype: DType) -> u64 {
-    let channels = |i: usize| config.block_out_channels.get(i).copied().unwrap_or_default();
-    let pixels = latent_pixels * config.downscale().pow(2);
+fn decoding_bytes(dimensions: &Dimensions, latent_pixels: usize, dtype: DType) -> u64 {
+    let channels = |i: usize| dimensions.decoder_channels.get(i).copied().unwrap_or_default();
+    let pixels = latent_pixels * dimensions.downscale().pow(2);
     let values = pixels * (2 * channels(1).max(channels(0)) + channels(0));
     (values * dtype.size_in_bytes()) as u64 * 3 / 2
 }
 
 #[cfg(test)]
 mod tests {
-    use protocol::Size;
-
     use super::*;
-    use crate::bench::configs_of_schnell;
+    use crate::{bench::Preset, bench::dimensions_of};
+
+    fn schnell() -> Dimensions {
+        dimensions_of(Preset::Schnell).unwrap()
+    }
+
+    const ROLES: [Role; 3] = [Role::TextEncoder, Role::Transformer, Role::AutoEncoder];
 
     const GB: u64 = 1_000_000_000;
     /// Of FLUX.1-schnell in bf16: CLIP and T5; transformer and autoencoder.
@@ -171,13 +180,13 @@ mod tests {
 
     fn plan(bytes: Option<u64>, on_gpu: bool) -> Result<MemoryPlan> {
         let limit = bytes.map(|bytes| MemoryLimit { bytes, pixels: 1 << 20 });
-        MemoryPlan::new(limit, SCHNELL, &configs_of_schnell()?, DType::BF16, on_gpu)
+        MemoryPlan::new(limit, SCHNELL, &schnell(), DType::BF16, on_gpu)
     }
 
-    fn in_tiles(plan: &MemoryPlan, side: u32) -> bool {
-        let config = configs_of_schnell().unwrap().autoencoder;
-        let grid = Grid::new(Size::new(side, side).unwrap(), config.downscale(), 16);
-        plan.in_tiles(&config, grid, DType::BF16)
+    fn in_tiles(plan: &MemoryPlan, side: usize) -> bool {
+        let dimensions = schnell();
+        let grid = Grid::new([side; 2], dimensions.downscale(), 16);
+        plan.in_tiles(&dimensions, grid, DType::BF16)
     }
 
     #[test]
@@ -216,8 +225,7 @@ mod tests {
     fn larger_images_need_more() {
         let needs = |pixels| {
             let limit = Some(MemoryLimit { bytes: 1, pixels });
-            let configs = configs_of_schnell().unwrap();
-            match MemoryPlan::new(limit, SCHNELL, &configs, DType::BF16, true) {
+            match MemoryPlan::new(limit, SCHNELL, &schnell(), DType::BF16, true) {
                 Err(Error::MemoryLimit { needed_bytes, .. }) => needed_bytes,
                 other => panic!("{other:?}"),
             }
@@ -229,9 +237,9 @@ mod tests {
 
     #[test]
     fn a_file_is_as_long_as_its_weights_in_16_bits() {
-        let configs = configs_of_schnell().unwrap();
         let weights = |precision, on_gpu| {
-            WeightBytes::of_files([2, 98, 180, 18], &configs, precision, on_gpu)
+            let files = ROLES.into_iter().zip([100, 180, 18]);
+            WeightBytes::of_files(files, &schnell(), precision, on_gpu)
         };
         assert_eq!(weights(Precision::Bf16, true).text_encoders, 100);
         assert_eq!(weights(Precision::F32, true).transformer_and_autoencoder, 396);
@@ -242,9 +250,8 @@ mod tests {
     /// 23.8 GB of which 17.2 are the blocks' layers.
     #[test]
     fn in_8_bits_the_blocks_are_half_as_large() {
-        let configs = configs_of_schnell().unwrap();
-        let files = [246_000_000, 9_524_000_000, 23_782_000_000, 168_000_000];
-        let of = |precision| WeightBytes::of_files(files, &configs, precision, true);
+        let files = ROLES.into_iter().zip([9_770_000_000, 23_782_000_000, 168_000_000]);
+        let of = |precision| WeightBytes::of_files(files.clone(), &schnell(), precision, true);
         let saved = of(Precision::Bf16).transformer_and_autoencoder
             - of(Precision::Fp8).transformer_and_autoencoder;
         assert_eq!(saved, 76 * 12 * 3072 * 3072);

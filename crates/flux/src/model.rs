@@ -1,4 +1,7 @@
-//! All components of a FLUX.1 model, built from a directory or from memory.
+//! A model, whichever kind it is: loaded from a directory, or made in memory.
+//!
+//! What is particular to a kind is in a file of its own (`flux1.rs`, `flux2.rs`): its configurations, its text
+//! encoders, the names in its files. It is made known in [`ARCHITECTURES`].
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -7,18 +10,22 @@ use std::{
 
 use candle_core::Device;
 use kernels::Precision;
-use serde::Deserialize;
-use serde_json::Value;
+use protocol::Size;
 
 use crate::{
     Error, LoadProgress, Manifest, Pins, Result,
     autoencoder::AutoEncoder,
-    checkpoint::{Component, Convert, Directory, Files, Layout, Part, Shards, Weights, as_read},
-    config::{ClipConfig, Configs, T5Config},
+    bench::Work,
+    checkpoint::{Component, Convert, Directory, Files, Shards, Weights, as_read},
+    config::ModelIndex,
+    dimensions::Dimensions,
+    flux1, flux2,
+    latents::Grid,
     layers,
     memory::{MemoryLimit, MemoryPlan, WeightBytes},
+    sampler::Schedule,
     storage::Storage,
-    text::{Clip, ClipTokenizer, T5, T5Tokenizer},
+    text::TextEncoder,
     transformer::Transformer,
 };
 
@@ -39,19 +46,76 @@ pub struct LoadOptions {
 
 /// A model, ready to compute.
 pub(crate) struct Model {
-    pub(crate) clip_tokens: ClipTokenizer,
-    pub(crate) t5_tokens: T5Tokenizer,
-    pub(crate) clip: Clip,
-    pub(crate) t5: T5,
+    pub(crate) text: Box<dyn TextEncoder>,
     pub(crate) transformer: Transformer,
     pub(crate) autoencoder: AutoEncoder,
-    pub(crate) configs: Configs,
+    pub(crate) config: Box<dyn ModelConfig>,
+    pub(crate) dimensions: Dimensions,
     pub(crate) device: Device,
     pub(crate) precision: Precision,
     pub(crate) memory: MemoryPlan,
     /// All that it was made from, a line a file; its SHA-256 names the model.
     pub(crate) listing: Vec<u8>,
 }
+
+/// What a model's configurations say, beside what its parts are built by.
+pub(crate) trait ModelConfig {
+    fn dimensions(&self) -> Dimensions;
+
+    /// Noise levels of an image of so many tokens.
+    fn schedule(&self, steps: usize, image_tokens: usize) -> Schedule;
+
+    /// How much there is to compute.
+    fn work(&self, size: Size, steps: usize) -> Work;
+}
+
+/// What a component is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    TextEncoder,
+    Transformer,
+    AutoEncoder,
+}
+
+/// What builds a kind of model, a component at a time.
+pub(crate) trait Blueprint {
+    fn config(&self) -> Box<dyn ModelConfig>;
+
+    /// Its components: where each lies in diffusers' layout, and what it is for.
+    fn components(&self) -> &'static [(&'static str, Role)];
+
+    /// Builds the component of this number. It computes on `device`, wherever its weights rest.
+    fn build(&mut self, component: usize, weights: Weights, device: &Device) -> Result<()>;
+
+    /// All of them together; `None` where one was not built.
+    fn finish(self: Box<Self>) -> Option<Parts>;
+}
+
+/// The components of a model.
+pub(crate) struct Parts {
+    pub(crate) text: Box<dyn TextEncoder>,
+    pub(crate) transformer: Transformer,
+    pub(crate) autoencoder: AutoEncoder,
+}
+
+/// Everything of a directory but the weights themselves.
+pub(crate) struct Sources {
+    pub(crate) blueprint: Box<dyn Blueprint>,
+    /// Of each component.
+    pub(crate) shards: Vec<Shards>,
+}
+
+/// A kind of model.
+pub(crate) struct Architecture {
+    /// The pipeline that `model_index.json` names.
+    pub(crate) pipeline: &'static str,
+    /// What the name of the publisher's single file begins with, which may come without an index.
+    pub(crate) single_file: &'static str,
+    pub(crate) read: fn(&mut Directory, Option<&ModelIndex>) -> Result<Sources>,
+}
+
+/// All kinds; the first is taken where a directory does not say.
+const ARCHITECTURES: [&Architecture; 2] = [&flux1::ARCHITECTURE, &flux2::ARCHITECTURE];
 
 impl Model {
     /// Loads the files of one. A panic of a library that they provoke costs this load alone.
@@ -75,43 +139,45 @@ impl Model {
             kernels::cpu::level().map_err(candle_core::Error::wrap)?;
         }
         let mut directory = Directory::new(files, pins);
-        let Sources { configs, clip_tokens, t5_tokens, shards } = Sources::read(&mut directory)?;
+        let Sources { mut blueprint, shards } = Sources::read(&mut directory)?;
+        let (config, components) = (blueprint.config(), blueprint.components());
+        let dimensions = config.dimensions();
         let on_gpu = !device.is_cpu();
-        let files = shards.each_ref().map(Shards::bytes);
-        let weights = WeightBytes::of_files(files, &configs, precision, on_gpu);
-        let memory = MemoryPlan::new(memory_limit, weights, &configs, precision.dtype(), on_gpu)?;
+        let weights = WeightBytes::of_files(
+            components.iter().zip(&shards).map(|((_, role), shards)| (*role, shards.bytes())),
+            &dimensions,
+            precision,
+            on_gpu,
+        );
+        let memory =
+            MemoryPlan::new(memory_limit, weights, &dimensions, precision.dtype(), on_gpu)?;
         let resting = memory.text_encoders(&device);
-        let [clip, t5, transformer, autoencoder] = &shards;
-        let part = |shards, device| Component { shards, device, keep: as_read };
-        let components = [
-            part(clip, resting),
-            part(t5, resting),
-            Component { keep: kept_by_transformer(precision), ..part(transformer, &device) },
-            part(autoencoder, &device),
-        ];
-        let storage = Storage::new(&device, precision);
-        let mut parts = Parts::default();
+        let to_read: Vec<Component<'_>> = components
+            .iter()
+            .zip(&shards)
+            .map(|((_, role), shards)| match role {
+                Role::TextEncoder => Component { shards, device: resting, keep: as_read },
+                Role::Transformer => {
+                    Component { shards, device: &device, keep: kept_by_transformer(precision) }
+                }
+                Role::AutoEncoder => Component { shards, device: &device, keep: as_read },
+            })
+            .collect();
         // Each is built while the others are still being read.
-        let mut build = |component, weights| match component {
-            0 => build_clip(&configs, weights, &device).map(|it| parts.clip = Some(it)),
-            1 => build_t5(&configs, weights, &device).map(|it| parts.t5 = Some(it)),
-            2 => build_transformer(&configs, weights.stored(storage))
-                .map(|it| parts.transformer = Some(it)),
-            _ => build_autoencoder(&configs, weights.stored(storage))
-                .map(|it| parts.autoencoder = Some(it)),
+        let mut build = |component: usize, weights: Weights| {
+            let storage = Storage::of(components[component].1, &device, precision);
+            blueprint.build(component, weights.stored(storage), &device)
         };
-        directory.weights(&components, precision.dtype(), &mut build, progress)?;
-        let lacking =
-            |folder: &str| Error::NoWeights { path: directory.path(folder), instead: Vec::new() };
-        let Parts { clip, t5, transformer, autoencoder } = parts;
+        directory.weights(&to_read, precision.dtype(), &mut build, progress)?;
+        let Some(Parts { text, transformer, autoencoder }) = blueprint.finish() else {
+            return Err(Error::NoWeights { path: directory.path(""), instead: Vec::new() });
+        };
         Ok(Self {
-            clip_tokens,
-            t5_tokens,
-            clip: clip.ok_or_else(|| lacking("text_encoder"))?,
-            t5: t5.ok_or_else(|| lacking("text_encoder_2"))?,
-            transformer: transformer.ok_or_else(|| lacking("transformer"))?,
-            autoencoder: autoencoder.ok_or_else(|| lacking("vae"))?,
-            configs,
+            text,
+            transformer,
+            autoencoder,
+            config,
+            dimensions,
             listing: directory.finish()?.listing()?.into_bytes(),
             device,
             precision,
@@ -120,13 +186,11 @@ impl Model {
     }
 }
 
-/// The components that are built, while others are still being read.
-#[derive(Default)]
-struct Parts {
-    clip: Option<Clip>,
-    t5: Option<T5>,
-    transformer: Option<Transformer>,
-    autoencoder: Option<AutoEncoder>,
+impl Model {
+    /// The latents of an image of so many pixels, width and height.
+    pub(crate) fn grid_px(&self, sides_px: [usize; 2]) -> Grid {
+        Grid::new(sides_px, self.dimensions.downscale(), self.dimensions.latent_channels)
+    }
 }
 
 /// What becomes of the transformer's tensors as they arrive.
@@ -175,112 +239,26 @@ impl Manifest {
     }
 }
 
-/// Everything of a directory but the weights themselves.
-struct Sources {
-    configs: Configs,
-    clip_tokens: ClipTokenizer,
-    t5_tokens: T5Tokenizer,
-    /// Of CLIP, T5, transformer, autoencoder.
-    shards: [Shards; 4],
-}
-
 impl Sources {
     fn read(directory: &mut Directory) -> Result<Self> {
-        let layout = Layout::find(directory)?;
-        let configs = Configs {
-            clip: directory.json("text_encoder/config.json")?,
-            t5: directory.json("text_encoder_2/config.json")?,
-            transformer: layout.config(Part::Transformer, directory)?,
-            autoencoder: layout.config(Part::AutoEncoder, directory)?,
-            scheduler: layout.scheduler(directory)?,
+        const INDEX: &str = "model_index.json";
+        let index: Option<ModelIndex> =
+            if directory.has(INDEX) { Some(directory.json(INDEX)?) } else { None };
+        let architecture = match &index {
+            Some(index) => {
+                let named = |kind: &&&Architecture| kind.pipeline == index.pipeline();
+                let unknown = || Error::Unsupported {
+                    component: INDEX,
+                    field: "_class_name",
+                    value: index.pipeline().to_owned(),
+                };
+                *ARCHITECTURES.iter().find(named).ok_or_else(unknown)?
+            }
+            None => {
+                let has_file = |kind: &&&Architecture| directory.has_weights_like(kind.single_file);
+                *ARCHITECTURES.iter().find(has_file).unwrap_or(&ARCHITECTURES[0])
+            }
         };
-        configs.check()?;
-        let clip_tokens = clip_tokenizer(directory, &configs.clip)?;
-        let t5_tokens = t5_tokenizer(directory, &configs.t5, configs.text_tokens())?;
-        let shards = [
-            directory.shards("text_encoder")?,
-            directory.shards("text_encoder_2")?,
-            layout.shards(Part::Transformer, directory)?,
-            layout.shards(Part::AutoEncoder, directory)?,
-        ];
-        Ok(Self { configs, clip_tokens, t5_tokens, shards })
+        (architecture.read)(directory, index.as_ref())
     }
-}
-
-/// Computes on `device`, wherever the weights rest.
-pub(crate) fn build_clip(configs: &Configs, weights: Weights, device: &Device) -> Result<Clip> {
-    weights
-        .stored(Storage::of_text_encoder(device))
-        .build(|vb| Clip::load(&configs.clip, device, vb))
-}
-
-/// Computes on `device`, wherever the weights rest.
-pub(crate) fn build_t5(configs: &Configs, weights: Weights, device: &Device) -> Result<T5> {
-    // The embedding may be there under both of its names.
-    weights
-        .ignore(&["encoder.embed_tokens.weight"])
-        .stored(Storage::of_text_encoder(device))
-        .build(|vb| T5::load(&configs.t5, configs.text_tokens(), device, vb))
-}
-
-pub(crate) fn build_transformer(configs: &Configs, weights: Weights) -> Result<Transformer> {
-    weights.build(|vb| Transformer::load(&configs.transformer, vb))
-}
-
-pub(crate) fn build_autoencoder(configs: &Configs, weights: Weights) -> Result<AutoEncoder> {
-    weights.build(|vb| AutoEncoder::load(&configs.autoencoder, vb))
-}
-
-/// The parts of `tokenizer_config.json` that matter here.
-#[derive(Deserialize, Default)]
-struct TokenizerConfig {
-    #[serde(default)]
-    model_max_length: Option<f64>,
-    /// A string, or an object with the string as its `content`.
-    #[serde(default)]
-    pad_token: Value,
-}
-
-/// From `vocab.json` and `merges.txt`, as FLUX.1 is published, or from `tokenizer.json`, as newer
-/// releases of transformers write it.
-pub(crate) fn clip_tokenizer(
-    directory: &mut Directory,
-    config: &ClipConfig,
-) -> Result<ClipTokenizer> {
-    let settings: TokenizerConfig = if directory.has("tokenizer/tokenizer_config.json") {
-        directory.json("tokenizer/tokenizer_config.json")?
-    } else {
-        TokenizerConfig::default()
-    };
-    let path = directory.path("tokenizer");
-    let tokenizer = if directory.has("tokenizer/vocab.json") {
-        let vocabulary = directory.tokenizer_bytes("tokenizer/vocab.json")?;
-        let merges = directory.tokenizer_bytes("tokenizer/merges.txt")?;
-        let merges = String::from_utf8_lossy(&merges);
-        ClipTokenizer::from_vocabulary(&path, &vocabulary, &merges, config.vocab_size)?
-    } else {
-        let json = directory.tokenizer_bytes("tokenizer/tokenizer.json")?;
-        ClipTokenizer::from_json(&path, &json, config.vocab_size)?
-    };
-    let positions = config.max_position_embeddings;
-    // Where a tokenizer knows no limit, transformers writes one of about 1e30.
-    let length = settings.model_max_length.map_or(positions, |most| positions.min(most as usize));
-    // Room for where a text starts and ends.
-    if length < 2 {
-        let (component, field, value) = ("tokenizer", "model_max_length", length.to_string());
-        return Err(Error::Unsupported { component, field, value });
-    }
-    let padding = settings.pad_token.get("content").unwrap_or(&settings.pad_token).as_str();
-    Ok(tokenizer.padded(length, padding))
-}
-
-/// Padding every text to `length` tokens.
-pub(crate) fn t5_tokenizer(
-    directory: &mut Directory,
-    config: &T5Config,
-    length: usize,
-) -> Result<T5Tokenizer> {
-    let json = directory.tokenizer_bytes("tokenizer_2/tokenizer.json")?;
-    let path = directory.path("tokenizer_2/tokenizer.json");
-    T5Tokenizer::from_json(&path, &json, config.vocab_size, length)
 }

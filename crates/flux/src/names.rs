@@ -8,9 +8,12 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     checkpoint::{Weights, bfl},
-    config::Configs,
-    memory::block_values,
-    model::{build_autoencoder, build_clip, build_t5, build_transformer},
+    config::{Configs, flux2},
+    demo,
+    flux1::{Flux1, is_unread_of_autoencoder},
+    flux2::Flux2,
+    model::{Blueprint, ModelConfig},
+    text::{ChatTokenizer, Qwen3},
     transformer::Transformer,
 };
 
@@ -47,31 +50,33 @@ fn the_layers_in_8_bits_are_found_by_their_names() {
     for tensors in [of_diffusers, of_bfl] {
         let layers = tensors.iter().filter(|(name, _)| Transformer::is_block_weight(name));
         let values: usize = layers.map(|(_, tensor)| tensor.elem_count()).sum();
-        assert_eq!(values as u64, block_values(&configs));
+        assert_eq!(values as u64, configs.dimensions().block_values);
     }
 }
 
 /// Builds every listed component; a tensor that is missing, left over or misshapen is an error.
 fn asks_for_exactly(model: &str, components: BTreeMap<String, Tensors>) {
     let configs = configs(model);
-    assert!(components.len() >= 2);
-    for (component, tensors) in components {
-        match component.as_str() {
-            "text_encoder" => {
-                build_clip(&configs, Weights::new("text_encoder", tensors), &Device::Cpu).unwrap();
-            }
-            "text_encoder_2" => {
-                build_t5(&configs, Weights::new("text_encoder_2", tensors), &Device::Cpu).unwrap();
-            }
-            "transformer" => {
-                build_transformer(&configs, Weights::new("transformer", tensors)).unwrap();
-            }
-            "vae" => {
-                build_autoencoder(&configs, Weights::new("vae", tensors)).unwrap();
-            }
-            other => panic!("no component {other}"),
+    let (clip_tokens, t5_tokens) = demo::tokenizers(&configs).unwrap();
+    build_all(&mut Flux1::new(configs, clip_tokens, t5_tokens), components, &|component, name| {
+        component == "vae" && is_unread_of_autoencoder(name)
+    });
+}
+
+fn build_all(
+    blueprint: &mut dyn Blueprint,
+    mut components: BTreeMap<String, Tensors>,
+    is_unread: &dyn Fn(&str, &str) -> bool,
+) {
+    let mut built = 0;
+    for (i, &(component, _)) in blueprint.components().iter().enumerate() {
+        if let Some(mut tensors) = components.remove(component) {
+            tensors.retain(|name, _| !is_unread(component, name));
+            blueprint.build(i, Weights::new(component, tensors), &Device::Cpu).unwrap();
+            built += 1;
         }
     }
+    assert!(built >= 2 && components.is_empty(), "{:?}", components.keys());
 }
 
 fn diffusers(lists: &[&str]) -> BTreeMap<String, Tensors> {

@@ -9,15 +9,17 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
-    Error, GUIDANCE, Job, LoadOptions, LoadProgress, PromptTokens, Result,
+    Error, GUIDANCE, InputImage, Job, LoadOptions, LoadProgress, PromptTokens, Result,
     checkpoint::Files,
     latents::Grid,
     model::Model,
     sampler::Schedule,
-    transformer::{Conditions, Prepared},
+    text::PromptEmbeds,
+    transformer::{Conditions, Prepared, References},
+    wiped::{Wiped, concat_rows},
 };
 
-/// A FLUX.1 model with its tokenizers. Works on one job at a time; keep it on one thread.
+/// A FLUX model with its tokenizers. Works on one job at a time; keep it on one thread.
 pub struct Pipeline {
     pub(crate) model: Model,
     /// Images that are drawn together at most, where somebody said.
@@ -67,7 +69,12 @@ impl Pipeline {
     /// many as fill a GPU, and one on a CPU, where the first would wait long for the others.
     #[must_use]
     pub fn batch_size(&self, size: Size) -> NonZeroUsize {
-        let tokens = self.grid(size).tokens() + self.model.configs.text_tokens();
+        self.batch_size_with(size, 0)
+    }
+
+    /// The same beside so many tokens of input images each.
+    pub(crate) fn batch_size_with(&self, size: Size, input_tokens: usize) -> NonZeroUsize {
+        let tokens = self.grid(size).tokens() + self.model.dimensions.text_tokens + input_tokens;
         let fills = if self.device().is_cpu() { 1 } else { TOKENS_OF_FULL_GPU / tokens };
         self.max_batch.or(NonZeroUsize::new(fills)).unwrap_or(NonZeroUsize::MIN)
     }
@@ -76,7 +83,7 @@ impl Pipeline {
     #[must_use]
     pub fn native_size(&self) -> Size {
         let multiple = Size::MULTIPLE_PX as usize;
-        let side = self.model.configs.autoencoder.sample_size.unwrap_or(1024);
+        let side = self.model.dimensions.native_side_px;
         let side = side.next_multiple_of(multiple).clamp(multiple, Size::MAX_SIDE_PX as usize);
         Size::new(side as u32, side as u32).expect("a multiple of 16 in range")
     }
@@ -116,18 +123,19 @@ impl Pipeline {
     /// # Errors
     /// Where the tokenizer fails on it.
     pub fn prompt_tokens(&self, prompt: &Prompt) -> Result<PromptTokens, Error> {
-        let tokens = self.model.t5_tokens.encode(prompt.expose())?;
-        Ok(PromptTokens {
-            t5: tokens.used,
-            computed: tokens.ids.len(),
-            truncated: tokens.truncated,
-        })
+        self.model.text.prompt_tokens(prompt.expose())
     }
 
     /// Whether the model was trained with a guidance scale.
     #[must_use]
     pub fn reads_guidance(&self) -> bool {
-        self.model.configs.transformer.guidance_embeds
+        self.model.dimensions.reads_guidance
+    }
+
+    /// The most input images that the model draws one image from; 0 where it reads none.
+    #[must_use]
+    pub fn max_input_images(&self) -> usize {
+        self.model.dimensions.max_input_images
     }
 
     /// Where it computes, and in which type: `cpu f32`, `cpu bf16 (AMX)`, `cuda:0 bf16`.
@@ -147,25 +155,18 @@ impl Pipeline {
     }
 }
 
-/// A tensor that says something about a prompt; wiped when dropped, where that can be done.
-///
-/// Views share the storage of what they are views of: only wrap what owns its own.
-pub(crate) struct Wiped(pub(crate) Tensor);
-
-impl Drop for Wiped {
-    fn drop(&mut self) {
-        // Failing to wipe must not hide the error that may be unwinding through here.
-        let _ = kernels::wipe(&self.0);
-    }
+/// What an image is drawn from.
+pub(crate) struct Given {
+    pub(crate) prompt: PromptEmbeds,
+    /// Of input images, where there are any.
+    pub(crate) inputs: Option<InputLatents>,
 }
 
-/// A prompt as the transformer sees it.
-pub(crate) struct PromptEmbeds {
-    /// T5's (l, d)
-    pub(crate) states: Rc<Wiped>,
-    /// CLIP's (1, d)
-    pub(crate) pooled: Rc<Wiped>,
-    pub(crate) tokens: PromptTokens,
+/// Input images as the transformer sees them.
+pub(crate) struct InputLatents {
+    /// One after the other: (r, 4·c), f32.
+    pub(crate) tokens: Rc<Wiped>,
+    pub(crate) grids: Vec<Grid>,
 }
 
 /// What an image depends on besides prompt and seed.
@@ -184,43 +185,74 @@ pub(crate) struct DenoiseContext {
 }
 
 impl Pipeline {
-    pub(crate) fn encode(&self, text: &str) -> Result<PromptEmbeds> {
-        let model = &self.model;
-        let clip_tokens = model.clip_tokens.encode(text)?;
-        let t5_tokens = model.t5_tokens.encode(text)?;
-        Ok(PromptEmbeds {
-            pooled: Rc::new(Wiped(model.clip.pooled(&clip_tokens.ids)?)),
-            states: Rc::new(Wiped(model.t5.states(&t5_tokens.ids)?)),
-            tokens: PromptTokens {
-                t5: t5_tokens.used,
-                computed: t5_tokens.ids.len(),
-                truncated: t5_tokens.truncated,
-            },
-        })
+    /// # Errors
+    /// [`Error::InputImages`] where there are more input images than the model reads.
+    pub(crate) fn encode(&self, text: &str, images: &[InputImage]) -> Result<Given> {
+        let most = self.max_input_images();
+        if images.len() > most {
+            return Err(Error::InputImages { found: images.len(), most });
+        }
+        let prompt = self.model.text.encode(text)?;
+        Ok(Given { prompt, inputs: self.encode_images(images)? })
+    }
+
+    fn encode_images(&self, images: &[InputImage]) -> Result<Option<InputLatents>> {
+        let (mut tokens, mut grids) = (Vec::new(), Vec::new());
+        for image in images {
+            let pixels = image.pixels()?;
+            let on_device = Wiped(pixels.0.to_device(&self.model.device)?.force_contiguous()?);
+            let Some(latents) = self.model.autoencoder.encode(&on_device.0)? else {
+                return Err(Error::InputImages { found: images.len(), most: 0 });
+            };
+            let [width, height] = image.read_px();
+            grids.push(self.model.grid_px([width, height]));
+            tokens.push(Rc::new(Wiped(latents)));
+        }
+        if tokens.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(InputLatents { tokens: concat_rows(tokens.iter())?, grids }))
     }
 
     pub(crate) fn grid(&self, size: Size) -> Grid {
-        let autoencoder = &self.model.configs.autoencoder;
-        Grid::new(size, autoencoder.downscale(), autoencoder.latent_channels)
+        self.model.grid_px([size.width_px() as usize, size.height_px() as usize])
     }
 
-    /// Prepares images of these prompts; as many as there are prompts, at least one.
-    pub(crate) fn start(
-        &self,
-        prompts: &[&PromptEmbeds],
-        settings: &Settings,
-    ) -> Result<DenoiseContext> {
-        let configs = &self.model.configs;
+    /// Tokens of an image of so many pixels, width and height.
+    pub(crate) fn tokens_px(&self, sides_px: [usize; 2]) -> usize {
+        self.model.grid_px(sides_px).tokens()
+    }
+
+    /// A seed's noise: (tokens, 4·c), f32.
+    pub(crate) fn noise(&self, grid: Grid, seed: Seed, device: &Device) -> Result<Tensor> {
+        grid.noise(self.model.dimensions.noise, seed, device)
+    }
+
+    /// Prepares images of these prompts; as many as there are prompts, at least one. All have as many input images
+    /// of the same sizes.
+    pub(crate) fn start(&self, given: &[&Given], settings: &Settings) -> Result<DenoiseContext> {
         let grid = self.grid(settings.size);
-        let schedule = Schedule::new(&configs.scheduler, settings.steps.get(), grid.tokens());
-        let states = concat_rows(prompts.iter().map(|prompt| &prompt.states))?;
-        let pooled = concat_rows(prompts.iter().map(|prompt| &prompt.pooled))?;
+        let schedule = self.model.config.schedule(settings.steps.get(), grid.tokens());
+        let states = concat_rows(given.iter().map(|given| &given.prompt.states))?;
+        let pooled: Option<Vec<&Rc<Wiped>>> =
+            given.iter().map(|given| given.prompt.pooled.as_ref()).collect();
+        let pooled = pooled.map(|all| concat_rows(all.into_iter())).transpose()?;
+        let inputs: Option<Vec<&InputLatents>> =
+            given.iter().map(|given| given.inputs.as_ref()).collect();
+        let tokens = inputs
+            .as_ref()
+            .map(|all| concat_rows(all.iter().map(|inputs| &inputs.tokens)))
+            .transpose()?;
+        let grids = inputs.as_ref().and_then(|all| Some(&all.first()?.grids[..]));
+        let references = tokens.as_ref().zip(grids);
         let prepared = self.model.transformer.prepare(&Conditions {
+            images: given.len(),
             states: &states.0,
-            pooled: &pooled.0,
+            pooled: pooled.as_ref().map(|pooled| &pooled.0),
             timesteps: &schedule.timesteps(),
             guidance: settings.guidance,
             grid,
+            references: references.map(|(tokens, grids)| References { tokens: &tokens.0, grids }),
         })?;
         Ok(DenoiseContext { grid, schedule, prepared })
     }
@@ -270,11 +302,8 @@ impl Pipeline {
 
     fn decode_on_device(&self, context: &DenoiseContext, latents: &Tensor) -> Result<Tensor> {
         let model = &self.model;
-        let in_tiles = model.memory.in_tiles(
-            &model.configs.autoencoder,
-            context.grid,
-            model.precision.dtype(),
-        );
+        let in_tiles =
+            model.memory.in_tiles(&model.dimensions, context.grid, model.precision.dtype());
         model.autoencoder.decode(latents, context.grid, in_tiles)
     }
 
@@ -295,6 +324,7 @@ impl Pipeline {
             seed: Seed::new(0),
             count: Count::new(1).expect("one is a count"),
             guidance: GUIDANCE,
+            images: &[],
         };
         let limit_bytes = self.model.memory.limit_bytes();
         #[cfg(feature = "cuda")]
@@ -317,18 +347,6 @@ fn precision_name(precision: Precision) -> &'static str {
         Precision::F32 => "f32",
         Precision::Bf16 => "bf16",
         Precision::Fp8 => "fp8",
-    }
-}
-
-/// Several (l, d) → (n·l, d); the one there is, where it is alone.
-fn concat_rows<'a>(parts: impl Iterator<Item = &'a Rc<Wiped>>) -> Result<Rc<Wiped>> {
-    let parts: Vec<&Rc<Wiped>> = parts.collect();
-    match &parts[..] {
-        [alone] => Ok(Rc::clone(alone)),
-        parts => {
-            let tensors: Vec<&Tensor> = parts.iter().map(|part| &part.0).collect();
-            Ok(Rc::new(Wiped(Tensor::cat(&tensors, 0)?)))
-        }
     }
 }
 

@@ -5,12 +5,12 @@ use protocol::{Seed, Size, Steps};
 use candle_core::Tensor;
 
 use crate::{
-    Error, Pipeline, Result,
+    Error, InputImage, Pipeline, Result,
     pipeline::{Settings, to_rgb},
 };
 
 /// What [`Pipeline::stages`] computes from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct StageInputs<'a> {
     /// Any text, an empty one included. Not for prompts that are someone's secret: they and all that
     /// follows from them are left in memory.
@@ -23,19 +23,21 @@ pub struct StageInputs<'a> {
     pub seed: Seed,
     /// Guidance scale; only models with a guidance embedding look at it.
     pub guidance: f32,
+    /// What the image is drawn from beside the text.
+    pub images: &'a [InputImage],
 }
 
 /// Every stage of one image, f32, row-major.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stages {
-    /// CLIP's token ids, padded.
-    pub clip_ids: Vec<u32>,
-    /// T5's token ids, padded.
-    pub t5_ids: Vec<u32>,
-    /// CLIP's pooled vector (d,).
+    /// Token ids of each tokenizer, padded: CLIP's and T5's, or Qwen2's.
+    pub ids: Vec<Vec<u32>>,
+    /// CLIP's pooled vector (d,), where the model reads it.
     pub pooled: Vec<f32>,
-    /// T5's states (l, d).
-    pub t5_states: Vec<f32>,
+    /// The states of T5 or Qwen3 (l, d).
+    pub states: Vec<f32>,
+    /// Input images as packed latents (tokens, 4·c), one after the other.
+    pub inputs: Vec<f32>,
     /// Noise levels (steps + 1,), the last one 0.
     pub sigmas: Vec<f32>,
     /// Noise as packed latents (tokens, 4·c).
@@ -54,10 +56,10 @@ impl Pipeline {
     /// # Errors
     /// Where a tensor operation fails.
     pub fn stages(&self, inputs: &StageInputs<'_>) -> Result<Stages, Error> {
-        let &StageInputs { text, size, steps, seed, guidance } = inputs;
-        let encoded = self.encode(text)?;
+        let &StageInputs { text, size, steps, seed, guidance, images } = inputs;
+        let encoded = self.encode(text, images)?;
         let context = self.start(&[&encoded], &Settings { size, steps, guidance })?;
-        let noise = context.grid.noise(seed, &self.model.device)?;
+        let noise = self.noise(context.grid, seed, &self.model.device)?;
         let mut latents = vec![noise];
         for step in 0..steps.get() {
             latents.push(self.step(&context, step, &latents[step])?);
@@ -65,10 +67,10 @@ impl Pipeline {
         let decoded = self.decode(&context, &latents[steps.get()])?;
         let mut latents = latents.iter().map(floats).collect::<Result<Vec<_>>>()?;
         Ok(Stages {
-            clip_ids: self.model.clip_tokens.encode(text)?.ids.to_vec(),
-            t5_ids: self.model.t5_tokens.encode(text)?.ids.to_vec(),
-            pooled: floats(&encoded.pooled.0)?,
-            t5_states: floats(&encoded.states.0)?,
+            ids: self.model.text.ids(text)?.iter().map(|tokens| tokens.ids.to_vec()).collect(),
+            pooled: encoded.prompt.pooled.map_or(Ok(Vec::new()), |pooled| floats(&pooled.0))?,
+            states: floats(&encoded.prompt.states.0)?,
+            inputs: encoded.inputs.map_or(Ok(Vec::new()), |inputs| floats(&inputs.tokens.0))?,
             sigmas: context.schedule.sigmas().to_vec(),
             noise: latents.remove(0),
             latents,

@@ -3,6 +3,8 @@
 use candle_core::Device;
 use kernels::Precision;
 
+use crate::model::Role;
+
 /// How weights are kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Storage {
@@ -14,12 +16,20 @@ pub(crate) struct Storage {
 
 impl Storage {
     /// Of a text encoder that computes on `device`, wherever its weights rest.
-    pub(crate) fn of_text_encoder(device: &Device) -> Self {
+    fn of_text_encoder(device: &Device) -> Self {
         Self { packed: device.is_cpu(), e4m3: false }
     }
 
+    /// Of what a component is for.
+    pub(crate) fn of(role: Role, device: &Device, precision: Precision) -> Self {
+        match role {
+            Role::TextEncoder => Self::of_text_encoder(device),
+            Role::Transformer | Role::AutoEncoder => Self::new(device, precision),
+        }
+    }
+
     /// Of transformer and autoencoder.
-    pub(crate) fn new(device: &Device, precision: Precision) -> Self {
+    fn new(device: &Device, precision: Precision) -> Self {
         Self { packed: device.is_cpu(), e4m3: precision == Precision::Fp8 }
     }
 }

@@ -21,6 +21,7 @@ fn draw(pipeline: &Pipeline, prompt: &str, seed: u64, count: i64) -> Generated {
         seed: Seed::new(seed),
         count: Count::new(count).unwrap(),
         guidance: flux::GUIDANCE,
+        images: &[],
     };
     pipeline.generate(&job, &mut |_| ControlFlow::Continue(())).unwrap()
 }
@@ -91,7 +92,8 @@ fn a_job_can_be_stopped_between_steps() {
     let size = Size::new(32, 32).unwrap();
     let (steps, count) = (Steps::new(3).unwrap(), Count::new(2).unwrap());
     let guidance = flux::GUIDANCE;
-    let job = Job { prompt: &prompt, size, steps, seed: Seed::new(0), count, guidance };
+    let job =
+        Job { prompt: &prompt, size, steps, seed: Seed::new(0), count, guidance, images: &[] };
     for stop_after in 0..8 {
         let mut told = Vec::new();
         let result = pipeline.generate(&job, &mut |progress| {
@@ -126,6 +128,7 @@ fn every_size_is_drawn() {
                 steps: Steps::new(1).unwrap(),
                 seed: Seed::new(0),
                 guidance: 3.5,
+                images: &[],
             })
             .unwrap();
         assert_eq!(stages.image_u8.len(), (width * height * 3) as usize);
@@ -166,6 +169,7 @@ fn previews_are_real_and_change_nothing() {
         seed: Seed::new(7),
         count: Count::new(2).unwrap(),
         guidance: flux::GUIDANCE,
+        images: &[],
     };
     let mut looker = Looker(Vec::new());
     let watched = pipeline.generate_watched(&job, &mut looker).unwrap();

@@ -26,6 +26,7 @@ fn job(prompt: &Prompt, place: usize) -> Job<'_> {
         seed: Seed::new(10 * place as u64),
         count: Count::new(place as i64).unwrap(),
         guidance: flux::GUIDANCE,
+        images: &[],
     }
 }
 

@@ -20,8 +20,13 @@ pub trait Backend {
         Ok(None)
     }
 
-    /// See [`ops::linear_gated_gelu`](crate::ops::linear_gated_gelu).
-    fn linear_gated_gelu(&self, x: &Tensor, layer: &Linear) -> Result<Option<Tensor>> {
+    /// See [`ops::linear_gated`](crate::ops::linear_gated).
+    fn linear_gated(
+        &self,
+        x: Input<'_>,
+        layer: &Linear,
+        gate: Activation,
+    ) -> Result<Option<Tensor>> {
         Ok(None)
     }
 

@@ -45,6 +45,8 @@ use crate::{
     },
 };
 
+use linear::GatedBy;
+
 pub(crate) use bf16::CpuBf16;
 pub use bf16::{Level, LevelError, level};
 
@@ -56,8 +58,14 @@ impl Backend for Cpu {
         attempt(&[Group::Linear], || linear::linear(x.values, layer, then))
     }
 
-    fn linear_gated_gelu(&self, x: &Tensor, layer: &Linear) -> Result<Option<Tensor>> {
-        attempt(&[Group::Linear], || linear::linear_gated_gelu(x, layer))
+    fn linear_gated(
+        &self,
+        x: Input<'_>,
+        layer: &Linear,
+        gate: Activation,
+    ) -> Result<Option<Tensor>> {
+        let Some(gate) = GatedBy::of(gate) else { return Ok(None) };
+        attempt(&[Group::Linear], || linear::linear_gated(x.values, layer, gate))
     }
 
     fn layer_norm(&self, x: &Tensor, affine: Affine<'_>, eps: f64) -> Result<Option<Tensor>> {

@@ -61,12 +61,18 @@ pub fn linear<'a>(x: impl Into<Input<'a>>, layer: &Linear, then: Epilogue<'_>) -
     compute(x.values, |on| on.linear(x, layer, then))
 }
 
-/// x (l, in) → gelu(first half) · second half of linear(x): (l, out/2); T5's feed-forward.
+/// x (l, in) → activation(first half) · second half of linear(x): (l, out/2); T5's feed-forward with GELU,
+/// SwiGLU with SiLU.
 ///
 /// # Errors
 /// As [`linear`].
-pub fn linear_gated_gelu(x: &Tensor, layer: &Linear) -> Result<Tensor> {
-    compute(x, |on| on.linear_gated_gelu(x, layer))
+pub fn linear_gated<'a>(
+    x: impl Into<Input<'a>>,
+    layer: &Linear,
+    gate: Activation,
+) -> Result<Tensor> {
+    let x = x.into();
+    compute(x.values, |on| on.linear_gated(x, layer, gate))
 }
 
 /// ε of every normalisation that is modulated.
@@ -169,6 +175,20 @@ pub fn attention_beside_mlp<'a>(
 ) -> Result<Tensor> {
     let x = x.into();
     compute(x.values, |on| on.attention_beside_mlp(heads, x, mlp))
+}
+
+/// The same with a feed-forward that gates: attention (n·l, h·d), then [`linear_gated`] (n·l, m).
+///
+/// # Errors
+/// As [`linear`].
+pub fn attention_beside_gated_mlp<'a>(
+    heads: &Heads,
+    x: impl Into<Input<'a>>,
+    mlp: &Linear,
+    gate: Activation,
+) -> Result<Tensor> {
+    let attended = attention(heads, Scores::scaled(heads.q.dim(2)?))?;
+    Tensor::cat(&[attended, linear_gated(x, mlp, gate)?], 1)
 }
 
 /// x (h, w, c) → group norm(x), then an activation: (h, w, c)

@@ -31,10 +31,13 @@ impl Backend for Reference {
         }))
     }
 
-    fn linear_gated_gelu(&self, x: &Tensor, layer: &Linear) -> Result<Option<Tensor>> {
-        // (l, 2m) → 2 × (l, m)
-        let halves = self.multiply(x.into(), layer)?.chunk(2, 1)?;
-        (activate(&halves[0], Activation::GeluTanh)? * &halves[1]).map(Some)
+    fn linear_gated(
+        &self,
+        x: Input<'_>,
+        layer: &Linear,
+        gate: Activation,
+    ) -> Result<Option<Tensor>> {
+        gated(&self.multiply(x, layer)?, gate).map(Some)
     }
 
     fn layer_norm(&self, x: &Tensor, affine: Affine<'_>, eps: f64) -> Result<Option<Tensor>> {
@@ -208,6 +211,12 @@ fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 fn multiplied(x: &Tensor) -> Result<Tensor> {
     let is_bf16_on_cpu = x.device().is_cpu() && x.dtype() == DType::BF16;
     if is_bf16_on_cpu { x.to_dtype(DType::F32) } else { Ok(x.clone()) }
+}
+
+/// (l, 2m) → activation(first half) · second half: (l, m)
+pub(crate) fn gated(both: &Tensor, gate: Activation) -> Result<Tensor> {
+    let halves = both.chunk(2, 1)?;
+    activate(&halves[0], gate)? * &halves[1]
 }
 
 fn gated_residual(branch: &Tensor, onto: GatedResidual<'_>) -> Result<Tensor> {

@@ -512,6 +512,8 @@ pub(crate) struct BenchArgs {
 pub(crate) enum PresetChoice {
     /// FLUX.1-schnell: 34 GB in bf16
     Schnell,
+    /// FLUX.2-klein-4B: 15 GB in bf16
+    Klein,
     /// The demo model: for CPUs
     Small,
 }
@@ -520,6 +522,7 @@ impl From<PresetChoice> for flux::bench::Preset {
     fn from(choice: PresetChoice) -> Self {
         match choice {
             PresetChoice::Schnell => Self::Schnell,
+            PresetChoice::Klein => Self::Klein,
             PresetChoice::Small => Self::Small,
         }
     }

@@ -126,11 +126,11 @@ mod tests {
 
     /// Latents of an image of the demo model: (tokens, c).
     fn drawn(pipeline: &Pipeline, prompt: &str) -> (Tensor, Grid) {
-        let encoded = pipeline.encode(prompt).unwrap();
+        let encoded = pipeline.encode(prompt, &[]).unwrap();
         let steps = Steps::new(4).unwrap();
         let settings = Settings { size: pipeline.native_size(), steps, guidance: GUIDANCE };
         let context = pipeline.start(&[&encoded], &settings).unwrap();
-        let mut latents = context.grid.noise(Seed::new(2), &Device::Cpu).unwrap();
+        let mut latents = pipeline.noise(context.grid, Seed::new(2), &Device::Cpu).unwrap();
         for step in 0..steps.get() {
             latents = pipeline.step(&context, step, &latents).unwrap();
         }

@@ -10,52 +10,60 @@ use serde_json::{Value, json};
 
 use crate::{
     Error, MemoryLimit, Pipeline, Result,
+    bench::Preset,
     checkpoint::{TensorSource, Weights},
-    config::Configs,
+    config::{Configs, flux2},
     demo,
-    memory::{MemoryPlan, WeightBytes, block_values},
-    model::{Model, build_autoencoder, build_clip, build_t5, build_transformer},
+    flux1::Flux1,
+    flux2::Flux2,
+    memory::{MemoryPlan, WeightBytes},
+    model::{Blueprint, Model, Parts, Role},
     storage::Storage,
+    text::ChatTokenizer,
 };
 
 impl Pipeline {
-    /// Of FLUX.1-schnell's shapes: in bf16, they take about 34 GB. The tokenizers are the demo model's,
-    /// padding to the same lengths.
+    /// Of a published model's shapes: in bf16, FLUX.1-schnell's take about 34 GB, FLUX.2-klein's 15 GB. FLUX.1's
+    /// tokenizers are the demo model's, padding to the same lengths; klein's knows single bytes.
     ///
     /// # Errors
     /// Where the device has no room for it.
     pub(super) fn synthetic(
+        preset: Preset,
         device: &Device,
         precision: Precision,
         memory_limit: Option<MemoryLimit>,
     ) -> Result<Self> {
-        let configs = configs()?;
-        let (clip_tokens, t5_tokens) = demo::tokenizers(&configs)?;
+        let mut blueprint = blueprint(preset)?;
+        let (config, components) = (blueprint.config(), blueprint.components());
+        let dimensions = config.dimensions();
         let made_bytes = Rc::new(Cell::new(0));
-        let weights = |component| {
+        let mut made = WeightBytes { text_encoders: 0, transformer_and_autoencoder: 0 };
+        for (i, &(component, role)) in components.iter().enumerate() {
             let dtype = precision.dtype();
             let source = Random { device: device.clone(), dtype, made_bytes: made_bytes.clone() };
-            Weights::new(component, source).stored(Storage::new(device, precision))
-        };
-        let clip = build_clip(&configs, weights("text_encoder"), device)?;
-        let t5 = build_t5(&configs, weights("text_encoder_2"), device)?;
-        let text_encoders = made_bytes.take();
-        let transformer = build_transformer(&configs, weights("transformer"))?;
-        let autoencoder = build_autoencoder(&configs, weights("vae"))?;
-        let in_8_bits = if precision == Precision::Fp8 { block_values(&configs) } else { 0 };
-        let transformer_and_autoencoder = made_bytes.take() - in_8_bits;
-        let made = WeightBytes { text_encoders, transformer_and_autoencoder };
+            let weights = Weights::new(component, source);
+            blueprint.build(i, weights.stored(Storage::of(role, device, precision)), device)?;
+            match role {
+                Role::TextEncoder => made.text_encoders += made_bytes.take(),
+                _ => made.transformer_and_autoencoder += made_bytes.take(),
+            }
+        }
+        if precision == Precision::Fp8 {
+            let whole = made.transformer_and_autoencoder;
+            made.transformer_and_autoencoder = whole.saturating_sub(dimensions.block_values);
+        }
         let on_gpu = !device.is_cpu();
-        let memory = MemoryPlan::new(memory_limit, made, &configs, precision.dtype(), on_gpu)?;
-        let resting = memory.text_encoders(device);
+        let memory = MemoryPlan::new(memory_limit, made, &dimensions, precision.dtype(), on_gpu)?;
+        let Parts { mut text, transformer, autoencoder } =
+            blueprint.finish().expect("each component was built");
+        text.rest_on(memory.text_encoders(device))?;
         let model = Model {
-            clip_tokens,
-            t5_tokens,
-            clip: clip.resting_on(resting)?,
-            t5: t5.resting_on(resting)?,
+            text,
             transformer,
             autoencoder,
-            configs,
+            config,
+            dimensions,
             device: device.clone(),
             precision,
             memory,
@@ -65,16 +73,48 @@ impl Pipeline {
     }
 }
 
-/// What the model is made from.
-pub(crate) fn configs() -> Result<Configs> {
-    fn component<T: DeserializeOwned>(json: &Value, name: &str) -> Result<T> {
-        serde_json::from_value(json[name].clone())
-            .map_err(|source| Error::Json { path: name.into(), source })
+/// What the model is built by.
+fn blueprint(preset: Preset) -> Result<Box<dyn Blueprint>> {
+    if preset == Preset::Klein {
+        let configs = klein_configs()?;
+        let vocab_size = configs.text.vocab_size;
+        let tokens = ChatTokenizer::of_bytes(vocab_size, flux2::TEXT_TOKENS)?;
+        return Ok(Box::new(Flux2::new(configs, tokens)));
     }
+    let configs = configs()?;
+    let (clip_tokens, t5_tokens) = demo::tokenizers(&configs)?;
+    Ok(Box::new(Flux1::new(configs, clip_tokens, t5_tokens)))
+}
+
+#[cfg(test)]
+pub(crate) fn dimensions_of(preset: Preset) -> Result<crate::dimensions::Dimensions> {
+    Ok(blueprint(preset)?.config().dimensions())
+}
+
+fn component<T: DeserializeOwned>(json: &Value, name: &str) -> Result<T> {
+    serde_json::from_value(json[name].clone())
+        .map_err(|source| Error::Json { path: name.into(), source })
+}
+
+/// FLUX.1-schnell's.
+pub(super) fn configs() -> Result<Configs> {
     let json = schnell();
     let configs = Configs {
         clip: component(&json, "text_encoder")?,
         t5: component(&json, "text_encoder_2")?,
+        transformer: component(&json, "transformer")?,
+        autoencoder: component(&json, "vae")?,
+        scheduler: component(&json, "scheduler")?,
+    };
+    configs.check()?;
+    Ok(configs)
+}
+
+/// FLUX.2-klein-4B's.
+pub(super) fn klein_configs() -> Result<flux2::Configs> {
+    let json = klein();
+    let configs = flux2::Configs {
+        text: component(&json, "text_encoder")?,
         transformer: component(&json, "transformer")?,
         autoencoder: component(&json, "vae")?,
         scheduler: component(&json, "scheduler")?,
@@ -107,6 +147,26 @@ fn schnell() -> Value {
     })
 }
 
+fn klein() -> Value {
+    json!({
+        "text_encoder": {
+            "vocab_size": 151_936, "hidden_size": 2560, "intermediate_size": 9728,
+            "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8,
+            "head_dim": 128, "max_position_embeddings": 40_960, "rope_theta": 1e6,
+        },
+        "transformer": {
+            "in_channels": 128, "num_layers": 5, "num_single_layers": 20,
+            "attention_head_dim": 128, "num_attention_heads": 24, "joint_attention_dim": 7680,
+            "guidance_embeds": false,
+        },
+        "vae": {
+            "latent_channels": 32, "block_out_channels": [128, 256, 512, 512],
+            "layers_per_block": 2, "sample_size": 1024,
+        },
+        "scheduler": { "shift": 3.0, "use_dynamic_shifting": true },
+    })
+}
+
 /// Makes up whatever tensor it is asked for, on the device.
 struct Random {
     device: Device,
@@ -120,7 +180,8 @@ impl TensorSource for Random {
         let bytes = shape.iter().product::<usize>() * self.dtype.size_in_bytes();
         self.made_bytes.update(|made| made + bytes as u64);
         // Norms do nothing, biases little, and weights keep the size of what they are given.
-        if shape.len() == 1 && name.ends_with("weight") {
+        let is_variance = name.ends_with("running_var");
+        if shape.len() == 1 && (name.ends_with("weight") || is_variance) {
             return Ok(Some(Tensor::ones(shape, self.dtype, &self.device)?));
         }
         let inputs: usize = shape.iter().skip(1).product();
@@ -130,7 +191,7 @@ impl TensorSource for Random {
     }
 
     fn has(&self, name: &str) -> bool {
-        name == "shared.weight"
+        ["shared.weight", "model.embed_tokens.weight"].contains(&name)
     }
 
     fn rest(&self) -> Vec<String> {

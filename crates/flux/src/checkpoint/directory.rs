@@ -98,6 +98,12 @@ impl Directory {
         }
     }
 
+    /// Whether a file of weights whose name begins so is in the directory itself.
+    pub(crate) fn has_weights_like(&self, prefix: &str) -> bool {
+        let is_weights = |name: &String| ENDINGS.iter().any(|ending| name.ends_with(ending));
+        self.files.names("").iter().any(|name| name.starts_with(prefix) && is_weights(name))
+    }
+
     /// Reads, hashes and parses a JSON file.
     pub(crate) fn json<T: DeserializeOwned>(&mut self, name: &str) -> Result<T> {
         let bytes = self.small_file(name, MAX_JSON_BYTES)?;
@@ -218,10 +224,10 @@ impl Directory {
     /// Reads all tensors of these components and keeps none: for their digests.
     pub(crate) fn hash(
         &mut self,
-        components: &[Shards; 4],
+        components: &[Shards],
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<()> {
-        let shards = components.each_ref();
+        let shards: Vec<&Shards> = components.iter().collect();
         let bytes = Bytes::of(&shards, progress);
         self.read(&shards, &mut Hashing { bytes })
     }

@@ -10,7 +10,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{Directory, Shards, bfl};
-use crate::{Error, Result, config::ModelIndex};
+use crate::{
+    Error, Result,
+    config::{FLUX1, ModelIndex},
+};
 
 /// Transformer or autoencoder: the parts that come in two forms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +39,7 @@ impl Layout {
     ///
     /// # Errors
     /// Where the index is for another pipeline, or several files could be meant.
-    pub(crate) fn find(directory: &mut Directory) -> Result<Self> {
-        let has_index = directory.has("model_index.json");
+    pub(crate) fn find(directory: &mut Directory, index: Option<&ModelIndex>) -> Result<Self> {
         let has_weights = |folder: &str, directory: &Directory| {
             ["safetensors", "safetensors.index.json"]
                 .iter()
@@ -55,8 +57,13 @@ impl Layout {
             transformer: flux1.map_or(Form::Diffusers, Form::Bfl),
             autoencoder: ae.map_or(Form::Diffusers, Form::Bfl),
         };
-        if has_index || matches!(layout.transformer, Form::Diffusers) {
-            directory.json::<ModelIndex>("model_index.json")?.check()?;
+        match (index, &layout.transformer) {
+            (Some(index), _) => index.check(&FLUX1)?,
+            (None, Form::Bfl(_)) => {}
+            // It is missing, which reading it says.
+            (None, Form::Diffusers) => {
+                directory.json::<ModelIndex>("model_index.json")?.check(&FLUX1)?
+            }
         }
         Ok(layout)
     }

@@ -13,7 +13,7 @@ use std::{
 use candle_core::Tensor;
 use serde::Deserialize;
 
-use super::{Files, ignored::is_ignored, safetensors};
+use super::{Files, safetensors};
 use crate::{Error, FileDigest, Result};
 
 /// How far loading is.
@@ -40,6 +40,9 @@ pub(crate) struct Shards {
     pub(super) files: Vec<Shard>,
     /// From the names in the files to those that the model asks for.
     pub(super) rename: fn(Tensors) -> Result<Tensors>,
+    /// Whether the model has no use for a tensor, by its name in the file: it is passed over before its type
+    /// and its shape are judged.
+    is_unread: fn(&str) -> bool,
 }
 
 pub(super) struct Shard {
@@ -69,11 +72,15 @@ impl Shards {
                 Ok(Shard { name, bytes })
             })
             .collect::<Result<_>>()?;
-        Ok(Self { component, files: shards, rename: Ok })
+        Ok(Self { component, files: shards, rename: Ok, is_unread: |_| false })
     }
 
     pub(crate) fn renamed(self, rename: fn(Tensors) -> Result<Tensors>) -> Self {
         Self { rename, ..self }
+    }
+
+    pub(crate) fn ignoring(self, is_unread: fn(&str) -> bool) -> Self {
+        Self { is_unread, ..self }
     }
 
     /// Their length together.
@@ -125,7 +132,7 @@ pub(super) fn read_all<'a>(
                 loop {
                     let place = next.fetch_add(1, Ordering::Relaxed);
                     let Some((component, shard)) = shards.get(place) else { return };
-                    let of = (*component, components[*component].component);
+                    let of = (*component, components[*component].is_unread);
                     let read = match read_shard(files, shard, of, &sender) {
                         Ok(digest) => Read::File { place, digest },
                         Err(error) => Read::Failed(error),
@@ -179,13 +186,12 @@ enum Read {
 fn read_shard(
     files: &Files,
     shard: &Shard,
-    (component, name_of_component): (usize, &str),
+    (component, is_unread): (usize, fn(&str) -> bool),
     sender: &SyncSender<Read>,
 ) -> Result<FileDigest> {
     let path = files.path(&shard.name);
     let file = files.open(&shard.name)?;
-    let is_ignored = |name: &str| is_ignored(name_of_component, name);
-    let sha256 = safetensors::read(&path, file, shard.bytes, &is_ignored, &mut |name, tensor| {
+    let sha256 = safetensors::read(&path, file, shard.bytes, &is_unread, &mut |name, tensor| {
         sender.send(Read::Tensor { component, name, tensor }).map_err(|_| Error::Cancelled)
     })?;
     Ok(FileDigest(sha256))

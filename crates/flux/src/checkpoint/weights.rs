@@ -8,7 +8,6 @@ use std::{
 
 use candle_core::Tensor;
 
-use super::ignored::is_ignored;
 use crate::{Error, Result, storage::Storage};
 
 /// Where a component's tensors come from.
@@ -69,7 +68,7 @@ impl Weights {
         let built =
             build(&VarBuilder { weights: &self, prefix: String::new(), storage: self.storage })?;
         let mut names = self.source.get_mut().rest();
-        names.retain(|name| !self.unused.contains(name) && !is_ignored(self.component, name));
+        names.retain(|name| !self.unused.contains(name));
         if names.is_empty() {
             Ok(built)
         } else {

@@ -28,6 +28,39 @@ pub(super) fn flux_axes() -> [usize; 3] {
     [16, 56, 56]
 }
 
+pub(super) fn flux2_axes() -> [usize; 4] {
+    [32; 4]
+}
+
+pub(super) fn flux2_theta() -> f64 {
+    2000.0
+}
+
+pub(super) fn flux2_mlp_ratio() -> f64 {
+    3.0
+}
+
+/// Channels of an embedded noise level.
+pub(super) fn sinusoids() -> usize {
+    256
+}
+
+pub(super) fn batch_norm_eps() -> f64 {
+    1e-4
+}
+
+pub(super) fn two_by_two() -> [usize; 2] {
+    [2, 2]
+}
+
+pub(super) fn norm_eps() -> f64 {
+    1e-6
+}
+
+pub(super) fn qwen3_head() -> usize {
+    128
+}
+
 pub(super) fn silu() -> String {
     "silu".to_owned()
 }

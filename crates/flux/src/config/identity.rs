@@ -42,6 +42,12 @@ pub(crate) const SCHEDULER: Identity = Identity {
     model_types: &[],
 };
 
+/// FLUX.1's parts, by the pipeline that its directories name.
+pub(crate) const FLUX1: Family = Family {
+    pipeline: "FluxPipeline",
+    parts: &[&TRANSFORMER, &AUTOENCODER, &CLIP, &T5, &SCHEDULER, &CLIP_TOKENIZER, &T5_TOKENIZER],
+};
+
 const CLIP_TOKENIZER: Identity = Identity {
     component: "tokenizer",
     classes: &["CLIPTokenizer", "CLIPTokenizerFast"],
@@ -53,6 +59,13 @@ const T5_TOKENIZER: Identity = Identity {
     classes: &["T5Tokenizer", "T5TokenizerFast"],
     model_types: &[],
 };
+
+/// The parts of a kind of model.
+pub(crate) struct Family {
+    /// `_class_name` of its `model_index.json`.
+    pub(crate) pipeline: &'static str,
+    pub(crate) parts: &'static [&'static Identity],
+}
 
 impl Identity {
     fn is_class(&self, name: &str) -> bool {
@@ -112,17 +125,25 @@ pub(crate) struct ModelIndex {
 }
 
 impl ModelIndex {
+    /// Which pipeline the directory is for.
+    pub(crate) fn pipeline(&self) -> &str {
+        &self.class_name
+    }
+
+    /// Any other field.
+    pub(crate) fn field(&self, name: &str) -> Option<&Value> {
+        self.parts.get(name)
+    }
+
     /// # Errors
     /// Where it is for another pipeline, or a part is of another class.
-    pub(crate) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self, family: &Family) -> Result<()> {
         const COMPONENT: &str = "model_index.json";
-        if self.class_name != "FluxPipeline" {
+        if self.class_name != family.pipeline {
             let (component, value) = (COMPONENT, self.class_name.clone());
             return Err(Error::Unsupported { component, field: "_class_name", value });
         }
-        let known =
-            [&TRANSFORMER, &AUTOENCODER, &CLIP, &T5, &SCHEDULER, &CLIP_TOKENIZER, &T5_TOKENIZER];
-        for of in known {
+        for of in family.parts {
             // `["diffusers", "AutoencoderKL"]`
             let class = self.parts.get(of.component).and_then(|part| part.get(1)?.as_str());
             if let Some(class) = class
@@ -146,7 +167,7 @@ mod tests {
 
     fn refused(index: &str) -> String {
         let index: ModelIndex = serde_json::from_str(index).unwrap();
-        index.check().err().map(|error| error.to_string()).unwrap_or_default()
+        index.check(&FLUX1).err().map(|error| error.to_string()).unwrap_or_default()
     }
 
     #[test]

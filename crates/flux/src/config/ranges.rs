@@ -7,16 +7,16 @@ use super::{AutoEncoderConfig, ClipConfig, SchedulerConfig, T5Config, Transforme
 use crate::Result;
 
 /// Rows of an embedding, steps of a schedule, tokens of an image.
-const TOKENS: RangeInclusive<usize> = 1..=1 << 20;
+pub(super) const TOKENS: RangeInclusive<usize> = 1..=1 << 20;
 /// Of a stream, of what lies between two layers, of an image in channels and in pixels.
-const WIDTH: RangeInclusive<usize> = 1..=1 << 16;
-const HEAD_WIDTH: RangeInclusive<usize> = 1..=1 << 10;
-const HEADS: RangeInclusive<usize> = 1..=1 << 8;
-const LAYERS: RangeInclusive<usize> = 0..=1 << 9;
+pub(super) const WIDTH: RangeInclusive<usize> = 1..=1 << 16;
+pub(super) const HEAD_WIDTH: RangeInclusive<usize> = 1..=1 << 10;
+pub(super) const HEADS: RangeInclusive<usize> = 1..=1 << 8;
+pub(super) const LAYERS: RangeInclusive<usize> = 0..=1 << 9;
 /// Tokens of a padded prompt, and distances between them.
-const POSITIONS: RangeInclusive<usize> = 2..=1 << 12;
+pub(super) const POSITIONS: RangeInclusive<usize> = 2..=1 << 12;
 /// What a normalisation adds to a variance.
-const EPSILON: RangeInclusive<f64> = 1e-12..=1e-2;
+pub(super) const EPSILON: RangeInclusive<f64> = 1e-12..=1e-2;
 
 impl TransformerConfig {
     pub(super) fn check_ranges(&self) -> Result<()> {
@@ -92,14 +92,24 @@ impl SchedulerConfig {
 }
 
 /// Refuses numbers of a component that are out of their range.
-struct Within(&'static str);
+pub(super) struct Within(pub(super) &'static str);
 
 impl Within {
-    fn count(&self, field: &'static str, value: usize, range: RangeInclusive<usize>) -> Result<()> {
+    pub(super) fn count(
+        &self,
+        field: &'static str,
+        value: usize,
+        range: RangeInclusive<usize>,
+    ) -> Result<()> {
         check(self.0, field, &value, range.contains(&value))
     }
 
-    fn number(&self, field: &'static str, value: f64, range: RangeInclusive<f64>) -> Result<()> {
+    pub(super) fn number(
+        &self,
+        field: &'static str,
+        value: f64,
+        range: RangeInclusive<f64>,
+    ) -> Result<()> {
         check(self.0, field, &value, range.contains(&value))
     }
 }

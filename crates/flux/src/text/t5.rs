@@ -148,7 +148,9 @@ impl Layer {
         let x = kernels::linear(&attended, &self.out, Epilogue::Add(x))?;
         let normal = kernels::rms_norm(&x, &self.norm2)?;
         let hidden = match self.feed_forward {
-            T5FeedForward::GatedGelu => kernels::linear_gated_gelu(&normal, &self.wi)?,
+            T5FeedForward::GatedGelu => {
+                kernels::linear_gated(&normal, &self.wi, Activation::GeluTanh)?
+            }
             T5FeedForward::Relu => {
                 kernels::linear(&normal, &self.wi, Epilogue::Activate(Activation::Relu))?
             }

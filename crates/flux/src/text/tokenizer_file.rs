@@ -45,11 +45,11 @@ const PATTERNS: [(&str, usize); 5] = [
         r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
         1,
     ),
-    (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        1,
-    ),
+    (QWEN2_PATTERN, 1),
 ];
+
+/// How Qwen2 splits a text in front of its merges.
+pub(super) const QWEN2_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// Why a tokenizer's file is refused.
 #[derive(Debug, Error)]
@@ -68,6 +68,8 @@ pub(super) enum TokenizerFault {
     Charsmap(#[from] CharsmapFault),
     #[error("token {id} is none of the text encoder's {vocab_size}")]
     Id { id: u32, vocab_size: usize },
+    #[error("token {id} beside the vocabulary does not get its number")]
+    AddedId { id: u64 },
     #[error("the tokenizer's library fails on it")]
     Library(#[source] tokenizers::Error),
     #[error("the tokenizer's library panics on it")]

@@ -12,7 +12,7 @@ use tokenizers::{ModelWrapper, Tokenizer};
 use zeroize::Zeroizing;
 
 use super::tokenizer_file::{self, TokenizerFault};
-use crate::{Error, Result, checkpoint::json};
+use crate::{Error, PromptTokens, Result, checkpoint::json};
 
 /// Ids of one prompt, padded.
 pub(crate) struct Tokens {
@@ -21,6 +21,13 @@ pub(crate) struct Tokens {
     pub(crate) used: usize,
     /// Whether the prompt had more.
     pub(crate) truncated: bool,
+}
+
+impl Tokens {
+    /// What is told of a prompt.
+    pub(crate) fn counted(&self) -> PromptTokens {
+        PromptTokens { t5: self.used, computed: self.ids.len(), truncated: self.truncated }
+    }
 }
 
 /// CLIP's byte-level BPE: start, text, end, then padding.
@@ -161,8 +168,68 @@ impl Frame {
     }
 }
 
+/// Qwen2's byte-level BPE from `vocab.json`, `merges.txt`, and the tokens beside the vocabulary by their ids, as
+/// `added_tokens_decoder` of `tokenizer_config.json` lists them.
+pub(super) fn qwen2(
+    path: &Path,
+    [vocabulary, merges]: [&[u8]; 2],
+    added: &Value,
+    vocab_size: usize,
+) -> Result<Tokenizer> {
+    let vocabulary =
+        json::value(vocabulary).map_err(|source| Error::Json { path: path.to_owned(), source })?;
+    let merges = String::from_utf8_lossy(merges);
+    let merges: Vec<&str> =
+        merges.lines().filter(|line| !line.starts_with("#version") && !line.is_empty()).collect();
+    // Ids are keys, and those have the order of words: the library numbers tokens as they come.
+    let mut added: Vec<(u64, Value)> = added
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(id, token)| Some((id.parse().ok()?, token.clone())))
+        .collect();
+    added.sort_by_key(|(id, _)| *id);
+    for (id, token) in &mut added {
+        if let Value::Object(token) = token {
+            token.insert("id".to_owned(), json!(*id));
+        }
+    }
+    let expected: Vec<(u64, String)> = added
+        .iter()
+        .filter_map(|(id, token)| Some((*id, token.get("content")?.as_str()?.to_owned())))
+        .collect();
+    let tokens: Vec<Value> = added.into_iter().map(|(_, token)| token).collect();
+    let tokenizer = json!({
+        "added_tokens": tokens,
+        "normalizer": { "type": "NFC" },
+        "pre_tokenizer": { "type": "Sequence", "pretokenizers": [
+            {
+                "type": "Split", "behavior": "Isolated", "invert": false,
+                "pattern": { "Regex": tokenizer_file::QWEN2_PATTERN },
+            },
+            {
+                "type": "ByteLevel",
+                "add_prefix_space": false, "trim_offsets": false, "use_regex": false,
+            },
+        ]},
+        "model": {
+            "type": "BPE", "vocab": vocabulary, "merges": merges,
+            "continuing_subword_prefix": "", "end_of_word_suffix": "", "fuse_unk": false,
+        },
+    });
+    let tokenizer = of_value(path, tokenizer, vocab_size)?;
+    // A gap in the numbers would give every token behind it another's.
+    for (id, content) in expected {
+        if tokenizer.token_to_id(&content).map(u64::from) != Some(id) {
+            let fault = TokenizerFault::AddedId { id };
+            return Err(Error::Tokenizer { path: path.to_owned(), source: fault.into() });
+        }
+    }
+    Ok(tokenizer)
+}
+
 /// A tokenizer of these bytes, for an encoder of so many tokens.
-fn parse(path: &Path, json: &[u8], vocab_size: usize) -> Result<Tokenizer> {
+pub(super) fn parse(path: &Path, json: &[u8], vocab_size: usize) -> Result<Tokenizer> {
     let json = json::value(json).map_err(|source| Error::Json { path: path.to_owned(), source })?;
     of_value(path, json, vocab_size)
 }
@@ -185,12 +252,12 @@ fn of_value(path: &Path, json: Value, vocab_size: usize) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-fn id(tokenizer: &Tokenizer, path: &Path, token: &'static str) -> Result<u32> {
+pub(super) fn id(tokenizer: &Tokenizer, path: &Path, token: &'static str) -> Result<u32> {
     tokenizer.token_to_id(token).ok_or_else(|| Error::MissingToken { path: path.to_owned(), token })
 }
 
 /// Ids of a text alone, without special tokens around it.
-fn plain_ids(tokenizer: &Tokenizer, text: &str) -> Result<Zeroizing<Vec<u32>>> {
+pub(super) fn plain_ids(tokenizer: &Tokenizer, text: &str) -> Result<Zeroizing<Vec<u32>>> {
     // The library's tables come from a file: what they make it do to one text concerns that text alone.
     let encoded = catch_unwind(AssertUnwindSafe(|| tokenizer.encode_fast(text, false)));
     // The cause may quote the text, so it is dropped.

@@ -2,20 +2,15 @@
 
 use candle_core::Tensor;
 use kernels::{
-    Activation, Epilogue, GatedResidual, LayerInput, Linear, RmsNorm, Rotations, Scores, Stream,
+    Activation, Epilogue, GatedResidual, Heads, LayerInput, Linear, RmsNorm, Rotations, Scores,
+    Stream,
 };
 
 use super::{
     modulation::{Modulations, ShiftScale},
     rows::of_each,
 };
-use crate::{Result, checkpoint::VarBuilder, config::TransformerConfig, layers};
-
-/// From a layer and the number of its parts to what it makes of the conditions.
-type Modulate<'a> = &'a dyn Fn(&Linear, usize) -> Result<Modulations>;
-
-/// Of query and key normalisation.
-const QK_EPS: f64 = 1e-6;
+use crate::Result;
 
 /// Tokens on their way from block to block (n·l, d): a block's last layer is left to what reads them, so that
 /// it can run together with the normalisation that follows.
@@ -53,27 +48,42 @@ impl Tokens<'_> {
     }
 }
 
-/// Text and image each with weights of their own; they meet in the attention.
-pub(super) struct DoubleBlock {
-    image: StreamWeights,
-    text: StreamWeights,
+/// What a feed-forward does between its two layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mlp {
+    /// gelu(x), in its tanh form.
+    Gelu,
+    /// silu(first half) · second half.
+    SwiGlu,
 }
 
-impl DoubleBlock {
-    pub(super) fn load(config: &TransformerConfig, vb: &VarBuilder<'_>) -> Result<Self> {
-        Ok(Self {
-            image: StreamWeights::load(config, vb, &IMAGE)?,
-            text: StreamWeights::load(config, vb, &TEXT)?,
+impl Mlp {
+    /// x (n·l, d) → (n·l, m)
+    fn hidden(self, x: &LayerInput, layer: &Linear) -> Result<Tensor> {
+        Ok(match self {
+            Self::Gelu => kernels::linear(x, layer, Epilogue::Activate(Activation::GeluTanh))?,
+            Self::SwiGlu => kernels::linear_gated(x, layer, Activation::Silu)?,
         })
     }
 
-    /// The modulation of the image and of the text: shift, scale, gate of the attention, then of the
-    /// feed-forward.
-    pub(super) fn modulation(&self, of: Modulate<'_>) -> Result<[Modulations; 2]> {
-        Ok([of(&self.image.modulation, 6)?, of(&self.text.modulation, 6)?])
+    /// Attention, then the same, side by side: (n·l, d + m)
+    fn beside_attention(self, heads: &Heads, x: &LayerInput, layer: &Linear) -> Result<Tensor> {
+        Ok(match self {
+            Self::Gelu => kernels::attention_beside_mlp(heads, x, layer)?,
+            Self::SwiGlu => kernels::attention_beside_gated_mlp(heads, x, layer, Activation::Silu)?,
+        })
     }
+}
 
-    /// image (n·tokens, d), text (n·l, d) → both again.
+/// Text and image each with weights of their own; they meet in the attention.
+pub(super) struct DoubleBlock {
+    pub(super) image: StreamWeights,
+    pub(super) text: StreamWeights,
+}
+
+impl DoubleBlock {
+    /// image (n·tokens, d), text (n·l, d) → both again. The modulation of each: shift, scale, gate of the
+    /// attention, then of the feed-forward.
     pub(super) fn forward<'a>(
         &'a self,
         [image, text]: [Tokens<'a>; 2],
@@ -98,38 +108,18 @@ impl DoubleBlock {
 
 /// Attention and feed-forward side by side, over text and image together.
 pub(super) struct SingleBlock {
-    modulation: Linear,
     /// Queries, keys and values side by side.
-    qkv: Linear,
-    norm_q: RmsNorm,
-    norm_k: RmsNorm,
-    mlp: Linear,
+    pub(super) qkv: Linear,
+    pub(super) norm_q: RmsNorm,
+    pub(super) norm_k: RmsNorm,
+    pub(super) mlp: Mlp,
+    pub(super) fc1: Linear,
     /// From attention and feed-forward side by side.
-    out: Linear,
+    pub(super) out: Linear,
 }
 
 impl SingleBlock {
-    pub(super) fn load(config: &TransformerConfig, vb: &VarBuilder<'_>) -> Result<Self> {
-        let (width, hidden) = (config.width(), config.mlp_width());
-        let attention = vb.pp("attn");
-        let norm = |name| layers::rms_norm(&attention.pp(name), config.attention_head_dim, QK_EPS);
-        let parts = ["to_q", "to_k", "to_v"];
-        Ok(Self {
-            modulation: layers::linear(&vb.pp("norm.linear"), [3 * width, width])?,
-            qkv: layers::block_qkv(&attention, "to_qkv", parts, [width, width])?,
-            norm_q: norm("norm_q")?,
-            norm_k: norm("norm_k")?,
-            mlp: layers::block_linear(&vb.pp("proj_mlp"), [hidden, width])?,
-            out: layers::block_linear(&vb.pp("proj_out"), [width, width + hidden])?,
-        })
-    }
-
-    /// Shift, scale and gate.
-    pub(super) fn modulation(&self, of: Modulate<'_>) -> Result<Modulations> {
-        of(&self.modulation, 3)
-    }
-
-    /// x (n·(l + tokens), d) → the same.
+    /// x (n·(l + tokens), d) → the same. The modulation: shift, scale and gate.
     pub(super) fn forward<'a>(
         &'a self,
         x: Tokens<'a>,
@@ -141,70 +131,25 @@ impl SingleBlock {
         let qkv = kernels::linear(&normal, &self.qkv, Epilogue::None)?;
         let stream = Stream { qkv: &qkv, norm_q: &self.norm_q, norm_k: &self.norm_k };
         let heads = kernels::qk_norm_rope(&[stream], rotations)?;
-        let branches = kernels::attention_beside_mlp(&heads, &normal, &self.mlp)?;
+        let branches = self.mlp.beside_attention(&heads, &normal, &self.fc1)?;
         let gate = modulation.part(step, 2)?;
         Ok(Tokens::Branch { hidden: branches.into(), layer: &self.out, gate, residual: x })
     }
 }
 
 /// One stream of a double block.
-struct StreamWeights {
-    modulation: Linear,
+pub(super) struct StreamWeights {
     /// Queries, keys and values side by side.
-    qkv: Linear,
-    norm_q: RmsNorm,
-    norm_k: RmsNorm,
-    out: Linear,
-    fc1: Linear,
-    fc2: Linear,
+    pub(super) qkv: Linear,
+    pub(super) norm_q: RmsNorm,
+    pub(super) norm_k: RmsNorm,
+    pub(super) out: Linear,
+    pub(super) mlp: Mlp,
+    pub(super) fc1: Linear,
+    pub(super) fc2: Linear,
 }
-
-/// What diffusers calls the parts of a stream.
-struct StreamNames {
-    modulation: &'static str,
-    /// Where all three are one tensor.
-    fused_qkv: &'static str,
-    qkv: [&'static str; 3],
-    norms: [&'static str; 2],
-    out: &'static str,
-    feed_forward: &'static str,
-}
-
-const IMAGE: StreamNames = StreamNames {
-    modulation: "norm1.linear",
-    fused_qkv: "to_qkv",
-    qkv: ["to_q", "to_k", "to_v"],
-    norms: ["norm_q", "norm_k"],
-    out: "to_out.0",
-    feed_forward: "ff",
-};
-
-const TEXT: StreamNames = StreamNames {
-    modulation: "norm1_context.linear",
-    fused_qkv: "to_added_qkv",
-    qkv: ["add_q_proj", "add_k_proj", "add_v_proj"],
-    norms: ["norm_added_q", "norm_added_k"],
-    out: "to_add_out",
-    feed_forward: "ff_context",
-};
 
 impl StreamWeights {
-    fn load(config: &TransformerConfig, vb: &VarBuilder<'_>, names: &StreamNames) -> Result<Self> {
-        let (width, hidden) = (config.width(), config.mlp_width());
-        let attention = vb.pp("attn");
-        let norm = |name| layers::rms_norm(&attention.pp(name), config.attention_head_dim, QK_EPS);
-        let feed_forward = vb.pp(names.feed_forward);
-        Ok(Self {
-            modulation: layers::linear(&vb.pp(names.modulation), [6 * width, width])?,
-            qkv: layers::block_qkv(&attention, names.fused_qkv, names.qkv, [width, width])?,
-            norm_q: norm(names.norms[0])?,
-            norm_k: norm(names.norms[1])?,
-            out: layers::block_linear(&attention.pp(names.out), [width, width])?,
-            fc1: layers::block_linear(&feed_forward.pp("net.0.proj"), [hidden, width])?,
-            fc2: layers::block_linear(&feed_forward.pp("net.2"), [width, hidden])?,
-        })
-    }
-
     /// x (n·l, d) → the same, and (n·l, 3·d)
     fn qkv(
         &self,
@@ -236,8 +181,7 @@ impl StreamWeights {
             GatedResidual { gate: &gate, residual: x },
             modulation.shift_scale(step, 3)?.by(),
         )?;
-        let then = Epilogue::Activate(Activation::GeluTanh);
-        let hidden = kernels::linear(&normal, &self.fc1, then)?.into();
+        let hidden = self.mlp.hidden(&normal, &self.fc1)?.into();
         let gate = modulation.part(step, 5)?;
         Ok(Tokens::Branch { hidden, layer: &self.fc2, gate, residual: x })
     }

@@ -1,62 +1,73 @@
-//! What modulates every block: noise level, guidance and the pooled prompt, as one vector a step and
-//! image.
+//! What modulates every block: noise level and, where a model reads them, guidance and the pooled prompt,
+//! as one vector a step and image.
 
 use candle_core::{Device, Tensor};
 use kernels::{Activation, Epilogue, Linear};
 
 use super::Conditions;
-use crate::{Result, checkpoint::VarBuilder, config::TransformerConfig, layers};
+use crate::{
+    Result,
+    checkpoint::VarBuilder,
+    layers::{self, Biases},
+};
 
 /// Channels of a sinusoidal embedding.
-const CHANNELS: usize = 256;
+pub(super) const CHANNELS: usize = 256;
 
 /// Embeds the conditions of all steps at once.
 pub(super) struct Conditioner {
-    timestep: Mlp,
-    text: Mlp,
+    pub(super) timestep: Mlp,
+    /// Of models that read a pooled prompt (FLUX.1).
+    pub(super) text: Option<Mlp>,
     /// Of models that are distilled from guided ones (FLUX.1-dev).
-    guidance: Option<Mlp>,
+    pub(super) guidance: Option<Mlp>,
 }
 
 impl Conditioner {
-    pub(super) fn load(config: &TransformerConfig, vb: &VarBuilder<'_>) -> Result<Self> {
-        let width = config.width();
-        let load = |name, inputs| Mlp::load(&vb.pp(name), [width, inputs]);
-        Ok(Self {
-            timestep: load("timestep_embedder", CHANNELS)?,
-            text: load("text_embedder", config.pooled_projection_dim)?,
-            guidance: config
-                .guidance_embeds
-                .then(|| load("guidance_embedder", CHANNELS))
-                .transpose()?,
-        })
-    }
-
     /// silu(embedding): (steps·n, d), a step's n images side by side. Every block begins with this silu,
     /// so it is taken here, once.
     pub(super) fn forward(&self, conditions: &Conditions<'_>) -> Result<Tensor> {
-        let like = conditions.pooled;
+        let like = conditions.states;
         let mut embedding = self.timestep.forward(&sinusoids(conditions.timesteps, like)?)?;
         if let Some(guidance) = &self.guidance {
             let scale = guidance.forward(&sinusoids(&[conditions.guidance * 1000.0], like)?)?;
             embedding = embedding.broadcast_add(&scale)?;
         }
-        let text = self.text.forward(conditions.pooled)?;
-        // (steps, 1, d) + (n, d) → (steps, n, d) → (steps·n, d)
-        Ok(embedding.unsqueeze(1)?.broadcast_add(&text)?.silu()?.flatten(0, 1)?)
+        let embedding = embedding.unsqueeze(1)?;
+        let embedding = match (&self.text, conditions.pooled) {
+            // (steps, 1, d) + (n, d) → (steps, n, d)
+            (Some(text), Some(pooled)) => embedding.broadcast_add(&text.forward(pooled)?)?,
+            (None, _) => {
+                let (steps, _, width) = embedding.dims3()?;
+                embedding.broadcast_as((steps, conditions.images, width))?.contiguous()?
+            }
+            (Some(_), None) => {
+                let lacking = "the model reads a pooled prompt, and none was given";
+                return Err(candle_core::Error::Msg(lacking.to_owned()).into());
+            }
+        };
+        // (steps, n, d) → (steps·n, d)
+        Ok(embedding.silu()?.flatten(0, 1)?)
     }
 }
 
 /// linear → silu → linear
-struct Mlp {
+pub(super) struct Mlp {
     first: Linear,
     second: Linear,
 }
 
 impl Mlp {
-    fn load(vb: &VarBuilder<'_>, [width, inputs]: [usize; 2]) -> Result<Self> {
-        let first = layers::linear(&vb.pp("linear_1"), [width, inputs])?;
-        Ok(Self { first, second: layers::linear(&vb.pp("linear_2"), [width, width])? })
+    pub(super) fn load(
+        vb: &VarBuilder<'_>,
+        [width, inputs]: [usize; 2],
+        biases: Biases,
+    ) -> Result<Self> {
+        let load = |name, shape| layers::linear_with(&vb.pp(name), shape, biases);
+        Ok(Self {
+            first: load("linear_1", [width, inputs])?,
+            second: load("linear_2", [width, width])?,
+        })
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {

@@ -1,8 +1,17 @@
 //! Shifts, scales and gates of a block: what noise level and prompts make of it.
 
 use candle_core::Tensor;
+use kernels::Linear;
 
 use crate::Result;
+
+/// The layers that make them: one for each block, or one for all blocks of a kind.
+pub(super) struct ModulationLayers {
+    /// Of the image's stream and the text's: 6 parts each.
+    pub(super) double: Vec<[Linear; 2]>,
+    /// 3 parts each.
+    pub(super) single: Vec<Linear>,
+}
 
 /// Of all steps and images.
 pub(super) struct Modulations {

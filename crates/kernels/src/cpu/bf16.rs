@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
 
-use super::Cpu;
+use super::{Cpu, linear::GatedBy};
 use crate::{
     backend::Backend,
     groups::{Group, attempt},
@@ -53,8 +53,14 @@ impl Backend for CpuBf16 {
         attempt(&[Group::Linear], || linear::linear(x.values, layer, then))
     }
 
-    fn linear_gated_gelu(&self, x: &Tensor, layer: &Linear) -> Result<Option<Tensor>> {
-        attempt(&[Group::Linear], || linear::linear_gated_gelu(x, layer))
+    fn linear_gated(
+        &self,
+        x: Input<'_>,
+        layer: &Linear,
+        gate: Activation,
+    ) -> Result<Option<Tensor>> {
+        let Some(gate) = GatedBy::of(gate) else { return Ok(None) };
+        attempt(&[Group::Linear], || linear::linear_gated(x.values, layer, gate))
     }
 
     fn layer_norm(&self, x: &Tensor, affine: Affine<'_>, eps: f64) -> Result<Option<Tensor>> {

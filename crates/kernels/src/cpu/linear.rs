@@ -31,7 +31,33 @@ pub(super) fn linear(x: &Tensor, layer: &Linear, then: Epilogue<'_>) -> Result<T
     }
 }
 
-pub(super) fn linear_gated_gelu(x: &Tensor, layer: &Linear) -> Result<Tensor> {
+/// The activations that gate a feed-forward in the models there are.
+#[derive(Clone, Copy)]
+pub(super) enum GatedBy {
+    GeluTanh,
+    Silu,
+}
+
+impl GatedBy {
+    /// `None` where it gates nowhere.
+    pub(super) fn of(gate: Activation) -> Option<Self> {
+        match gate {
+            Activation::GeluTanh => Some(Self::GeluTanh),
+            Activation::Silu => Some(Self::Silu),
+            Activation::GeluErf | Activation::QuickGelu | Activation::Relu => None,
+        }
+    }
+
+    /// out ← activation(gate) · value
+    pub(super) fn multiply(self, out: &mut [f32], gate: &[f32], value: &[f32]) {
+        match self {
+            Self::GeluTanh => multiply_gated::<GeluTanh>(out, gate, value),
+            Self::Silu => multiply_gated::<Silu>(out, gate, value),
+        }
+    }
+}
+
+pub(super) fn linear_gated(x: &Tensor, layer: &Linear, gate: GatedBy) -> Result<Tensor> {
     let product = activated::<Identity>(x, layer)?;
     let (length, width) = product.dims2()?;
     let half = width / 2;
@@ -40,7 +66,7 @@ pub(super) fn linear_gated_gelu(x: &Tensor, layer: &Linear) -> Result<Tensor> {
     out.par_chunks_mut(half)
         .zip(product.slice()?.par_chunks(width))
         .with_min_len(MIN_ROWS)
-        .for_each(|(out, row)| multiply_gelu(out, &row[..half], &row[half..]));
+        .for_each(|(out, row)| gate.multiply(out, &row[..half], &row[half..]));
     Tensor::from_vec(out, (length, half), x.device())
 }
 
@@ -131,10 +157,10 @@ vectorised! {
 }
 
 vectorised! {
-    /// out ← gelu(gate) · value
-    fn multiply_gelu<'a>(out: &'a mut [f32], gate: &'a [f32], value: &'a [f32]) {
+    /// out ← F(gate) · value
+    fn multiply_gated<'a, F: Elementwise>(out: &'a mut [f32], gate: &'a [f32], value: &'a [f32]) {
         for ((y, &g), &v) in out.iter_mut().zip(gate).zip(value) {
-            *y = GeluTanh::apply(g) * v;
+            *y = F::apply(g) * v;
         }
     }
 }

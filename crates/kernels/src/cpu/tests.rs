@@ -60,7 +60,9 @@ fn linear_layers() {
             ] {
                 agree(|on| on.linear((&x).into(), &layer, then));
             }
-            agree(|on| on.linear_gated_gelu(&x, &layer));
+            for gate in [Activation::GeluTanh, Activation::Silu] {
+                agree(|on| on.linear_gated((&x).into(), &layer, gate));
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::{
         Activation, Affine, Epilogue, GatedResidual, GroupNorm, Heads, Input, LayerInput, Linear,
         RmsNorm, Rotations, Scores, Stream, Unpacking,
     },
+    reference,
 };
 #[cfg(feature = "cudnn")]
 use {
@@ -28,9 +29,18 @@ impl Backend for Cuda {
         run(Group::Linear, || product::linear(x, layer, then))
     }
 
-    fn linear_gated_gelu(&self, x: &Tensor, layer: &Linear) -> Result<Option<Tensor>> {
-        let Some(both) = self.linear(x.into(), layer, Epilogue::None)? else { return Ok(None) };
-        run(Group::Linear, || pointwise::gated_gelu(&both))
+    fn linear_gated(
+        &self,
+        x: Input<'_>,
+        layer: &Linear,
+        gate: Activation,
+    ) -> Result<Option<Tensor>> {
+        let Some(both) = self.linear(x, layer, Epilogue::None)? else { return Ok(None) };
+        match gate {
+            Activation::GeluTanh => run(Group::Linear, || pointwise::gated_gelu(&both)),
+            // The product is most of the work; there is no kernel for the rest yet.
+            _ => reference::gated(&both, gate).map(Some),
+        }
     }
 
     fn layer_norm(&self, x: &Tensor, affine: Affine<'_>, eps: f64) -> Result<Option<Tensor>> {

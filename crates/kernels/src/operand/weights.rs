@@ -74,6 +74,22 @@ impl Linear {
         Ok(Self { weight, bias: biases.map(cat).transpose()? })
     }
 
+    /// The layer of some of its outputs, which shares its memory.
+    ///
+    /// # Errors
+    /// Where there are not as many, or the layer is packed.
+    pub fn rows(&self, first: usize, count: usize) -> Result<Self> {
+        let cut = |tensor: &Tensor| tensor.narrow(0, first, count);
+        let weight = match &self.weight {
+            Weight::Plain(weight) => Weight::Plain(cut(weight)?),
+            Weight::E4m3 { values, row_scales } => {
+                Weight::E4m3 { values: cut(values)?, row_scales: cut(row_scales)? }
+            }
+            Weight::Packed(_) => candle_core::bail!("a layer that is packed is not cut"),
+        };
+        Ok(Self { weight, bias: self.bias.as_ref().map(cut).transpose()? })
+    }
+
     /// The same layer on a device; no copy where it is there.
     ///
     /// # Errors

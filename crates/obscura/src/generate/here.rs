@@ -64,6 +64,7 @@ pub(super) fn draw(
             seed,
             count: order.count,
             guidance: order.guidance.unwrap_or(flux::GUIDANCE),
+            images: &[],
         };
         let mut watch = Watch {
             desk,

@@ -9,7 +9,7 @@ use super::{
     super::{
         convert::{narrow, narrow_side, widen, widen_side, zeros},
         grid::{Grid, Rectangle},
-        linear::MIN_ROWS,
+        linear::{GatedBy, MIN_ROWS},
         matrix::Elements,
         simd::{Elementwise, GeluTanh, Identity, QuickGelu, Relu, Silu, vectorised},
     },
@@ -66,7 +66,7 @@ pub(super) fn activated(
     }
 }
 
-pub(super) fn linear_gated_gelu(x: &Tensor, layer: &Linear) -> Result<Tensor> {
+pub(super) fn linear_gated(x: &Tensor, layer: &Linear, gate: GatedBy) -> Result<Tensor> {
     let (rows, width) = (x.dim(0)?, layer.outputs());
     let half = width / 2;
     let mut product = zeros(rows * width);
@@ -75,7 +75,13 @@ pub(super) fn linear_gated_gelu(x: &Tensor, layer: &Linear) -> Result<Tensor> {
     out.par_chunks_mut(half.max(1))
         .zip(product.par_chunks(width.max(1)))
         .with_min_len(MIN_ROWS)
-        .for_each(|(out, row)| multiply_gelu(out, &row[..half], &row[half..]));
+        .for_each(|(out, row)| {
+            let (activated, value) = row.split_at(half);
+            match gate {
+                GatedBy::GeluTanh => multiply_gated::<GeluTanh>(out, activated, value),
+                GatedBy::Silu => multiply_gated::<Silu>(out, activated, value),
+            }
+        });
     Tensor::from_vec(out, (rows, half), x.device())
 }
 
@@ -190,10 +196,14 @@ vectorised! {
 }
 
 vectorised! {
-    /// out ← gelu(gate) · value
-    fn multiply_gelu<'a>(out: &'a mut [bf16], gate: &'a [bf16], value: &'a [bf16]) {
+    /// out ← F(gate) · value
+    fn multiply_gated<'a, F: Elementwise>(
+        out: &'a mut [bf16],
+        gate: &'a [bf16],
+        value: &'a [bf16],
+    ) {
         for ((y, &g), &v) in out.iter_mut().zip(gate).zip(value) {
-            *y = narrow(GeluTanh::apply(widen(g)) * widen(v));
+            *y = narrow(F::apply(widen(g)) * widen(v));
         }
     }
 }

@@ -165,14 +165,18 @@ fn linear_layers() {
                 let expected = REFERENCE.linear((&wide(&x)).into(), &reference, then);
                 assert_close(&found, &expected.unwrap().unwrap());
             }
-            let found = crate::linear_gated_gelu(&x, &packed).unwrap();
-            let expected = REFERENCE.linear_gated_gelu(&wide(&x), &reference).unwrap().unwrap();
-            let norm = |x: &Tensor| wide(x).sqr().unwrap().sum_all().unwrap();
-            let error = norm(&(wide(&found) - &expected).unwrap()).to_scalar::<f32>().unwrap();
-            // Its halves are rounded before they are multiplied.
-            assert!(
-                error.sqrt() <= 2.0 * BOUND * norm(&expected).to_scalar::<f32>().unwrap().sqrt()
-            );
+            for gate in [Activation::GeluTanh, Activation::Silu] {
+                let found = crate::linear_gated(&x, &packed, gate).unwrap();
+                let expected = REFERENCE.linear_gated((&wide(&x)).into(), &reference, gate);
+                let expected = expected.unwrap().unwrap();
+                let norm = |x: &Tensor| wide(x).sqr().unwrap().sum_all().unwrap();
+                let error = norm(&(wide(&found) - &expected).unwrap()).to_scalar::<f32>().unwrap();
+                // Its halves are rounded before they are multiplied.
+                assert!(
+                    error.sqrt()
+                        <= 2.0 * BOUND * norm(&expected).to_scalar::<f32>().unwrap().sqrt()
+                );
+            }
         }
     }
 }

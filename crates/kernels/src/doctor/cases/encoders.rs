@@ -7,7 +7,7 @@ use super::{
     transformer::{After, Product, linear},
 };
 use crate::{
-    Affine, Heads, Mask, RmsNorm, Scores,
+    Activation, Affine, Heads, Mask, RmsNorm, Scores,
     doctor::{Case, Examination},
 };
 
@@ -17,7 +17,11 @@ pub(super) fn all(examination: &mut Examination<'_>, widths: &Widths) -> Result<
     let &Widths { dtype, text_tokens, t5, clip, .. } = widths;
     root_mean_square(examination, dtype, [text_tokens, t5[0]])?;
     layer_norm(examination, dtype, [CLIP_TOKENS, clip[0]])?;
-    gated_gelu(examination, dtype, [text_tokens, t5[0], t5[1]])?;
+    for (gate, name) in
+        [(Activation::GeluTanh, "linear + gated gelu"), (Activation::Silu, "linear + gated silu")]
+    {
+        gated(examination, dtype, (gate, name), [text_tokens, t5[0], t5[1]])?;
+    }
     for (rows, inputs, outputs, then) in [
         (text_tokens, t5[0], 3 * t5[0], After::Nothing),
         (text_tokens, t5[1], t5[0], After::Add),
@@ -78,9 +82,10 @@ fn layer_norm(
     Ok(())
 }
 
-fn gated_gelu(
+fn gated(
     examination: &mut Examination<'_>,
     dtype: DType,
+    (gate, kernel): (Activation, &'static str),
     [rows, width, hidden]: [usize; 3],
 ) -> Result<()> {
     let inputs = [
@@ -88,12 +93,12 @@ fn gated_gelu(
         examination.weight(dtype, &[2 * hidden, width])?,
     ];
     let case = Case {
-        kernel: "linear + gated gelu",
+        kernel,
         name: format!("{dtype:?} ({rows}, {width}) → {hidden}"),
         tolerance: tolerance(dtype),
         inputs: &inputs,
     };
-    examination.compare(case, |on, x| one(on.linear_gated_gelu(&x[0], &layer(&x[1..]))));
+    examination.compare(case, |on, x| one(on.linear_gated((&x[0]).into(), &layer(&x[1..]), gate)));
     Ok(())
 }
 

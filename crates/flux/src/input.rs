@@ -1,0 +1,176 @@
+//! Images that images are made from: parsed, brought to size, and as the autoencoder reads them.
+
+use std::fmt;
+
+use candle_core::{Device, Tensor};
+use protocol::SecretBytes;
+use thiserror::Error;
+
+use crate::{Result, resample, wiped::Wiped};
+
+/// The most input images of one job.
+pub(crate) const MAX_INPUT_IMAGES: usize = 4;
+
+/// The most pixels that are read of each: larger ones are scaled down to as many.
+pub(crate) const MAX_INPUT_PIXELS: usize = 1024 * 1024;
+
+/// A token's pixels, each way: sides are cut to multiples of it.
+const MULTIPLE_PX: usize = 16;
+
+/// An image that an image is made from: 8 bits of red, green and blue, row by row. Wiped when dropped.
+///
+/// Bounds: diffusers v0.42.1, `flux2/image_processor.py`, `check_image_input`.
+pub struct InputImage {
+    width_px: usize,
+    height_px: usize,
+    rgb: SecretBytes,
+}
+
+/// Why pixels are no input image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum InputImageError {
+    /// A side is shorter or longer than what is read.
+    #[error(
+        "an input image of {width_px}×{height_px} pixels: sides from {} to {} are read",
+        InputImage::MIN_SIDE_PX,
+        InputImage::MAX_SIDE_PX
+    )]
+    Side {
+        /// Its width.
+        width_px: usize,
+        /// Its height.
+        height_px: usize,
+    },
+    /// One side is far longer than the other.
+    #[error(
+        "an input image of {width_px}×{height_px} pixels: one side may be {} times the other at most",
+        InputImage::MAX_ASPECT
+    )]
+    Aspect {
+        /// Its width.
+        width_px: usize,
+        /// Its height.
+        height_px: usize,
+    },
+    /// There are not three bytes for each pixel.
+    #[error("an input image of {width_px}×{height_px} pixels has {bytes} bytes, not three a pixel")]
+    Length {
+        /// Its width.
+        width_px: usize,
+        /// Its height.
+        height_px: usize,
+        /// What is there.
+        bytes: usize,
+    },
+}
+
+/// Its size alone: pixels are nobody's to print.
+impl fmt::Debug for InputImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InputImage({}×{})", self.width_px, self.height_px)
+    }
+}
+
+impl InputImage {
+    /// The shortest side, in pixels.
+    pub const MIN_SIDE_PX: usize = 64;
+    /// The longest side, in pixels. (diffusers has no bound.)
+    pub const MAX_SIDE_PX: usize = 1 << 14;
+    /// How many times as long as the other one side may be.
+    pub const MAX_ASPECT: usize = 8;
+
+    /// Of so many bytes of red, green and blue, row by row.
+    ///
+    /// # Errors
+    /// Where a side, the aspect or the number of bytes is out of bounds.
+    pub fn new(
+        width_px: usize,
+        height_px: usize,
+        rgb: SecretBytes,
+    ) -> Result<Self, InputImageError> {
+        let side = Self::MIN_SIDE_PX..=Self::MAX_SIDE_PX;
+        if !side.contains(&width_px) || !side.contains(&height_px) {
+            return Err(InputImageError::Side { width_px, height_px });
+        }
+        if width_px.max(height_px) > Self::MAX_ASPECT * width_px.min(height_px) {
+            return Err(InputImageError::Aspect { width_px, height_px });
+        }
+        if rgb.len() != 3 * width_px * height_px {
+            return Err(InputImageError::Length { width_px, height_px, bytes: rgb.len() });
+        }
+        Ok(Self { width_px, height_px, rgb })
+    }
+
+    /// Width and height of what is read of it: scaled down where it is too large, then cut to whole tokens.
+    #[must_use]
+    pub fn read_px(&self) -> [usize; 2] {
+        self.scaled_px().map(|side| side / MULTIPLE_PX * MULTIPLE_PX)
+    }
+
+    /// Width and height at most [`MAX_INPUT_PIXELS`] pixels.
+    fn scaled_px(&self) -> [usize; 2] {
+        let sides = [self.width_px, self.height_px];
+        let pixels = self.width_px * self.height_px;
+        if pixels <= MAX_INPUT_PIXELS {
+            return sides;
+        }
+        let scale = (MAX_INPUT_PIXELS as f64 / pixels as f64).sqrt();
+        sides.map(|side| (side as f64 * scale) as usize)
+    }
+
+    /// Its middle, in −1 to 1: (h, w, 3), f32, on the host.
+    pub(crate) fn pixels(&self) -> Result<Wiped> {
+        let [width, height] = self.scaled_px();
+        let from = resample::Rgb { bytes: &self.rgb, width: self.width_px, height: self.height_px };
+        let scaled;
+        let from = if [width, height] == [self.width_px, self.height_px] {
+            from
+        } else {
+            scaled = resample::lanczos(from, [width, height]);
+            resample::Rgb { bytes: &scaled, width, height }
+        };
+        let [columns, rows] = self.read_px();
+        let (left, top) = ((width - columns) / 2, (height - rows) / 2);
+        let mut values = Vec::with_capacity(3 * columns * rows);
+        for row in from.bytes.chunks_exact(3 * width).skip(top).take(rows) {
+            let row = &row[3 * left..][..3 * columns];
+            // As diffusers rounds: 255ths first.
+            values.extend(row.iter().map(|&byte| 2.0 * (f32::from(byte) / 255.0) - 1.0));
+        }
+        Ok(Wiped(Tensor::from_vec(values, (rows, columns, 3), &Device::Cpu)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(width: usize, height: usize) -> Result<InputImage, InputImageError> {
+        InputImage::new(width, height, vec![0; 3 * width * height].into())
+    }
+
+    #[test]
+    fn sides_aspect_and_length_are_bounded() {
+        assert!(image(64, 512).is_ok());
+        assert!(matches!(image(63, 512), Err(InputImageError::Side { .. })));
+        assert!(matches!(image(64, 513), Err(InputImageError::Aspect { .. })));
+        assert!(matches!(image(0, 0), Err(InputImageError::Side { .. })));
+        let short = InputImage::new(64, 64, vec![0; 3 * 64 * 64 - 1].into());
+        assert!(matches!(short, Err(InputImageError::Length { bytes: 12_287, .. })));
+        let huge = InputImage::new(usize::MAX, usize::MAX, vec![0; 3].into());
+        assert!(matches!(huge, Err(InputImageError::Side { .. })));
+    }
+
+    #[test]
+    fn large_images_are_scaled_to_as_many_pixels_and_cut_to_tokens() {
+        for (sides, read) in [
+            ([100, 75], [96, 64]),
+            ([1024, 1024], [1024, 1024]),
+            // √(1024² / 1500²) · 1500 is 1024, but for the last bit.
+            ([3000, 1000], [1760, 576]),
+        ] {
+            assert_eq!(image(sides[0], sides[1]).unwrap().read_px(), read, "{sides:?}");
+        }
+    }
+}
