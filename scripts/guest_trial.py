@@ -205,7 +205,7 @@ def alone(report):
     fields = [(p[2], *(field.partition(":")[2] for field in p[3:])) for p in processes]
     zeros = "0" * 16
     node = ("obscura", "65532", "65532", zeros, zeros, "1", "2")
-    check("two processes run: the first, and the node", len(fields) == 2 and fields[0][:3] == ("guest-init", "0", "0"),
+    check("two processes run: the first, and the node", len(fields) == 2 and fields[0][:3] == ("init", "0", "0"),
           processes)
     check("the node is nobody, has no capability, can gain none, and is in its sandbox", fields[-1] == node, fields[-1:])
     listening = [line for line in report if re.match(r"SOCKET tcp6? +\d+: \S+ \S+ 0A ", line)]

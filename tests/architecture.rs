@@ -33,6 +33,7 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
             "engine",
             "client",
             "proxy",
+            "tlog",
             "node",
         ],
     ),

@@ -26,6 +26,7 @@ mod serve;
 mod settings;
 mod store;
 mod time;
+mod transparency;
 mod verify;
 
 use std::process::ExitCode;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&args),
         Command::Measure(args) => measure::run(&args),
+        Command::Tlog(command) => transparency::run(command),
         Command::Config(ConfigCommand::Print(args)) => {
             Settings::read(&args).map(|settings| print!("{settings}")).map(|()| ExitCode::SUCCESS)
         }
