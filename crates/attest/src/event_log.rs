@@ -150,6 +150,15 @@ mod tests {
         assert_eq!(read.payloads(MODEL_EVENT).collect::<Vec<_>>(), ["03".repeat(32)]);
     }
 
+    /// As the guest's first process writes it, before the node goes on from there.
+    #[test]
+    fn the_guests_first_event_is_read() {
+        let text = include_str!("../../../tests/fixtures/attestation/guest-rtmr3.json").trim_end();
+        let log = EventLog::parse(text.as_bytes()).unwrap();
+        assert_eq!(log.to_json(), text.as_bytes());
+        assert_eq!(log.payloads("node-configuration").collect::<Vec<_>>(), ["09".repeat(32)]);
+    }
+
     #[test]
     fn an_event_cannot_be_renamed() {
         let mut log = EventLog::default();

@@ -14,6 +14,7 @@ use crate::{
     measure::MeasureArgs,
     preview::PreviewChoice,
     time::At,
+    transparency::TlogCommand,
 };
 
 /// A node that makes images from prompts its own operator cannot read.
@@ -41,6 +42,9 @@ pub(crate) enum Command {
     /// Compute the registers that a guest will measure into, from its files, as entries of a policy.
     /// Exits 10 where a log differs, 30 where an input is malformed
     Measure(Box<MeasureArgs>),
+    /// A transparency log of releases, model manifests and policies
+    #[command(subcommand)]
+    Tlog(TlogCommand),
     /// What `obscura serve` would be told
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -380,6 +384,13 @@ pub(crate) struct VerifyArgs {
     /// Keep the report, for an audit
     #[arg(long, value_name = "FILE", conflicts_with = "report")]
     pub(crate) save: Option<PathBuf>,
+    /// Judge by the policy only if this proof shows that it is in a transparency log; `obscura tlog prove`
+    /// prints one
+    #[arg(long, value_name = "FILE", requires = "log_trust", requires = "policy")]
+    pub(crate) log_proof: Option<PathBuf>,
+    /// Whose logs are believed: lines of `log KEY`, `witness KEY`, `quorum N`
+    #[arg(long, value_name = "FILE", requires = "log_proof")]
+    pub(crate) log_trust: Option<PathBuf>,
     /// Print the verdict as JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -28,6 +28,7 @@ mod serve;
 mod settings;
 mod store;
 mod time;
+mod transparency;
 mod variables;
 mod verify;
 
@@ -77,6 +78,7 @@ fn run(command: Command, given: &Given) -> anyhow::Result<ExitCode> {
         Command::Verify(args) => verify::run(&args),
         Command::Measure(args) => measure::run(&args),
         Command::Collateral(command) => collateral::run(&command),
+        Command::Tlog(command) => transparency::run(command),
         Command::Config(ConfigCommand::Print(args)) => {
             Settings::read(&args).map(|settings| print!("{settings}")).map(|()| ExitCode::SUCCESS)
         }

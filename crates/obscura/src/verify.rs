@@ -12,18 +12,30 @@ use anyhow::Context;
 use attest::{
     MAX_REPORT_BYTES, Policy,
     binding::Nonce,
-    verify::{Appraisal, Challenge, Channel},
+    verify::{Appraisal, Challenge, Channel, Verdict},
 };
 use client::{ApiKey, Client, Evidence};
 use serde_json::json;
+use tlog::{Included, Kind, TlogError};
 
 use crate::{
     args::{TrustArgs, VerifyArgs},
     runtime,
     time::At,
+    transparency::{self, LoggedArgs},
 };
 
 pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    let logged = logged(args)?;
+    if let Some(Err(problem)) = &logged {
+        // Nobody is asked anything under a policy that others may not have been shown.
+        let problem = printable::terminal(&problem.to_string());
+        match args.json {
+            true => println!("{}", json!({ "verdict": "rejected", "policy_log": problem.to_string(), "exit_code": Verdict::Rejected.exit_code() })),
+            false => println!("FAIL  the policy is not in the log — {problem}"),
+        }
+        return Ok(ExitCode::from(Verdict::Rejected.exit_code()));
+    }
     let policy = policy(&args.trust)?;
     let evidence = match (&args.url, &args.report) {
         (Some(url), _) => runtime::runtime()?.block_on(ask(url, args.nonce))?,
@@ -40,8 +52,11 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let appraisal = evidence.appraise(&policy);
     let challenge = evidence.challenge;
     if args.json {
-        println!("{}", as_json(&appraisal, &challenge, clock)?);
+        println!("{}", as_json(&appraisal, &challenge, clock, logged.as_ref())?);
     } else {
+        if let Some(Ok(included)) = &logged {
+            println!("the policy is {included}");
+        }
         if challenge.nonce != Nonce::ABSENT {
             println!("nonce {}\n", challenge.nonce);
         }
@@ -49,6 +64,16 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         println!("  judged at {}, {}", At(challenge.now_secs), clock.description());
     }
     Ok(ExitCode::from(appraisal.verdict.exit_code()))
+}
+
+/// Whether the policy is in the log, where that was asked for.
+fn logged(args: &VerifyArgs) -> anyhow::Result<Option<Result<Included, TlogError>>> {
+    let (Some(proof), Some(trust), Some(policy)) = (&args.log_proof, &args.log_trust, &args.trust.policy)
+    else {
+        return Ok(None);
+    };
+    let logged = LoggedArgs { log_trust: trust.clone(), log_proof: proof.clone() };
+    transparency::check(&logged, Kind::Policy, policy).map(Some)
 }
 
 /// The production policy, or the operator's; and what was asked for by its dangerous name.
@@ -122,13 +147,21 @@ fn read(file: &Path, args: &VerifyArgs) -> anyhow::Result<Evidence> {
     Ok(Evidence { report, challenge, channel: Channel::Plain })
 }
 
-fn as_json(appraisal: &Appraisal, challenge: &Challenge, clock: Clock) -> anyhow::Result<String> {
+fn as_json(
+    appraisal: &Appraisal,
+    challenge: &Challenge,
+    clock: Clock,
+    logged: Option<&Result<Included, TlogError>>,
+) -> anyhow::Result<String> {
     let mut verdict = serde_json::to_value(appraisal)?;
     if let Some(verdict) = verdict.as_object_mut() {
         let nonce = (challenge.nonce != Nonce::ABSENT).then(|| challenge.nonce.to_string());
         verdict.insert("nonce".to_owned(), json!(nonce));
         verdict.insert("appraised_at".to_owned(), json!(challenge.now_secs));
         verdict.insert("clock".to_owned(), json!(clock.name()));
+        if let Some(Ok(included)) = logged {
+            verdict.insert("policy_log".to_owned(), json!(included.to_string()));
+        }
         verdict.insert("exit_code".to_owned(), json!(appraisal.verdict.exit_code()));
     }
     Ok(serde_json::to_string_pretty(&verdict)?)

@@ -1,0 +1,236 @@
+//! `obscura tlog`, and what `obscura verify` asks of the log: that a policy is one that everybody was shown.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::SystemTime,
+};
+
+use anyhow::{Context, ensure};
+use attest::verify::Verdict;
+use clap::{Subcommand, ValueEnum};
+use tlog::{
+    Algorithm, Entry, Included, Kind, Log, MAX_PROOF_BYTES, Proof, SecretKey, Seen, TlogError, Trust,
+    VerifierKey, Witness,
+};
+
+/// What is logged has some kilobytes.
+const MAX_LOGGED_BYTES: usize = 1024 * 1024;
+
+#[derive(Subcommand)]
+pub(crate) enum TlogCommand {
+    /// Make a key for a log or a witness; its public half is printed
+    Key {
+        /// Such as log.example/obscura
+        name: String,
+        /// Where the secret half goes; the file must not be there
+        file: PathBuf,
+        /// For a witness instead of a log
+        #[arg(long)]
+        witness: bool,
+    },
+    /// Add files to a log, and sign it
+    Append {
+        #[command(flatten)]
+        log: LogArgs,
+        /// What the files are
+        #[arg(long)]
+        kind: KindChoice,
+        /// Each is an entry under its own name
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Sign a log as a witness, where it continues what was seen of it
+    Witness {
+        /// The log's directory
+        #[arg(long, value_name = "DIR")]
+        log: PathBuf,
+        /// The log's public key
+        #[arg(long, value_name = "KEY")]
+        log_key: VerifierKey,
+        /// The witness's secret key
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// What was seen; made where it is not there. Whoever loses it can be shown a fork
+        #[arg(long, value_name = "FILE")]
+        seen: PathBuf,
+    },
+    /// Print the proof that a file is in a log
+    Prove {
+        /// The log's directory
+        #[arg(long, value_name = "DIR")]
+        log: PathBuf,
+        /// The log's public key
+        #[arg(long, value_name = "KEY")]
+        log_key: VerifierKey,
+        /// What the file is
+        #[arg(long)]
+        kind: KindChoice,
+        /// The file
+        file: PathBuf,
+    },
+    /// Check such a proof, offline. Exits 10 where it does not hold
+    Check {
+        #[command(flatten)]
+        logged: LoggedArgs,
+        /// What the file is
+        #[arg(long)]
+        kind: KindChoice,
+        /// The file
+        file: PathBuf,
+    },
+}
+
+#[derive(clap::Args)]
+pub(crate) struct LogArgs {
+    /// The log's directory
+    #[arg(long, value_name = "DIR")]
+    log: PathBuf,
+    /// The log's secret key
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct LoggedArgs {
+    /// Whose logs are believed: lines of `log KEY`, `witness KEY`, `quorum N`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log_trust: PathBuf,
+    /// The proof, as `obscura tlog prove` prints it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log_proof: PathBuf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum KindChoice {
+    Release,
+    ModelManifest,
+    Policy,
+}
+
+impl From<KindChoice> for Kind {
+    fn from(choice: KindChoice) -> Self {
+        match choice {
+            KindChoice::Release => Self::Release,
+            KindChoice::ModelManifest => Self::ModelManifest,
+            KindChoice::Policy => Self::Policy,
+        }
+    }
+}
+
+pub(crate) fn run(command: TlogCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        TlogCommand::Key { name, file, witness } => {
+            let algorithm = if witness { Algorithm::Witness } else { Algorithm::Log };
+            println!("{}", make_key(&name, algorithm, &file)?);
+        }
+        TlogCommand::Append { log, kind, files } => {
+            let key = secret_key(&log.key)?;
+            let mut opened = Log::open(&log.log, key.public())?;
+            for file in &files {
+                let index = opened.append(&entry(kind.into(), file)?, &key)?;
+                println!("{index}  {}", file.display());
+            }
+        }
+        TlogCommand::Witness { log, log_key, key, seen } => {
+            witness(&log, &log_key, &secret_key(&key)?, &seen)?;
+        }
+        TlogCommand::Prove { log, log_key, kind, file } => {
+            print!("{}", Log::open(&log, &log_key)?.prove(&entry(kind.into(), &file)?)?);
+        }
+        TlogCommand::Check { logged, kind, file } => {
+            return Ok(match check(&logged, kind.into(), &file)? {
+                Ok(included) => {
+                    println!("PASS  {included}");
+                    ExitCode::SUCCESS
+                }
+                Err(problem) => {
+                    println!("FAIL  {problem}");
+                    ExitCode::from(Verdict::Rejected.exit_code())
+                }
+            });
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a file is in a log that is believed.
+///
+/// # Errors
+/// Where a file cannot be read, or trust is not what it should be; what a proof does not show is the answer.
+pub(crate) fn check(
+    logged: &LoggedArgs,
+    kind: Kind,
+    file: &Path,
+) -> anyhow::Result<Result<Included, TlogError>> {
+    let trust = text(&logged.log_trust, MAX_PROOF_BYTES)?;
+    let trust: Trust =
+        trust.parse().with_context(|| format!("in {}", logged.log_trust.display()))?;
+    let proof = text(&logged.log_proof, MAX_PROOF_BYTES)?;
+    let entry = entry(kind, file)?;
+    Ok(Proof::parse(&proof).and_then(|proof| proof.verify(&entry, &trust)))
+}
+
+fn make_key(name: &str, algorithm: Algorithm, file: &Path) -> anyhow::Result<String> {
+    let mut seed = zeroize::Zeroizing::new([0; 32]);
+    getrandom::fill(seed.as_mut()).context("no random bytes")?;
+    let key = SecretKey::new(name, algorithm, &seed)?;
+    let secret = zeroize::Zeroizing::new(key.reveal());
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)
+        .and_then(|mut file| file.write_all(secret.as_bytes()))
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(key.public().to_string())
+}
+
+/// What is seen is kept before the signature is given away: else a witness that fails in between forgets it.
+fn witness(
+    directory: &Path,
+    log_key: &VerifierKey,
+    key: &SecretKey,
+    seen_file: &Path,
+) -> anyhow::Result<()> {
+    let mut log = Log::open(directory, log_key)?;
+    let checkpoint = log.checkpoint().context("the log has no entry yet")?.clone();
+    let seen = match seen_file.exists() {
+        true => text(seen_file, MAX_PROOF_BYTES)?.parse()?,
+        false => Seen::nothing(log_key),
+    };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock")?;
+    let witness = Witness { key, log: log_key };
+    let proof = log.continues(&seen);
+    let (signed, seen) = witness.cosign(&seen, &checkpoint, &proof, now.as_secs())?;
+    let part = seen_file.with_extension("part");
+    fs::write(&part, seen.to_string())
+        .and_then(|()| fs::rename(&part, seen_file))
+        .with_context(|| format!("cannot write {}", seen_file.display()))?;
+    log.publish(signed)?;
+    println!("signed {} entries of {}", seen.size, seen.log);
+    Ok(())
+}
+
+fn secret_key(file: &Path) -> anyhow::Result<SecretKey> {
+    let secret = zeroize::Zeroizing::new(text(file, 1024)?);
+    SecretKey::parse(&secret).with_context(|| format!("in {}", file.display()))
+}
+
+fn entry(kind: Kind, file: &Path) -> anyhow::Result<Entry> {
+    let name = file.file_name().and_then(|name| name.to_str()).context("a file has a name")?;
+    Ok(Entry::of(kind, name, text(file, MAX_LOGGED_BYTES)?.as_bytes())?)
+}
+
+fn text(file: &Path, max_bytes: usize) -> anyhow::Result<String> {
+    let shown = file.display();
+    let mut text = String::new();
+    File::open(file)
+        .and_then(|file| file.take(max_bytes as u64 + 1).read_to_string(&mut text))
+        .with_context(|| format!("cannot read {shown}"))?;
+    ensure!(text.len() <= max_bytes, "{shown} has more than {max_bytes} bytes");
+    Ok(text)
+}
