@@ -110,6 +110,14 @@ impl DangerousPolicy {
         let rules = toml::from_str(SIMULATED).expect("a test reads the rules that are compiled in");
         Policy { simulated: Some(rules), ..self.0 }
     }
+
+    /// The same, by these rules instead.
+    ///
+    /// # Errors
+    /// Where they are no policy.
+    pub fn accept_simulated_by(self, toml: &str) -> Result<Policy, PolicyError> {
+        Ok(Policy { simulated: Some(toml::from_str(toml)?), ..self.0 })
+    }
 }
 
 /// Why a policy does not stand.

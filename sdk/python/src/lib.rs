@@ -1,0 +1,245 @@
+//! Python's window on `attest` and `seal`: bytes in, bytes out. Python moves the bytes; what is believed of
+//! them is decided here, by the code that the command line and the proxy run.
+//!
+//! An `Attested` comes out of an accepted `Appraisal` and from nowhere else, and sealing takes one: Python code
+//! cannot seal to a key that nobody vouched for.
+
+use std::str::FromStr;
+
+use attest::{
+    binding::Nonce,
+    verify::{self, Challenge, Channel},
+};
+use pyo3::{create_exception, exceptions::PyException, exceptions::PyValueError, prelude::*, types::PyBytes};
+use sha2::{Digest, Sha256};
+use x509_cert::der::{Decode, Encode};
+
+mod exchange;
+
+create_exception!(_native, AnswerFault, PyException, "What is wrong with an answer: (fault, message).");
+
+/// Rules by which evidence is judged.
+#[pyclass(frozen, module = "obscura")]
+struct Policy(attest::Policy);
+
+#[pymethods]
+impl Policy {
+    /// The rules of `attestation/policy.toml`, or those of `toml`; and of simulated nodes, where they are to be
+    /// accepted, those of `attestation/simulated.toml` or of `simulated_toml`.
+    ///
+    /// Raises `ValueError` where a text is no policy.
+    #[new]
+    #[pyo3(signature = (toml=None, *, accept_simulated=false, simulated_toml=None, require_attested_tls=false))]
+    fn new(
+        toml: Option<&str>,
+        accept_simulated: bool,
+        simulated_toml: Option<&str>,
+        require_attested_tls: bool,
+    ) -> PyResult<Self> {
+        let policy = match toml {
+            Some(toml) => attest::Policy::from_toml(toml).map_err(|error| value_error(&error))?,
+            None => attest::Policy::production(),
+        };
+        let policy = match (accept_simulated, simulated_toml) {
+            (false, None) => policy,
+            (false, Some(_)) => {
+                return Err(PyValueError::new_err("rules for simulated nodes, which are not accepted"));
+            }
+            (true, None) => policy.dangerous().accept_simulated(),
+            (true, Some(toml)) => policy
+                .dangerous()
+                .accept_simulated_by(toml)
+                .map_err(|error| value_error(&error))?,
+        };
+        Ok(Self(if require_attested_tls { policy.require_attested_tls() } else { policy }))
+    }
+
+    /// SHA-256 of the rules' text, in hexadecimal.
+    #[getter]
+    fn digest(&self) -> String {
+        hex(&self.0.digest())
+    }
+
+    #[getter]
+    fn accepts_simulated(&self) -> bool {
+        self.0.accepts_simulated()
+    }
+}
+
+/// One check of an appraisal.
+#[pyclass(frozen, get_all, module = "obscura")]
+struct Check {
+    id: &'static str,
+    title: &'static str,
+    outcome: String,
+    detail: String,
+    line: String,
+}
+
+#[pymethods]
+impl Check {
+    fn __str__(&self) -> &str {
+        &self.line
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Check {} {}>", self.id, self.outcome)
+    }
+}
+
+/// What came of a report.
+#[pyclass(frozen, module = "obscura")]
+struct Appraisal(verify::Appraisal);
+
+#[pymethods]
+impl Appraisal {
+    /// `accepted`, `rejected`, `unsupported` or `malformed`.
+    #[getter]
+    fn verdict(&self) -> String {
+        self.0.verdict.to_string().to_lowercase()
+    }
+
+    /// That of `obscura verify`: 0, 10, 20 or 30.
+    #[getter]
+    fn exit_code(&self) -> u8 {
+        self.0.verdict.exit_code()
+    }
+
+    #[getter]
+    fn platform(&self) -> Option<&'static str> {
+        self.0.platform.map(attest::Platform::name)
+    }
+
+    #[getter]
+    fn checks(&self) -> Vec<Check> {
+        let check = |check: &verify::Check| Check {
+            id: check.id,
+            title: check.title,
+            outcome: check.outcome.to_string(),
+            detail: check.detail.clone(),
+            line: check.to_string(),
+        };
+        self.0.checks.iter().map(check).collect()
+    }
+
+    /// What the evidence vouches for; `None` unless it was accepted.
+    #[getter]
+    fn attested(&self) -> Option<Attested> {
+        self.0.attested().copied().map(Attested)
+    }
+
+    fn __str__(&self) -> String {
+        self.0.to_string()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Appraisal {}>", self.verdict())
+    }
+}
+
+/// What accepted evidence vouches for.
+#[pyclass(frozen, module = "obscura")]
+struct Attested(verify::Attested);
+
+#[pymethods]
+impl Attested {
+    #[getter]
+    fn platform(&self) -> &'static str {
+        self.0.platform.name()
+    }
+
+    /// X25519, 32 bytes: what requests are sealed to.
+    #[getter]
+    fn exchange_key<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.exchange_key)
+    }
+
+    /// Ed25519, 32 bytes: who signs answers.
+    #[getter]
+    fn signing_key<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.signing_key)
+    }
+
+    /// SHA-256 of the keyset, 32 bytes.
+    #[getter]
+    fn keyset_digest<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.keyset_digest)
+    }
+
+    /// SHA-256 of the model's manifest, 32 bytes.
+    #[getter]
+    fn model_manifest<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.model_manifest)
+    }
+
+    /// SHA-256 of the key that the node's TLS ends at, 32 bytes, where it ends in the node.
+    #[getter]
+    fn tls_spki_sha256<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.0.tls_spki_sha256.map(|digest| PyBytes::new(py, &digest))
+    }
+
+    /// Seconds since 1970 until which the keys may be relied on.
+    #[getter]
+    fn not_after(&self) -> u64 {
+        self.0.not_after_secs
+    }
+}
+
+/// Judges a report. `nonce` is what the node was asked with, 64 lower-case hexadecimal digits, or `None` where
+/// it was not asked; `now` is in seconds since 1970. `certificate` is that, in DER (RFC 5280 §4.1), of whoever the
+/// connection ended at, where the caller's TLS found it valid for the host.
+///
+/// Raises `ValueError` where the nonce or the certificate is none.
+#[pyfunction]
+#[pyo3(signature = (report, *, nonce, now, policy, certificate=None))]
+fn appraise(
+    py: Python<'_>,
+    report: &[u8],
+    nonce: Option<&str>,
+    now: u64,
+    policy: &Policy,
+    certificate: Option<&[u8]>,
+) -> PyResult<Appraisal> {
+    let nonce = match nonce {
+        Some(nonce) => Nonce::from_str(nonce).map_err(|error| value_error(&error))?,
+        None => Nonce::ABSENT,
+    };
+    let channel = match certificate {
+        Some(der) => Channel::Tls { spki_sha256: spki_sha256(der)?, is_publicly_valid: true },
+        None => Channel::Plain,
+    };
+    let challenge = Challenge { nonce, now_secs: now };
+    Ok(Appraisal(py.detach(|| verify::appraise_over(report, &policy.0, &challenge, &channel))))
+}
+
+/// SHA-256 of a certificate's SubjectPublicKeyInfo in DER (RFC 5280 §4.1.2.7).
+fn spki_sha256(certificate: &[u8]) -> PyResult<[u8; 32]> {
+    let unreadable = |_| PyValueError::new_err("the connection's certificate cannot be read");
+    let certificate = x509_cert::Certificate::from_der(certificate).map_err(unreadable)?;
+    let spki = certificate.tbs_certificate().subject_public_key_info().to_der().map_err(unreadable)?;
+    Ok(Sha256::digest(&spki).into())
+}
+
+fn value_error(error: &dyn std::fmt::Display) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Evidence judged, requests sealed, answers opened.
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("AnswerFault", module.py().get_type::<AnswerFault>())?;
+    module.add("MAX_REPORT_BYTES", attest::MAX_REPORT_BYTES)?;
+    module.add_class::<Policy>()?;
+    module.add_class::<Check>()?;
+    module.add_class::<Appraisal>()?;
+    module.add_class::<Attested>()?;
+    module.add_class::<exchange::Exchange>()?;
+    module.add_function(wrap_pyfunction!(appraise, module)?)?;
+    module.add_function(wrap_pyfunction!(exchange::seal, module)?)?;
+    module.add_function(wrap_pyfunction!(exchange::dangerous_seal, module)?)?;
+    Ok(())
+}
