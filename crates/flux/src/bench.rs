@@ -39,9 +39,12 @@ impl Preset {
     pub fn cpu_weight_bytes(self, precision: Precision) -> u64 {
         // T5-XXL's encoder, CLIP-L's text encoder, the transformer, the autoencoder.
         const SCHNELL: u64 = 4_762_310_656 + 123_060_480 + 11_891_178_560 + 83_819_683;
+        // Qwen3's embedding and 27 layers, the transformer, the autoencoder: in round numbers.
+        const KLEIN: u64 = 3_114_000_000 + 3_876_000_000 + 168_000_000;
         const SMALL: u64 = 20_000_000;
         let parameters = match self {
             Self::Schnell => SCHNELL,
+            Self::Klein => KLEIN,
             Self::Small => SMALL,
         };
         match precision {
