@@ -59,7 +59,7 @@ pub(crate) struct Model {
 }
 
 /// What a model's configurations say, beside what its parts are built by.
-pub(crate) trait ModelConfig {
+pub(crate) trait ModelConfig: Send {
     fn dimensions(&self) -> Dimensions;
 
     /// Noise levels of an image of so many tokens.

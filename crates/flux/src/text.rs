@@ -22,7 +22,7 @@ use kernels::Heads;
 use crate::{PromptTokens, Result, wiped::Wiped};
 
 /// A model's tokenizers and text encoders.
-pub(crate) trait TextEncoder {
+pub(crate) trait TextEncoder: Send {
     /// What the transformer is told of a text.
     fn encode(&self, text: &str) -> Result<PromptEmbeds>;
 
