@@ -25,12 +25,14 @@ use crate::{encoding::hex, verify::SnpCollateral};
 /// Intel's own service.
 pub const INTEL_PCS: &str = "https://api.trustedservices.intel.com";
 /// Where Intel publishes its root's revocation list; a PCCS has it at `rootcacrl`.
-const INTEL_ROOT_CRL: &str =
-    "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der";
+const INTEL_ROOT_CRL: &str = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der";
 /// AMD's own service.
 pub const AMD_KDS: &str = "https://kdsintf.amd.com";
 /// The longest of these documents.
 pub const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
+
+/// Of a SEV-SNP report.
+const REPORT_BYTES: usize = 1184;
 
 /// A generation of AMD's processors, as KDS names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,6 +183,9 @@ impl SnpChip {
         report: &[u8],
         generation: Option<Generation>,
     ) -> Result<Self, CollateralError> {
+        if report.len() != REPORT_BYTES {
+            return Err(CollateralError::Quote);
+        }
         let report = AttestationReport::from_bytes(report).map_err(|_| CollateralError::Quote)?;
         if report.key_info.signing_key() != 0 {
             return Err(CollateralError::Vlek);
@@ -359,9 +364,8 @@ fn chain(header: &str, what: &'static str) -> Result<String, CollateralError> {
     while let Some(byte) = rest.next() {
         let byte = match byte {
             b'%' => {
-                let pair = [rest.next(), rest.next()].map(|digit| {
-                    digit.and_then(|digit| char::from(digit).to_digit(16))
-                });
+                let pair = [rest.next(), rest.next()]
+                    .map(|digit| digit.and_then(|digit| char::from(digit).to_digit(16)));
                 match pair {
                     [Some(high), Some(low)] => (high * 16 + low) as u8,
                     _ => return Err(CollateralError::Document { what }),
@@ -391,13 +395,17 @@ pub enum CollateralError {
     #[error("the quote cannot be read")]
     Quote,
     /// Its chain is another, which no verifier here follows.
-    #[error("the report is signed by a VLEK, a key of the cloud's: only VCEKs, keys of the chip, are supported")]
+    #[error(
+        "the report is signed by a VLEK, a key of the cloud's: only VCEKs, keys of the chip, are supported"
+    )]
     Vlek,
     /// Chips are found by their ids.
     #[error("the report hides the chip's id (MASK_CHIP_ID): its certificate cannot be asked for")]
     MaskedChip,
     /// A report of version 2, or of a processor that is not known here.
-    #[error("the report does not say of which generation the processor is: --generation milan, genoa or turin")]
+    #[error(
+        "the report does not say of which generation the processor is: --generation milan, genoa or turin"
+    )]
     Generation,
     /// A service answered something else.
     #[error("the service's {what} is not what it should be")]

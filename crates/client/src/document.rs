@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-use crate::{
-    ApiKey, HttpError,
-    http::Http,
-};
+use crate::{ApiKey, HttpError, http::Http};
 
 /// Such services are asked by timers, and answer at once or not at all.
 const TIMEOUT: Duration = Duration::from_secs(60);

@@ -343,7 +343,8 @@ fn size(text: &str) -> Result<Size, String> {
             let nearest = (side.saturating_add(multiple / 2)) / multiple * multiple;
             Some(nearest.clamp(multiple, Size::MAX_SIDE_PX.into()))
         };
-        let nearest = text.split_once('x').and_then(|(width, height)| Some((side(width)?, side(height)?)));
+        let nearest =
+            text.split_once('x').and_then(|(width, height)| Some((side(width)?, side(height)?)));
         match nearest {
             Some((width, height)) => format!("{error}; {width}x{height} would do"),
             None => error.to_string(),
@@ -555,7 +556,9 @@ mod tests {
         assert_eq!("-1".parse(), Ok(SeedChoice(None)));
         assert_eq!("18446744073709551615".parse(), Ok(SeedChoice(Some(u64::MAX))));
         assert!("-2".parse::<SeedChoice>().unwrap_err().contains("-1 for any seed"));
-        for (wrong, advice) in [("1000x1000", "1008x1008"), ("0x9", "16x16"), ("99999x16", "8192x16")] {
+        for (wrong, advice) in
+            [("1000x1000", "1008x1008"), ("0x9", "16x16"), ("99999x16", "8192x16")]
+        {
             let said = size(wrong).unwrap_err();
             assert!(said.contains(advice), "{said}");
             assert!(size(advice).is_ok());

@@ -127,7 +127,8 @@ async fn request(
 fn image_of_size(answer: &Answer, size: Size) -> anyhow::Result<SecretBytes> {
     let data = answer.response.data.first().context("the answer has no image")?;
     let file = client::image_file(data)?;
-    let found = ImageReader::new(Cursor::new(&file[..])).with_guessed_format()?.into_dimensions()?;
+    let found =
+        ImageReader::new(Cursor::new(&file[..])).with_guessed_format()?.into_dimensions()?;
     ensure!(found == (size.width_px(), size.height_px()), "the size is wrong");
     Ok(file)
 }

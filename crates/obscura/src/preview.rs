@@ -143,8 +143,7 @@ fn sixels(image: &RgbImage) -> String {
     for color in 0..LEVELS.pow(3) {
         let percent = |level: u32| level % LEVELS * 100 / (LEVELS - 1);
         let (red, green, blue) = (color / (LEVELS * LEVELS), color / LEVELS, color);
-        let _ =
-            write!(shown, "#{color};2;{};{};{}", percent(red), percent(green), percent(blue));
+        let _ = write!(shown, "#{color};2;{};{};{}", percent(red), percent(green), percent(blue));
     }
     for top in (0..height).step_by(6) {
         let band: Vec<Vec<u32>> = (top..height.min(top + 6))
@@ -218,8 +217,7 @@ mod tests {
         assert!(chunks[0].starts_with("\x1b_Ga=T,f=100,q=2,m=1;"));
         assert!(chunks.last().unwrap().starts_with("\x1b_Gm=0;"));
         assert!(chunks.iter().all(|chunk| chunk.len() <= 4096 + 32));
-        let base64: String =
-            chunks.iter().map(|chunk| chunk.split_once(';').unwrap().1).collect();
+        let base64: String = chunks.iter().map(|chunk| chunk.split_once(';').unwrap().1).collect();
         assert_eq!(STANDARD.decode_to_vec(base64).unwrap(), file);
     }
 

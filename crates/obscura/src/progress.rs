@@ -178,7 +178,7 @@ impl Phase {
     fn text(self) -> String {
         let of = |image: u64, images: u64| match images {
             0 | 1 => String::new(),
-            _ => format!(" image {} of {images},", (image + 1).min(images)),
+            _ => format!(" image {} of {images},", image.saturating_add(1).min(images)),
         };
         match self {
             Self::Loading { done_bytes, total_bytes } => {

@@ -12,7 +12,7 @@ use anyhow::{Context, bail, ensure};
 use attest::PlatformChoice;
 use bytesize::ByteSize;
 use clap::ValueEnum;
-use node::{Config, LaunchEvidence};
+use node::{Config, ConfigError, LaunchEvidence};
 use toml::{Table, Value};
 
 use crate::{
@@ -114,8 +114,8 @@ impl Settings {
     }
 
     fn overlay(&mut self, path: &Path) -> anyhow::Result<()> {
-        let text = fs::read_to_string(path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let table: Table =
             text.parse().with_context(|| format!("cannot understand {}", path.display()))?;
         for (key, value) in table {
@@ -153,7 +153,11 @@ impl Settings {
                         || value.type_str() == expected
                 };
                 value.filter(fits).with_context(|| {
-                    format!("`{key}` ({}) must be {} such as {other}", source.place(), kind(expected))
+                    format!(
+                        "`{key}` ({}) must be {} such as {other}",
+                        source.place(),
+                        kind(expected)
+                    )
                 })?
             }
         };
@@ -183,11 +187,8 @@ impl Settings {
         // One by one first: an error then is of one setting, whose place is known.
         for (key, value) in &table {
             let alone = Table::from_iter([(key.clone(), value.clone())]);
-            if let Err(error) = Config::from_table(alone) {
-                let error = error.to_string();
-                // Of several lines, the first says what is wrong.
-                let words = error.lines().next().unwrap_or_default();
-                bail!("`{key}` ({}): {words}", self.source(key).place());
+            if let Err(ConfigError::Parse(error)) = Config::from_table(alone) {
+                bail!("`{key}` ({}): {}", self.source(key), error.message());
             }
         }
         let config = Config::from_table(table)?;
@@ -275,8 +276,11 @@ impl Settings {
         Ok(Some(self.text(key)?).filter(|text| !text.is_empty()))
     }
 
-    fn source(&self, key: &str) -> Source {
-        self.0.get(key).map_or(Source::Default, |setting| setting.source.clone())
+    /// Where a setting is to be mended.
+    fn source(&self, key: &str) -> String {
+        self.0
+            .get(key)
+            .map_or_else(|| Source::Default.to_string(), |setting| setting.source.place())
     }
 }
 
@@ -507,9 +511,18 @@ mod tests {
         };
         for (text, said) in [
             ("\n\nno_such = 1", "FILE, line 3: there is no setting `no_such`"),
-            ("# x\nqueue_capacity = \"a\"", "`queue_capacity` (FILE, line 2) must be a whole number, not a text"),
-            ("drain_secs = 1\n\"listen\" = \"nowhere\"", "`listen` (FILE, line 2): must be ADDRESS:PORT"),
-            ("api_keys_sha256 = [\"ab\"]", "`api_keys_sha256` (FILE, line 1): must be 64 hex digits"),
+            (
+                "# x\nqueue_capacity = \"a\"",
+                "`queue_capacity` (FILE, line 2) must be a whole number, not a text",
+            ),
+            (
+                "drain_secs = 1\n\"listen\" = \"nowhere\"",
+                "`listen` (FILE, line 2): must be ADDRESS:PORT",
+            ),
+            (
+                "api_keys_sha256 = [\"ab\"]",
+                "`api_keys_sha256` (FILE, line 1): must be 64 hex digits",
+            ),
             ("drain_secs = -1", "`drain_secs` (FILE, line 1): "),
             ("model_id = \"a\"\n= 2", "cannot understand FILE"),
         ] {

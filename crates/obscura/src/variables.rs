@@ -13,24 +13,25 @@ const PREFIX: &str = "OBSCURA_";
 const OTHERS: [&str; 5] = ["API_KEY", "CONFIG", "CPU", "MODELS", "REFERENCE"];
 
 /// What the build, the tests and the benchmarks of this repository call their own.
-const TOOLS: [&str; 7] =
-    ["BIN", "BLESS", "COMMIT", "FIXTURES", "GPU_PROGRAM", "PROGRAM", "SDK"];
+const TOOLS: [&str; 7] = ["BIN", "BLESS", "COMMIT", "FIXTURES", "GPU_PROGRAM", "PROGRAM", "SDK"];
 
 /// Refuses variables that no command knows.
 pub(crate) fn check(command: &Command) -> anyhow::Result<()> {
     if matches!(command, Command::Completions { .. }) {
         return Ok(());
     }
-    let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let variables = env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok())));
     let settings: Vec<String> = settings::keys().map(|key| key.to_uppercase()).collect();
     let known: Vec<&str> = settings.iter().map(String::as_str).chain(OTHERS).collect();
-    for name in names {
+    for (name, value) in variables {
         if let Some(rest) = name.strip_prefix(PREFIX)
             && !known.contains(&rest)
             && !TOOLS.contains(&rest)
-            && !is_of_kubernetes(rest)
+            && !is_of_kubernetes(rest, value.as_deref().unwrap_or_default())
         {
-            let nearest = nearest(rest, &known).map(|near| format!("; did you mean {PREFIX}{near}?"));
+            let nearest =
+                nearest(rest, &known).map(|near| format!("; did you mean {PREFIX}{near}?"));
             bail!(
                 "the environment has {name}, which nothing reads{}",
                 nearest.unwrap_or_else(|| ": unset it".to_owned())
@@ -41,12 +42,13 @@ pub(crate) fn check(command: &Command) -> anyhow::Result<()> {
 }
 
 /// What Kubernetes tells every container of a service whose name begins with `obscura`: `…SERVICE_HOST`,
-/// `…SERVICE_PORT`, `…SERVICE_PORT_HTTP`, `…PORT`, `…PORT_8080_TCP`, `…PORT_8080_TCP_ADDR`.
-fn is_of_kubernetes(rest: &str) -> bool {
+/// `…SERVICE_PORT`, `…SERVICE_PORT_HTTP`, `…PORT`, `…PORT_8080_TCP`, `…PORT_8080_TCP_ADDR`. What it tells of a port
+/// alone is a URL; a number is a slip (`OBSCURA_LISTEN_PORT`).
+fn is_of_kubernetes(rest: &str, value: &str) -> bool {
     let words: Vec<&str> = rest.split('_').collect();
     let at = |word: &str| words.iter().rposition(|found| *found == word);
     let is_port = |words: &[&str]| match words {
-        [] => true,
+        [] => value.contains("://"),
         [number, protocol] | [number, protocol, "ADDR" | "PORT" | "PROTO"] => {
             number.bytes().all(|byte| byte.is_ascii_digit())
                 && matches!(*protocol, "TCP" | "UDP" | "SCTP")
@@ -80,11 +82,12 @@ mod tests {
             "PORT_8080_TCP",
             "NODE_PORT_8080_TCP_ADDR",
         ] {
-            assert!(is_of_kubernetes(name), "{name}");
+            assert!(is_of_kubernetes(name, "tcp://10.0.0.1:8080"), "{name}");
         }
         for name in ["LISTEN_PORT_TCP", "PORT_X_TCP", "SERVICE", "DEVCE", "PORTS", ""] {
-            assert!(!is_of_kubernetes(name), "{name}");
+            assert!(!is_of_kubernetes(name, "tcp://10.0.0.1:8080"), "{name}");
         }
+        assert!(!is_of_kubernetes("LISTEN_PORT", "8080"));
         assert_eq!(nearest("DEVCE", &["DEVICE", "DTYPE"]), Some("DEVICE"));
         assert_eq!(nearest("SOMETHING", &["DEVICE", "DTYPE"]), None);
     }

@@ -73,7 +73,8 @@ fn pccs(path: &str) -> Option<(String, Vec<u8>)> {
         format!("{name}: {encoded}\r\n")
     };
     let envelope = |name: &str, object: &str, signature: &str| {
-        format!("{{\"{name}\":{},\"signature\":\"{}\"}}", text(object), text(signature)).into_bytes()
+        format!("{{\"{name}\":{},\"signature\":\"{}\"}}", text(object), text(signature))
+            .into_bytes()
     };
     Some(match path.split('?').next()? {
         "/sgx/certification/v4/pckcrl" => {
@@ -133,7 +134,8 @@ fn what_is_no_collateral_replaces_nothing() {
     let file = folder.path().join("collateral.json");
     fs::write(&file, "older").unwrap();
     let quote = fixture("tdx/v4.quote");
-    for (service, part) in [(page as Service, "is not what it should be"), (|_| None, "status 404")] {
+    for (service, part) in [(page as Service, "is not what it should be"), (|_| None, "status 404")]
+    {
         let (url, _) = serving(service);
         let words = ["fetch", "--tee", "tdx", "--pccs", &url, "--quote", quote.to_str().unwrap()];
         let output = obscura(&[&words[..], &["--output", file.to_str().unwrap()]].concat());

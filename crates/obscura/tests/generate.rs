@@ -114,22 +114,25 @@ fn a_script_reads_objects_and_prompts_come_a_line_each() {
     child.stdin.take().unwrap().write_all(b"a red circle\n\na blue square\r\n").unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
-    let lines: Vec<Value> = output
-        .stdout
-        .lines()
-        .map(|line| serde_json::from_str(&line.unwrap()).unwrap())
-        .collect();
+    let lines: Vec<Value> =
+        output.stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
     let (summary, images) = lines.split_last().unwrap();
     let found: Vec<_> = images
         .iter()
         .map(|image| {
             let file = fs::read(here.join(image["path"].as_str().unwrap())).unwrap();
-            assert_eq!((image["bytes"].as_u64().unwrap() as usize, &image["kind"]), (file.len(), &"image".into()));
+            assert_eq!(
+                (image["bytes"].as_u64().unwrap() as usize, &image["kind"]),
+                (file.len(), &"image".into())
+            );
             assert_eq!((&image["size"], &image["format"]), (&"64x64".into(), &"png".into()));
             (image["prompt"].clone(), image["index"].clone(), image["seed"].clone(), file)
         })
         .collect();
-    let places: Vec<_> = found.iter().map(|(prompt, index, seed, _)| [prompt, index, seed].map(|n| n.as_u64().unwrap())).collect();
+    let places: Vec<_> = found
+        .iter()
+        .map(|(prompt, index, seed, _)| [prompt, index, seed].map(|n| n.as_u64().unwrap()))
+        .collect();
     assert_eq!(places, [[0, 0, 7], [0, 1, 8], [1, 0, 7], [1, 1, 8]]);
     assert_eq!(names(here), ["x-2.png", "x-3.png", "x-4.png", "x.png"]);
     assert!(found[0].3 != found[2].3, "another prompt, another image");
@@ -145,11 +148,8 @@ fn images_are_written_as_they_come() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
     let words = ["generate", "a red circle", "--n", "10", "--steps", "50", "--output", "x.png"];
-    let mut child = command(here, &words)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child =
+        command(here, &words).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     child.kill().unwrap();
@@ -164,7 +164,8 @@ async fn a_nodes_only_model_is_the_one_that_is_asked() {
     let node = Program::serve(&["--model-id", "mine"], Stdio::null());
     node.ready().await;
     let ask = |more: &[&str]| {
-        let words = ["--node", &node.url, "--accept-simulated", "--json", "--style", "vivid", "--n=2"];
+        let words =
+            ["--node", &node.url, "--accept-simulated", "--json", "--style", "vivid", "--n=2"];
         // What the environment says of drawing here is no flag that is ignored.
         let mut command = command(folder.path(), &small(&[&words[..], more].concat()));
         command.env("OBSCURA_MODEL", "flux1-schnell").output().unwrap()
@@ -174,7 +175,10 @@ async fn a_nodes_only_model_is_the_one_that_is_asked() {
     let lines: Vec<Value> =
         output.stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
     assert_eq!((&lines[0]["model"], &lines[1]["index"]), (&"mine".into(), &1.into()));
-    assert_eq!((&lines[2]["images"], &lines[2]["node"]["url"]), (&2.into(), &node.url.as_str().into()));
+    assert_eq!(
+        (&lines[2]["images"], &lines[2]["node"]["url"]),
+        (&2.into(), &node.url.as_str().into())
+    );
     assert!(fs::read(folder.path().join("a-2.webp")).unwrap().starts_with(b"RIFF"));
     let other = ask(&["--model-id", "theirs", "--output", "b.png"]);
     assert!(!other.status.success());
@@ -186,7 +190,10 @@ async fn a_nodes_only_model_is_the_one_that_is_asked() {
 fn a_variable_that_nothing_reads_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let with = |name: &str| {
-        command(folder.path(), &["models", "list"]).env(name, "tcp://10.0.0.1:8080").output().unwrap()
+        command(folder.path(), &["models", "list"])
+            .env(name, "tcp://10.0.0.1:8080")
+            .output()
+            .unwrap()
     };
     let slip = with("OBSCURA_DEVCE");
     assert_eq!(slip.status.code(), Some(1));

@@ -57,7 +57,8 @@ fn a_refusal_after_accepted_evidence_cannot_either() {
     let body = json!({ "error": { "message": HOSTILE, "type": "server_error" } }).to_string();
     let refusal = answer("400 Bad Request", "application/json", body.as_bytes());
     let url = serving(move |head| accepted(head).unwrap_or_else(|| refusal.clone()));
-    let output = obscura(&["generate", "x", "--node", &url, "--model-id", "m", "--accept-simulated"]);
+    let output =
+        obscura(&["generate", "x", "--node", &url, "--model-id", "m", "--accept-simulated"]);
     assert_eq!(output.status.code(), Some(1));
     let said = clean(&output.stderr);
     assert!(said.contains("the node refused (400): \"\\u{1b}[2J"), "{said}");
@@ -200,7 +201,8 @@ fn a_peer_that_hangs_up_is_an_error_in_words() {
         }
         // Later, when the sealed request is on its way or its answer is.
         let url = serving(move |head| accepted(head).unwrap_or_else(|| bytes.to_vec()));
-        let output = obscura(&["generate", "x", "--node", &url, "--model-id", "m", "--accept-simulated"]);
+        let output =
+            obscura(&["generate", "x", "--node", &url, "--model-id", "m", "--accept-simulated"]);
         assert_eq!(output.status.code(), Some(1), "{bytes:?}");
         assert!(clean(&output.stderr).contains("error: "));
     }
@@ -212,7 +214,8 @@ fn a_flood_of_line_ends_is_refused() {
     let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
     let flood = [&head[..], &[b'\n'; 1 << 22]].concat();
     let url = serving(move |head| accepted(head).unwrap_or_else(|| flood.clone()));
-    let output = obscura(&["generate", "x", "--node", &url, "--model-id", "m", "--accept-simulated"]);
+    let output =
+        obscura(&["generate", "x", "--node", &url, "--model-id", "m", "--accept-simulated"]);
     assert_eq!(output.status.code(), Some(1));
     let said = clean(&output.stderr);
     assert!(said.contains("more than 100000 lines"), "{said}");
@@ -222,7 +225,8 @@ fn a_flood_of_line_ends_is_refused() {
 fn an_answer_of_another_type_is_no_answer() {
     let page = answer("200 OK", "text/html", b"<h1>ACCEPTED</h1>");
     let url = serving(move |head| accepted(head).unwrap_or_else(|| page.clone()));
-    let output = obscura(&["generate", "x", "--node", &url, "--model-id", "m", "--accept-simulated"]);
+    let output =
+        obscura(&["generate", "x", "--node", &url, "--model-id", "m", "--accept-simulated"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(clean(&output.stderr).contains("is of the type \"text/html\""));
 }

@@ -228,7 +228,9 @@ fn is_text(bytes: Vec<u8>) -> bool {
 pub(crate) enum SnpChainError {
     #[error("the collateral is not the JSON object it should be")]
     Collateral,
-    #[error("`{what}` is PEM or base64 of DER, not DER; `obscura collateral fetch` writes it as it should be")]
+    #[error(
+        "`{what}` is PEM or base64 of DER, not DER; `obscura collateral fetch` writes it as it should be"
+    )]
     NotDer { what: &'static str },
     #[error("the chip's certificate cannot be read")]
     Certificate(#[source] x509_cert::der::Error),

@@ -38,7 +38,7 @@ pub(super) async fn lock(
     }
     let request: NodeLockRequest = body.object()?;
     if request.model != service.capabilities().model {
-        return Err(unknown_model(&service));
+        return Err(super::unknown_model(&service));
     }
     let answer = NodeLockResponse {
         public_key: public_key(&service),

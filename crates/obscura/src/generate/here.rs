@@ -41,7 +41,7 @@ pub(super) fn draw(
 
     let steps = order.steps();
     let size = order.size.unwrap_or(pipeline.native_size());
-    let name = model::id(&args.model, None)?;
+    let name = model::id(&args.model, None).unwrap_or_else(|_| args.model.model.clone());
     let started = Instant::now();
     let mut spent = Spent::default();
     let progress = Progress::begin(Phase::Reading);
@@ -67,7 +67,7 @@ pub(super) fn draw(
             images: &[],
         };
         let mut watch = Watch {
-            desk,
+            desk: &mut *desk,
             progress: &progress,
             prompt: number,
             images: order.count.get(),
@@ -91,7 +91,7 @@ pub(super) fn draw(
     }
     drop(progress);
     // Files are written on the way.
-    let generate_seconds = (started.elapsed() - spent.image_encode).as_secs_f64();
+    let generate_seconds = started.elapsed().saturating_sub(spent.image_encode).as_secs_f64();
     let spent = json!({
         "generate_seconds": generate_seconds, "stages": spent.to_json(), "load_seconds": load_seconds,
     });

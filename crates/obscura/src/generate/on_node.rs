@@ -69,11 +69,8 @@ pub(super) async fn draw(
 /// The model of a node that has one.
 async fn only_model(client: &Client, node: &AttestedNode) -> anyhow::Result<String> {
     let models = client.call().models(node).await.context("asking the node for its models")?;
-    let names: Vec<String> = models
-        .data
-        .iter()
-        .map(|model| Printable::new(&model.id).into_string())
-        .collect();
+    let names: Vec<String> =
+        models.data.iter().map(|model| Printable::new(&model.id).into_string()).collect();
     match &models.data[..] {
         [only] => Ok(only.id.clone()),
         [] => bail!("the node names no model; --model-id names one"),

@@ -19,9 +19,7 @@ const MAX_PROMPTS: usize = 10_000;
 pub(super) fn read(prompt: Option<&str>, file: Option<&Path>) -> anyhow::Result<Vec<Prompt>> {
     match (prompt, file) {
         (Some("-"), _) => lines(&text(io::stdin().lock(), "standard input")?, "standard input"),
-        (Some(prompt), _) => {
-            Ok(vec![Prompt::new(prompt.to_owned()).context("the prompt")?])
-        }
+        (Some(prompt), _) => Ok(vec![Prompt::new(prompt.to_owned()).context("the prompt")?]),
         (None, Some(path)) if path == Path::new("-") => {
             lines(&text(io::stdin().lock(), "standard input")?, "standard input")
         }
