@@ -94,9 +94,9 @@ def values_for(name, shape):
 def published_name(folder, name):
     """`folder/name` as the published checkpoints spell it.
 
-    transformers 5 dropped the prefix that every published CLIP file carries.
+    transformers 5 dropped the prefix that every published CLIP file carries; Qwen3's keep theirs.
     """
-    if folder == "text_encoder" and not name.startswith("text_model."):
+    if folder == "text_encoder" and not name.startswith(("text_model.", "model.", "lm_head.")):
         name = f"text_model.{name}"
     return f"{folder}/{name}"
 

@@ -49,9 +49,17 @@ pub fn model_directory(case: &str) -> TempDir {
     let tokenizers = fixtures().join("tokenizers");
     copy(&tokenizers.join("clip"), &directory.path().join("tokenizer"));
     copy(&tokenizers.join("t5"), &directory.path().join("tokenizer_2"));
+    write_weights(&model.join("tensors.txt"), directory.path());
+    directory
+}
 
+/// Writes all listed tensors by the rule, a file for each folder.
+///
+/// # Panics
+/// Where they cannot be written.
+pub fn write_weights(list: &Path, directory: &Path) {
     let mut folders: BTreeMap<String, HashMap<String, Tensor>> = BTreeMap::new();
-    for (name, shape) in listed(&model.join("tensors.txt")) {
+    for (name, shape) in listed(list) {
         let (folder, tensor) = name.split_once('/').expect("folder/name");
         let values = weight(&name, &shape);
         let values = Tensor::from_vec(values, shape, &Device::Cpu).expect("as many as the shape");
@@ -59,10 +67,9 @@ pub fn model_directory(case: &str) -> TempDir {
     }
     for (folder, tensors) in folders {
         let stem = if folder.starts_with("text") { "model" } else { "diffusion_pytorch_model" };
-        let path = directory.path().join(folder).join(format!("{stem}.safetensors"));
+        let path = directory.join(folder).join(format!("{stem}.safetensors"));
         candle_core::safetensors::save(&tensors, path).expect("it is written");
     }
-    directory
 }
 
 /// Writes a case's model in Black Forest Labs' layout: `flux1-*.safetensors` and `ae.safetensors`
@@ -215,7 +222,11 @@ pub fn floats(tensor: &Tensor) -> Vec<f32> {
     flat.and_then(|t| t.to_vec1()).expect("numbers")
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies what a model directory holds, with all below it.
+///
+/// # Panics
+/// Where it cannot be written.
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");
     for entry in fs::read_dir(from).expect("a fixture") {
         let entry = entry.expect("a file");

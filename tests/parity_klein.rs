@@ -1,0 +1,234 @@
+//! The same image as diffusers' `Flux2KleinPipeline`, stage by stage, drawn from text alone and from up to three
+//! input images. The references were recorded by `tests/parity/make_klein.py`.
+
+use std::{collections::HashMap, fs, path::Path};
+
+use candle_core::{Device, Tensor};
+use flux::{InputImage, LoadOptions, Pins, Pipeline, Precision, StageInputs, Stages};
+use protocol::{Seed, Size, Steps};
+use serde_json::Value;
+use tempfile::TempDir;
+use tests::golden::{copy, floats, relative_error, write_weights};
+
+/// ‖out − ref‖ / ‖ref‖ of every stage.
+const STAGE: f64 = 2e-5;
+/// The share of 8-bit values that must be within 1 of the reference.
+const WITHIN_ONE: f64 = 0.999;
+
+#[test]
+fn klein_1x1_from_text_and_from_an_image_that_is_scaled_down() {
+    check("klein-1x1");
+}
+
+#[test]
+fn klein_2x3_from_three_images_and_a_prompt_that_is_cut() {
+    check("klein-2x3");
+}
+
+#[test]
+fn klein_single_blocks_alone() {
+    check("klein-0x2");
+}
+
+#[test]
+fn klein_double_blocks_alone() {
+    check("klein-2x0");
+}
+
+/// `vocab.json` and `merges.txt` in place of `tokenizer.json`: the same ids.
+#[test]
+fn a_vocabulary_and_merges_split_as_the_tokenizers_file_does() {
+    let directory = model_directory("klein-2x0");
+    let tokenizer = directory.path().join("tokenizer");
+    let inputs = StageInputs {
+        text: "Don't stop:  İ\u{301} 猫 🦊 <think> 12 <|im_end|>\n\n x",
+        size: Size::new(16, 16).unwrap(),
+        steps: Steps::new(1).unwrap(),
+        seed: Seed::new(0),
+        guidance: 0.0,
+        images: &[],
+    };
+    let expected = load(directory.path()).stages(&inputs).unwrap().ids;
+    let file: Value = json(&tokenizer.join("tokenizer.json"));
+    fs::remove_file(tokenizer.join("tokenizer.json")).unwrap();
+    fs::write(tokenizer.join("vocab.json"), file["model"]["vocab"].to_string()).unwrap();
+    let merges: Vec<String> = file["model"]["merges"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|pair| format!("{} {}\n", pair[0].as_str().unwrap(), pair[1].as_str().unwrap()))
+        .collect();
+    fs::write(tokenizer.join("merges.txt"), format!("#version: 0.2\n{}", merges.concat())).unwrap();
+    assert_eq!(load(directory.path()).stages(&inputs).unwrap().ids, expected);
+}
+
+/// A template is a program: only those whose effect is known are taken.
+#[test]
+fn a_chat_template_that_is_not_known_is_refused_by_its_digest() {
+    let directory = model_directory("klein-2x0");
+    let template = directory.path().join("tokenizer/chat_template.jinja");
+    fs::write(&template, "{{ messages[0].content }}").unwrap();
+    let refused = Pipeline::load(directory.path(), options()).err().unwrap().to_string();
+    assert!(refused.contains("chat template") && refused.contains("SHA-256"), "{refused}");
+    fs::remove_file(template).unwrap();
+    let refused = Pipeline::load(directory.path(), options()).err().unwrap().to_string();
+    assert!(refused.contains("no chat template"), "{refused}");
+}
+
+/// FLUX.1's encoder in klein's directory, an undistilled model, and a configuration of another kind.
+#[test]
+fn parts_of_other_models_are_refused_by_name() {
+    for (file, field, value, says) in [
+        ("text_encoder/config.json", "architectures", serde_json::json!(["T5EncoderModel"]), "T5EncoderModel"),
+        ("text_encoder/config.json", "num_hidden_layers", 27.into(), "num_hidden_layers"),
+        ("text_encoder/config.json", "num_key_value_heads", 3.into(), "num_key_value_heads"),
+        ("model_index.json", "is_distilled", false.into(), "is_distilled"),
+        ("model_index.json", "_class_name", "Flux2Pipeline".into(), "Flux2Pipeline"),
+        ("transformer/config.json", "guidance_embeds", true.into(), "guidance_embeds"),
+        ("vae/config.json", "_class_name", "AutoencoderKL".into(), "AutoencoderKL"),
+    ] {
+        let directory = model_directory("klein-2x0");
+        let path = directory.path().join(file);
+        let mut config: Value = json(&path);
+        config[field] = value;
+        fs::write(path, config.to_string()).unwrap();
+        let refused = Pipeline::load(directory.path(), options()).err().unwrap().to_string();
+        assert!(refused.contains(says), "{file} {field}: {refused}");
+    }
+}
+
+#[test]
+fn more_input_images_than_are_read_are_refused() {
+    let directory = model_directory("klein-2x0");
+    let pipeline = load(directory.path());
+    let images: Vec<InputImage> = (0..5).map(|_| input_image(64, 64)).collect();
+    let refused = pipeline.stages(&StageInputs {
+        text: "a",
+        size: Size::new(16, 16).unwrap(),
+        steps: Steps::new(1).unwrap(),
+        seed: Seed::new(0),
+        guidance: 0.0,
+        images: &images,
+    });
+    assert!(refused.err().unwrap().to_string().contains("5 input images"));
+}
+
+fn check(case: &str) {
+    let directory = model_directory(case);
+    let pipeline = load(directory.path());
+    let golden = candle_core::safetensors::load(
+        fixtures().join(case).join("golden.safetensors"),
+        &Device::Cpu,
+    )
+    .unwrap();
+    let described: Value = json(&fixtures().join(case).join("case.json"));
+    let rows: Vec<usize> = serde_json::from_value(described["rows"].clone()).unwrap();
+    for run in described["runs"].as_array().unwrap() {
+        let name = run["name"].as_str().unwrap();
+        let of_run: HashMap<&str, &Tensor> = golden
+            .iter()
+            .filter_map(|(key, tensor)| Some((key.strip_prefix(name)?.strip_prefix('/')?, tensor)))
+            .collect();
+        let number = |key: &str| run[key].as_u64().unwrap();
+        let images: Vec<InputImage> = run["inputs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|size| input_image(size[0].as_u64().unwrap(), size[1].as_u64().unwrap()))
+            .collect();
+        let stages = pipeline
+            .stages(&StageInputs {
+                text: run["prompt"].as_str().unwrap(),
+                size: Size::new(number("width") as u32, number("height") as u32).unwrap(),
+                steps: Steps::new(number("steps") as i64).unwrap(),
+                seed: Seed::new(number("seed")),
+                guidance: 4.0,
+                images: &images,
+            })
+            .unwrap();
+        compare(&format!("{case}/{name}"), &stages, &of_run, &rows);
+    }
+}
+
+fn compare(name: &str, stages: &Stages, golden: &HashMap<&str, &Tensor>, rows: &[usize]) {
+    let near = |stage: &str, out: &[f32], reference: &Tensor| {
+        let error = relative_error(out, reference);
+        assert!(error <= STAGE, "{name}: {stage} is off by {error:.2e}");
+    };
+    let ids: Vec<f32> = stages.ids[0].iter().map(|id| *id as f32).collect();
+    assert_eq!(ids, floats(golden["ids"]), "{name}: ids");
+    let width = stages.states.len() / ids.len();
+    let states: Vec<f32> = rows
+        .iter()
+        .flat_map(|row| &stages.states[row * width..(row + 1) * width])
+        .copied()
+        .collect();
+    near("states", &states, golden["states"]);
+    near("sigmas", &stages.sigmas, golden["sigmas"]);
+    near("noise", &stages.noise, golden["noise"]);
+    match golden.get("inputs") {
+        Some(inputs) => near("inputs", &stages.inputs, inputs),
+        None => assert!(stages.inputs.is_empty(), "{name}"),
+    }
+    for (step, latents) in (1..).zip(&stages.latents) {
+        let stage = format!("latents.{step}");
+        near(&stage, latents, golden[&*stage]);
+    }
+    near("picture", &stages.image, &golden["picture"].permute((1, 2, 0)).unwrap());
+    let reference = floats(golden["picture_u8"]);
+    let within = stages
+        .image_u8
+        .iter()
+        .zip(&reference)
+        .filter(|(mine, theirs)| (f32::from(**mine) - **theirs).abs() <= 1.0)
+        .count();
+    let share = within as f64 / reference.len() as f64;
+    assert!(share >= WITHIN_ONE, "{name}: {share} of the image is within 1/255");
+}
+
+/// What `klein_models.input_picture` makes, in wrapping integers of 32 bits.
+fn input_image(width: u64, height: u64) -> InputImage {
+    let (width, height) = (width as u32, height as u32);
+    let mut rgb = Vec::with_capacity(3 * (width * height) as usize);
+    for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+        for c in 0..3_u32 {
+            let mixed = x.wrapping_mul(73_856_093)
+                ^ y.wrapping_mul(19_349_663)
+                ^ (c + 1).wrapping_mul(83_492_791);
+            let waves = x * (c + 1) / 3 + y * (3 - c) / 2;
+            rgb.push((waves + (mixed >> 7 & 31)) as u8);
+        }
+    }
+    InputImage::new(width as usize, height as usize, rgb.into()).unwrap()
+}
+
+/// Writes a case's model as a directory in the diffusers layout.
+fn model_directory(case: &str) -> TempDir {
+    let directory = TempDir::new().unwrap();
+    let model = fixtures().join(case).join("model");
+    copy(&model, directory.path());
+    copy(&fixtures().join("tokenizer"), &directory.path().join("tokenizer"));
+    write_weights(&model.join("tensors.txt"), directory.path());
+    directory
+}
+
+fn load(directory: &Path) -> Pipeline {
+    Pipeline::load(directory, options()).unwrap()
+}
+
+fn options() -> LoadOptions {
+    LoadOptions {
+        device: Device::Cpu,
+        precision: Precision::F32,
+        pins: Pins::None,
+        memory_limit: None,
+    }
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn fixtures() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/klein")
+}
