@@ -17,6 +17,7 @@ mod measure;
 mod model;
 mod models;
 mod output;
+mod probe;
 mod process;
 mod progress;
 mod proxy;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&args),
         Command::Measure(args) => measure::run(&args),
+        Command::Probe { address } => probe::run(address).map(|()| ExitCode::SUCCESS),
         Command::Tlog(command) => transparency::run(command),
         Command::Config(ConfigCommand::Print(args)) => {
             Settings::read(&args).map(|settings| print!("{settings}")).map(|()| ExitCode::SUCCESS)

@@ -13,8 +13,8 @@ use anyhow::{Context, ensure};
 use attest::verify::Verdict;
 use clap::{Subcommand, ValueEnum};
 use tlog::{
-    Algorithm, Entry, Included, Kind, Log, MAX_PROOF_BYTES, Proof, SecretKey, Seen, TlogError, Trust,
-    VerifierKey, Witness,
+    Algorithm, Entry, Included, Kind, Log, MAX_PROOF_BYTES, Proof, SecretKey, Seen, TlogError,
+    Trust, VerifierKey, Witness,
 };
 
 /// What is logged has some kilobytes.
