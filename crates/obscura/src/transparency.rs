@@ -175,7 +175,7 @@ pub(crate) fn check(
 }
 
 fn make_key(name: &str, algorithm: Algorithm, file: &Path) -> anyhow::Result<String> {
-    let mut seed = zeroize::Zeroizing::new([0; 32]);
+    let mut seed = zeroize::Zeroizing::new([0u8; 32]);
     getrandom::fill(seed.as_mut()).context("no random bytes")?;
     let key = SecretKey::new(name, algorithm, &seed)?;
     let secret = zeroize::Zeroizing::new(key.reveal());
