@@ -8,10 +8,12 @@ use rustix::{
     process::chroot,
 };
 
-use crate::{console::say, process::NODE};
+use crate::console::say;
 
 const PLAIN: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 const READ_ONLY: MountFlags = MountFlags::RDONLY.union(MountFlags::NODEV).union(MountFlags::NOSUID);
+/// The node's user and group.
+pub(crate) const NODE: u32 = 65532;
 /// Where the root is until it is the root.
 const NEW_ROOT: &str = "/root";
 /// What the node writes: RTMR3's log. And what it reads that this process writes.

@@ -15,10 +15,13 @@ use rustix::{
     thread::{CapabilitySet, remove_capability_from_bounding_set, set_no_new_privs},
 };
 
-use crate::{collateral::Collateral, console::say, mounts::STATE, network::Configured};
+use crate::{
+    collateral::Collateral,
+    console::say,
+    mounts::{NODE, STATE},
+    network::Configured,
+};
 
-/// The node's user and group.
-pub(crate) const NODE: u32 = 65532;
 const PROGRAM: &str = "/usr/bin/obscura";
 const OPEN_FILES: u64 = 65536;
 const GLANCE: Duration = Duration::from_millis(500);

@@ -45,6 +45,12 @@ pub(crate) enum Command {
     /// A transparency log of releases, model manifests and policies
     #[command(subcommand)]
     Tlog(TlogCommand),
+    /// Ask whether a node is ready, for health checks. Exits 1 where it is not
+    Probe {
+        /// Where the node answers in clear text: `listen`, or `health_listen` where TLS ends in the node
+        #[arg(default_value = "127.0.0.1:8080", value_parser = node::parse_listen)]
+        address: SocketAddr,
+    },
     /// What `obscura serve` would be told
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -19,6 +19,7 @@ mod model;
 mod models;
 mod output;
 mod preview;
+mod probe;
 mod process;
 mod progress;
 mod proxy;
@@ -78,6 +79,7 @@ fn run(command: Command, given: &Given) -> anyhow::Result<ExitCode> {
         Command::Verify(args) => verify::run(&args),
         Command::Measure(args) => measure::run(&args),
         Command::Collateral(command) => collateral::run(&command),
+        Command::Probe { address } => probe::run(address).map(|()| ExitCode::SUCCESS),
         Command::Tlog(command) => transparency::run(command),
         Command::Config(ConfigCommand::Print(args)) => {
             Settings::read(&args).map(|settings| print!("{settings}")).map(|()| ExitCode::SUCCESS)

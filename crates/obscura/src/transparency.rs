@@ -13,8 +13,8 @@ use anyhow::{Context, ensure};
 use attest::verify::Verdict;
 use clap::{Subcommand, ValueEnum};
 use tlog::{
-    Algorithm, Entry, Included, Kind, Log, MAX_PROOF_BYTES, Proof, SecretKey, Seen, TlogError, Trust,
-    VerifierKey, Witness,
+    Algorithm, Entry, Included, Kind, Log, MAX_PROOF_BYTES, Proof, SecretKey, Seen, TlogError,
+    Trust, VerifierKey, Witness,
 };
 
 /// What is logged has some kilobytes.
@@ -175,7 +175,7 @@ pub(crate) fn check(
 }
 
 fn make_key(name: &str, algorithm: Algorithm, file: &Path) -> anyhow::Result<String> {
-    let mut seed = zeroize::Zeroizing::new([0; 32]);
+    let mut seed = zeroize::Zeroizing::new([0u8; 32]);
     getrandom::fill(seed.as_mut()).context("no random bytes")?;
     let key = SecretKey::new(name, algorithm, &seed)?;
     let secret = zeroize::Zeroizing::new(key.reveal());

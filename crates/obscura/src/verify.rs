@@ -31,7 +31,10 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         // Nobody is asked anything under a policy that others may not have been shown.
         let problem = printable::terminal(&problem.to_string());
         match args.json {
-            true => println!("{}", json!({ "verdict": "rejected", "policy_log": problem.to_string(), "exit_code": Verdict::Rejected.exit_code() })),
+            true => println!(
+                "{}",
+                json!({ "verdict": "rejected", "policy_log": problem.to_string(), "exit_code": Verdict::Rejected.exit_code() })
+            ),
             false => println!("FAIL  the policy is not in the log — {problem}"),
         }
         return Ok(ExitCode::from(Verdict::Rejected.exit_code()));
@@ -68,7 +71,8 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
 
 /// Whether the policy is in the log, where that was asked for.
 fn logged(args: &VerifyArgs) -> anyhow::Result<Option<Result<Included, TlogError>>> {
-    let (Some(proof), Some(trust), Some(policy)) = (&args.log_proof, &args.log_trust, &args.trust.policy)
+    let (Some(proof), Some(trust), Some(policy)) =
+        (&args.log_proof, &args.log_trust, &args.trust.policy)
     else {
         return Ok(None);
     };

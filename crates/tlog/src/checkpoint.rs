@@ -33,7 +33,11 @@ impl Checkpoint {
             let lines: Vec<&str> = text.strip_suffix('\n')?.split('\n').collect();
             let &[origin, size, root] = lines.as_slice() else { return None };
             let root = BASE64.decode(root).ok()?.try_into().ok()?;
-            (!origin.is_empty()).then_some(Self { origin: origin.to_owned(), size: number(size)?, root })
+            (!origin.is_empty()).then_some(Self {
+                origin: origin.to_owned(),
+                size: number(size)?,
+                root,
+            })
         };
         read().ok_or(TlogError::Checkpoint)
     }

@@ -9,16 +9,22 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum TlogError {
     /// A key.
-    #[error("a verifier's key is NAME+HASH+BASE64, of an Ed25519 log or witness, with the hash that follows from the rest")]
+    #[error(
+        "a verifier's key is NAME+HASH+BASE64, of an Ed25519 log or witness, with the hash that follows from the rest"
+    )]
     VerifierKey,
     /// A key.
-    #[error("a secret key is PRIVATE+KEY+NAME+HASH+BASE64, with the hash that follows from the rest")]
+    #[error(
+        "a secret key is PRIVATE+KEY+NAME+HASH+BASE64, with the hash that follows from the rest"
+    )]
     SecretKey,
     /// A key's name.
     #[error("a key's name is 1 to 100 printable ASCII characters without spaces and `+`")]
     Name,
     /// A signed text.
-    #[error("a signed note is a text, an empty line, and lines that each begin with a dash and a name")]
+    #[error(
+        "a signed note is a text, an empty line, and lines that each begin with a dash and a name"
+    )]
     Note,
     /// The publisher's signature.
     #[error("`{name}` did not sign this")]
@@ -52,7 +58,9 @@ pub enum TlogError {
     #[error("the proof does not lead from this entry to the log's root")]
     NotIncluded,
     /// An older root is not continued.
-    #[error("the log does not continue the one of {size} entries that was seen before: it forked, or was rewritten")]
+    #[error(
+        "the log does not continue the one of {size} entries that was seen before: it forked, or was rewritten"
+    )]
     Forked {
         /// Of the older one.
         size: u64,
@@ -90,13 +98,17 @@ pub enum TlogError {
         path: String,
     },
     /// Trusted keys.
-    #[error("line {line}: must be `log KEY`, `witness KEY` or `quorum N`, with one log, and a quorum of at most the witnesses")]
+    #[error(
+        "line {line}: must be `log KEY`, `witness KEY` or `quorum N`, with one log, and a quorum of at most the witnesses"
+    )]
     Trust {
         /// From 1; 0 is all of it.
         line: usize,
     },
     /// A witness's memory.
-    #[error("what a witness has seen is its log's name, a number of entries and a root, a line each")]
+    #[error(
+        "what a witness has seen is its log's name, a number of entries and a root, a line each"
+    )]
     Seen,
     /// A file.
     #[error("{path}: {source}")]

@@ -46,7 +46,8 @@ impl Log {
     /// # Errors
     /// Where a file is missing, or is not what it should be.
     pub fn open(directory: &Path, key: &VerifierKey) -> Result<Self, TlogError> {
-        let mut log = Self { directory: directory.to_owned(), entries: Vec::new(), checkpoint: None };
+        let mut log =
+            Self { directory: directory.to_owned(), entries: Vec::new(), checkpoint: None };
         let path = directory.join(CHECKPOINT);
         if !path.exists() {
             return Ok(log);
@@ -207,7 +208,8 @@ fn bundle(mut bytes: &[u8], count: usize) -> Option<Vec<Vec<u8>>> {
 fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>, TlogError> {
     use io::Read;
     let mut bytes = Vec::new();
-    let read = fs::File::open(path).and_then(|file| file.take(max_bytes + 1).read_to_end(&mut bytes));
+    let read =
+        fs::File::open(path).and_then(|file| file.take(max_bytes + 1).read_to_end(&mut bytes));
     read.map_err(|source| at(path, source))?;
     match bytes.len() as u64 <= max_bytes {
         true => Ok(bytes),
@@ -238,8 +240,7 @@ mod tests {
 
     fn trust(quorum: usize) -> Trust {
         let (log, witness) = (log_key(), witness_key());
-        let text =
-            format!("log {}\nwitness {}\nquorum {quorum}\n", log.public(), witness.public());
+        let text = format!("log {}\nwitness {}\nquorum {quorum}\n", log.public(), witness.public());
         text.parse().unwrap()
     }
 
@@ -337,10 +338,7 @@ mod tests {
         fs::write(&path, &bytes).unwrap();
         assert!(Log::open(folder.path(), log_key().public()).is_err());
         fs::remove_file(&path).unwrap();
-        assert!(matches!(
-            Log::open(folder.path(), log_key().public()),
-            Err(TlogError::Io { .. })
-        ));
+        assert!(matches!(Log::open(folder.path(), log_key().public()), Err(TlogError::Io { .. })));
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub use error::TlogError;
 pub use files::{Log, MAX_ENTRIES};
 pub use note::{Algorithm, Note, SecretKey, VerifierKey};
 pub use proof::{Included, MAX_PROOF_BYTES, Proof};
-pub use tree::{Hash, consistency, inclusion, leaf_hash, root, verify_consistency, verify_inclusion};
+pub use tree::{
+    Hash, consistency, inclusion, leaf_hash, root, verify_consistency, verify_inclusion,
+};
 pub use trust::Trust;
 pub use witness::{Seen, Witness};

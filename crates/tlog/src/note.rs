@@ -311,7 +311,9 @@ mod tests {
         assert!(both.signed_by(log.public()).is_ok());
         let other = both.as_str().replacen('b', "c", 1);
         let other = Note::parse(&other).unwrap();
-        assert!(other.signed_by(log.public()).is_err() && other.signed_by(witness.public()).is_err());
+        assert!(
+            other.signed_by(log.public()).is_err() && other.signed_by(witness.public()).is_err()
+        );
         // The same key under another name, or for another use, is another.
         let named = key("other", Algorithm::Log);
         assert!(note.signed_by(named.public()).is_err());

@@ -105,7 +105,11 @@ fn subproof(old: usize, leaves: &[Hash], whole: bool) -> Vec<Hash> {
 
 /// Whether the newer root continues the older one (RFC 9162, 2.1.4.2).
 #[must_use]
-pub fn verify_consistency((old, old_root): (u64, &Hash), (new, new_root): (u64, &Hash), proof: &[Hash]) -> bool {
+pub fn verify_consistency(
+    (old, old_root): (u64, &Hash),
+    (new, new_root): (u64, &Hash),
+    proof: &[Hash],
+) -> bool {
     if old == new {
         return proof.is_empty() && old_root == new_root;
     }
@@ -206,7 +210,13 @@ mod tests {
                 let longer = [path.as_slice(), &[[0; 32]]].concat();
                 assert!(!verify_inclusion(&leaves[index], index as u64, size64, &longer, &root));
                 if let [shorter @ .., _] = path.as_slice() {
-                    assert!(!verify_inclusion(&leaves[index], index as u64, size64, shorter, &root));
+                    assert!(!verify_inclusion(
+                        &leaves[index],
+                        index as u64,
+                        size64,
+                        shorter,
+                        &root
+                    ));
                 }
             }
         }

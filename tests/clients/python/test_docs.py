@@ -50,7 +50,7 @@ def test_commands_and_their_flags_exist():
         words = [word for word in command.split("#")[0].split() if not re.match(r"[A-Z_]+=", word)]
         if not words or words[0].rsplit("/")[-1] != "obscura":
             continue
-        verbs = words[1:3] if words[1] in ("config", "models") else words[1:2]
+        verbs = words[1:3] if words[1] in ("config", "models", "tlog") else words[1:2]
         help_text = obscura(*verbs, "--help")
         for flag in (word.split("=")[0] for word in words if word.startswith("--")):
             assert re.search(rf"{flag}\b", help_text), f"{command}: {flag}"
