@@ -5,7 +5,7 @@ import { type Bytes, Reader, concat, equal, hex, isZero, text, unhex, utf8 } fro
 import { sha256 } from "./crypto.js";
 import { type Der, children, expect, objectId, one, sequence } from "./der.js";
 import { type JsonObject, asList, asObject, asString, asUint, parseObject } from "./json.js";
-import { certificate, checkRevocation, ecdsa, path, pemChain, revocationList, withoutPadding } from "./x509.js";
+import { checkRevocation, ecdsa, path, revocationList, withoutPadding } from "./x509.js";
 import { type Certificate, type RevocationList } from "./x509.js";
 
 const TDX = 0x81;
@@ -48,9 +48,8 @@ export async function verifyQuote(quoteBytes: Bytes, collateralBytes: Bytes, roo
   const qeDates = dates(identity, "QE identity");
   if (identity.id !== "TD_QE" || (identity.version !== 2 && identity.version !== 3)) throw new Error("not the identity of a TDX quoting enclave");
 
-  const chain = pemChain(collateral.pckChain ?? quote.chain()).map(certificate);
-  const pckPath = await path(chain, root, lists, now);
-  if (!(await ecdsa("P-256", chain[0].key, quote.qeReport, quote.qeSignature))) throw new Error("the chip's key did not sign the quoting enclave's report");
+  const pckPath = await path(collateral.pckChain ?? quote.chain(), root, lists, now);
+  if (!(await ecdsa("P-256", pckPath[0].key, quote.qeReport, quote.qeSignature))) throw new Error("the chip's key did not sign the quoting enclave's report");
   const qe = enclave(quote.qeReport);
   if (quote.qeAuthData.length !== 32 || !equal(await sha256(quote.key, quote.qeAuthData), qe.reportData.subarray(0, 32))) {
     throw new Error("the quoting enclave does not vouch for the quote's key");
@@ -58,7 +57,7 @@ export async function verifyQuote(quoteBytes: Bytes, collateralBytes: Bytes, roo
   const qeLevel = appraiseEnclave(qe, identity);
   if (!(await ecdsa("P-256", concat(new Uint8Array([4]), quote.key), quote.signed, quote.signature))) throw new Error("the quote's signature does not hold");
 
-  const pck = pckExtension(chain[0]);
+  const pck = pckExtension(pckPath[0]);
   const levels = platformLevels(tcbInfo, quote, pck);
   const statuses = levels.map((level) => converge(level.status, qeLevel.status));
   if (statuses.includes("Revoked")) throw new Error("Intel has revoked this platform's firmware");
@@ -79,10 +78,9 @@ export async function verifyQuote(quoteBytes: Bytes, collateralBytes: Bytes, roo
   };
 
   async function signedBy(pem: string, what: string, [message, signature]: [string, Bytes]): Promise<Certificate[]> {
-    const chain = pemChain(pem).map(certificate);
-    const found = await path(chain, root, lists, now);
+    const found = await path(pem, root, lists, now);
     if (found.length !== 1) throw new Error(`the signer of the ${what} is not issued by the root itself`);
-    if (!(await ecdsa("P-256", chain[0].key, utf8(message), signature))) throw new Error(`the signature of the ${what} does not hold`);
+    if (!(await ecdsa("P-256", found[0].key, utf8(message), signature))) throw new Error(`the signature of the ${what} does not hold`);
     return found;
   }
 

@@ -86,10 +86,20 @@ export const p256Signed = (key: Bytes, { body, signature }: { body: Bytes; signa
   ecdsaDer("P-256", key, body, signature);
 
 /** The way from a leaf to the root, root excluded, as webpki walks it: P-256 throughout, no certificate revoked. */
-export async function path(chain: Certificate[], root: Certificate, lists: RevocationList[], now: number): Promise<Certificate[]> {
-  const [leaf, ...candidates] = chain;
-  if (leaf === undefined) throw new Error("there is no certificate");
-  if (candidates.length > MAX_INTERMEDIATES) throw new Error("too many certificates");
+export async function path(pem: string, root: Certificate, lists: RevocationList[], now: number): Promise<Certificate[]> {
+  const [first, ...others] = pemChain(pem);
+  if (first === undefined) throw new Error("there is no certificate");
+  if (others.length > MAX_INTERMEDIATES) throw new Error("too many certificates");
+  const leaf = certificate(first);
+  // What cannot be read leads nowhere. That does not matter where the way does not pass there: chains bring a copy
+  // of the root, which is pinned.
+  const candidates = others.flatMap((der) => {
+    try {
+      return [certificate(der)];
+    } catch {
+      return [];
+    }
+  });
   const found = [leaf];
   while (found.at(-1)!.issuer !== root.subject) {
     const head = found.at(-1)!;

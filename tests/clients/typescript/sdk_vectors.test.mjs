@@ -44,6 +44,25 @@ test("attestation", async (t) => {
   }
 });
 
+test("a copy of the root that a chain brings along is not looked at", async () => {
+  const { report: file, now, nonce, ...rest } = json("attestation", "simulated", "case.json");
+  const report = JSON.parse(read("attestation", "simulated", file));
+  const collateral = JSON.parse(Buffer.from(report.collateral, "base64"));
+  let broken = 0;
+  for (const [name, chain] of Object.entries(collateral)) {
+    const pem = typeof chain === "string" ? chain.split("-----BEGIN CERTIFICATE-----\n") : [];
+    if (pem.length < 3) continue;
+    // The last certificate's DER no longer begins with a sequence.
+    const last = pem.pop();
+    collateral[name] = [...pem, `A${last.slice(1)}`].join("-----BEGIN CERTIFICATE-----\n");
+    broken += 1;
+  }
+  assert.ok(broken >= 2, `${broken} chains`);
+  const bytes = utf8(JSON.stringify({ ...report, collateral: Buffer.from(JSON.stringify(collateral)).toString("base64") }));
+  const { verdict, checks } = await appraise(bytes, { nonce: unhex(nonce), now }, trust(rest));
+  assert.equal(verdict, "accepted", JSON.stringify(checks.filter(({ outcome }) => outcome === "FAIL")));
+});
+
 const exchange = ({ node_public, client_secret, salt, nonce, body }) =>
   sealExact(unhex(node_public), utf8(body), { secret: unhex(client_secret), salt: unhex(salt), nonce: unhex(nonce) });
 const attested = ({ signing_key, keyset_digest, model_manifest }) =>

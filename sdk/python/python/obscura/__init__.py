@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import ssl
 import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, closing
 from types import TracebackType
-from typing import Any, AsyncIterator, Callable, Iterator, TypedDict
+from typing import Any, TypedDict
 
 from ._errors import AnswerError, ConfigurationError, ConnectionError, NodeUntrustedError, ObscuraError, RefusedError
-from ._http import AsyncCarrier, Carrier, context, library, transports
+from ._http import AsyncCarrier, Carrier, context, library
 from ._native import Appraisal, Attested, Check, Policy
+from ._openai import transports
 from ._session import Session, refused_event, untrusted
 
 __all__ = [
@@ -91,9 +94,7 @@ class _Of:
 
 
 class Node(_Of):
-    """A node, for blocking programs. May be used by many threads."""
-
-    __doc__ += _Of.__doc__ or ""
+    """A node, for blocking programs. May be used by many threads. Options are those of `_Of`."""
 
     def __init__(self, url: str, **options: Any):
         super().__init__(url, **options)
@@ -124,10 +125,11 @@ class Node(_Of):
         """The same as events, previews among them with `partial_images`. One that is missing, repeated, moved or
         forged raises `AnswerError`, and so does an early end."""
         exchanged = self._carrier.exchange(_fields(model, prompt, fields, True))
-        for event in self._carrier.events(exchanged):
-            if event["type"] == "error":
-                raise refused_event(event, exchanged.headers)
-            yield event  # type: ignore[misc]
+        with closing(self._carrier.events(exchanged)) as events:  # type: ignore[type-var]
+            for event in events:
+                if event["type"] == "error":
+                    raise refused_event(event, exchanged.headers)
+                yield event  # type: ignore[misc]
 
     def client(self, **options: Any) -> Any:
         """An `httpx.Client`, or that of httpx2, for `OpenAI(http_client=…)`: images are sealed, and nothing else is
@@ -140,14 +142,14 @@ class Node(_Of):
     def __enter__(self) -> Node:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
 class AsyncNode(_Of):
-    """A node, for `async` programs, under asyncio or trio."""
-
-    __doc__ += _Of.__doc__ or ""
+    """The same for `async` programs, under asyncio or trio."""
 
     def __init__(self, url: str, **options: Any):
         super().__init__(url, **options)
@@ -171,14 +173,11 @@ class AsyncNode(_Of):
     async def stream(self, *, model: str, prompt: str, **fields: Any) -> AsyncIterator[ImageEvent]:
         """As `Node.stream`. Who stops reading early closes it: `async with contextlib.aclosing(…)`."""
         exchanged = await self._carrier.exchange(_fields(model, prompt, fields, True))
-        events = self._carrier.events(exchanged)
-        try:
+        async with aclosing(self._carrier.events(exchanged)) as events:  # type: ignore[type-var]
             async for event in events:
                 if event["type"] == "error":
                     raise refused_event(event, exchanged.headers)
                 yield event  # type: ignore[misc]
-        finally:
-            await events.aclose()  # type: ignore[attr-defined]
 
     def client(self, **options: Any) -> Any:
         """An `httpx.AsyncClient`, or that of httpx2, for `AsyncOpenAI(http_client=…)`."""
@@ -216,7 +215,9 @@ def async_client(url: str, **options: Any) -> Any:
     return AsyncNode(url, **options).client()
 
 
-def generate(url: str, *, model: str, prompt: str, fields: dict[str, Any] | None = None, **options: Any) -> ImagesResponse:
+def generate(
+    url: str, *, model: str, prompt: str, fields: dict[str, Any] | None = None, **options: Any
+) -> ImagesResponse:
     """Verifies a node, and seals one request to it. `fields` are further ones of `docs/api.md`; `options` are `Node`'s."""
     with Node(url, **options) as node:
         return node.generate(model=model, prompt=prompt, **(fields or {}))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ._native import Check
 
@@ -38,7 +39,7 @@ class AnswerError(ObscuraError):
         super().__init__(message)
 
 
-class ConnectionError(ObscuraError):  # noqa: A001 - the field's word; the builtin is not used here
+class ConnectionError(ObscuraError):
     """The node cannot be reached, or answers what is no answer of this protocol."""
 
 

@@ -10,8 +10,9 @@ import ipaddress
 import json
 import secrets
 import time
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Callable, Generator, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from . import _native
@@ -129,7 +130,7 @@ class Session:
         expect_type(answer.headers, "application/json")
         now = self._now()
         appraisal = _native.appraise(
-            answer.body, nonce=nonce, now=int(now), policy=self._policy, certificate=answer.certificate
+            answer.body, nonce=nonce, now=max(0, int(now)), policy=self._policy, certificate=answer.certificate
         )
         self.appraisal = appraisal
         attested = appraisal.attested
