@@ -1,11 +1,9 @@
 //! How long images take. Large weights are random and made on the device: no files are needed.
 
 mod synthetic;
-mod work;
 
 #[cfg(test)]
-pub(crate) use synthetic::dimensions_of;
-pub(crate) use work::Work;
+pub(crate) use synthetic::{configs as configs_of_schnell, dimensions_of, klein_configs};
 
 use std::{
     num::NonZeroUsize,

@@ -9,17 +9,18 @@ use serde_json::Value;
 
 use crate::{
     Error, PromptTokens, Result,
+    architecture::{Architecture, Blueprint, ModelConfig, Parts, Sources},
     autoencoder::AutoEncoder,
-    bench::Work,
     checkpoint::{Directory, Layout, Part, Weights},
     config::{ClipConfig, Configs, FLUX1, ModelIndex, T5Config},
     dimensions::Dimensions,
     latents::NoiseOrder,
-    model::{Architecture, Blueprint, ModelConfig, Parts, Role, Sources},
+    role::Role,
     sampler::{Schedule, Shift},
     text::{Clip, ClipTokenizer, PromptEmbeds, T5, T5Tokenizer, TextEncoder, Tokens},
     transformer::Transformer,
     wiped::Wiped,
+    work::Work,
 };
 
 pub(crate) const ARCHITECTURE: Architecture =
@@ -165,7 +166,7 @@ impl ModelConfig for Configs {
     }
 
     fn work(&self, size: Size, steps: usize) -> Work {
-        Work::of_flux1(self, size, steps)
+        Work::of_flux1(self, &self.dimensions(), size, steps)
     }
 }
 

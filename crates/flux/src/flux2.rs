@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::{
     Error, PromptTokens, Result,
+    architecture::{Architecture, Blueprint, ModelConfig, Parts, Sources},
     autoencoder::AutoEncoder,
-    bench::Work,
     checkpoint::{Directory, Shards, Weights, bfl2},
     config::{
         ModelIndex,
@@ -19,11 +19,12 @@ use crate::{
     dimensions::Dimensions,
     input::MAX_INPUT_IMAGES,
     latents::NoiseOrder,
-    model::{Architecture, Blueprint, ModelConfig, Parts, Role, Sources},
+    role::Role,
     sampler::{Schedule, Shift},
     text::{ChatTokenizer, PromptEmbeds, Qwen3, TextEncoder, Tokens},
     transformer::Transformer,
     wiped::Wiped,
+    work::Work,
 };
 
 pub(crate) const ARCHITECTURE: Architecture =
@@ -169,7 +170,7 @@ impl ModelConfig for Configs {
     }
 
     fn work(&self, size: Size, steps: usize) -> Work {
-        Work::of_flux2(self, size, steps)
+        Work::of_flux2(self, &self.dimensions(), size, steps)
     }
 }
 

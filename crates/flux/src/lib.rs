@@ -8,6 +8,7 @@
 //! What a prompt becomes is wiped where this crate owns the memory (token ids, text states, latents,
 //! the image); intermediate activations are candle's and are freed without being wiped.
 
+mod architecture;
 mod autoencoder;
 pub mod bench;
 mod checkpoint;
@@ -37,12 +38,14 @@ mod noise;
 mod pipeline;
 mod regular_file;
 mod resample;
+mod role;
 mod sampler;
 mod stages;
 mod storage;
 mod text;
 mod transformer;
 mod wiped;
+mod work;
 
 pub use checkpoint::LoadProgress;
 pub use error::{Error, ManifestError};

@@ -10,7 +10,7 @@ use kernels::Precision;
 
 use crate::{
     Error, Result, autoencoder::tiles, dimensions::Dimensions, input::MAX_INPUT_PIXELS,
-    latents::Grid, model::Role,
+    latents::Grid, role::Role,
 };
 
 /// Published checkpoints are stored in 16 bits.

@@ -10,20 +10,19 @@ use std::{
 
 use candle_core::Device;
 use kernels::Precision;
-use protocol::Size;
 
 use crate::{
     Error, LoadProgress, Manifest, Pins, Result,
+    architecture::{Architecture, ModelConfig, Parts, Sources},
     autoencoder::AutoEncoder,
-    bench::Work,
-    checkpoint::{Component, Convert, Directory, Files, Shards, Weights, as_read},
+    checkpoint::{Component, Convert, Directory, Files, Weights, as_read},
     config::ModelIndex,
     dimensions::Dimensions,
     flux1, flux2,
     latents::Grid,
     layers,
     memory::{MemoryLimit, MemoryPlan, WeightBytes},
-    sampler::Schedule,
+    role::Role,
     storage::Storage,
     text::TextEncoder,
     transformer::Transformer,
@@ -58,62 +57,6 @@ pub(crate) struct Model {
     pub(crate) listing: Vec<u8>,
 }
 
-/// What a model's configurations say, beside what its parts are built by.
-pub(crate) trait ModelConfig: Send {
-    fn dimensions(&self) -> Dimensions;
-
-    /// Noise levels of an image of so many tokens.
-    fn schedule(&self, steps: usize, image_tokens: usize) -> Schedule;
-
-    /// How much there is to compute.
-    fn work(&self, size: Size, steps: usize) -> Work;
-}
-
-/// What a component is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    TextEncoder,
-    Transformer,
-    AutoEncoder,
-}
-
-/// What builds a kind of model, a component at a time.
-pub(crate) trait Blueprint {
-    fn config(&self) -> Box<dyn ModelConfig>;
-
-    /// Its components: where each lies in diffusers' layout, and what it is for.
-    fn components(&self) -> &'static [(&'static str, Role)];
-
-    /// Builds the component of this number. It computes on `device`, wherever its weights rest.
-    fn build(&mut self, component: usize, weights: Weights, device: &Device) -> Result<()>;
-
-    /// All of them together; `None` where one was not built.
-    fn finish(self: Box<Self>) -> Option<Parts>;
-}
-
-/// The components of a model.
-pub(crate) struct Parts {
-    pub(crate) text: Box<dyn TextEncoder>,
-    pub(crate) transformer: Transformer,
-    pub(crate) autoencoder: AutoEncoder,
-}
-
-/// Everything of a directory but the weights themselves.
-pub(crate) struct Sources {
-    pub(crate) blueprint: Box<dyn Blueprint>,
-    /// Of each component.
-    pub(crate) shards: Vec<Shards>,
-}
-
-/// A kind of model.
-pub(crate) struct Architecture {
-    /// The pipeline that `model_index.json` names.
-    pub(crate) pipeline: &'static str,
-    /// What the name of the publisher's single file begins with, which may come without an index.
-    pub(crate) single_file: &'static str,
-    pub(crate) read: fn(&mut Directory, Option<&ModelIndex>) -> Result<Sources>,
-}
-
 /// All kinds; the first is taken where a directory does not say.
 const ARCHITECTURES: [&Architecture; 2] = [&flux1::ARCHITECTURE, &flux2::ARCHITECTURE];
 
@@ -139,7 +82,7 @@ impl Model {
             kernels::cpu::level().map_err(candle_core::Error::wrap)?;
         }
         let mut directory = Directory::new(files, pins);
-        let Sources { mut blueprint, shards } = Sources::read(&mut directory)?;
+        let Sources { mut blueprint, shards } = read_sources(&mut directory)?;
         let (config, components) = (blueprint.config(), blueprint.components());
         let dimensions = config.dimensions();
         let on_gpu = !device.is_cpu();
@@ -233,32 +176,31 @@ impl Manifest {
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self> {
         let mut directory = Directory::new(Files::Folder(root.to_owned()), pins);
-        let shards = Sources::read(&mut directory)?.shards;
+        let shards = read_sources(&mut directory)?.shards;
         directory.hash(&shards, progress)?;
         directory.finish()
     }
 }
 
-impl Sources {
-    fn read(directory: &mut Directory) -> Result<Self> {
-        const INDEX: &str = "model_index.json";
-        let index: Option<ModelIndex> =
-            if directory.has(INDEX) { Some(directory.json(INDEX)?) } else { None };
-        let architecture = match &index {
-            Some(index) => {
-                let named = |kind: &&&Architecture| kind.pipeline == index.pipeline();
-                let unknown = || Error::Unsupported {
-                    component: INDEX,
-                    field: "_class_name",
-                    value: index.pipeline().to_owned(),
-                };
-                *ARCHITECTURES.iter().find(named).ok_or_else(unknown)?
-            }
-            None => {
-                let has_file = |kind: &&&Architecture| directory.has_weights_like(kind.single_file);
-                *ARCHITECTURES.iter().find(has_file).unwrap_or(&ARCHITECTURES[0])
-            }
-        };
-        (architecture.read)(directory, index.as_ref())
-    }
+/// By the kind that the directory says it is of.
+fn read_sources(directory: &mut Directory) -> Result<Sources> {
+    const INDEX: &str = "model_index.json";
+    let index: Option<ModelIndex> =
+        if directory.has(INDEX) { Some(directory.json(INDEX)?) } else { None };
+    let architecture = match &index {
+        Some(index) => {
+            let named = |kind: &&&Architecture| kind.pipeline == index.pipeline();
+            let unknown = || Error::Unsupported {
+                component: INDEX,
+                field: "_class_name",
+                value: index.pipeline().to_owned(),
+            };
+            *ARCHITECTURES.iter().find(named).ok_or_else(unknown)?
+        }
+        None => {
+            let has_file = |kind: &&&Architecture| directory.has_weights_like(kind.single_file);
+            *ARCHITECTURES.iter().find(has_file).unwrap_or(&ARCHITECTURES[0])
+        }
+    };
+    (architecture.read)(directory, index.as_ref())
 }

@@ -7,12 +7,13 @@ use candle_core::{DType, Device, Tensor};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    checkpoint::{Weights, bfl},
+    architecture::{Blueprint, ModelConfig},
+    bench::klein_configs,
+    checkpoint::{Weights, bfl, bfl2},
     config::{Configs, flux2},
     demo,
     flux1::{Flux1, is_unread_of_autoencoder},
     flux2::Flux2,
-    model::{Blueprint, ModelConfig},
     text::{ChatTokenizer, Qwen3},
     transformer::Transformer,
 };
@@ -39,6 +40,48 @@ fn schnell_in_black_forest_labs_layout() {
 fn dev_in_black_forest_labs_layout() {
     let lists = ["flux1-schnell/bfl.txt", "flux1-dev/bfl-added.txt"];
     asks_for_exactly("flux1-dev", single_files(&lists));
+}
+
+#[test]
+fn klein_in_diffusers_layout() {
+    builds_klein(diffusers(&["../../klein/names/diffusers.txt"]));
+}
+
+#[test]
+fn klein_in_black_forest_labs_layout() {
+    let mut components = diffusers(&["../../klein/names/diffusers.txt"]);
+    let mut single = diffusers(&["../../klein/names/bfl.txt"]);
+    let transformer = bfl2::transformer(single.remove("transformer").unwrap()).unwrap();
+    components.insert("transformer".to_owned(), transformer);
+    builds_klein(components);
+}
+
+fn builds_klein(components: BTreeMap<String, Tensors>) {
+    let configs = klein_configs().unwrap();
+    let vocab_size = configs.text.vocab_size;
+    let tokens = ChatTokenizer::of_bytes(vocab_size, flux2::TEXT_TOKENS).unwrap();
+    build_all(&mut Flux2::new(configs, tokens), components, &|component, name| {
+        component == "text_encoder" && Qwen3::is_unread(name)
+    });
+}
+
+/// Of FLUX.2-klein too, and what of the text encoder's file is never loaded.
+#[test]
+fn kleins_values_are_counted() {
+    let dimensions = klein_configs().unwrap().dimensions();
+    let values = |tensors: &Tensors, is_counted: &dyn Fn(&str) -> bool| -> usize {
+        let counted = tensors.iter().filter(|(name, _)| is_counted(name));
+        counted.map(|(_, tensor)| tensor.elem_count()).sum()
+    };
+    for list in ["diffusers.txt", "bfl.txt"] {
+        let transformer =
+            diffusers(&[&format!("../../klein/names/{list}")]).remove("transformer").unwrap();
+        let found = values(&transformer, &Transformer::is_block_weight);
+        assert_eq!(found as u64, dimensions.block_values, "{list}");
+    }
+    let text = diffusers(&["../../klein/names/diffusers.txt"]).remove("text_encoder").unwrap();
+    let unread = values(&text, &|name| Qwen3::is_unread(name) && !name.contains("norm"));
+    assert_eq!(unread as u64, dimensions.unread_text_values);
 }
 
 /// What is quantised as it is read is what the memory plan counts on, under the names of both layouts.

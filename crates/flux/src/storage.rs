@@ -3,7 +3,7 @@
 use candle_core::Device;
 use kernels::Precision;
 
-use crate::model::Role;
+use crate::role::Role;
 
 /// How weights are kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Error, MemoryLimit, Pipeline, Result,
+    architecture::{Blueprint, Parts},
     bench::Preset,
     checkpoint::{TensorSource, Weights},
     config::{Configs, flux2},
@@ -17,7 +18,8 @@ use crate::{
     flux1::Flux1,
     flux2::Flux2,
     memory::{MemoryPlan, WeightBytes},
-    model::{Blueprint, Model, Parts, Role},
+    model::Model,
+    role::Role,
     storage::Storage,
     text::ChatTokenizer,
 };
@@ -97,7 +99,7 @@ fn component<T: DeserializeOwned>(json: &Value, name: &str) -> Result<T> {
 }
 
 /// FLUX.1-schnell's.
-pub(super) fn configs() -> Result<Configs> {
+pub(crate) fn configs() -> Result<Configs> {
     let json = schnell();
     let configs = Configs {
         clip: component(&json, "text_encoder")?,
@@ -111,7 +113,7 @@ pub(super) fn configs() -> Result<Configs> {
 }
 
 /// FLUX.2-klein-4B's.
-pub(super) fn klein_configs() -> Result<flux2::Configs> {
+pub(crate) fn klein_configs() -> Result<flux2::Configs> {
     let json = klein();
     let configs = flux2::Configs {
         text: component(&json, "text_encoder")?,

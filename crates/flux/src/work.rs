@@ -6,21 +6,20 @@ use crate::{
     config::{Configs, flux2},
     dimensions::Dimensions,
     latents::Grid,
-    model::ModelConfig,
 };
 
 /// Operations of each part of an image.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Work {
-    pub(super) encoders: f64,
-    pub(super) preparation: f64,
-    pub(super) denoising: f64,
-    pub(super) decoding: f64,
+    pub(crate) encoders: f64,
+    pub(crate) preparation: f64,
+    pub(crate) denoising: f64,
+    pub(crate) decoding: f64,
 }
 
 impl Work {
     /// Of so many images of one prompt.
-    pub(super) fn times(self, images: usize) -> Self {
+    pub(crate) fn times(self, images: usize) -> Self {
         let images = images as f64;
         Self {
             encoders: self.encoders,
@@ -31,8 +30,13 @@ impl Work {
     }
 
     /// Of an image of FLUX.1's.
-    pub(crate) fn of_flux1(configs: &Configs, size: Size, steps: usize) -> Self {
-        let image = Image::new(&configs.dimensions(), configs.autoencoder.layers_per_block, size);
+    pub(crate) fn of_flux1(
+        configs: &Configs,
+        dimensions: &Dimensions,
+        size: Size,
+        steps: usize,
+    ) -> Self {
+        let image = Image::new(dimensions, configs.autoencoder.layers_per_block, size);
         let text = configs.text_tokens() as f64;
         Self {
             encoders: t5(configs, text) + clip(configs),
@@ -43,8 +47,13 @@ impl Work {
     }
 
     /// Of an image of FLUX.2-klein's, without input images.
-    pub(crate) fn of_flux2(configs: &flux2::Configs, size: Size, steps: usize) -> Self {
-        let image = Image::new(&configs.dimensions(), configs.autoencoder.layers_per_block, size);
+    pub(crate) fn of_flux2(
+        configs: &flux2::Configs,
+        dimensions: &Dimensions,
+        size: Size,
+        steps: usize,
+    ) -> Self {
+        let image = Image::new(dimensions, configs.autoencoder.layers_per_block, size);
         let (text, steps) = (flux2::TEXT_TOKENS as f64, steps as f64);
         let config = &configs.transformer;
         let (width, hidden) = (config.width() as f64, config.mlp_width() as f64);
@@ -175,14 +184,18 @@ impl Image {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::synthetic;
+    use crate::{
+        architecture::ModelConfig,
+        bench::{configs_of_schnell, klein_configs},
+    };
 
     /// Counted by hand for 1024×1024 in four steps: four times 56.2 in linear layers and 13.3 in
     /// attention, 2.4 for T5, 10.5 for the decoder.
     #[test]
     fn a_image_of_flux_takes_291_teraflop() {
-        let configs = synthetic::configs().unwrap();
-        let work = Work::of_flux1(&configs, Size::new(1024, 1024).unwrap(), 4);
+        let configs = configs_of_schnell().unwrap();
+        let work =
+            Work::of_flux1(&configs, &configs.dimensions(), Size::new(1024, 1024).unwrap(), 4);
         let close = |found: f64, expected: f64| (found / 1e12 / expected - 1.0).abs() < 0.02;
         assert!(close(work.denoising, 4.0 * (56.2 + 13.3)), "{:?}", work.denoising);
         assert!(close(work.encoders, 2.4), "{:?}", work.encoders);
@@ -193,8 +206,9 @@ mod tests {
     /// attention; 27 layers of 100.9 M values over 512 tokens.
     #[test]
     fn an_image_of_klein_takes_less() {
-        let configs = synthetic::klein_configs().unwrap();
-        let work = Work::of_flux2(&configs, Size::new(1024, 1024).unwrap(), 4);
+        let configs = klein_configs().unwrap();
+        let work =
+            Work::of_flux2(&configs, &configs.dimensions(), Size::new(1024, 1024).unwrap(), 4);
         let close = |found: f64, expected: f64| (found / 1e12 / expected - 1.0).abs() < 0.02;
         assert!(close(work.denoising, 4.0 * (28.3 + 6.5)), "{:?}", work.denoising);
         assert!(close(work.encoders, 2.9), "{:?}", work.encoders);
