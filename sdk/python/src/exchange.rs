@@ -21,8 +21,7 @@ impl Exchange {
         let opener = &mut self.0;
         let opened = py
             .detach(|| {
-                let parts: Parts =
-                    serde_json::from_slice(answer).map_err(|_| Fault::Malformed)?;
+                let parts: Parts = serde_json::from_slice(answer).map_err(|_| Fault::Malformed)?;
                 opener.open(&parts.into()).map_err(Fault::Response)
             })
             .map_err(Fault::into_py)?;
@@ -51,22 +50,21 @@ impl From<Parts> for ConfidentialComputeResponse {
 /// Seals a JSON body, padded, to an attested key: the envelope's fields in JSON, without the model's name, and
 /// what opens the answer.
 ///
-/// Raises `ValueError` where the key cannot be sealed to, `OSError` where the system gives no randomness.
+/// Raises `ValueError` where the key cannot be sealed to, or the system gives no randomness.
 #[pyfunction]
 pub(crate) fn seal(
     py: Python<'_>,
     attested: &Attested,
     body: &[u8],
 ) -> PyResult<(String, Exchange)> {
-    let node = attested.0;
+    let node_key = attested.exchange_key;
     let body = Zeroizing::new(body.to_vec());
-    let (request, opener) = py
-        .detach(|| seal::seal_request(&node.exchange_key, body))
-        .map_err(|error| value_error(&error))?;
+    let (request, opener) =
+        py.detach(|| seal::seal_request(&node_key, body)).map_err(|error| value_error(&error))?;
     let attested = seal::Attested {
-        signing_key: node.signing_key,
-        keyset_digest: node.keyset_digest,
-        model_manifest: node.model_manifest,
+        signing_key: attested.signing_key,
+        keyset_digest: attested.keyset_digest,
+        model_manifest: attested.model_manifest,
     };
     Ok((json(&request)?, Exchange(opener.stream_attested(attested))))
 }
@@ -104,7 +102,9 @@ enum Fault {
 impl Fault {
     fn into_py(self) -> PyErr {
         let (fault, message) = match &self {
-            Self::Malformed => ("malformed", "the answer is not of the protocol's shape".to_owned()),
+            Self::Malformed => {
+                ("malformed", "the answer is not of the protocol's shape".to_owned())
+            }
             Self::Response(error) => (name(error), error.to_string()),
         };
         AnswerFault::new_err((fault, message))

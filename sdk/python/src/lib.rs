@@ -10,13 +10,22 @@ use attest::{
     binding::Nonce,
     verify::{self, Challenge, Channel},
 };
-use pyo3::{create_exception, exceptions::PyException, exceptions::PyValueError, prelude::*, types::PyBytes};
+use pyo3::{
+    create_exception,
+    exceptions::{PyException, PyValueError},
+    prelude::*,
+};
 use sha2::{Digest, Sha256};
 use x509_cert::der::{Decode, Encode};
 
 mod exchange;
 
-create_exception!(_native, AnswerFault, PyException, "What is wrong with an answer: (fault, message).");
+create_exception!(
+    _native,
+    AnswerFault,
+    PyException,
+    "What is wrong with an answer: (fault, message)."
+);
 
 /// Rules by which evidence is judged.
 #[pyclass(frozen, module = "obscura")]
@@ -43,13 +52,14 @@ impl Policy {
         let policy = match (accept_simulated, simulated_toml) {
             (false, None) => policy,
             (false, Some(_)) => {
-                return Err(PyValueError::new_err("rules for simulated nodes, which are not accepted"));
+                return Err(PyValueError::new_err(
+                    "rules for simulated nodes, which are not accepted",
+                ));
             }
             (true, None) => policy.dangerous().accept_simulated(),
-            (true, Some(toml)) => policy
-                .dangerous()
-                .accept_simulated_by(toml)
-                .map_err(|error| value_error(&error))?,
+            (true, Some(toml)) => {
+                policy.dangerous().accept_simulated_by(toml).map_err(|error| value_error(&error))?
+            }
         };
         Ok(Self(if require_attested_tls { policy.require_attested_tls() } else { policy }))
     }
@@ -125,7 +135,7 @@ impl Appraisal {
     /// What the evidence vouches for; `None` unless it was accepted.
     #[getter]
     fn attested(&self) -> Option<Attested> {
-        self.0.attested().copied().map(Attested)
+        self.0.attested().map(Attested::of)
     }
 
     fn __str__(&self) -> String {
@@ -137,51 +147,33 @@ impl Appraisal {
     }
 }
 
-/// What accepted evidence vouches for.
-#[pyclass(frozen, module = "obscura")]
-struct Attested(verify::Attested);
-
-#[pymethods]
-impl Attested {
-    #[getter]
-    fn platform(&self) -> &'static str {
-        self.0.platform.name()
-    }
-
-    /// X25519, 32 bytes: what requests are sealed to.
-    #[getter]
-    fn exchange_key<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.0.exchange_key)
-    }
-
-    /// Ed25519, 32 bytes: who signs answers.
-    #[getter]
-    fn signing_key<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.0.signing_key)
-    }
-
-    /// SHA-256 of the keyset, 32 bytes.
-    #[getter]
-    fn keyset_digest<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.0.keyset_digest)
-    }
-
-    /// SHA-256 of the model's manifest, 32 bytes.
-    #[getter]
-    fn model_manifest<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.0.model_manifest)
-    }
-
-    /// SHA-256 of the key that the node's TLS ends at, 32 bytes, where it ends in the node.
-    #[getter]
-    fn tls_spki_sha256<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        self.0.tls_spki_sha256.map(|digest| PyBytes::new(py, &digest))
-    }
-
+/// What accepted evidence vouches for. Keys and digests are 32 bytes.
+#[pyclass(frozen, get_all, module = "obscura")]
+struct Attested {
+    platform: &'static str,
+    /// X25519: what requests are sealed to.
+    exchange_key: [u8; 32],
+    /// Ed25519: who signs answers.
+    signing_key: [u8; 32],
+    keyset_digest: [u8; 32],
+    model_manifest: [u8; 32],
+    /// Of the SubjectPublicKeyInfo that the node's TLS ends at, where it ends in the node.
+    tls_spki_sha256: Option<[u8; 32]>,
     /// Seconds since 1970 until which the keys may be relied on.
-    #[getter]
-    fn not_after(&self) -> u64 {
-        self.0.not_after_secs
+    not_after: u64,
+}
+
+impl Attested {
+    fn of(attested: &verify::Attested) -> Self {
+        Self {
+            platform: attested.platform.name(),
+            exchange_key: attested.exchange_key,
+            signing_key: attested.signing_key,
+            keyset_digest: attested.keyset_digest,
+            model_manifest: attested.model_manifest,
+            tls_spki_sha256: attested.tls_spki_sha256,
+            not_after: attested.not_after_secs,
+        }
     }
 }
 
@@ -216,7 +208,8 @@ fn appraise(
 fn spki_sha256(certificate: &[u8]) -> PyResult<[u8; 32]> {
     let unreadable = |_| PyValueError::new_err("the connection's certificate cannot be read");
     let certificate = x509_cert::Certificate::from_der(certificate).map_err(unreadable)?;
-    let spki = certificate.tbs_certificate().subject_public_key_info().to_der().map_err(unreadable)?;
+    let spki =
+        certificate.tbs_certificate().subject_public_key_info().to_der().map_err(unreadable)?;
     Ok(Sha256::digest(&spki).into())
 }
 

@@ -97,6 +97,21 @@ def test_atoma(proxy):
     assert [size(entry.url.removeprefix(prefix)) for entry in answer.data] == [(64, 64)] * 2
 
 
+@pytest.mark.parametrize("more", [{"response_format": "b64_json"}, {}])
+@pytest.mark.parametrize("query", ["", "?api-version=2025-04-01-preview"])
+def test_what_open_webui_asks(proxy, more, query):
+    # open-webui 02530d5, backend/open_webui/routers/images.py, image_generations, engine `openai`.
+    asked = {"model": MODEL, "prompt": "a red fox", "n": 1, "size": "64x64", **more}
+    answer = httpx.post(
+        f"{proxy}/v1/images/generations{query}", json=asked, headers={"Authorization": "Bearer any"}, timeout=60
+    )
+    answer.raise_for_status()
+    for image in answer.json()["data"]:
+        # It takes a URL where there is one, and what follows its comma.
+        found = image["url"].split(",", 1)[1] if image.get("url") else image["b64_json"]
+        assert size(found) == (64, 64)
+
+
 def test_litellm(proxy):
     litellm = pytest.importorskip("litellm")
     answer = litellm.image_generation(

@@ -1,4 +1,4 @@
-// npm's openai, unmodified, through `obscura proxy`.
+// npm's openai and Vercel's AI SDK, unmodified, through `obscura proxy`.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -6,6 +6,8 @@ import { once } from "node:events";
 import readline from "node:readline";
 import { after, test } from "node:test";
 
+import { createOpenAI } from "@ai-sdk/openai";
+import { generateImage } from "ai";
 import OpenAI from "openai";
 
 import { serve } from "./serve.mjs";
@@ -46,4 +48,11 @@ test("typed errors", async () => {
   assert.deepEqual([bad.param, bad.type], ["n", "invalid_request_error"]);
   const other = await client.embeddings.create({ model: "x", input: "y" }).catch((error) => error);
   assert.equal(other.code, "not_sealed");
+});
+
+test("the AI SDK", async () => {
+  const provider = createOpenAI({ apiKey: "any", baseURL: client.baseURL });
+  const { image } = await generateImage({ model: provider.image(SMALL.model), prompt: SMALL.prompt, size: SMALL.size, maxRetries: 0 });
+  assert.equal(image.mediaType, "image/png");
+  assert.ok(image.uint8Array.length > 100);
 });

@@ -16,14 +16,13 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, closing
-from types import TracebackType
 from typing import Any, TypedDict
 
 from ._errors import AnswerError, ConfigurationError, ConnectionError, NodeUntrustedError, ObscuraError, RefusedError
 from ._http import AsyncCarrier, Carrier, context, library
 from ._native import Appraisal, Attested, Check, Policy
 from ._openai import transports
-from ._session import Session, refused_event, untrusted
+from ._session import Session, refused_event
 
 __all__ = [
     "AnswerError", "Appraisal", "AsyncNode", "Attested", "Check", "ConfigurationError", "ConnectionError", "ImageEvent",
@@ -111,7 +110,7 @@ class Node(_Of):
         """The same; raises `NodeUntrustedError`, with every check, where the evidence is refused."""
         appraisal = self.verify()
         if appraisal.attested is None:
-            raise untrusted(appraisal)
+            raise NodeUntrustedError(appraisal.checks)
         return self
 
     def generate(self, *, model: str, prompt: str, **fields: Any) -> ImagesResponse:
@@ -119,7 +118,7 @@ class Node(_Of):
 
         Raises `NodeUntrustedError`, `RefusedError`, `AnswerError`, `ConnectionError`.
         """
-        return self._carrier.exchange(_fields(model, prompt, fields, None)).body  # type: ignore[return-value]
+        return self._carrier.exchange(_fields(model, prompt, fields, False)).body  # type: ignore[return-value]
 
     def stream(self, *, model: str, prompt: str, **fields: Any) -> Iterator[ImageEvent]:
         """The same as events, previews among them with `partial_images`. One that is missing, repeated, moved or
@@ -142,9 +141,7 @@ class Node(_Of):
     def __enter__(self) -> Node:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -163,12 +160,12 @@ class AsyncNode(_Of):
         """As `Node.trust`."""
         appraisal = await self.verify()
         if appraisal.attested is None:
-            raise untrusted(appraisal)
+            raise NodeUntrustedError(appraisal.checks)
         return self
 
     async def generate(self, *, model: str, prompt: str, **fields: Any) -> ImagesResponse:
         """As `Node.generate`."""
-        return (await self._carrier.exchange(_fields(model, prompt, fields, None))).body  # type: ignore[return-value]
+        return (await self._carrier.exchange(_fields(model, prompt, fields, False))).body  # type: ignore[return-value]
 
     async def stream(self, *, model: str, prompt: str, **fields: Any) -> AsyncIterator[ImageEvent]:
         """As `Node.stream`. Who stops reading early closes it: `async with contextlib.aclosing(…)`."""
@@ -189,9 +186,7 @@ class AsyncNode(_Of):
     async def __aenter__(self) -> AsyncNode:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
 
@@ -206,7 +201,12 @@ def client(url: str, **options: Any) -> Any:
 
     Raises `NodeUntrustedError`, with every check, where the node's evidence is refused.
     """
-    return _closed_on_failure(Node(url, **options)).client()
+    node = Node(url, **options)
+    try:
+        return node.trust().client()
+    except BaseException:
+        node.close()
+        raise
 
 
 def async_client(url: str, **options: Any) -> Any:
@@ -231,24 +231,14 @@ def stream(
         yield from node.stream(model=model, prompt=prompt, **(fields or {}))
 
 
-def _closed_on_failure(node: Node) -> Node:
-    try:
-        return node.trust()
-    except BaseException:
-        node.close()
-        raise
-
-
-def _fields(model: str, prompt: str, fields: dict[str, Any], stream: bool | None) -> dict[str, Any]:
+def _fields(model: str, prompt: str, fields: dict[str, Any], stream: bool) -> dict[str, Any]:
     if "stream" in fields:
         raise ConfigurationError("`stream` is a method of its own")
-    request = {"model": model, "prompt": prompt, **fields}
-    return request if stream is None else {**request, "stream": stream}
+    return {"model": model, "prompt": prompt, **fields} | ({"stream": True} if stream else {})
 
 
 def _client_options(options: dict[str, Any]) -> dict[str, Any]:
-    taken = {"transport", "mounts", "proxy", "verify", "cert", "trust_env"} & options.keys()
-    if taken:
-        raise ConfigurationError(f"{sorted(taken)[0]} would go around what seals")
+    if taken := {"transport", "mounts", "proxy", "verify", "cert", "trust_env"} & options.keys():
+        raise ConfigurationError(f"{min(taken)} would go around what seals")
     # Mounts read from the environment would too.
     return {"timeout": 600.0, "follow_redirects": False, "trust_env": False, **options}

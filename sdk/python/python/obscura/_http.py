@@ -15,8 +15,8 @@ from importlib import metadata
 from types import ModuleType
 from typing import Any
 
-from ._errors import ConfigurationError, ConnectionError
-from ._session import MAX_WORDS_BYTES, Answer, Call, Events, Exchanged, Session, StaleKey, expect_type, untrusted
+from ._errors import ConfigurationError, ConnectionError, NodeUntrustedError
+from ._session import MAX_WORDS_BYTES, Answer, Call, Events, Exchanged, Session, StaleKey, expect_type
 
 TIMEOUT = {"connect": 10.0, "read": 600.0, "write": 60.0, "pool": 60.0}
 
@@ -122,9 +122,8 @@ class Carrier:
                 attested = self.session.recipient()
                 if attested is None:
                     appraisal = self._run(self.session.attest())
-                    attested = appraisal.attested
-                    if attested is None:
-                        raise untrusted(appraisal)
+                    if (attested := appraisal.attested) is None:
+                        raise NodeUntrustedError(appraisal.checks)
         return attested
 
     def _run(self, steps: Any) -> Any:
@@ -213,9 +212,8 @@ class AsyncCarrier:
                 attested = self.session.recipient()
                 if attested is None:
                     appraisal = await self._run(self.session.attest())
-                    attested = appraisal.attested
-                    if attested is None:
-                        raise untrusted(appraisal)
+                    if (attested := appraisal.attested) is None:
+                        raise NodeUntrustedError(appraisal.checks)
         return attested
 
     async def _run(self, steps: Any) -> Any:

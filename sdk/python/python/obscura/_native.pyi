@@ -1,6 +1,6 @@
 """The extension: Rust's `attest` and `seal`."""
 
-from typing import Literal
+from typing import Final, Literal
 
 MAX_REPORT_BYTES: int
 
@@ -18,52 +18,33 @@ class Policy:
         simulated_toml: str | None = None,
         require_attested_tls: bool = False,
     ) -> Policy: ...
-    @property
-    def digest(self) -> str: ...
-    @property
-    def accepts_simulated(self) -> bool: ...
+    digest: Final[str]
+    accepts_simulated: Final[bool]
 
 class Check:
-    @property
-    def id(self) -> str: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def outcome(self) -> Literal["PASS", "FAIL", "SKIP", "INFO"]: ...
-    @property
-    def detail(self) -> str: ...
-    @property
-    def line(self) -> str: ...
+    id: Final[str]
+    title: Final[str]
+    outcome: Final[Literal["PASS", "FAIL", "SKIP", "INFO"]]
+    detail: Final[str]
+    line: Final[str]
 
 class Appraisal:
-    @property
-    def verdict(self) -> Literal["accepted", "rejected", "unsupported", "malformed"]: ...
-    @property
-    def exit_code(self) -> int: ...
-    @property
-    def platform(self) -> str | None: ...
-    @property
-    def checks(self) -> list[Check]: ...
-    @property
-    def attested(self) -> Attested | None: ...
+    verdict: Final[Literal["accepted", "rejected", "unsupported", "malformed"]]
+    exit_code: Final[int]
+    platform: Final[str | None]
+    checks: Final[list[Check]]
+    attested: Final[Attested | None]
 
 class Attested:
     """What accepted evidence vouches for. Only an `Appraisal` gives one."""
 
-    @property
-    def platform(self) -> str: ...
-    @property
-    def exchange_key(self) -> bytes: ...
-    @property
-    def signing_key(self) -> bytes: ...
-    @property
-    def keyset_digest(self) -> bytes: ...
-    @property
-    def model_manifest(self) -> bytes: ...
-    @property
-    def tls_spki_sha256(self) -> bytes | None: ...
-    @property
-    def not_after(self) -> int: ...
+    platform: Final[str]
+    exchange_key: Final[bytes]
+    signing_key: Final[bytes]
+    keyset_digest: Final[bytes]
+    model_manifest: Final[bytes]
+    tls_spki_sha256: Final[bytes | None]
+    not_after: Final[int]
 
 class Exchange:
     def open(self, answer: bytes) -> bytes: ...

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from . import _native
-from ._errors import AnswerError, ConfigurationError, ConnectionError, NodeUntrustedError, RefusedError
+from ._errors import AnswerError, ConfigurationError, ConnectionError, RefusedError
 
 PATH = "/v1/confidential/images/generations"
 MAX_ANSWER_BYTES = 160 * 1024 * 1024
@@ -230,11 +230,6 @@ def expect_type(headers: Mapping[str, str], expected: str) -> None:
     found = headers.get("content-type")
     if found is not None and found.split(";")[0].strip().lower() != expected:
         raise ConnectionError(f"the node's answer is not of the type {expected}")
-
-
-def untrusted(appraisal: _native.Appraisal) -> NodeUntrustedError:
-    """The error of evidence that was not accepted."""
-    return NodeUntrustedError(appraisal.checks)
 
 
 def _origin(url: str) -> tuple[str, bool]:
