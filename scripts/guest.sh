@@ -3,14 +3,18 @@
 #
 #   scripts/guest.sh [DIR]            whole: programs and images twice, compared; every check; the policy's entry
 #   scripts/guest.sh --short [DIR]    with the program that is there (OBSCURA_BIN, or target/debug/obscura): a trial
+#   scripts/guest.sh --prepare [DIR]  the root of packages alone; fails where this machine cannot have one
 #
 # Root's. DIR [default: ~/.cache/obscura/guest] keeps a root of Debian's packages, 2 GB with the compiler, which is
 # made once. What is locked is attestation/image/lock.toml; OBSCURA_GUEST_UNLOCKED=1 goes on with other inputs, whose
 # image is then another. No TEE is needed, and none is asked: what a boot in software can show is what is checked.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-short=
-[ "${1:-}" != --short ] || { short=1; shift; }
+short='' prepare=''
+case ${1:-} in
+  --short) short=1; shift ;;
+  --prepare) prepare=1; shift ;;
+esac
 dir=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/obscura/guest}
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 target=${CARGO_TARGET_DIR:-$PWD/target}
@@ -23,7 +27,7 @@ for tool in mmdebstrap python3 cargo rustc git unshare chroot ldd; do
 done
 [ ${#missing[@]} = 0 ] || { echo "needs ${missing[*]}" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || { echo "needs root: it makes a root of packages, and enters it" >&2; exit 1; }
-[ -x "$obscura" ] || { echo "no program at $obscura: build it, or name it by OBSCURA_BIN" >&2; exit 1; }
+[ -n "$prepare" ] || [ -x "$obscura" ] || { echo "no program at $obscura: build it, or name it by OBSCURA_BIN" >&2; exit 1; }
 
 packages=qemu-system-x86,swtpm,swtpm-tools,ovmf,linux-image-cloud-amd64,erofs-utils,cryptsetup-bin,python3,cpio,zstd
 packages+=,xz-utils,gcc,libc6-dev,systemd-ukify,systemd-boot-efi
@@ -39,6 +43,8 @@ if [ "$(cat "$root/packages" 2>/dev/null)" != "$packages" ]; then
 fi
 # /proc, by which the compiler finds its own files; gone with the namespace.
 inside() { unshare -m sh -c 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$root" "$@"; }
+inside true
+[ -z "$prepare" ] || exit 0
 kernel=$(basename "$root"/lib/modules/*)
 work=$root/guest-inputs
 mkdir -p "$work"
