@@ -51,8 +51,8 @@ impl From<Parts> for ConfidentialComputeResponse {
 /// what opens the answer.
 ///
 /// Raises `ValueError` where the key cannot be sealed to, or the system gives no randomness.
-#[pyfunction]
-pub(crate) fn seal(
+#[pyfunction(name = "seal")]
+pub(crate) fn seal_body(
     py: Python<'_>,
     attested: &Attested,
     body: &[u8],

@@ -232,7 +232,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Attested>()?;
     module.add_class::<exchange::Exchange>()?;
     module.add_function(wrap_pyfunction!(appraise, module)?)?;
-    module.add_function(wrap_pyfunction!(exchange::seal, module)?)?;
+    module.add_function(wrap_pyfunction!(exchange::seal_body, module)?)?;
     module.add_function(wrap_pyfunction!(exchange::dangerous_seal, module)?)?;
     Ok(())
 }

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from ._errors import ConfigurationError, ConnectionError, NodeUntrustedError
-from ._session import MAX_WORDS_BYTES, Answer, Call, Events, Exchanged, Session, StaleKey, expect_type
+from ._session import MAX_WORDS_BYTES, Answer, Call, Exchanged, Session, StaleKey, expect_type
 
 TIMEOUT = {"connect": 10.0, "read": 600.0, "write": 60.0, "pool": 60.0}
 
@@ -103,7 +103,7 @@ class Carrier:
 
     def events(self, exchanged: Exchanged) -> Iterator[dict[str, Any]]:
         """The events of an answer. Whoever stops reading, or finds a fault, ends the connection."""
-        events, stream = _stream(exchanged)
+        events, stream = exchanged.events, exchanged.stream
         try:
             expect_type(exchanged.headers, "text/event-stream")
             for chunk in self._chunks(stream):
@@ -138,7 +138,7 @@ class Carrier:
         try:
             response = self._inner.handle_request(_request(self.http, self.session.url, call))
         except self.http.TransportError as error:
-            raise _unreachable(error) from error
+            raise _failed("the node cannot be reached", error) from error
         unread = False
         try:
             answer = _answer(response)
@@ -158,7 +158,7 @@ class Carrier:
         try:
             yield from stream
         except self.http.TransportError as error:
-            raise _broke(error) from error
+            raise _failed("the connection to the node broke", error) from error
 
 
 class AsyncCarrier:
@@ -192,7 +192,7 @@ class AsyncCarrier:
         await self._inner.aclose()
 
     async def events(self, exchanged: Exchanged) -> AsyncIterator[dict[str, Any]]:
-        events, stream = _stream(exchanged)
+        events, stream = exchanged.events, exchanged.stream
         try:
             expect_type(exchanged.headers, "text/event-stream")
             async for chunk in self._chunks(stream):
@@ -228,7 +228,7 @@ class AsyncCarrier:
         try:
             response = await self._inner.handle_async_request(_request(self.http, self.session.url, call))
         except self.http.TransportError as error:
-            raise _unreachable(error) from error
+            raise _failed("the node cannot be reached", error) from error
         unread = False
         try:
             answer = _answer(response)
@@ -250,17 +250,8 @@ class AsyncCarrier:
             async for chunk in stream:
                 yield chunk
         except self.http.TransportError as error:
-            raise _broke(error) from error
+            raise _failed("the connection to the node broke", error) from error
 
 
-def _stream(exchanged: Exchanged) -> tuple[Events, Any]:
-    assert exchanged.events is not None, "asked with `stream`"
-    return exchanged.events, exchanged.stream
-
-
-def _unreachable(error: Exception) -> ConnectionError:
-    return ConnectionError(f"the node cannot be reached: {type(error).__name__}")
-
-
-def _broke(error: Exception) -> ConnectionError:
-    return ConnectionError(f"the connection to the node broke: {type(error).__name__}")
+def _failed(what: str, error: Exception) -> ConnectionError:
+    return ConnectionError(f"{what}: {type(error).__name__}")

@@ -62,7 +62,7 @@ class Exchanged:
 
     headers: Mapping[str, str]
     body: dict[str, Any] | None = None
-    events: Events | None = None
+    events: Any = None
     stream: Any = None
 
 
