@@ -79,7 +79,12 @@ fn a_chat_template_that_is_not_known_is_refused_by_its_digest() {
 #[test]
 fn parts_of_other_models_are_refused_by_name() {
     for (file, field, value, says) in [
-        ("text_encoder/config.json", "architectures", serde_json::json!(["T5EncoderModel"]), "T5EncoderModel"),
+        (
+            "text_encoder/config.json",
+            "architectures",
+            serde_json::json!(["T5EncoderModel"]),
+            "T5EncoderModel",
+        ),
         ("text_encoder/config.json", "num_hidden_layers", 27.into(), "num_hidden_layers"),
         ("text_encoder/config.json", "num_key_value_heads", 3.into(), "num_key_value_heads"),
         ("model_index.json", "is_distilled", false.into(), "is_distilled"),

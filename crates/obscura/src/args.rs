@@ -8,8 +8,8 @@ use clap::{ArgMatches, Parser, Subcommand, ValueEnum, parser::ValueSource};
 use protocol::{InvalidSize, Size};
 
 use crate::{
+    choices::{FormatChoice, QualityChoice, StyleChoice},
     device::{DTypeChoice, DeviceChoice},
-    generate::{FormatChoice, QualityChoice, StyleChoice},
     log::{LogFilter, LogFormat},
     measure::MeasureArgs,
     preview::PreviewChoice,

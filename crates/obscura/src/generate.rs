@@ -1,6 +1,5 @@
 //! `obscura generate`: in this process, or privately on a node.
 
-mod choices;
 mod here;
 mod on_node;
 mod prompts;
@@ -26,8 +25,6 @@ use crate::{
 const HERE_ALONE: [&str; 5] = ["model", "device", "dtype", "manifest", "memory_limit"];
 const ON_NODE_ALONE: [&str; 6] =
     ["model_id", "policy", "accept_simulated", "require_attested_tls", "api_key", "insecure_http"];
-
-pub(crate) use choices::{FormatChoice, QualityChoice, StyleChoice};
 
 pub(crate) fn run(args: &GenerateArgs, given: &Given) -> anyhow::Result<()> {
     refuse_ignored(args, given)?;

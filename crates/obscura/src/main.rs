@@ -4,6 +4,7 @@
 
 mod args;
 mod bench;
+mod choices;
 mod collateral;
 mod demo;
 mod device;

@@ -278,7 +278,6 @@ mod tests {
     fn the_defaults_and_what_operators_need_are_taken() {
         for (key, value) in [
             ("listen", "\"localhost:8080\""),
-            ("queue_capacity", "0"),
             ("drain_secs", "0"),
             ("key_grace_secs", "0"),
             ("public_url", "\"https://node.example:8443/images\""),
