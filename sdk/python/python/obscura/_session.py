@@ -115,7 +115,7 @@ class Session:
 
     def forget(self, attested: _native.Attested) -> None:
         """The node says that this key is no longer its own."""
-        if self._trusted is not None and self._trusted.attested is attested:
+        if self._trusted is not None and self._trusted.attested.keyset_digest == attested.keyset_digest:
             self._trusted = None
 
     def attest(self) -> Generator[Call, Answer, _native.Appraisal]:
