@@ -28,6 +28,7 @@ mod runtime;
 mod sandbox;
 mod serve;
 mod settings;
+mod slips;
 mod store;
 mod time;
 mod transparency;

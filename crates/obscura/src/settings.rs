@@ -169,7 +169,7 @@ impl Settings {
         let known = self.0.contains_key(key);
         if !known {
             let keys: Vec<_> = self.0.keys().map(String::as_str).collect();
-            match crate::variables::nearest(key, &keys) {
+            match crate::slips::nearest(key, &keys) {
                 Some(near) => bail!("there is no setting `{key}`; did you mean `{near}`?"),
                 None => bail!("there is no setting `{key}`; there are: {}", keys.join(", ")),
             }

@@ -5,7 +5,7 @@ use std::env;
 
 use anyhow::bail;
 
-use crate::{args::Command, settings};
+use crate::{args::Command, settings, slips::nearest};
 
 const PREFIX: &str = "OBSCURA_";
 
@@ -13,7 +13,17 @@ const PREFIX: &str = "OBSCURA_";
 const OTHERS: [&str; 5] = ["API_KEY", "CONFIG", "CPU", "MODELS", "REFERENCE"];
 
 /// What the build, the tests and the benchmarks of this repository call their own.
-const TOOLS: [&str; 7] = ["BIN", "BLESS", "COMMIT", "FIXTURES", "GPU_PROGRAM", "PROGRAM", "SDK"];
+const TOOLS: [&str; 9] = [
+    "BIN",
+    "BLESS",
+    "COMMIT",
+    "FIXTURES",
+    "GPU_PROGRAM",
+    "GUEST_UNLOCKED",
+    "PROGRAM",
+    "RELEASE",
+    "SDK",
+];
 
 /// Refuses variables that no command knows.
 pub(crate) fn check(command: &Command) -> anyhow::Result<()> {
@@ -58,12 +68,6 @@ fn is_of_kubernetes(rest: &str, value: &str) -> bool {
     let of_service = at("SERVICE").map(|at| &words[at + 1..]);
     let of_port = words.iter().position(|word| *word == "PORT").map(|at| &words[at + 1..]);
     matches!(of_service, Some(["HOST"] | ["PORT", ..])) || of_port.is_some_and(is_port)
-}
-
-/// The known name that this one is a slip of.
-pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let close = known.iter().map(|known| (strsim::damerau_levenshtein(name, known), *known));
-    close.filter(|(distance, _)| *distance <= 1 + name.len() / 5).min().map(|(_, known)| known)
 }
 
 #[cfg(test)]
