@@ -20,7 +20,10 @@ use x509_cert::{
     der::Decode,
 };
 
-use crate::{encoding::hex, verify::SnpCollateral};
+use crate::{
+    encoding::hex,
+    verify::{SnpCollateral, why_not_tdx},
+};
 
 /// Intel's own service.
 pub const INTEL_PCS: &str = "https://api.trustedservices.intel.com";
@@ -288,17 +291,6 @@ pub fn parts(file: &[u8]) -> Result<Vec<Dated>, CollateralError> {
         return Ok(std::iter::once(vcek).chain(list).collect());
     }
     Err(CollateralError::File { why: why_not_tdx(file) })
-}
-
-/// What is wrong with a file that is no collateral for TDX, where it is a thing that people have.
-pub(crate) fn why_not_tdx(file: &[u8]) -> &'static str {
-    match serde_json::from_slice::<Value>(file) {
-        Ok(json) if json.get("tcbInfo").is_some() || json.get("enclaveIdentity").is_some() => {
-            "the collateral is one answer of Intel's PCS, and not all of them: `obscura collateral fetch` makes the file"
-        }
-        Ok(json) if json.get("vcek").is_some() => "the collateral is that of SEV-SNP",
-        _ => "the collateral is not the JSON object it should be",
-    }
 }
 
 fn json_part(what: &'static str, text: &str, name: &str) -> Result<Dated, CollateralError> {

@@ -24,6 +24,7 @@ use serde::{Serialize, Serializer};
 pub use channel::Channel;
 pub use check::{ALL_CHECKS, Check, CheckId, Outcome};
 pub use snp_certificates::SnpCollateral;
+pub(crate) use tdx::why_not_tdx;
 
 use check::{Checks, REPORT_FORMAT};
 

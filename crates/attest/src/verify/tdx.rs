@@ -97,9 +97,20 @@ fn root(platform: Platform) -> Option<Vec<u8>> {
     }
 }
 
+/// What is wrong with a file that is no collateral for TDX, where it is a thing that people have.
+pub(crate) fn why_not_tdx(file: &[u8]) -> &'static str {
+    match serde_json::from_slice::<serde_json::Value>(file) {
+        Ok(json) if json.get("tcbInfo").is_some() || json.get("enclaveIdentity").is_some() => {
+            "the collateral is one answer of Intel's PCS, and not all of them: `obscura collateral fetch` makes the file"
+        }
+        Ok(json) if json.get("vcek").is_some() => "the collateral is that of SEV-SNP",
+        _ => "the collateral is not the JSON object it should be",
+    }
+}
+
 fn claims(report: &Report, challenge: &Challenge, root: Vec<u8>) -> Result<QuoteClaims, String> {
     let collateral: QuoteCollateralV3 = serde_json::from_slice(&report.collateral)
-        .map_err(|_| crate::collateral::why_not_tdx(&report.collateral).to_owned())?;
+        .map_err(|_| why_not_tdx(&report.collateral).to_owned())?;
     let quote = without_surplus(&report.quote)?;
     QuoteVerifier::new(root)
         // Debugging has a check of its own.
