@@ -48,7 +48,7 @@ def main():
         out = pathlib.Path(temp)
         write_all(out)
         if check:
-            sys.exit(compare(out))
+            sys.exit(compare(out, FIXTURES))
         for made in out.iterdir():
             place = FIXTURES / made.name
             shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
@@ -193,12 +193,12 @@ def summary(stages):
     return f"std {spread} latents {stages[last].std().item():.3f} clipped {clipped:.3f}"
 
 
-def compare(made):
+def compare(made, fixtures):
     """Prints every golden tensor that differs; the number of them."""
     wrong = 0
     for path in sorted(made.rglob("golden.safetensors")):
         part = path.relative_to(made)
-        ours, theirs = load_file(path), load_file(FIXTURES / part)
+        ours, theirs = load_file(path), load_file(fixtures / part)
         for name in sorted(ours.keys() | theirs.keys()):
             error = difference(ours.get(name), theirs.get(name))
             if error > TOLERANCE:

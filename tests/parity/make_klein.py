@@ -22,7 +22,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 
 import klein_models
 import weights
-from make_golden import TOLERANCE, difference, write_json
+from make_golden import compare, write_json
 from prompts import PROMPTS
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures" / "klein"
@@ -66,7 +66,7 @@ def main():
             print(tiny.name, flush=True)
             write_case(tiny, runs, out / tiny.name)
         if check:
-            sys.exit(compare(out))
+            sys.exit(compare(out, FIXTURES))
         for made in out.iterdir():
             shutil.rmtree(FIXTURES / made.name, ignore_errors=True)
             shutil.move(made, FIXTURES / made.name)
@@ -208,21 +208,6 @@ def generate(pipe, prompt, run, pictures, **options):
         generator=torch.Generator().manual_seed(run.seed),
         **options,
     ).images
-
-
-def compare(made):
-    """Prints every golden tensor that differs; the number of them."""
-    wrong = 0
-    for path in sorted(made.rglob("golden.safetensors")):
-        part = path.relative_to(made)
-        ours, theirs = load_file(path), load_file(FIXTURES / part)
-        for name in sorted(ours.keys() | theirs.keys()):
-            error = difference(ours.get(name), theirs.get(name))
-            if error > TOLERANCE:
-                print(f"{part}: {name}: {error:.2e}")
-                wrong += 1
-    print("differ:", wrong)
-    return wrong
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::{
     linear::{Bias, MIN_ROWS, activate, of},
     matrix::{Elements, Matrix},
-    panels::{Rows, lay_out, multiply},
+    panels::{Rows, Side, lay_out, multiply},
     registers::{Columns, Onto, Registers},
     simd::{GeluTanh, exp, vectorised},
 };
@@ -63,7 +63,7 @@ fn attend(heads: &Heads, scores: Scores<'_>, out: &mut [f32], row: usize) -> Res
     let key_part = padded(length) * width;
     let mut keys = vec![0.0; images * count * key_part];
     keys.par_chunks_mut(key_part.max(1)).zip(&k).for_each(|(to, k)| {
-        lay_out(*k, 0..length, 0..width, registers.rows(), to);
+        lay_out(*k, 0..length, 0..width, (registers, Side::Rows), to);
     });
     // (n·h, l/252, d/rows, 252, rows), the last block shorter.
     let value_part = length * padded(width);
@@ -171,7 +171,8 @@ impl Block {
             kept.resize(elements, from);
         }
         self.scores.resize(KEYS * lanes, 0.0);
-        lay_out(head.q, first..first + count, 0..width, lanes, &mut self.queries);
+        let side = (head.registers, Side::Columns);
+        lay_out(head.q, first..first + count, 0..width, side, &mut self.queries);
         self.queries.iter_mut().for_each(|x| *x *= head.scale);
         let seen = match head.mask {
             HeadMask::Causal => first + count,

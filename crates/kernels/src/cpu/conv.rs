@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::{
     matrix::{Elements, Matrix},
-    panels::lay_out,
+    panels::{Side, lay_out},
     registers::{Columns, Onto, Registers},
     winograd::{
         POINTS, PointStride, restore_kernel, transform_kernel, transform_patch, transform_tile,
@@ -242,7 +242,7 @@ impl Convolution<'_> {
             }
             let patches = Matrix::new(patches, [tiles, channels], [channels, 1])?;
             let left = &mut scratch.left[..tiles.next_multiple_of(registers.rows()) * channels];
-            lay_out(patches, 0..tiles, 0..channels, registers.rows(), left);
+            lay_out(patches, 0..tiles, 0..channels, (registers, Side::Rows), left);
             let products = &mut products[..tiles * outputs];
             let panels = self.kernel.point(point).chunks_exact(channels * width);
             for (panel, right) in panels.enumerate() {

@@ -30,6 +30,13 @@ const CHUNK: usize = 256;
 /// Tasks for each thread, where there is enough to do.
 const TASKS: usize = 3;
 
+/// Whether rows become the registers' rows, as A's do, or their columns, as B's do.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Side {
+    Rows,
+    Columns,
+}
+
 /// Where the rows of a product go.
 pub(super) struct Rows<'a> {
     /// Rows of `step` elements.
@@ -72,7 +79,7 @@ pub(super) fn multiply(
             let onto = if from == 0 { Onto::Zero } else { Onto::Itself };
             let height = panels.registers.rows();
             left.resize(rows.len().next_multiple_of(height) * chunk.len(), 0.0);
-            lay_out(x, rows.clone(), chunk.clone(), height, left);
+            lay_out(x, rows.clone(), chunk.clone(), (panels.registers, Side::Rows), left);
             for first in columns.clone().step_by(panels.width()) {
                 let right = panels.chunk(first / panels.width(), chunk.clone());
                 let mut out = rectangle.part(rows.clone(), first..first + panels.width());
@@ -86,21 +93,20 @@ pub(super) fn multiply(
     Ok(())
 }
 
-/// Some of x's rows and columns as (tiles, columns, `height`), rows side by side, for heights that registers
-/// have; what is missing of the last tile is its last row again.
+/// Some of x's rows and columns as (tiles, columns, height), rows side by side, as many as the registers have
+/// on that side; what is missing of the last tile is its last row again.
 pub(super) fn lay_out(
     x: Matrix<'_>,
     rows: Range<usize>,
     columns: Range<usize>,
-    height: usize,
+    (registers, side): (Registers, Side),
     to: &mut [f32],
 ) {
-    match height {
-        6 => lay_out_tiles::<6>(x, rows, columns, to),
-        12 => lay_out_tiles::<12>(x, rows, columns, to),
-        16 => lay_out_tiles::<16>(x, rows, columns, to),
-        32 => lay_out_tiles::<32>(x, rows, columns, to),
-        height => unreachable!("registers have no {height} rows or columns"),
+    match (registers, side) {
+        (Registers::Sixteen, Side::Rows) => lay_out_tiles::<6>(x, rows, columns, to),
+        (Registers::Sixteen, Side::Columns) => lay_out_tiles::<16>(x, rows, columns, to),
+        (Registers::ThirtyTwo, Side::Rows) => lay_out_tiles::<12>(x, rows, columns, to),
+        (Registers::ThirtyTwo, Side::Columns) => lay_out_tiles::<32>(x, rows, columns, to),
     }
 }
 
