@@ -1,0 +1,154 @@
+use std::io::Write;
+
+use clap::Parser;
+
+use super::*;
+use crate::args::{Args, Command};
+
+fn args(words: &[&str]) -> ServeArgs {
+    let words = ["obscura", "serve"].iter().chain(words);
+    let Command::Serve(args) = Args::try_parse_from(words).unwrap().command else {
+        panic!("serve")
+    };
+    args
+}
+
+#[test]
+fn flags_over_environment_over_file_over_defaults() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let text = "queue_capacity = 1\ndrain_secs = 2\nheader_timeout_secs = 3\nmodel = \"m\"\n\
+        api_keys_sha256 = [\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"]";
+    file.write_all(text.as_bytes()).unwrap();
+    let path = file.path().to_str().unwrap();
+    let environment = |name: &str| match name {
+        "OBSCURA_QUEUE_CAPACITY" => Some("4".to_owned()),
+        "OBSCURA_DRAIN_SECS" => Some("5".to_owned()),
+        "OBSCURA_DEVICE" => Some("cpu, cpu".to_owned()),
+        _ => None,
+    };
+    let args = args(&["--config", path, "--queue-capacity", "6", "--set", "max_pixels=65536"]);
+    let settings = Settings::merge(&args, environment).unwrap();
+    let config = settings.node().unwrap();
+    assert_eq!((config.queue_capacity, config.drain_secs), (6, 5));
+    assert_eq!((config.header_timeout_secs, config.max_pixels), (3, 65536));
+    assert_eq!(config.quotes_waiting, Config::default().quotes_waiting);
+    let launch = settings.launch().unwrap();
+    assert_eq!((launch.models.len(), launch.models[0].model.as_str()), (2, "m"));
+    assert_eq!(launch.max_batch, None);
+
+    let printed = settings.to_string();
+    for line in [
+        "queue_capacity = 6  # flag",
+        "drain_secs = 5  # environment",
+        "header_timeout_secs = 3  # file",
+        "quotes_waiting = 256  # default",
+        "# api_keys_sha256: 1 hidden  # file",
+        "# collateral: not set",
+        "# health_listen: not set",
+        "cors_origins = [\"*\"]  # default",
+    ] {
+        assert!(printed.lines().any(|printed| printed == line), "{line}\n{printed}");
+    }
+    assert!(!printed.contains("ba7816bf"));
+}
+
+/// The documentation lists every key, with its default but where there can be none.
+#[test]
+fn the_documentation_lists_every_setting() {
+    let page = include_str!("../../../../docs/configuration.md");
+    let (_, listed) = page.split_once("```toml\nmodel = ").unwrap();
+    let listed = format!("model = {}", listed.split_once("```").unwrap().0);
+    let listed: Table = listed.parse().unwrap();
+    let defaults = Settings::defaults().0;
+    assert_eq!(listed.keys().collect::<Vec<_>>(), defaults.keys().collect::<Vec<_>>());
+    for (key, setting) in &defaults {
+        assert!(listed[key] == setting.value, "{key}");
+    }
+}
+
+/// What an operator must say, and may, for the configuration to be one that the production policy trusts.
+#[test]
+fn the_production_policy_trusts_the_strictest_configurations() {
+    let policy: Table = include_str!("../../../../attestation/policy.toml").parse().unwrap();
+    let digests = policy["configuration"]["digests"].as_array().unwrap();
+    let trusted = |words: &[&str]| {
+        let strict = ["--device", "cuda:0", "--set", "gpu_evidence=true", "--set", "sandbox=on"];
+        let words: Vec<_> = strict.iter().chain(words).copied().collect();
+        let node = Settings::merge(&args(&words), |_| None).unwrap().node().unwrap();
+        digests.contains(&Value::String(node.evidence_sha256()))
+    };
+    assert_eq!(digests.len(), 3);
+    for words in [
+        &[][..],
+        &["--set", "tls=self-signed"],
+        &["--set", "tls=files"],
+        &["--set", "queue_capacity=1", "--listen", "0.0.0.0:1", "--set", "device=cuda:0,cuda:1"],
+    ] {
+        assert!(trusted(words), "{words:?}");
+    }
+    for words in [
+        &["--allow-plaintext"][..],
+        &["--set", "device=cpu"],
+        &["--set", "device=cuda:0,cpu"],
+        &["--set", "gpu_evidence=false"],
+        &["--set", "log=off"],
+        &["--set", "log=obscura=trace"],
+        &["--set", "otlp_endpoint=http://collector:4318"],
+        &["--set", "sandbox=auto"],
+    ] {
+        assert!(!trusted(words), "{words:?}");
+    }
+}
+
+#[test]
+fn what_is_not_known_is_named() {
+    let refused = |words: &[&str]| {
+        let settings = Settings::merge(&args(words), |_| None);
+        let refused = settings.and_then(|settings| settings.launch().map(drop));
+        format!("{:#}", refused.unwrap_err())
+    };
+    assert!(refused(&["--set", "no_such=1"]).contains("no setting `no_such`"));
+    assert!(refused(&["--queue-capacity", "many"]).contains("`queue_capacity`"));
+    assert!(refused(&["--device", "gpu"]).contains("`device` (flag)"));
+    assert!(refused(&["--set", "max_batch=0"]).contains("`max_batch` (flag)"));
+    assert!(refused(&["--memory-limit", "much"]).contains("`memory_limit` (flag)"));
+    assert!(refused(&["--dtype", "f8"]).contains("`dtype` (flag)"));
+    assert!(refused(&["--set", "drain_secs"]).contains("KEY=VALUE"));
+    assert!(refused(&["--set", "queue_capcity=3"]).contains("did you mean `queue_capacity`?"));
+}
+
+#[test]
+fn an_error_of_the_file_names_file_line_and_key() {
+    let refused = |text: &str| {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let args = args(&["--config", file.path().to_str().unwrap()]);
+        let settings = Settings::merge(&args, |_| None);
+        let error = settings.and_then(|settings| settings.node().map(drop)).unwrap_err();
+        format!("{error:#}").replace(file.path().to_str().unwrap(), "FILE")
+    };
+    for (text, said) in [
+        ("\n\nno_such = 1", "FILE, line 3: there is no setting `no_such`"),
+        (
+            "# x\nqueue_capacity = \"a\"",
+            "`queue_capacity` (FILE, line 2) must be a whole number, not a text",
+        ),
+        (
+            "drain_secs = 1\n\"listen\" = \"nowhere\"",
+            "`listen` (FILE, line 2): must be ADDRESS:PORT",
+        ),
+        ("api_keys_sha256 = [\"ab\"]", "`api_keys_sha256` (FILE, line 1): must be 64 hex digits"),
+        ("drain_secs = -1", "`drain_secs` (FILE, line 1): "),
+        ("model_id = \"a\"\n= 2", "cannot understand FILE"),
+    ] {
+        let found = refused(text);
+        assert!(found.contains(said), "{text}: {found}");
+    }
+    // What only together is wrong names the settings.
+    let text = "key_grace_secs = 9\nkey_lifetime_secs = 3";
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let args = args(&["--config", file.path().to_str().unwrap()]);
+    let config = Settings::merge(&args, |_| None).unwrap().node().unwrap();
+    assert!(config.check().unwrap_err().to_string().contains("`key_grace_secs`"));
+}
