@@ -11,6 +11,7 @@
 mod address;
 mod auth;
 mod body;
+mod called;
 mod client_id;
 mod clock;
 mod config;
@@ -25,7 +26,6 @@ mod panics;
 mod requests;
 mod routes;
 mod serve;
-
 mod tls;
 mod trace;
 

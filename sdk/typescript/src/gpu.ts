@@ -6,7 +6,7 @@ import { type CheckId, Checks } from "./checks.js";
 import { asList, asObject, asString, parseObject } from "./json.js";
 import { type Policy } from "./policy.js";
 import { type Report, gpuNonce } from "./report.js";
-import { type Certificate, certificate, ecdsa, ecdsaDer, mayIssue, strictPemChain } from "./x509.js";
+import { type Certificate, beforePadding, certificate, ecdsa, ecdsaDer, mayIssue, strictPemChain } from "./x509.js";
 
 const MAX_GPUS = 16;
 const MAX_CERTIFICATES = 8;
@@ -118,10 +118,11 @@ function measurements(message: Bytes): Omit<Gpu, "certificates"> {
     if (opaque.has(kind) && Object.values(FIELDS).includes(kind)) throw new Error("a field that stands twice");
     opaque.set(kind, fields.take(fields.uint(2)));
   }
-  const signature = reader.rest();
+  const unsigned = reader.at;
+  const signature = beforePadding(reader.rest(), 96);
   const firmware = opaque.get(FIELDS.firmware);
-  if (signature.length !== 96 || (firmware !== undefined && firmware.length !== 48)) throw new Error("not measurements");
-  return { nonce: request.subarray(4, 36), blocks, opaque, signed: message.subarray(0, message.length - 96), signature };
+  if (signature === undefined || (firmware !== undefined && firmware.length !== 48)) throw new Error("not measurements");
+  return { nonce: request.subarray(4, 36), blocks, opaque, signed: message.subarray(0, unsigned), signature };
 }
 
 function each(id: CheckId, holds: boolean[], checks: Checks): void {

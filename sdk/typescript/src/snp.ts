@@ -9,7 +9,7 @@ import { type Policy, type SnpRelease, type SnpTcb } from "./policy.js";
 import { type Report } from "./report.js";
 import { type AmdRoot } from "./roots.js";
 import { matchRelease } from "./tdx.js";
-import { type Certificate, certificate, ecdsa, revocationList, rsaPss } from "./x509.js";
+import { type Certificate, beforePadding, certificate, ecdsa, revocationList, rsaPss } from "./x509.js";
 
 const REPORT_BYTES = 1184;
 const SIGNED_BYTES = 0x2a0;
@@ -68,7 +68,7 @@ interface Layout {
 
 /** Reserved bytes are zero: nothing that is signed goes unread. */
 function readLayout(bytes: Bytes): Layout | undefined {
-  if (bytes.length !== REPORT_BYTES) return undefined;
+  if (beforePadding(bytes, REPORT_BYTES) === undefined) return undefined;
   const version = uint32(bytes, 0);
   if (version < 2) return undefined;
   const chip = bytes.subarray(0x1a0, 0x1e0);

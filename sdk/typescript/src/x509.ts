@@ -206,6 +206,12 @@ export function withoutPadding(bytes: Bytes): Bytes {
   return bytes.subarray(0, end);
 }
 
+/** The first bytes, where nothing but such padding follows them; they may end with zeros of their own. */
+export function beforePadding(bytes: Bytes, length: number): Bytes | undefined {
+  const alone = bytes.length >= length && withoutPadding(bytes.subarray(length)).length === 0;
+  return alone ? bytes.subarray(0, length) : undefined;
+}
+
 /** Certificates and nothing else, with white space between and zeros at the end. */
 export function strictPemChain(bytes: Bytes): Bytes[] {
   const pem = text(withoutPadding(bytes));

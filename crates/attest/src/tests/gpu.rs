@@ -164,11 +164,19 @@ fn nothing_but_certificates_is_in_a_chain() {
     let between = String::from_utf8(whole[..end].to_vec()).unwrap();
     let between = between.replacen("-----END CERTIFICATE-----", "-----END CERTIFICATE-----\nx", 1);
     assert_eq!(with(between.into_bytes()), ["gpu.nonce", "gpu.chain"]);
-    // A report has its signature at the end: what follows it would be the signature.
-    for byte in [0, 1] {
-        let mut gpu = hopper();
-        gpu.report.push(byte);
-        assert_eq!(failing(&judge(&[gpu])), ["gpu.evidence"]);
+}
+
+/// The rest of a driver's buffer, which driver 580 hands out, is borne; anything else is not.
+#[test]
+fn zeros_may_follow_a_report() {
+    let with = |surplus: &[u8]| {
+        let report = [&hopper().report, surplus].concat();
+        failing(&judge(&[GpuEvidence { report, ..hopper() }]))
+    };
+    assert_eq!(with(&[0]), ["gpu.nonce"]);
+    assert_eq!(with(&[0; 1000]), ["gpu.nonce"]);
+    for surplus in [&[1][..], &[0, 1], &[0; 8192]] {
+        assert_eq!(with(surplus), ["gpu.evidence"]);
     }
 }
 

@@ -252,7 +252,7 @@ fn one_flipped_bit_of_what_is_signed_is_refused() {
         let (_, checks) = judge(&report, &collateral);
         assert!(!failing(&checks).is_empty(), "byte {byte:#x}");
     }
-    let (longer, shorter) = ([&whole[..], &[0]].concat(), &whole[..1183]);
+    let (longer, shorter) = ([&whole[..], &[1]].concat(), &whole[..1183]);
     assert_eq!(failing(&judge(&longer, &collateral).1), ["snp.report"]);
     assert_eq!(failing(&judge(shorter, &collateral).1), ["snp.report"]);
 }

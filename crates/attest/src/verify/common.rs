@@ -184,8 +184,16 @@ pub(super) fn permitted(check: CheckId, rule: &Option<Permit>, found: bool, chec
 }
 
 /// Bytes without the zeros at their end: what drivers pad their buffers with. This is the one kind of
-/// surplus that is borne, and only where a driver's buffer travels as it is: quotes and chains in PEM.
+/// surplus that is borne, and only where a driver's buffer travels as it is: quotes, reports, and chains in
+/// PEM.
 pub(super) fn without_padding(bytes: &[u8]) -> &[u8] {
     let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     &bytes[..end]
+}
+
+/// The first `length` bytes, where nothing but such padding follows them. They may end with zeros of their
+/// own, as signatures do.
+pub(super) fn before_padding(bytes: &[u8], length: usize) -> Option<&[u8]> {
+    let (whole, padding) = bytes.split_at_checked(length)?;
+    without_padding(padding).is_empty().then_some(whole)
 }

@@ -19,7 +19,7 @@ use super::{
         SNP_HOST_DATA, SNP_ID_KEY, SNP_IMAGE_ID, SNP_RELEASE, SNP_REPORT, SNP_SIGNATURE,
         SNP_SIGNING_KEY, SNP_SMT, SNP_TCB,
     },
-    common::{one_hex, one_of, permitted},
+    common::{before_padding, one_hex, one_of, permitted},
     entries::{Entry, one_entry},
     snp_certificates::{Chain, SnpCollateral},
 };
@@ -80,11 +80,11 @@ impl Evidence<'_> {
     }
 
     fn read(&self, rules: &SnpRules, checks: &mut Checks) -> Option<AttestationReport> {
-        let report = (self.report.len() == REPORT_BYTES)
-            .then(|| AttestationReport::from_bytes(self.report).ok())
-            .flatten()
+        let report = before_padding(self.report, REPORT_BYTES)
+            .and_then(|bytes| Some((bytes, AttestationReport::from_bytes(bytes).ok()?)))
             // Signatures are checked over what was read: nothing may have been left out.
-            .filter(|report| report.to_bytes().is_ok_and(|bytes| bytes == self.report))
+            .filter(|(bytes, report)| report.to_bytes().is_ok_and(|written| written == *bytes))
+            .map(|(_, report)| report)
             .filter(|report| is_padded(report.signature.r()) && is_padded(report.signature.s()));
         let Some(report) = report else {
             checks.fail(SNP_REPORT, "not a report of this form");

@@ -7,7 +7,11 @@
 //!                      · nonce (32) · opaque length (2) · opaque · signature (96)
 //! opaque               (type (2) · length (2) · value)*
 //! ```
+//! Zeros may follow: some drivers hand out the rest of their buffer.
+//!
 //! The signature is ECDSA P-384 with SHA-384 over request and response, without itself.
+
+use super::common::before_padding;
 
 const REQUEST_BYTES: usize = 37;
 const SIGNATURE_BYTES: usize = 96;
@@ -48,10 +52,8 @@ impl<'a> Measurements<'a> {
             return None;
         }
         let (_, rest) = rest.split_at_checked(32)?;
-        let (opaque, signature) = length_prefixed(rest)?;
-        if signature.len() != SIGNATURE_BYTES {
-            return None;
-        }
+        let (opaque, rest) = length_prefixed(rest)?;
+        let signature = before_padding(rest, SIGNATURE_BYTES)?;
         Some(Self {
             nonce,
             blocks,
@@ -61,7 +63,7 @@ impl<'a> Measurements<'a> {
                 Some(id) => Some(id.try_into().ok()?),
                 None => None,
             },
-            signed: &message[..message.len() - SIGNATURE_BYTES],
+            signed: &message[..message.len() - rest.len()],
             signature,
         })
     }

@@ -1,20 +1,19 @@
 //! `POST /v1/images/generations`: OpenAI's route, in clear text, where the operator allows it; and
 //! the images that it gives URLs of.
 
-use std::{convert::Infallible, sync::Arc, time::Instant};
+use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Instant};
 
 use axum::{
     Json,
     body::Bytes,
     extract::{FromRequestParts, Path, State},
-    http::{HeaderMap, Uri, request::Parts, uri::Authority},
+    http::{HeaderMap, Uri, request::Parts},
     response::{IntoResponse, Response},
 };
 use protocol::{
     CreateImageRequest, CreateImageResponse, Delivery, ErrorBody, ImageEvent, ImageRequest,
     InvalidRequest,
 };
-use web::origin::own_authority;
 
 use super::{
     Body,
@@ -23,7 +22,7 @@ use super::{
     respond::{self, Links, Reader},
     stream::{EventEncoder, EventMessage, Part, Stream},
 };
-use crate::{delivery::Outbox, error::ApiError, node::Node};
+use crate::{address::Peer, called::called, delivery::Outbox, error::ApiError, node::Node};
 
 /// Images from a prompt in clear text
 ///
@@ -64,6 +63,7 @@ pub(super) struct Call {
     client: Client,
     uri: Uri,
     headers: HeaderMap,
+    peer: Option<IpAddr>,
 }
 
 impl FromRequestParts<Arc<Node>> for Call {
@@ -71,7 +71,8 @@ impl FromRequestParts<Arc<Node>> for Call {
 
     async fn from_request_parts(parts: &mut Parts, node: &Arc<Node>) -> Result<Self, Infallible> {
         let client = Client::from_request_parts(parts, node).await?;
-        Ok(Self { client, uri: parts.uri.clone(), headers: parts.headers.clone() })
+        let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
+        Ok(Self { client, uri: parts.uri.clone(), headers: parts.headers.clone(), peer })
     }
 }
 
@@ -82,7 +83,7 @@ impl Call {
         body: Bytes,
         deployment: Option<String>,
     ) -> Result<Response, ApiError> {
-        let Self { client: Client(client), uri, headers } = self;
+        let Self { client: Client(client), uri, headers, peer } = self;
         let service = node.service()?;
         if !node.credentials().admit_key(&headers) {
             return Err(ApiError::Unauthorized);
@@ -99,7 +100,7 @@ impl Call {
             return Ok(response);
         }
         let output = permit.generate(request).await?;
-        let prefix = prefix(&node, own_authority(&uri, &headers));
+        let prefix = prefix(&node, &uri, &headers, peer);
         let answer = off_thread(move || {
             let reader = Reader::Clear(Links { store: node.image_store(), prefix });
             respond::body(&output, &reader, service.metrics()).map(|(body, _)| body)
@@ -126,18 +127,14 @@ pub(super) async fn file(
     node.image_store().find(&name, Instant::now()).ok_or(ApiError::NotFound)
 }
 
-/// What the URLs of images begin with: what the operator says, or the name that this very client
-/// reached the node by.
-fn prefix(node: &Node, called: Option<Authority>) -> String {
+/// What the URLs of images begin with: what the operator says, or what this very client calls the node.
+fn prefix(node: &Node, uri: &Uri, headers: &HeaderMap, peer: Option<IpAddr>) -> String {
     let config = node.config();
     if let Some(url) = &config.public_url {
         return url.trim_end_matches('/').to_owned();
     }
-    let scheme = node.scheme();
-    match called {
-        Some(host) => format!("{scheme}://{host}"),
-        None => format!("{scheme}://{}", config.listen),
-    }
+    let called = called(node.scheme(), uri, headers, peer, &config.forwarders());
+    called.unwrap_or_else(|| format!("{}://{}", node.scheme(), config.listen))
 }
 
 /// Events as they are.

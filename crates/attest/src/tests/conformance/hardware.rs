@@ -178,9 +178,13 @@ fn reports() -> Vec<Case> {
         report[at] ^= 1;
         cases.push(snp_case(&format!("flipped-{at:x}"), "A bit was flipped", report, &good_chip()));
     }
-    let (longer, shorter) = ([&signed(&[])[..], &[0]].concat(), signed(&[])[..1183].to_vec());
-    cases.push(snp_case("longer", "A byte too many", longer, &good_chip()));
-    cases.push(snp_case("shorter", "A byte too few", shorter, &good_chip()));
+    for (name, about, report) in [
+        ("longer", "A byte too many", [&signed(&[])[..], &[1]].concat()),
+        ("padded", "Zeros after it, as drivers have them", [&signed(&[])[..], &[0; 9]].concat()),
+        ("shorter", "A byte too few", signed(&[])[..1183].to_vec()),
+    ] {
+        cases.push(snp_case(name, about, report, &good_chip()));
+    }
     let settings = ["host_data", "family_id", "image_id", "id_key_digest", "author_key_digest"];
     for setting in settings {
         let mut missing = snp_case(
@@ -245,6 +249,8 @@ fn gpus() -> Vec<Case> {
         gpu.report[at] ^= 1;
         gpu
     };
+    let followed =
+        |surplus: &[u8]| GpuEvidence { report: [&hopper().report, surplus].concat(), ..hopper() };
     let chain = |change: &dyn Fn(String) -> String| GpuEvidence {
         certificates: change(String::from_utf8(hopper().certificates).unwrap()).into_bytes(),
         ..hopper()
@@ -261,6 +267,8 @@ fn gpus() -> Vec<Case> {
         with("flipped-block", "A bit of a measurement", vec![flipped(200)]),
         with("flipped-signature", "A bit of its signature", vec![flipped(bytes - 5)]),
         with("head", "Another request", vec![flipped(1)]),
+        with("report-zeros", "Zeros after it, as drivers have them", vec![followed(&[0, 0])]),
+        with("report-surplus", "Another byte after them", vec![followed(&[0, 1])]),
         with("no-chain", "No certificate", vec![chain(&|_| String::new())]),
         with("leaf-alone", "The leaf, and none of those above it", vec![chain(&first)]),
         with(
