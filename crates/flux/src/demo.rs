@@ -4,7 +4,7 @@ use candle_core::Device;
 use kernels::Precision;
 
 use crate::{
-    Error, LoadOptions, Manifest, MemoryLimit, Pins, Pipeline, Result,
+    Error, LoadOptions, Lora, Manifest, MemoryLimit, Pins, Pipeline, Result,
     checkpoint::{Directory, Files},
     config::Configs,
     flux1,
@@ -62,9 +62,22 @@ impl Pipeline {
         precision: Precision,
         memory_limit: Option<MemoryLimit>,
     ) -> Result<Self, Error> {
+        Self::demo_merged(device, precision, memory_limit, Vec::new())
+    }
+
+    /// The same merged with LoRAs.
+    ///
+    /// # Errors
+    /// As [`Pipeline::demo_as`], and where a LoRA cannot be merged.
+    pub fn demo_merged(
+        device: &Device,
+        precision: Precision,
+        memory_limit: Option<MemoryLimit>,
+        loras: Vec<Lora>,
+    ) -> Result<Self, Error> {
         let manifest = Manifest::parse(MANIFEST).expect("a test reads it");
-        let pins = Pins::Exactly(manifest);
-        let options = LoadOptions { device: device.clone(), precision, pins, memory_limit };
+        let (device, pins) = (device.clone(), Pins::Exactly(manifest));
+        let options = LoadOptions { device, precision, pins, memory_limit, loras };
         Ok(Self::of(Model::load(FILES, options, &mut |_| {})?))
     }
 }

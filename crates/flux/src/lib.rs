@@ -29,6 +29,7 @@ mod input;
 mod job;
 mod latents;
 mod layers;
+mod lora;
 mod manifest;
 mod memory;
 mod model;
@@ -59,7 +60,8 @@ pub use kernels::{
     cpu::{Level as CpuLevel, LevelError as CpuLevelError, level as cpu_level},
     doctor, groups,
 };
-pub use manifest::{Manifest, ManifestFile, Pins};
+pub use lora::{InvalidLora, Lora, LoraError, LoraWeight};
+pub use manifest::{Manifest, ManifestFile, ManifestLora, Pins};
 pub use memory::MemoryLimit;
 pub use model::LoadOptions;
 pub use pipeline::Pipeline;

@@ -116,6 +116,20 @@ impl MemoryPlan {
         Ok(Self { limit, weight_bytes, text_on_host })
     }
 
+    /// Whether so many bytes have room beside the weights, while those are loaded.
+    ///
+    /// # Errors
+    /// Where they do not.
+    pub(crate) fn check_beside(&self, bytes: u64) -> Result<()> {
+        let needed_bytes = self.weight_bytes.saturating_add(bytes);
+        match self.limit_bytes() {
+            Some(limit_bytes) if needed_bytes > limit_bytes => {
+                Err(Error::MemoryLimit { limit_bytes, needed_bytes })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Where the text encoders' weights rest, of a model on `device`.
     pub(crate) fn text_encoders<'a>(&self, device: &'a Device) -> &'a Device {
         if self.text_on_host { &Device::Cpu } else { device }

@@ -37,7 +37,7 @@ async fn a_download_is_a_pinned_model_that_loads() {
 
     let (device, precision) = (Device::Cpu, Precision::F32);
     let options =
-        LoadOptions { device, precision, pins: Pins::Exactly(pinned), memory_limit: None };
+        LoadOptions { device, precision, pins: Pins::Exactly(pinned), memory_limit: None, loras: Vec::new() };
     assert_eq!(Pipeline::load(&bench.model(), options).unwrap().digest(), digest);
 
     assert_eq!(hub.sent_bytes(), bench.total_bytes());
