@@ -51,7 +51,8 @@ fn every_form_of_names_gives_the_same_bits() {
     for (case, model) in
         [("dev-1x2", model_directory("dev-1x2")), ("klein-2x3", klein_directory("klein-2x3"))]
     {
-        let kohya = tensors(case, "kohya");
+        let mut kohya = tensors(case, "kohya");
+        kohya.extend(tensors(case, "kohya_outer"));
         let renamed = |rename: &dyn Fn(&str) -> String| -> HashMap<String, Tensor> {
             kohya.iter().map(|(key, tensor)| (rename(key), tensor.clone())).collect()
         };
@@ -266,6 +267,10 @@ fn diffusers_parts(layer: &str, case: &str) -> Vec<String> {
         "img_in" => "x_embedder".to_owned(),
         "txt_in" => "context_embedder".to_owned(),
         "time_in_in_layer" => format!("{time}.timestep_embedder.linear_1"),
+        "time_in_out_layer" => format!("{time}.timestep_embedder.linear_2"),
+        "double_stream_modulation_img_lin" => "double_stream_modulation_img.linear".to_owned(),
+        "double_stream_modulation_txt_lin" => "double_stream_modulation_txt.linear".to_owned(),
+        "single_stream_modulation_lin" => "single_stream_modulation.linear".to_owned(),
         "vector_in_out_layer" => format!("{time}.text_embedder.linear_2"),
         "guidance_in_in_layer" => format!("{time}.guidance_embedder.linear_1"),
         "final_layer_adaLN_modulation_1" => "norm_out.linear".to_owned(),

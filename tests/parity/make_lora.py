@@ -82,7 +82,8 @@ KLEIN_DOUBLE = {
     "ff_context.linear_out": "txt_mlp.2",
 }
 KLEIN_SINGLE = {"attn.to_qkv_mlp_proj": "linear1", "attn.to_out": "linear2"}
-# What diffusers' conversion of Kohya's names knows of the layers outside of blocks.
+# Of the layers outside of blocks, what diffusers' conversion of Kohya's names knows: of FLUX.1, it loses their prefix,
+# and with it the layers. Nor does it swap the halves of klein's last modulation in ComfyUI's form.
 KLEIN_KOHYA_OUTER = ("x_embedder", "context_embedder", "time_guidance_embed.timestep_embedder.linear_1", "proj_out")
 
 
@@ -121,10 +122,12 @@ def write_flux1(folder):
     convert_for_width(tiny.heads * sum(tiny.axes))
     shapes = linear_shapes(tiny.build(FIXTURES / "flux" / "tokenizers").transformer)
     layers = list(layers_of((OUTER, DOUBLE, SINGLE), (tiny.double_blocks, tiny.single_blocks)))
+    blocks = [layer for layer in layers if "blocks" in layer[1]]
     files = {
         "diffusers": diffusers_form(layers, shapes),
-        "kohya": kohya_form(layers, shapes),
-        "comfy": publisher_form([layer for layer in layers if "blocks" in layer[1]], shapes),
+        "kohya": kohya_form(blocks, shapes),
+        "kohya_outer": kohya_form([layer for layer in layers if layer not in blocks], shapes),
+        "comfy": publisher_form(blocks, shapes),
     }
     runs = (
         (models.Run("accents", 64, 80, 4, 11), (("diffusers", 0.8),)),
@@ -146,7 +149,8 @@ def write_klein(folder):
     files = {
         "diffusers": diffusers_form(layers, shapes),
         "kohya": kohya_form(kohya, shapes),
-        "comfy": publisher_form(layers, shapes),
+        "kohya_outer": kohya_form([layer for layer in layers if layer not in kohya], shapes),
+        "comfy": publisher_form([layer for layer in layers if layer[0] != ["norm_out.linear"]], shapes),
     }
     runs = (
         (klein_models.Run("plain", 48, 64, 4, 21), (("diffusers", 0.6),)),

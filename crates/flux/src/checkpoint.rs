@@ -12,7 +12,7 @@ pub(crate) mod safetensors;
 mod shards;
 mod weights;
 
-pub(crate) use directory::{Component, Convert, Directory, NamedTensors};
+pub(crate) use directory::{Component, Directory, NamedTensors, host_bytes};
 pub(crate) use files::Files;
 pub(crate) use layout::{Layout, Part};
 pub use shards::LoadProgress;

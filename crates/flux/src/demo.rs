@@ -4,7 +4,7 @@ use candle_core::Device;
 use kernels::Precision;
 
 use crate::{
-    Error, LoadOptions, Lora, Manifest, MemoryLimit, Pins, Pipeline, Result,
+    Error, LoadOptions, Lora, Manifest, MemoryLimit, MemoryNeeds, Pins, Pipeline, Result,
     checkpoint::{Directory, Files},
     config::Configs,
     flux1,
@@ -79,6 +79,23 @@ impl Pipeline {
         let (device, pins) = (device.clone(), Pins::Exactly(manifest));
         let options = LoadOptions { device, precision, pins, memory_limit, loras };
         Ok(Self::of(Model::load(FILES, options, &mut |_| {})?))
+    }
+}
+
+impl Pipeline {
+    /// What the demo model takes of memory; as [`Pipeline::needs`].
+    ///
+    /// # Errors
+    /// Where a LoRA cannot be merged.
+    pub fn demo_needs(
+        device: &Device,
+        precision: Precision,
+        loras: Vec<Lora>,
+        pixels: u64,
+    ) -> Result<MemoryNeeds, Error> {
+        let (device, pins) = (device.clone(), Pins::None);
+        let options = LoadOptions { device, precision, pins, memory_limit: None, loras };
+        Model::needs(FILES, options, pixels)
     }
 }
 

@@ -62,7 +62,7 @@ pub use kernels::{
 };
 pub use lora::{InvalidLora, Lora, LoraError, LoraWeight};
 pub use manifest::{Manifest, ManifestFile, ManifestLora, Pins};
-pub use memory::MemoryLimit;
+pub use memory::{MemoryLimit, MemoryNeeds};
 pub use model::LoadOptions;
 pub use pipeline::Pipeline;
 pub use stages::{StageInputs, Stages};

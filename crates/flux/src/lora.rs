@@ -16,6 +16,7 @@ mod names;
 
 pub use choice::{InvalidLora, Lora, LoraWeight};
 pub use error::LoraError;
+pub(crate) use file::read_bytes;
 pub(crate) use merge::Adapters;
 
 use candle_core::Tensor;

@@ -9,8 +9,8 @@ use candle_core::{DType, Device};
 use kernels::Precision;
 
 use crate::{
-    Error, Result, autoencoder::tiles, dimensions::Dimensions, input::MAX_INPUT_PIXELS,
-    latents::Grid, role::Role,
+    Error, Result, autoencoder::tiles, checkpoint::host_bytes, dimensions::Dimensions,
+    input::MAX_INPUT_PIXELS, latents::Grid, role::Role,
 };
 
 /// Published checkpoints are stored in 16 bits.
@@ -88,6 +88,75 @@ impl WeightBytes {
 /// A CPU keeps 3×3 kernels in f32 as 4×4 ones.
 fn transformed(kernels: u64) -> u64 {
     kernels / 9 * 16
+}
+
+/// What a model takes of memory, told before its weights are read.
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryNeeds {
+    weights: WeightBytes,
+    /// Beside the weights, while an image is drawn, or LoRAs are merged.
+    working_bytes: u64,
+    on_gpu: bool,
+}
+
+impl MemoryNeeds {
+    pub(crate) fn new(
+        weights: WeightBytes,
+        dimensions: &Dimensions,
+        dtype: DType,
+        (pixels, on_gpu): (u64, bool),
+    ) -> Self {
+        Self { weights, working_bytes: working_bytes(dimensions, dtype, pixels), on_gpu }
+    }
+
+    /// The same where so much is taken while it is loaded.
+    pub(crate) fn at_least(self, working_bytes: u64) -> Self {
+        Self { working_bytes: self.working_bytes.max(working_bytes), ..self }
+    }
+
+    fn all_bytes(&self) -> u64 {
+        let WeightBytes { text_encoders, transformer_and_autoencoder } = self.weights;
+        text_encoders.saturating_add(transformer_and_autoencoder)
+    }
+
+    /// Of models that share a device, how much each may take: what the others' weights leave. They draw one after
+    /// the other. Where not all text encoders have room beside each other on a GPU, all rest in the host's memory.
+    ///
+    /// # Errors
+    /// [`Error::MemoryLimit`] where they have no room together; [`Error::HostMemory`] where their weights are larger
+    /// than a CPU's memory.
+    pub fn share(all: &[Self], limit_bytes: Option<u64>) -> Result<Vec<Option<u64>>, Error> {
+        let sum = |bytes: &dyn Fn(&Self) -> u64| {
+            all.iter().fold(0u64, |sum, needs| sum.saturating_add(bytes(needs)))
+        };
+        let on_host = |needs: &Self| if needs.on_gpu { 0 } else { needs.all_bytes() };
+        if let Some(host_bytes) = host_bytes().filter(|&bytes| sum(&on_host) > bytes) {
+            return Err(Error::HostMemory { needed_bytes: sum(&on_host), host_bytes });
+        }
+        let Some(limit_bytes) = limit_bytes else { return Ok(vec![None; all.len()]) };
+        let working = all.iter().map(|needs| needs.working_bytes).max().unwrap_or_default();
+        let needed = |weights: u64| weights.saturating_add(working);
+        let whole = |needs: &Self| needs.all_bytes();
+        if needed(sum(&whole)) <= limit_bytes {
+            let left = limit_bytes - sum(&whole);
+            return Ok(all.iter().map(|needs| Some(left + needs.all_bytes())).collect());
+        }
+        let bare = |needs: &Self| match needs.on_gpu {
+            true => needs.weights.transformer_and_autoencoder,
+            false => needs.all_bytes(),
+        };
+        if needed(sum(&bare)) > limit_bytes {
+            return Err(Error::MemoryLimit { limit_bytes, needed_bytes: needed(sum(&bare)) });
+        }
+        // Of what is left, no more than lets the text encoders rest elsewhere: the next model needs it too.
+        let left = limit_bytes - sum(&bare);
+        let of_one = |needs: &Self| {
+            let most = bare(needs).saturating_add(left);
+            let with_text = needs.all_bytes().saturating_add(needs.working_bytes);
+            if bare(needs) < needs.all_bytes() { most.min(with_text - 1) } else { most }
+        };
+        Ok(all.iter().map(|needs| Some(of_one(needs))).collect())
+    }
 }
 
 impl MemoryPlan {

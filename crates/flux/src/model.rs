@@ -22,7 +22,7 @@ use crate::{
     latents::Grid,
     layers,
     lora::{Adapters, Lora},
-    memory::{MemoryLimit, MemoryPlan, WeightBytes},
+    memory::{MemoryLimit, MemoryNeeds, MemoryPlan, WeightBytes},
     role::Role,
     storage::Storage,
     text::TextEncoder,
@@ -72,6 +72,26 @@ impl Model {
     ) -> Result<Self> {
         let load = AssertUnwindSafe(|| Self::load_unguarded(files, options, progress));
         catch_unwind(load).unwrap_or(Err(Error::Fault))
+    }
+
+    /// Reads everything but weights, and says what they will take while images of so many pixels are drawn.
+    pub(crate) fn needs(files: Files, options: LoadOptions, pixels: u64) -> Result<MemoryNeeds> {
+        let needs = AssertUnwindSafe(|| Self::needs_unguarded(files, options, pixels));
+        catch_unwind(needs).unwrap_or(Err(Error::Fault))
+    }
+
+    fn needs_unguarded(files: Files, options: LoadOptions, pixels: u64) -> Result<MemoryNeeds> {
+        let LoadOptions { device, precision, pins, loras, .. } = options;
+        let mut directory = Directory::new(files, pins);
+        let (architecture, Sources { blueprint, shards }) = read_sources(&mut directory)?;
+        let adapters = Adapters::read(&loras, architecture.renaming)?;
+        let dimensions = blueprint.config().dimensions();
+        let on_gpu = !device.is_cpu();
+        let components = blueprint.components().iter().zip(&shards);
+        let files = components.map(|((_, role), shards)| (*role, shards.bytes()));
+        let weights = WeightBytes::of_files(files, &dimensions, precision, on_gpu);
+        let needs = MemoryNeeds::new(weights, &dimensions, precision.dtype(), (pixels, on_gpu));
+        Ok(needs.at_least(adapters.merging_bytes()))
     }
 
     fn load_unguarded(

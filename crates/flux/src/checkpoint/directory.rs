@@ -271,7 +271,7 @@ fn check_host_memory(file_bytes: u64, dtype: DType, others_bytes: u64) -> Result
 }
 
 /// Memory and swap of this machine, where it says so.
-fn host_bytes() -> Option<u64> {
+pub(crate) fn host_bytes() -> Option<u64> {
     let told = fs::read_to_string("/proc/meminfo").ok()?;
     let kilobytes = |name: &str| {
         let line = told.lines().find_map(|line| line.strip_prefix(name))?;

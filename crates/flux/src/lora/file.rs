@@ -59,6 +59,17 @@ impl ManifestLora {
     }
 }
 
+/// Reads a LoRA's bytes, for fuzzing.
+pub(crate) fn read_bytes(file: &[u8], renaming: &Renaming) -> Result<()> {
+    let path = Path::new("fuzz");
+    let mut pairs = Pairs { path, renaming, layers: BTreeMap::new(), unknown: Vec::new() };
+    let mut take = |key, tensor: Tensor| pairs.take(key, tensor.to_dtype(DType::F32)?);
+    let done = safetensors::read(path, file, file.len() as u64, &|_| false, &mut take)?;
+    let alphas = done.adapter.as_deref().map(Alphas::parse).transpose();
+    let alphas = alphas.map_err(|source| pairs.refuse(source))?.flatten();
+    pairs.finish(1.0, alphas.as_ref()).map(|_| ())
+}
+
 /// All tensors, in f32; then what a manifest says of the file, and what its metadata say of an adapter.
 fn read_tensors(
     lora: &Lora,

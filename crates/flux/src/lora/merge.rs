@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Error, ManifestLora, Result,
-    checkpoint::renaming::{Renaming, unfused},
+    checkpoint::renaming::{IMAGE_QKV, Renaming, TEXT_QKV, unfused},
 };
 
 /// LoRAs that one model is merged with at most.
@@ -76,9 +76,8 @@ impl Adapters {
         let values = |tensor: &Tensor| tensor.elem_count() as u64;
         self.bytes += VALUE_BYTES * (values(up) + values(down));
         // The three parts of a fused weight are merged at once.
-        let is_qkv = ["to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj"]
-            .iter()
-            .any(|part| layer.ends_with(part));
+        let parts = [IMAGE_QKV, TEXT_QKV].map(|qkv| qkv.parts).concat();
+        let is_qkv = layer.rsplit('.').next().is_some_and(|last| parts.contains(&last));
         let rows = up.dims()[0] as u64 * if is_qkv { 3 } else { 1 };
         // The weight, what is added to it, and the sum.
         let merging = 3 * VALUE_BYTES * rows.saturating_mul(down.dims()[1] as u64);
