@@ -233,7 +233,8 @@ fn diffusers_parts(layer: &str, case: &str) -> Vec<String> {
     let block = |at: &str, names: &[(&str, &[&str])]| -> Option<Vec<String>> {
         let (number, part) = layer.strip_prefix(at)?.split_once('_')?;
         let (_, parts) = names.iter().find(|(name, _)| *name == part)?;
-        let at = if at == "double_blocks_" { "transformer_blocks" } else { "single_transformer_blocks" };
+        let at =
+            if at == "double_blocks_" { "transformer_blocks" } else { "single_transformer_blocks" };
         Some(parts.iter().map(|part| format!("{at}.{number}.{part}")).collect())
     };
     let [fc1, fc2] = if is_klein { ["linear_in", "linear_out"] } else { ["net.0.proj", "net.2"] };
@@ -259,7 +260,8 @@ fn diffusers_parts(layer: &str, case: &str) -> Vec<String> {
         ("linear2", &["proj_out"]),
     ];
     let single = if is_klein { of_klein } else { of_flux1 };
-    if let Some(parts) = block("double_blocks_", double).or_else(|| block("single_blocks_", single)) {
+    if let Some(parts) = block("double_blocks_", double).or_else(|| block("single_blocks_", single))
+    {
         return parts;
     }
     let time = if is_klein { "time_guidance_embed" } else { "time_text_embed" };

@@ -83,8 +83,12 @@ async fn each_is_asked_for_by_its_name_and_the_first_where_none_is_told() {
 async fn all_are_listed_and_an_unknown_one_is_told_which_there_are() {
     let (node, asked) = node().await;
     let listed = json_of(&node, "/v1/models").await;
-    let ids: Vec<&str> =
-        listed["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+    let ids: Vec<&str> = listed["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|model| model["id"].as_str().unwrap())
+        .collect();
     assert_eq!(ids, [MODEL, OTHER]);
     assert_eq!(json_of(&node, &format!("/v1/models/{OTHER}")).await["id"], OTHER);
     assert_eq!(json_of(&node, "/info").await["models"], json!([MODEL, OTHER]));

@@ -360,9 +360,19 @@ fn lora_seeds(_: &Path) -> Vec<Vec<u8>> {
     vec![
         pair("", &format!("{q}.lora_A.weight"), &format!("{q}.lora_B.weight"), ""),
         pair(told, &format!("{q}.lora_A.weight"), &format!("{q}.lora_B.weight"), ""),
-        pair("", &format!("{qkv}.lora_down.weight"), &format!("{qkv}.lora_up.weight"), &format!("{qkv}.alpha")),
+        pair(
+            "",
+            &format!("{qkv}.lora_down.weight"),
+            &format!("{qkv}.lora_up.weight"),
+            &format!("{qkv}.alpha"),
+        ),
         pair("", &format!("{single}.lora_A.weight"), &format!("{single}.lora_B.weight"), ""),
-        pair("", &format!("{q}.lokr_w1"), &format!("{q}.lora_magnitude_vector"), "lora_te1_x.alpha"),
+        pair(
+            "",
+            &format!("{q}.lokr_w1"),
+            &format!("{q}.lora_magnitude_vector"),
+            "lora_te1_x.alpha",
+        ),
     ]
 }
 

@@ -35,11 +35,12 @@ const Q: &str = "transformer.transformer_blocks.0.attn.to_q";
 #[test]
 fn a_lora_for_another_model() {
     let folder = TempDir::new().unwrap();
-    let [of_flux1, of_klein] =
-        [("dev-1x2", "diffusers"), ("klein-2x3", "kohya")].map(|(case, file)| lora(folder.path(), case, file, 1.0));
+    let [of_flux1, of_klein] = [("dev-1x2", "diffusers"), ("klein-2x3", "kohya")]
+        .map(|(case, file)| lora(folder.path(), case, file, 1.0));
     let error = told(load(model_directory(CASE).path(), vec![of_klein]).err().unwrap());
     assert!(error.contains("another model"), "{error}");
-    let error = told(load(klein_directory("klein-2x3").path(), vec![of_flux1.clone()]).err().unwrap());
+    let error =
+        told(load(klein_directory("klein-2x3").path(), vec![of_flux1.clone()]).err().unwrap());
     assert!(error.contains("another model"), "{error}");
     // The same kind, of another width.
     let error = told(load(model_directory("schnell-2x3").path(), vec![of_flux1]).err().unwrap());
@@ -120,8 +121,16 @@ fn names_that_mean_something_else() {
         ("transformer.transformer_blocks.0.attn.to_q.lokr_w1", vec![8, 1], "LoKr"),
         ("transformer.transformer_blocks.0.attn.to_q.lora_B.bias", vec![8], "biases"),
         ("diffusion_model.double_blocks.0.img_attn.qkv.diff", vec![8], "differences"),
-        ("lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight", vec![1, 8], "text encoder"),
-        ("text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_A.weight", vec![1, 8], "text encoder"),
+        (
+            "lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight",
+            vec![1, 8],
+            "text encoder",
+        ),
+        (
+            "text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_A.weight",
+            vec![1, 8],
+            "text encoder",
+        ),
         ("transformer.transformer_blocks.0.attn.norm_q.weight", vec![8], "no LoRA of this model"),
         ("lora_unet_down_blocks_0_attentions_0_proj_in.alpha", vec![1], "no LoRA of this model"),
         ("\u{1b}[2J", vec![1], "\\u{1b}"),
@@ -138,7 +147,8 @@ fn pairs_that_are_none() {
         let error = refused(|all| drop(all.remove(&format!("{Q}.{half}.weight"))));
         assert!(error.contains("0.attn.to_q") && error.contains(half), "{error}");
     }
-    let error = refused(|all| drop(all.insert("transformer.proj_outs.alpha".to_owned(), zeros(&[1]))));
+    let error =
+        refused(|all| drop(all.insert("transformer.proj_outs.alpha".to_owned(), zeros(&[1]))));
     assert!(error.contains("proj_outs"), "{error}");
     let error = refused(|all| drop(all.insert(format!("{Q}.alpha"), zeros(&[2]))));
     assert!(error.contains("one number"), "{error}");
@@ -150,9 +160,10 @@ fn pairs_that_are_none() {
     assert!(error.contains("same layer"), "{error}");
     let error = refused(|all| {
         let whole = "lora_unet_double_blocks_0_img_attn_qkv";
-        for (kind, tensor) in tensors(CASE, "kohya").into_iter().filter_map(|(key, tensor)| {
-            Some((key.strip_prefix(whole)?.to_owned(), tensor))
-        }) {
+        for (kind, tensor) in tensors(CASE, "kohya")
+            .into_iter()
+            .filter_map(|(key, tensor)| Some((key.strip_prefix(whole)?.to_owned(), tensor)))
+        {
             all.insert(format!("{whole}{kind}"), tensor);
         }
     });
@@ -171,7 +182,9 @@ fn files_that_are_something_else() {
         let lora = Lora { file, weight: LoraWeight::ONE, sha256: None };
         load(model.path(), vec![lora]).err().unwrap()
     };
-    for pickled in [&b"PK\x03\x04 an archive of pickles"[..], b"\x80\x02}q\x00(X\x06\x00\x00\x00weight"] {
+    for pickled in
+        [&b"PK\x03\x04 an archive of pickles"[..], b"\x80\x02}q\x00(X\x06\x00\x00\x00weight"]
+    {
         let error = load_file(pickled);
         assert!(matches!(&error, Error::Lora { source: LoraError::Pickle, .. }), "{error}");
     }
@@ -221,5 +234,8 @@ fn more_than_anybody_merges() {
     let folder = TempDir::new().unwrap();
     let lora = lora(folder.path(), CASE, "comfy", 0.1);
     let error = load(model_directory(CASE).path(), vec![lora; 17]).err().unwrap();
-    assert!(matches!(&error, Error::Lora { source: LoraError::TooMany { limit: 16 }, .. }), "{error}");
+    assert!(
+        matches!(&error, Error::Lora { source: LoraError::TooMany { limit: 16 }, .. }),
+        "{error}"
+    );
 }

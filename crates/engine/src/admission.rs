@@ -141,9 +141,7 @@ impl State {
 
     fn secs(&self, held: &[Held]) -> f64 {
         let known = held.iter().filter_map(|held| held.work.as_ref());
-        known
-            .filter_map(|(model, work)| Some(self.estimators.get(model)?.predict(*work)))
-            .sum()
+        known.filter_map(|(model, work)| Some(self.estimators.get(model)?.predict(*work))).sum()
     }
 }
 

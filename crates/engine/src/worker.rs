@@ -114,8 +114,12 @@ impl Worker {
             entries.iter().map(|entry| JobObserver::new(entry, &*observer)).collect();
         let work: Vec<Work> = entries.iter().map(|entry| entry.work).collect();
         let NamedGenerator { model, generator } = &mut self.models[place];
-        let mut running =
-            Running { model, generator: &mut **generator, admission: &self.admission, observer: &*observer };
+        let mut running = Running {
+            model,
+            generator: &mut **generator,
+            admission: &self.admission,
+            observer: &*observer,
+        };
         let outcomes = match running.batch(&jobs, &work, &mut observers, &spans) {
             Some(outcomes) => outcomes,
             // One of them may be the reason: what is wrong with it must cost none of the others.
@@ -218,12 +222,7 @@ impl Running<'_> {
         }
     }
 
-    fn alone(
-        &mut self,
-        job: &Job<'_>,
-        work: Work,
-        progress: &mut JobObserver<'_>,
-    ) -> Outcome {
+    fn alone(&mut self, job: &Job<'_>, work: Work, progress: &mut JobObserver<'_>) -> Outcome {
         let started = Instant::now();
         self.observer.batch_started();
         // A panic must cost one request, not the node. The model holds no state between jobs that

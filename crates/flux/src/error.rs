@@ -241,7 +241,9 @@ pub enum Error {
         source: LoraError,
     },
     /// The manifest pins which LoRAs the model is merged with, and others are given.
-    #[error("the manifest pins {expected} LoRAs, by file, weight and order; given are {found}, and they are not those")]
+    #[error(
+        "the manifest pins {expected} LoRAs, by file, weight and order; given are {found}, and they are not those"
+    )]
     PinnedLoras {
         /// How many it pins.
         expected: usize,

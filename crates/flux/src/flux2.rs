@@ -27,8 +27,7 @@ use crate::{
     work::Work,
 };
 
-pub(crate) const ARCHITECTURE: Architecture =
-    Architecture {
+pub(crate) const ARCHITECTURE: Architecture = Architecture {
     pipeline: FAMILY.pipeline,
     single_file: SINGLE_FILE,
     renaming: &bfl2::TRANSFORMER,

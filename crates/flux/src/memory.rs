@@ -304,6 +304,41 @@ mod tests {
         }
     }
 
+    fn needs(weights: WeightBytes, on_gpu: bool) -> MemoryNeeds {
+        MemoryNeeds::new(weights, &schnell(), DType::BF16, (1 << 20, on_gpu))
+    }
+
+    /// The same plans as for one alone, so that each finds its room when it is loaded.
+    #[test]
+    fn two_models_share_what_one_has_alone() {
+        let two = [needs(SCHNELL, true); 2];
+        let planned = |limit: u64| -> Vec<bool> {
+            let shares = MemoryNeeds::share(&two, Some(limit)).unwrap();
+            let plans = shares.iter().map(|share| plan(*share, true).unwrap());
+            let plans: Vec<MemoryPlan> = plans.collect();
+            let weights: u64 = plans.iter().map(|plan| plan.weight_bytes).sum();
+            assert!(weights <= limit);
+            plans.iter().map(MemoryPlan::text_on_host).collect()
+        };
+        assert_eq!(planned(80 * GB), [false, false]);
+        assert_eq!(planned(60 * GB), [true, true]);
+        assert!(MemoryNeeds::share(&two, None).unwrap().iter().all(Option::is_none));
+        for limit in [36 * GB, 48 * GB] {
+            let refused = MemoryNeeds::share(&two, Some(limit)).unwrap_err();
+            assert!(matches!(refused, Error::MemoryLimit { .. }), "{refused}");
+        }
+        // One alone would do.
+        assert!(MemoryNeeds::share(&two[..1], Some(36 * GB)).is_ok());
+    }
+
+    #[test]
+    fn more_weights_than_a_cpu_has_memory_for_are_refused_before_one_is_read() {
+        let large = WeightBytes { text_encoders: 1 << 50, transformer_and_autoencoder: 0 };
+        let refused = MemoryNeeds::share(&[needs(large, false); 2], None).unwrap_err();
+        assert!(matches!(refused, Error::HostMemory { .. }), "{refused}");
+        assert!(MemoryNeeds::share(&[needs(large, true); 2], None).is_ok());
+    }
+
     #[test]
     fn larger_images_need_more() {
         let needs = |pixels| {

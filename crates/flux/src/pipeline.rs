@@ -61,7 +61,11 @@ impl Pipeline {
     ///
     /// # Errors
     /// As [`Pipeline::load`], as far as it is seen without them.
-    pub fn needs(directory: &Path, options: LoadOptions, pixels: u64) -> Result<MemoryNeeds, Error> {
+    pub fn needs(
+        directory: &Path,
+        options: LoadOptions,
+        pixels: u64,
+    ) -> Result<MemoryNeeds, Error> {
         Model::needs(Files::Folder(directory.to_owned()), options, pixels)
     }
 

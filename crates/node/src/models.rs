@@ -58,8 +58,8 @@ impl LoadedModels {
         }
         let mut names = BTreeSet::new();
         for LoadedModel { model, native_size, generators, .. } in &models {
-            let is_name = (1..=MAX_NAME_BYTES).contains(&model.len())
-                && !model.chars().any(char::is_control);
+            let is_name =
+                (1..=MAX_NAME_BYTES).contains(&model.len()) && !model.chars().any(char::is_control);
             if !is_name {
                 return Err(ModelsError::Name { model: model.clone() });
             }

@@ -138,11 +138,7 @@ fn check(directory: &Path, manifest: Option<PathBuf>, loras: &[Lora]) -> anyhow:
     let bar = progress::load();
     manifest.check(directory, &mut |progress| bar.show(&progress))?;
     bar.finish();
-    println!(
-        "{} as pinned, manifest digest {}",
-        counted(&manifest),
-        hex(&manifest.digest()?)
-    );
+    println!("{} as pinned, manifest digest {}", counted(&manifest), hex(&manifest.digest()?));
     Ok(())
 }
 

@@ -266,7 +266,10 @@ impl Settings {
                 memory_limit,
                 lora: chosen.lora.clone(),
             };
-            LaunchModel { on_devices: devices.iter().map(on_device).collect(), id: chosen.id.clone() }
+            LaunchModel {
+                on_devices: devices.iter().map(on_device).collect(),
+                id: chosen.id.clone(),
+            }
         });
         Ok(Launch {
             models: models.collect(),

@@ -128,5 +128,8 @@ async fn one_node_serves_a_model_as_it_is_and_merged() {
     fs::write(&config, "[[model]]\nmodel = \"demo\"\n[[model]]\nmodel = \"demo\"\n").unwrap();
     let output = serve().output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && said.contains("two models are called obscura/demo"), "{said}");
+    assert!(
+        !output.status.success() && said.contains("two models are called obscura/demo"),
+        "{said}"
+    );
 }

@@ -13,7 +13,8 @@ use super::{
     shards::{Index, MAX_WEIGHTS_BYTES, Shards, Sink, Tensors, read_all},
 };
 use crate::{
-    Error, FileDigest, Manifest, ManifestFile, ManifestLora, Pins, Result, regular_file::read_within,
+    Error, FileDigest, Manifest, ManifestFile, ManifestLora, Pins, Result,
+    regular_file::read_within,
 };
 
 /// The longest configuration or index that is read: an index of a thousand tensors has 0.1 MB.

@@ -62,7 +62,9 @@ pub enum LoraError {
         up: Vec<usize>,
     },
     /// The update has another shape than the weight.
-    #[error("{layer:?} updates a weight of {found:?}, the model's has {expected:?}: it is for another model")]
+    #[error(
+        "{layer:?} updates a weight of {found:?}, the model's has {expected:?}: it is for another model"
+    )]
     Shape {
         /// The layer.
         layer: String,

@@ -187,9 +187,8 @@ impl Pairs<'_> {
         pair: Pair,
         alphas: Option<&Alphas>,
     ) -> Result<(Tensor, Tensor, f64)> {
-        let lacks = |missing| {
-            self.refuse(LoraError::Incomplete { layer: layer.to_owned(), missing })
-        };
+        let lacks =
+            |missing| self.refuse(LoraError::Incomplete { layer: layer.to_owned(), missing });
         let (_, down) = pair.down.ok_or_else(|| lacks("half that reads (lora_A, lora_down)"))?;
         let (_, up) = pair.up.ok_or_else(|| lacks("half that writes (lora_B, lora_up)"))?;
         let rank = match (down.dims(), up.dims()) {

@@ -34,12 +34,8 @@ impl Adapters {
     /// # Errors
     /// Where one is not there, no LoRA, or one for another kind of model.
     pub(crate) fn read(loras: &[Lora], renaming: &Renaming) -> Result<Self> {
-        let mut adapters = Self {
-            updates: RefCell::default(),
-            files: Vec::new(),
-            bytes: 0,
-            merging_bytes: 0,
-        };
+        let mut adapters =
+            Self { updates: RefCell::default(), files: Vec::new(), bytes: 0, merging_bytes: 0 };
         for (number, lora) in loras.iter().enumerate() {
             if number == MOST {
                 let (path, source) = (lora.file.clone(), LoraError::TooMany { limit: MOST });

@@ -38,9 +38,9 @@ impl Alphas {
         let invalid = |what: String| LoraError::Metadata { what };
         let all = json::value(text.as_bytes()).map_err(|error| invalid(error.to_string()))?;
         let Value::Object(all) = all else { return Err(invalid("no object".to_owned())) };
-        let own = all.into_iter().filter_map(|(key, value)| {
-            key.strip_prefix(PREFIX).map(|key| (key.to_owned(), value))
-        });
+        let own = all
+            .into_iter()
+            .filter_map(|(key, value)| key.strip_prefix(PREFIX).map(|key| (key.to_owned(), value)));
         let own: Map<String, Value> = own.collect();
         if own.is_empty() {
             return Ok(None);

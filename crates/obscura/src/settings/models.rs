@@ -87,17 +87,14 @@ impl Settings {
                 manifest: self.given("manifest")?.map(Into::into),
                 lora: self.loras()?,
             }),
-            Value::String(model) => Ok(ChosenModel {
-                model: model.clone(),
-                id: None,
-                manifest: None,
-                lora: Vec::new(),
-            }),
+            Value::String(model) => {
+                Ok(ChosenModel { model: model.clone(), id: None, manifest: None, lora: Vec::new() })
+            }
             Value::Table(table) => {
-                let table: ModelTable = table
-                    .clone()
-                    .try_into()
-                    .map_err(|error: toml::de::Error| anyhow::anyhow!("{}: {}", at(), error.message()))?;
+                let table: ModelTable =
+                    table.clone().try_into().map_err(|error: toml::de::Error| {
+                        anyhow::anyhow!("{}: {}", at(), error.message())
+                    })?;
                 let lora = table.lora.iter().map(read_lora).collect::<anyhow::Result<_>>();
                 Ok(ChosenModel {
                     lora: lora.with_context(|| format!("{}, `lora` of {}", at(), table.model))?,
@@ -106,7 +103,9 @@ impl Settings {
                     manifest: table.manifest,
                 })
             }
-            other => bail!("{} must be a text, or tables, not {}", at(), super::kind(other.type_str())),
+            other => {
+                bail!("{} must be a text, or tables, not {}", at(), super::kind(other.type_str()))
+            }
         });
         models.collect()
     }

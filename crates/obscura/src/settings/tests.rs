@@ -175,7 +175,8 @@ fn several_models_have_their_own_names_manifests_and_loras() {
     let first = &a.on_devices[0];
     assert_eq!((first.model.as_str(), a.id.as_deref()), ("/models/a", Some("a")));
     assert_eq!(first.manifest.as_deref(), Some(Path::new("a.toml")));
-    let loras: Vec<_> = first.lora.iter().map(|lora| (lora.weight.get(), lora.sha256.is_some())).collect();
+    let loras: Vec<_> =
+        first.lora.iter().map(|lora| (lora.weight.get(), lora.sha256.is_some())).collect();
     assert_eq!(loras, [(0.5, false), (2.0, true)]);
 
     let models = |words: &[&str]| {
@@ -197,7 +198,11 @@ fn models_and_loras_that_cannot_be_meant_are_named() {
         ("model = [1]", &[], "`model` (FILE, line 1) must be a text, or tables"),
         ("\n[[model]]\nname = \"a\"", &[], "`model` (FILE, line 2): unknown field `name`"),
         ("[[model]]\nmodel_id = \"a\"", &[], "missing field `model`"),
-        ("model_id = \"x\"\n[[model]]\nmodel = \"a\"", &[], "`model_id` (FILE, line 1) is for one model"),
+        (
+            "model_id = \"x\"\n[[model]]\nmodel = \"a\"",
+            &[],
+            "`model_id` (FILE, line 1) is for one model",
+        ),
         ("[[model]]\nmodel = \"a\"\nlora = [\"x:y\"]", &[], "`lora` of a: must be FILE:WEIGHT"),
         ("lora = [{ file = \"x\", weight = nan }]", &[], "`lora` (FILE, line 1): a weight must be"),
         ("lora = [{ file = \"x\", sha256 = \"00\" }]", &[], "64 hexadecimal digits"),
@@ -206,7 +211,11 @@ fn models_and_loras_that_cannot_be_meant_are_named() {
         ("lora = [1]", &[], "FILE:WEIGHT or a table"),
         ("", &["--lora", "x:1e9"], "`lora` (flag): a weight must be"),
         ("", &["--model", "a", "--model", "b", "--lora", "x"], "`lora` (flag) is for one model"),
-        ("", &["--model", "a", "--model", "b", "--model-id", "x"], "`model_id` (flag) is for one model"),
+        (
+            "",
+            &["--model", "a", "--model", "b", "--model-id", "x"],
+            "`model_id` (flag) is for one model",
+        ),
     ] {
         let error = format!("{:#}", launched(text, words).err().unwrap());
         let path = error.find("/tmp").map(|from| {
