@@ -242,7 +242,7 @@ pub enum Error {
     },
     /// The manifest pins which LoRAs the model is merged with, and others are given.
     #[error(
-        "the manifest pins {expected} LoRAs, by file, weight and order; given are {found}, and they are not those"
+        "other LoRAs are given ({found}) than the manifest pins ({expected}, by file, weight and order)"
     )]
     PinnedLoras {
         /// How many it pins.

@@ -132,7 +132,9 @@ fn check(directory: &Path, manifest: Option<PathBuf>, loras: &[Lora]) -> anyhow:
     let loras = measured(loras)?;
     ensure!(
         loras == manifest.loras,
-        "the manifest pins {} LoRAs: name exactly those with --lora FILE:WEIGHT, in their order",
+        "other LoRAs are named ({}) than the manifest pins ({}): name exactly those with --lora FILE:WEIGHT, in their \
+         order",
+        loras.len(),
         manifest.loras.len()
     );
     let bar = progress::load();

@@ -319,6 +319,7 @@ impl Bench {
             revision: Some(COMMIT.to_owned()),
             licence: Some("Apache-2.0".to_owned()),
             files,
+            loras: Vec::new(),
         };
         let root = TempDir::new().unwrap();
         fs::create_dir(root.path().join("hf")).unwrap();

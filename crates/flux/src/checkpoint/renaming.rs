@@ -8,14 +8,17 @@ use candle_core::Tensor;
 use super::NamedTensors;
 use crate::Result;
 
-/// Names of one kind of model, each the publisher's, then diffusers'.
+/// The publisher's name, then diffusers'.
+type NamePair = [&'static str; 2];
+
+/// Names of one kind of model.
 pub(crate) struct Renaming {
     /// Of layers outside of blocks.
-    pub(crate) outer: &'static [[&'static str; 2]],
+    pub(crate) outer: &'static [NamePair],
     /// Of parts of double blocks.
-    pub(crate) double: &'static [[&'static str; 2]],
+    pub(crate) double: &'static [NamePair],
     /// Of parts of single blocks.
-    pub(crate) single: &'static [[&'static str; 2]],
+    pub(crate) single: &'static [NamePair],
     /// Of single blocks, what the publisher has as one layer and diffusers as several.
     pub(crate) split: Option<Split>,
 }
@@ -49,8 +52,16 @@ const SWAPPED: &str = "final_layer.adaLN_modulation.1";
 const COMFY_PREFIX: &str = "model.diffusion_model.";
 
 /// Where a file has a block, and diffusers.
-const DOUBLE: [&str; 2] = ["double_blocks", "transformer_blocks"];
-const SINGLE: [&str; 2] = ["single_blocks", "single_transformer_blocks"];
+const DOUBLE: NamePair = ["double_blocks", "transformer_blocks"];
+const SINGLE: NamePair = ["single_blocks", "single_transformer_blocks"];
+
+/// Blocks of one kind.
+struct Blocks<'a> {
+    at: NamePair,
+    /// Of their parts.
+    names: &'static [NamePair],
+    split: Option<&'a Split>,
+}
 
 impl Renaming {
     /// What one tensor of the publisher's file is in diffusers' layout. Parts share the tensor's memory.
@@ -73,7 +84,7 @@ impl Renaming {
             let tensor = if stem == SWAPPED { swap_halves(&tensor)? } else { tensor };
             return Ok(vec![(format!("{ours}.{kind}"), tensor)]);
         }
-        for ([theirs_at, ours_at], names, split) in self.blocks() {
+        for Blocks { at: [theirs_at, ours_at], names, split } in self.blocks() {
             let Some((number, part)) = numbered(stem, theirs_at, '.') else { continue };
             let at = |inner: &str| format!("{ours_at}.{number}.{inner}.{kind}");
             if let Some(ours) = ours(names, part) {
@@ -98,7 +109,7 @@ impl Renaming {
         if let Some(name) = outer {
             return Some((*name).to_owned());
         }
-        for (ats, names, split) in self.blocks() {
+        for Blocks { at: ats, names, split } in self.blocks() {
             for (side, at) in ats.into_iter().enumerate() {
                 let Some((number, part)) = numbered(underscored, at, '_') else { continue };
                 let is_part = |name: &str| underscores(name).eq(part.bytes());
@@ -119,8 +130,11 @@ impl Renaming {
     }
 
     /// Where blocks of a kind are, what their parts are called, and what of them is split.
-    fn blocks(&self) -> [([&'static str; 2], &'static [[&'static str; 2]], Option<&Split>); 2] {
-        [(DOUBLE, self.double, None), (SINGLE, self.single, self.split.as_ref())]
+    fn blocks(&self) -> [Blocks<'_>; 2] {
+        [
+            Blocks { at: DOUBLE, names: self.double, split: None },
+            Blocks { at: SINGLE, names: self.single, split: self.split.as_ref() },
+        ]
     }
 }
 
@@ -138,7 +152,7 @@ fn swap_halves(tensor: &Tensor) -> Result<Tensor> {
 }
 
 /// diffusers' name of what the publisher calls `theirs`.
-fn ours(names: &[[&'static str; 2]], theirs: &str) -> Option<&'static str> {
+fn ours(names: &[NamePair], theirs: &str) -> Option<&'static str> {
     names.iter().find(|pair| pair[0] == theirs).map(|pair| pair[1])
 }
 

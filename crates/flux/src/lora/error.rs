@@ -1,5 +1,7 @@
 //! Why a LoRA cannot be merged.
 
+use std::fmt;
+
 use thiserror::Error;
 
 /// What is wrong with a LoRA. Names of tensors are as its file has them.
@@ -24,13 +26,13 @@ pub enum LoraError {
         key: String,
     },
     /// A name that means nothing here.
-    #[error("{} tensors have names that no LoRA of this model has, first {:?}", keys.len(), keys.first())]
+    #[error("it has names that no LoRA of this model has: {}", Several(keys))]
     UnknownKeys {
         /// The tensors, sorted.
         keys: Vec<String>,
     },
     /// Layers that the model does not have: it is for another one.
-    #[error("it updates {} layers that the model does not have, first {:?}: it is for another model", layers.len(), layers.first())]
+    #[error("it is for another model: this one does not have {}", Several(layers))]
     OtherModel {
         /// The layers, as this crate names them, sorted.
         layers: Vec<String>,
@@ -102,4 +104,17 @@ pub enum LoraError {
         /// The most.
         limit: usize,
     },
+}
+
+/// The first of several names, and how many there are besides.
+struct Several<'a>(&'a [String]);
+
+impl fmt::Display for Several<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [] => f.write_str("nothing"),
+            [one] => write!(f, "{one:?}"),
+            [first, others @ ..] => write!(f, "{first:?} and {} more", others.len()),
+        }
+    }
 }
