@@ -12,9 +12,10 @@ pub(crate) mod safetensors;
 mod shards;
 mod weights;
 
-pub(crate) use directory::{Component, Directory, NamedTensors, host_bytes};
+pub(crate) use directory::{Component, Directory, host_bytes};
 pub(crate) use files::Files;
 pub(crate) use layout::{Layout, Part};
+pub(crate) use renaming::NamedTensors;
 pub use shards::LoadProgress;
 pub(crate) use shards::Shards;
 pub(crate) use weights::{TensorSource, VarBuilder, Weights};

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use thiserror::Error;
 
-use crate::{file_digest::FileDigest, lora::LoraError};
+use crate::{file_digest::FileDigest, lora_error::LoraError};
 
 /// Why a model did not load or an image was not made. Never carries a prompt.
 #[derive(Debug, Error)]

@@ -30,6 +30,8 @@ mod job;
 mod latents;
 mod layers;
 mod lora;
+mod lora_choice;
+mod lora_error;
 mod manifest;
 mod memory;
 mod model;
@@ -60,7 +62,8 @@ pub use kernels::{
     cpu::{Level as CpuLevel, LevelError as CpuLevelError, level as cpu_level},
     doctor, groups,
 };
-pub use lora::{InvalidLora, Lora, LoraError, LoraWeight};
+pub use lora_choice::{InvalidLora, Lora, LoraWeight};
+pub use lora_error::LoraError;
 pub use manifest::{Manifest, ManifestFile, ManifestLora, Pins};
 pub use memory::{MemoryLimit, MemoryNeeds};
 pub use model::LoadOptions;

@@ -7,21 +7,17 @@
 //! section 4.1). Names are diffusers', those of Black Forest Labs' single file, or Kohya's, which has underscores for
 //! the dots; `names.rs` reads them. What a model was merged with is part of its manifest.
 
-mod choice;
-mod error;
 mod file;
 mod merge;
 mod metadata;
 mod names;
 
-pub use choice::{InvalidLora, Lora, LoraWeight};
-pub use error::LoraError;
 pub(crate) use file::read_bytes;
 pub(crate) use merge::Adapters;
 
 use candle_core::Tensor;
 
-use crate::Result;
+use crate::{Result, lora_choice::Lora, lora_error::LoraError};
 
 /// Whether all values of a tensor in f32 are numbers: whatever is none times zero is none, and so is the sum.
 fn is_finite(tensor: &Tensor) -> Result<bool> {

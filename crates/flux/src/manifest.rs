@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     error::{Error, ManifestError},
     file_digest::FileDigest,
-    lora::LoraWeight,
+    lora_choice::LoraWeight,
     regular_file::read_regular,
 };
 

@@ -10,6 +10,7 @@ use super::{
     Files, LoadProgress, Weights,
     files::is_plain_name,
     json,
+    renaming::NamedTensors,
     shards::{Index, MAX_WEIGHTS_BYTES, Shards, Sink, Tensors, read_all},
 };
 use crate::{
@@ -292,9 +293,6 @@ pub(crate) struct Component<'a> {
 
 /// From a tensor, by the name that the model's parts ask for, to what is kept.
 pub(crate) type Convert<'a> = dyn Fn(String, Tensor) -> Result<NamedTensors> + 'a;
-
-/// Tensors under the names that the model's parts ask for.
-pub(crate) type NamedTensors = Vec<(String, Tensor)>;
 
 /// How many have come.
 struct Bytes<'a> {

@@ -5,8 +5,10 @@
 
 use candle_core::Tensor;
 
-use super::NamedTensors;
 use crate::Result;
+
+/// Tensors under the names that the model's parts ask for.
+pub(crate) type NamedTensors = Vec<(String, Tensor)>;
 
 /// The publisher's name, then diffusers'.
 type NamePair = [&'static str; 2];
