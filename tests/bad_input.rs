@@ -216,7 +216,7 @@ async fn the_route_in_clear_text_names_what_is_wrong() {
         (json!({"model": MODEL, "prompt": "x", "n": 0}), 400, "n"),
         (json!({"model": MODEL, "prompt": 7}), 400, "prompt"),
         (json!({"model": "other", "prompt": "x"}), 404, "model"),
-        (json!({"prompt": "x"}), 400, "model"),
+        (json!({"model": "", "prompt": "x"}), 404, "model"),
     ] {
         let answer = http().post(&url).json(&body).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), status, "{body}");

@@ -201,10 +201,10 @@ async fn numbers_for_operators() {
     assert!(number("obscura_attested_timestamp_seconds ") > 1.7e9);
     assert!(number("obscura_loading_seconds ") > 0.0);
     for line in [
-        "obscura_images_total 2",
-        "obscura_pictures_total 2",
-        "obscura_pixels_total 8192",
-        "obscura_steps_total 8",
+        "obscura_images_total{model=\"test/one-colour\"} 2",
+        "obscura_pictures_total{model=\"test/one-colour\"} 2",
+        "obscura_pixels_total{model=\"test/one-colour\"} 8192",
+        "obscura_steps_total{model=\"test/one-colour\"} 8",
         "obscura_queue_depth 0",
         "obscura_http_answers_total{route=\"/v1/images/generations\",status=\"200\"} 1",
         "obscura_stage_seconds_count{stage=\"image_encode\"} 2",

@@ -186,7 +186,13 @@ fn pin(directory: &TempDir) -> Manifest {
 fn load(directory: &Path, pins: Pins) -> Result<Pipeline, Error> {
     Pipeline::load(
         directory,
-        LoadOptions { device: Device::Cpu, precision: Precision::F32, pins, memory_limit: None },
+        LoadOptions {
+            device: Device::Cpu,
+            precision: Precision::F32,
+            pins,
+            memory_limit: None,
+            loras: Vec::new(),
+        },
     )
 }
 

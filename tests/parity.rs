@@ -177,6 +177,7 @@ fn load(directory: &std::path::Path) -> Pipeline {
             precision: Precision::F32,
             pins: Pins::None,
             memory_limit: None,
+            loras: Vec::new(),
         },
     )
     .unwrap()

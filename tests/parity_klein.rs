@@ -7,8 +7,7 @@ use candle_core::{Device, Tensor};
 use flux::{InputImage, LoadOptions, Pins, Pipeline, Precision, StageInputs, Stages};
 use protocol::{Seed, Size, Steps};
 use serde_json::Value;
-use tempfile::TempDir;
-use tests::golden::{copy, floats, relative_error, write_weights};
+use tests::golden::{floats, input_rgb, klein_directory, relative_error};
 
 /// ‖out − ref‖ / ‖ref‖ of every stage.
 const STAGE: f64 = 2e-5;
@@ -38,7 +37,7 @@ fn klein_double_blocks_alone() {
 /// `vocab.json` and `merges.txt` in place of `tokenizer.json`: the same ids.
 #[test]
 fn a_vocabulary_and_merges_split_as_the_tokenizers_file_does() {
-    let directory = model_directory("klein-2x0");
+    let directory = klein_directory("klein-2x0");
     let tokenizer = directory.path().join("tokenizer");
     let inputs = StageInputs {
         text: "Don't stop:  İ\u{301} 猫 🦊 <think> 12 <|im_end|>\n\n x",
@@ -65,7 +64,7 @@ fn a_vocabulary_and_merges_split_as_the_tokenizers_file_does() {
 /// A template is a program: only those whose effect is known are taken.
 #[test]
 fn a_chat_template_that_is_not_known_is_refused_by_its_digest() {
-    let directory = model_directory("klein-2x0");
+    let directory = klein_directory("klein-2x0");
     let template = directory.path().join("tokenizer/chat_template.jinja");
     fs::write(&template, "{{ messages[0].content }}").unwrap();
     let refused = Pipeline::load(directory.path(), options()).err().unwrap().to_string();
@@ -92,7 +91,7 @@ fn parts_of_other_models_are_refused_by_name() {
         ("transformer/config.json", "guidance_embeds", true.into(), "guidance_embeds"),
         ("vae/config.json", "_class_name", "AutoencoderKL".into(), "AutoencoderKL"),
     ] {
-        let directory = model_directory("klein-2x0");
+        let directory = klein_directory("klein-2x0");
         let path = directory.path().join(file);
         let mut config: Value = json(&path);
         config[field] = value;
@@ -104,7 +103,7 @@ fn parts_of_other_models_are_refused_by_name() {
 
 #[test]
 fn more_input_images_than_are_read_are_refused() {
-    let directory = model_directory("klein-2x0");
+    let directory = klein_directory("klein-2x0");
     let pipeline = load(directory.path());
     let images: Vec<InputImage> = (0..5).map(|_| input_image(64, 64)).collect();
     let refused = pipeline.stages(&StageInputs {
@@ -119,7 +118,7 @@ fn more_input_images_than_are_read_are_refused() {
 }
 
 fn check(case: &str) {
-    let directory = model_directory(case);
+    let directory = klein_directory(case);
     let pipeline = load(directory.path());
     let golden = candle_core::safetensors::load(
         fixtures().join(case).join("golden.safetensors"),
@@ -191,30 +190,9 @@ fn compare(name: &str, stages: &Stages, golden: &HashMap<&str, &Tensor>, rows: &
     assert!(share >= WITHIN_ONE, "{name}: {share} of the image is within 1/255");
 }
 
-/// What `klein_models.input_picture` makes, in wrapping integers of 32 bits.
 fn input_image(width: u64, height: u64) -> InputImage {
-    let (width, height) = (width as u32, height as u32);
-    let mut rgb = Vec::with_capacity(3 * (width * height) as usize);
-    for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
-        for c in 0..3_u32 {
-            let mixed = x.wrapping_mul(73_856_093)
-                ^ y.wrapping_mul(19_349_663)
-                ^ (c + 1).wrapping_mul(83_492_791);
-            let waves = x * (c + 1) / 3 + y * (3 - c) / 2;
-            rgb.push((waves + (mixed >> 7 & 31)) as u8);
-        }
-    }
+    let rgb = input_rgb(width as u32, height as u32);
     InputImage::new(width as usize, height as usize, rgb.into()).unwrap()
-}
-
-/// Writes a case's model as a directory in the diffusers layout.
-fn model_directory(case: &str) -> TempDir {
-    let directory = TempDir::new().unwrap();
-    let model = fixtures().join(case).join("model");
-    copy(&model, directory.path());
-    copy(&fixtures().join("tokenizer"), &directory.path().join("tokenizer"));
-    write_weights(&model.join("tensors.txt"), directory.path());
-    directory
 }
 
 fn load(directory: &Path) -> Pipeline {
@@ -227,6 +205,7 @@ fn options() -> LoadOptions {
         precision: Precision::F32,
         pins: Pins::None,
         memory_limit: None,
+        loras: Vec::new(),
     }
 }
 

@@ -51,6 +51,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "event_log", run: event_log, seeds: event_log_seeds },
     Target { name: "measure", run: measure, seeds: measure_seeds },
     Target { name: "safetensors", run: flux::fuzzing::safetensors, seeds: safetensors_seeds },
+    Target { name: "lora", run: flux::fuzzing::lora, seeds: lora_seeds },
     Target { name: "config", run: flux::fuzzing::config, seeds: config_seeds },
     Target { name: "tokenizer", run: flux::fuzzing::tokenizer, seeds: tokenizer_seeds },
     Target { name: "manifest", run: manifest, seeds: manifest_seeds },
@@ -335,6 +336,44 @@ fn event_log_seeds(_: &Path) -> Vec<Vec<u8>> {
     log.push_model([7; 32]);
     log.push("another", b"payload");
     vec![log.to_json(), b"[]".to_vec()]
+}
+
+/// The forms of names, and what must not be taken for one.
+fn lora_seeds(_: &Path) -> Vec<Vec<u8>> {
+    let pair = |metadata: &str, down: &str, up: &str, alpha: &str| {
+        let alpha = match alpha {
+            "" => String::new(),
+            name => format!(r#","{name}":{{"dtype":"BF16","shape":[],"data_offsets":[16,18]}}"#),
+        };
+        let header = format!(
+            r#"{{{metadata}"{down}":{{"dtype":"BF16","shape":[1,2],"data_offsets":[0,4]}},"{up}":{{"dtype":"BF16","shape":[6,1],"data_offsets":[4,16]}}{alpha}}}"#
+        );
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.extend([0x80, 0x3f].repeat(if alpha.is_empty() { 8 } else { 9 }));
+        bytes
+    };
+    let q = "transformer.transformer_blocks.0.attn.to_q";
+    let qkv = "lora_unet_double_blocks_0_img_attn_qkv";
+    let single = "diffusion_model.single_blocks.1.linear1";
+    let told = r#""__metadata__":{"lora_adapter_metadata":"{\"transformer.lora_alpha\": 2, \"transformer.alpha_pattern\": {\"to_q\": 1.5}}"},"#;
+    vec![
+        pair("", &format!("{q}.lora_A.weight"), &format!("{q}.lora_B.weight"), ""),
+        pair(told, &format!("{q}.lora_A.weight"), &format!("{q}.lora_B.weight"), ""),
+        pair(
+            "",
+            &format!("{qkv}.lora_down.weight"),
+            &format!("{qkv}.lora_up.weight"),
+            &format!("{qkv}.alpha"),
+        ),
+        pair("", &format!("{single}.lora_A.weight"), &format!("{single}.lora_B.weight"), ""),
+        pair(
+            "",
+            &format!("{q}.lokr_w1"),
+            &format!("{q}.lora_magnitude_vector"),
+            "lora_te1_x.alpha",
+        ),
+    ]
 }
 
 fn safetensors_seeds(_: &Path) -> Vec<Vec<u8>> {

@@ -12,7 +12,7 @@ from diffusers import (
 )
 from transformers import Qwen2TokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-import weights
+import small
 
 FOLDERS = ("transformer", "text_encoder", "vae")
 
@@ -49,13 +49,9 @@ class Tiny:
             "text_encoder": self._text(len(tokenizer)),
             "vae": self._vae(),
         }
-        for folder, module in parts.items():
-            weights.fill(folder, module.eval())
-        pipe = Flux2KleinPipeline(
-            tokenizer=tokenizer, scheduler=self._scheduler(), is_distilled=True, **parts
+        return small.assemble(
+            Flux2KleinPipeline, parts, tokenizer=tokenizer, scheduler=self._scheduler(), is_distilled=True
         )
-        pipe.set_progress_bar_config(disable=True)
-        return pipe
 
     def _transformer(self):
         return Flux2Transformer2DModel(
@@ -87,12 +83,9 @@ class Tiny:
         return Qwen3ForCausalLM(config)
 
     def _vae(self):
-        levels = len(self.vae_channels)
         return AutoencoderKLFlux2(
-            block_out_channels=self.vae_channels,
+            **small.levels(self.vae_channels),
             decoder_block_out_channels=self.decoder_channels,
-            down_block_types=("DownEncoderBlock2D",) * levels,
-            up_block_types=("UpDecoderBlock2D",) * levels,
             layers_per_block=self.vae_layers,
             latent_channels=self.latent_channels,
             norm_num_groups=self.vae_groups,

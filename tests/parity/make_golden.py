@@ -7,7 +7,6 @@ The files are described in tests/fixtures/flux/PROVENANCE.md.
 """
 
 import argparse
-import json
 import pathlib
 import shutil
 import sys
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 import transformers
 from diffusers import FluxPipeline
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 import bfl
 import models
@@ -26,6 +25,7 @@ import record
 import weights
 from noise import noise_table
 from prompts import PROMPTS
+from small import compare, write_configs, write_json
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures" / "flux"
 TOKENIZERS = FIXTURES / "tokenizers"
@@ -33,7 +33,6 @@ TOKENIZERS = FIXTURES / "tokenizers"
 T5_ROWS = (0, 1, 2, 3, 7, 16, 31, 64, 127, 200, 254, 255)
 # Of these models it is also said how their weights make BFL's single files.
 SINGLE_FILES = ("schnell-1x1", "dev-1x2")
-TOLERANCE = 1e-5  # of --check: another machine's libraries round differently
 
 
 def main():
@@ -68,31 +67,13 @@ def write_all(out):
             pipe = FluxPipeline.from_pretrained(folder / "model", dtype=torch.float32)
             pipe.set_progress_bar_config(disable=True)
         else:
-            write_configs(pipe, folder / "model")
+            write_configs(pipe, models.FOLDERS, folder / "model")
         if tiny.name in SINGLE_FILES:
             lines = bfl.recipe_lines(pipe.transformer.config, pipe.vae.config)
             (folder / "model" / "bfl.txt").write_text("".join(lines))
         write_runs(pipe, tiny, runs, folder)
         if tiny.name == "schnell-1x1":
             write_texts(pipe, tiny, out / "texts")
-
-
-def write_configs(pipe, folder):
-    """What save_pretrained writes, less weights and tokenizers; and the list of the weights."""
-    with tempfile.TemporaryDirectory() as temp:
-        pipe.save_pretrained(temp)
-        for path in sorted(pathlib.Path(temp).rglob("*.json")):
-            part = path.relative_to(temp)
-            if part.parts[0].startswith("tokenizer"):
-                continue
-            (folder / part).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, folder / part)
-    lines = []
-    for part in models.FOLDERS:
-        for name, parameter in getattr(pipe, part).named_parameters():
-            shape = ",".join(map(str, parameter.shape))
-            lines.append(f"{weights.published_name(part, name)} {shape}\n")
-    (folder / "tensors.txt").write_text("".join(sorted(lines)))
 
 
 def write_runs(pipe, tiny, runs, folder):
@@ -191,34 +172,6 @@ def summary(stages):
     spread = {name: round(stages[name].std().item(), 3) for name in ("pooled", "t5_states", "picture")}
     last = max((name for name in stages if name.startswith("latents.")), key=lambda name: int(name.split(".")[1]))
     return f"std {spread} latents {stages[last].std().item():.3f} clipped {clipped:.3f}"
-
-
-def compare(made, fixtures):
-    """Prints every golden tensor that differs; the number of them."""
-    wrong = 0
-    for path in sorted(made.rglob("golden.safetensors")):
-        part = path.relative_to(made)
-        ours, theirs = load_file(path), load_file(fixtures / part)
-        for name in sorted(ours.keys() | theirs.keys()):
-            error = difference(ours.get(name), theirs.get(name))
-            if error > TOLERANCE:
-                print(f"{part}: {name}: {error:.2e}")
-                wrong += 1
-    print("differ:", wrong)
-    return wrong
-
-
-def difference(ours, theirs):
-    """‖ours − theirs‖ / ‖theirs‖; infinite where one is missing or shaped otherwise."""
-    if ours is None or theirs is None or ours.shape != theirs.shape:
-        return float("inf")
-    ours, theirs = ours.double(), theirs.double()
-    norm = theirs.norm().item()
-    return (ours - theirs).norm().item() / norm if norm else ours.norm().item()
-
-
-def write_json(path, value):
-    path.write_text(json.dumps(value, ensure_ascii=True, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ The files are described in tests/fixtures/klein/PROVENANCE.md.
 """
 
 import argparse
-import json
 import pathlib
 import shutil
 import sys
@@ -17,13 +16,12 @@ import diffusers
 import numpy as np
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 import klein_models
-import weights
-from make_golden import compare, write_json
 from prompts import PROMPTS
+from small import compare, write_configs, write_json
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures" / "klein"
 CORPUS = pathlib.Path(__file__).with_name("corpus.txt")
@@ -112,7 +110,7 @@ def write_case(tiny, runs, folder):
     """The model's configurations and list of tensors, case.json, and golden.safetensors with `RUN/STAGE`."""
     folder.mkdir()
     pipe = tiny.build(FIXTURES / "tokenizer")
-    write_configs(pipe, folder / "model")
+    write_configs(pipe, klein_models.FOLDERS, folder / "model")
     tensors, described = {}, []
     for run in runs:
         stages = picture_stages(pipe, run)
@@ -134,24 +132,6 @@ def write_case(tiny, runs, folder):
         print(f"   {run.name}: std of states {states:.3f}, picture {picture.std():.3f}, clipped {clipped:.3f}", flush=True)
     save_file(tensors, folder / "golden.safetensors")
     write_json(folder / "case.json", {"runs": described, "rows": ROWS})
-
-
-def write_configs(pipe, folder):
-    """What save_pretrained writes, less weights and tokenizer; and the list of the weights."""
-    with tempfile.TemporaryDirectory() as temp:
-        pipe.save_pretrained(temp)
-        for path in sorted(pathlib.Path(temp).rglob("*.json")):
-            part = path.relative_to(temp)
-            if part.parts[0] == "tokenizer" or part.name.endswith("index.json") and len(part.parts) > 1:
-                continue
-            (folder / part).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, folder / part)
-    lines = []
-    for part in klein_models.FOLDERS:
-        module = getattr(pipe, part)
-        for name, parameter in (*module.named_parameters(), *weights.statistics(module)):
-            lines.append(f"{part}/{name} {','.join(map(str, parameter.shape))}\n")
-    (folder / "tensors.txt").write_text("".join(sorted(lines)))
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
-import weights
+import small
 
 FOLDERS = ("transformer", "text_encoder", "text_encoder_2", "vae")
 
@@ -49,11 +49,9 @@ class Tiny:
             "text_encoder_2": self._t5(len(tokenizer_2)),
             "vae": self._vae(),
         }
-        for folder, module in parts.items():
-            weights.fill(folder, module.eval())
-        pipe = FluxPipeline(tokenizer=tokenizer, tokenizer_2=tokenizer_2, scheduler=self._scheduler(), **parts)
-        pipe.set_progress_bar_config(disable=True)
-        return pipe
+        return small.assemble(
+            FluxPipeline, parts, tokenizer=tokenizer, tokenizer_2=tokenizer_2, scheduler=self._scheduler()
+        )
 
     def _transformer(self):
         return FluxTransformer2DModel(
@@ -97,11 +95,8 @@ class Tiny:
         return T5EncoderModel(config)
 
     def _vae(self):
-        levels = len(self.vae_channels)
         return AutoencoderKL(
-            block_out_channels=self.vae_channels,
-            down_block_types=("DownEncoderBlock2D",) * levels,
-            up_block_types=("UpDecoderBlock2D",) * levels,
+            **small.levels(self.vae_channels),
             layers_per_block=self.vae_layers,
             latent_channels=self.latent_channels,
             norm_num_groups=self.vae_groups,

@@ -24,7 +24,7 @@ pub use exchange::{Exchange, Sent, error_of, http};
 use attest::evidence::Sources;
 use engine::Generator;
 use flux::{Generated, Image, Job, Preview, Progress, ProgressObserver, PromptTokens, Timings};
-use node::{Config, LoadedModel, Node, Service};
+use node::{Config, LoadedModel, LoadedModels, Node, Service};
 use protocol::Size;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
@@ -156,7 +156,7 @@ impl TestNode {
     ///
     /// # Panics
     /// Where it cannot start.
-    pub async fn loaded(loaded: LoadedModel, config: Config) -> Self {
+    pub async fn loaded(loaded: impl Into<LoadedModels>, config: Config) -> Self {
         let mut this = Self::loading(config).await;
         let service = Service::start(loaded, Sources::simulated(), &this.node).expect("it starts");
         this.key_id = service.key_id().to_string();

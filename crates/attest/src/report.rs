@@ -43,7 +43,8 @@ pub struct Report {
     pub keyset: Vec<u8>,
     /// The keyset's signature by its own Ed25519 key.
     pub possession: [u8; 64],
-    /// The model manifest: one line a file, `{sha256 in hex}  {bytes}  {name}`.
+    /// The model manifest: one line a file, `{sha256 in hex}  {bytes}  {name}`; one a LoRA, `lora {weight}  {sha256}
+    /// {bytes}`; of several models, `model {name}` before the lines of each. Opaque here.
     pub model_manifest: Vec<u8>,
     /// What the GPUs signed; empty where there are none.
     pub device_evidence: Vec<u8>,

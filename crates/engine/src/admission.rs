@@ -37,7 +37,8 @@ pub(crate) struct Admission {
 
 #[derive(Default)]
 struct State {
-    estimator: ThroughputEstimator,
+    /// Of each model that has drawn: the engine has so many.
+    estimators: HashMap<String, ThroughputEstimator>,
     /// No client stands here without places.
     clients: HashMap<ClientId, Vec<Held>>,
     next_id: u64,
@@ -46,8 +47,8 @@ struct State {
 /// A place that is taken, in the order of taking.
 struct Held {
     id: u64,
-    /// Absent until the request is read.
-    work: Option<Work>,
+    /// Which model is to do how much. Absent until the request is read.
+    work: Option<(String, Work)>,
 }
 
 /// A place in the queue, given back when dropped.
@@ -87,9 +88,15 @@ impl Admission {
         Ok(QueueSlot { admission: self.clone(), client, id })
     }
 
-    /// Takes in how long a run took that ended well.
-    pub(crate) fn learn(&self, work: Work, took: Duration) {
-        self.lock().estimator.learn(work, took.as_secs_f64());
+    /// Takes in how long a run of a model took that ended well.
+    pub(crate) fn learn(&self, model: &str, work: Work, took: Duration) {
+        let mut state = self.lock();
+        if !state.estimators.contains_key(model) {
+            state.estimators.insert(model.to_owned(), ThroughputEstimator::default());
+        }
+        if let Some(estimator) = state.estimators.get_mut(model) {
+            estimator.learn(work, took.as_secs_f64());
+        }
     }
 
     /// Places that are taken.
@@ -133,16 +140,18 @@ impl State {
     }
 
     fn secs(&self, held: &[Held]) -> f64 {
-        held.iter().filter_map(|held| held.work).map(|work| self.estimator.predict(work)).sum()
+        let known = held.iter().filter_map(|held| held.work.as_ref());
+        known.filter_map(|(model, work)| Some(self.estimators.get(model)?.predict(*work))).sum()
     }
 }
 
 impl QueueSlot {
-    /// The request is read, and asks for so much.
-    pub(crate) fn fill(&self, work: Work) {
+    /// The request is read, and asks a model for so much.
+    pub(crate) fn fill(&self, model: &str, work: Work) {
         let mut state = self.admission.lock();
         let held = state.clients.get_mut(&self.client).into_iter().flatten();
-        held.filter(|held| held.id == self.id).for_each(|held| held.work = Some(work));
+        held.filter(|held| held.id == self.id)
+            .for_each(|held| held.work = Some((model.to_owned(), work)));
     }
 
     pub(crate) fn client(&self) -> ClientId {
@@ -212,7 +221,7 @@ mod tests {
 
     fn filled(admission: &Arc<Admission>, client: ClientId) -> QueueSlot {
         let place = admission.reserve(client).expect("there is room");
-        place.fill(LARGE.into());
+        place.fill("m", LARGE.into());
         place
     }
 
@@ -244,7 +253,7 @@ mod tests {
     #[test]
     fn a_client_waits_for_its_turn_and_not_for_all_that_another_asked() {
         let admission = admission(32, 0.5);
-        admission.learn(LARGE.into(), Duration::from_secs(30));
+        admission.learn("m", LARGE.into(), Duration::from_secs(30));
         let held: Vec<_> = (0..4).map(|_| filled(&admission, client(1))).collect();
         assert_eq!(admission.queue_secs(), 120.0);
         // Its own four would have to be done before.
@@ -258,11 +267,26 @@ mod tests {
     }
 
     #[test]
+    fn a_slow_model_does_not_make_a_quick_one_seem_slow() {
+        let admission = admission(32, 1.0);
+        for (model, secs) in [("quick", 1), ("slow", 60)] {
+            admission.learn(model, LARGE.into(), Duration::from_secs(secs));
+        }
+        let held: Vec<_> = (0..4).map(|_| admission.reserve(client(1)).ok().unwrap()).collect();
+        held.iter().for_each(|place| place.fill("quick", LARGE.into()));
+        assert_eq!(admission.queue_secs(), 4.0);
+        held[0].fill("slow", LARGE.into());
+        assert_eq!(admission.queue_secs(), 63.0);
+        held[0].fill("unknown", LARGE.into());
+        assert_eq!(admission.queue_secs(), 3.0);
+    }
+
+    #[test]
     fn twenty_small_images_refuse_nobody() {
         let admission = admission(32, 0.5);
         let small = Work::from(1_028);
         for _ in 0..20 {
-            admission.learn(small, Duration::from_secs(20));
+            admission.learn("m", small, Duration::from_secs(20));
         }
         let _large: Vec<_> = (1..5).map(|n| filled(&admission, client(n))).collect();
         assert!(admission.reserve(client(9)).is_ok());

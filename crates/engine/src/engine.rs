@@ -13,7 +13,7 @@ use crate::{
     admission::{Admission, Busy, QueueLimits, QueueSlot},
     client::ClientId,
     entry::{GenerateError, Output, QueueEntry},
-    generator::Generator,
+    generator::NamedGenerator,
     observer::Observer,
     queue::Queue,
     updates::UpdateSender,
@@ -39,20 +39,20 @@ impl Drop for Shared {
 }
 
 impl Engine {
-    /// Starts a thread for each generator.
+    /// Starts a thread for each engine, which draws with any of its models: of one device, all of them are there.
     ///
     /// # Errors
     /// Where the system has no thread to give.
     pub fn start(
-        generators: Vec<Box<dyn Generator>>,
+        engines: Vec<Vec<NamedGenerator>>,
         limits: QueueLimits,
         observer: Arc<dyn Observer>,
     ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::default());
-        let admission = Arc::new(Admission::new(limits, generators.len()));
-        for (number, generator) in generators.into_iter().enumerate() {
+        let admission = Arc::new(Admission::new(limits, engines.len()));
+        for (number, models) in engines.into_iter().enumerate() {
             Worker {
-                generator,
+                models,
                 queue: queue.clone(),
                 admission: admission.clone(),
                 observer: observer.clone(),
@@ -125,7 +125,7 @@ impl Permit {
         Generation(tokio::spawn(async move {
             let Self { shared, place } = self;
             let work = Work::of(&request);
-            place.fill(work);
+            place.fill(&request.model, work);
             let (reply, answer) = oneshot::channel();
             let client = place.client();
             let queued = std::time::Instant::now();

@@ -57,9 +57,10 @@ impl QueueEntry {
         drop(reply.send(answer.map(|generated| Output { request, generated })));
     }
 
-    /// Whether both can be generated in one batch: see [`Job::is_batchable_with`].
+    /// Whether both can be generated in one batch: by the same model, and see [`Job::is_batchable_with`].
     pub(crate) fn is_batchable_with(&self, other: &Self) -> bool {
-        job(&self.request).is_batchable_with(&job(&other.request))
+        self.request.model == other.request.model
+            && job(&self.request).is_batchable_with(&job(&other.request))
     }
 }
 

@@ -50,6 +50,14 @@ pub trait Generator: Send + 'static {
     }
 }
 
+/// A model of an engine, by the name that requests have for it.
+pub struct NamedGenerator {
+    /// As in [`protocol::ImageRequest::model`].
+    pub model: String,
+    /// What draws with it.
+    pub generator: Box<dyn Generator>,
+}
+
 impl Generator for flux::Pipeline {
     fn generate(
         &mut self,

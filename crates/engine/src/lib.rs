@@ -34,6 +34,6 @@ pub use flux::{
     Error, Generated, Image, Job, Pipeline, Preview, Progress, ProgressObserver, PromptTokens,
     Timings,
 };
-pub use generator::Generator;
+pub use generator::{Generator, NamedGenerator};
 pub use observer::{Failure, JobSummary, Observer};
 pub use updates::{PartialImage, Update, UpdateSender, Updates, updates};

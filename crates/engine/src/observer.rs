@@ -9,8 +9,8 @@ pub trait Observer: Send + Sync + 'static {
     /// A batch begins, of one job or of several.
     fn batch_started(&self) {}
 
-    /// So many more sampler steps are done.
-    fn steps_done(&self, _steps: usize) {}
+    /// So many more sampler steps are done, by the model of this name.
+    fn steps_done(&self, _model: &str, _steps: usize) {}
 
     /// A job has its images.
     fn job_done(&self, _job: &JobSummary<'_>) {}
@@ -28,6 +28,8 @@ impl Observer for () {}
 /// What is told of a job that has its images.
 #[derive(Debug, Clone, Copy)]
 pub struct JobSummary<'a> {
+    /// The name of the model that drew them: one that the engine has.
+    pub model: &'a str,
     /// Images made.
     pub images: usize,
     /// Pixels of all of them.

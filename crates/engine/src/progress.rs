@@ -35,7 +35,7 @@ impl ProgressObserver for JobObserver<'_> {
         if let Progress::Step { done, total } = progress
             && done > self.done
         {
-            self.observer.steps_done(done - self.done);
+            self.observer.steps_done(&self.entry.request.model, done - self.done);
             self.done = done;
             if let Some(updates) = &self.entry.updates {
                 updates.step(done, total);

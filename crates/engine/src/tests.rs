@@ -10,14 +10,20 @@ use protocol::{
     CreateImageRequest, Delivery, GuidanceUse, ImageRequest, Limits, ModelCapabilities, Seed, Size,
 };
 
-use crate::{ClientId, Engine, GenerateError, Generation, Generator, QueueLimits, Update, updates};
+use crate::{
+    ClientId, Engine, GenerateError, Generation, Generator, NamedGenerator, QueueLimits, Update,
+    updates,
+};
 
 const PANIC: &str = "panic";
 
 /// Makes up to four images together.
+#[derive(Clone)]
 struct Four {
+    /// Told before what it draws.
+    name: &'static str,
     begun: mpsc::Sender<()>,
-    go_on: mpsc::Receiver<()>,
+    go_on: Arc<Mutex<mpsc::Receiver<()>>>,
     batches: Arc<Mutex<Vec<String>>>,
 }
 
@@ -31,9 +37,9 @@ struct Held {
 
 impl Four {
     fn hold(&self, prompts: &[&str]) {
-        self.batches.lock().unwrap().push(prompts.join(" "));
+        self.batches.lock().unwrap().push(format!("{}{}", self.name, prompts.join(" ")));
         let _ = self.begun.send(());
-        let _ = self.go_on.recv();
+        let _ = self.go_on.lock().unwrap().recv();
     }
 
     fn one(job: &Job<'_>, watch: &mut dyn ProgressObserver) -> Result<Generated, flux::Error> {
@@ -83,9 +89,14 @@ impl Held {
     fn with_deadline(deadline: Duration) -> Self {
         let ((begin, begun), (go_on, wait)) = (mpsc::channel(), mpsc::channel());
         let batches = Arc::<Mutex<Vec<String>>>::default();
-        let four = Four { begun: begin, go_on: wait, batches: batches.clone() };
+        let go_on_first = Arc::new(Mutex::new(wait));
+        let four = Four { name: "", begun: begin, go_on: go_on_first, batches: batches.clone() };
         let limits = QueueLimits { capacity: 15, deadline, share: 0.5 };
-        let engine = Engine::start(vec![Box::new(four)], limits, Arc::new(())).unwrap();
+        let models = [("m", ""), ("other", "other: ")].map(|(model, name)| NamedGenerator {
+            model: model.to_owned(),
+            generator: Box::new(Four { name, ..four.clone() }),
+        });
+        let engine = Engine::start(vec![models.into()], limits, Arc::new(())).unwrap();
         Self { engine, begun, go_on, batches }
     }
 
@@ -161,6 +172,27 @@ async fn requests_of_one_size_are_batched() {
         assert_made(generation, prompt, images).await;
     }
     assert_eq!(held.batches(), ["first", "a bb ccc", "large", "slow", "many dddd"]);
+}
+
+#[tokio::test]
+async fn each_model_draws_what_is_asked_of_it_and_batches_its_own() {
+    let held = Held::new();
+    let first = held.ask(0, request("first")).await;
+    held.begun.recv().unwrap();
+    let mut waiting = Vec::new();
+    for (model, prompt) in [("other", "a"), ("m", "bb"), ("other", "ccc"), ("m", "dddd")] {
+        let request = ImageRequest { model: model.to_owned(), ..request(prompt) };
+        waiting.push((prompt, held.ask(0, request).await));
+    }
+    let unknown = ImageRequest { model: "none".to_owned(), ..request("e") };
+    let unknown = held.ask(0, unknown).await;
+    held.let_run(3);
+    assert_made(first, "first", 1).await;
+    for (prompt, generation) in waiting {
+        assert_made(generation, prompt, 1).await;
+    }
+    assert_eq!(unknown.await.err(), Some(GenerateError::Generation));
+    assert_eq!(held.batches(), ["first", "other: a ccc", "bb dddd"]);
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 precision: Precision::F32,
                 pins: Pins::None,
                 memory_limit: None,
+                loras: Vec::new(),
             };
             Pipeline::load(Path::new(&directory), options)?
         }

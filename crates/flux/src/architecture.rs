@@ -7,7 +7,7 @@ use protocol::Size;
 use crate::{
     Result,
     autoencoder::AutoEncoder,
-    checkpoint::{Directory, Shards, Weights},
+    checkpoint::{Directory, Shards, Weights, renaming::Renaming},
     config::ModelIndex,
     dimensions::Dimensions,
     role::Role,
@@ -62,5 +62,7 @@ pub(crate) struct Architecture {
     pub(crate) pipeline: &'static str,
     /// What the name of the publisher's single file begins with, which may come without an index.
     pub(crate) single_file: &'static str,
+    /// What that file calls the transformer's tensors; LoRAs may call its layers so too.
+    pub(crate) renaming: &'static Renaming,
     pub(crate) read: fn(&mut Directory, Option<&ModelIndex>) -> Result<Sources>,
 }

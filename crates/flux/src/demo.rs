@@ -4,7 +4,7 @@ use candle_core::Device;
 use kernels::Precision;
 
 use crate::{
-    Error, LoadOptions, Manifest, MemoryLimit, Pins, Pipeline, Result,
+    Error, LoadOptions, Lora, Manifest, MemoryLimit, MemoryNeeds, Pins, Pipeline, Result,
     checkpoint::{Directory, Files},
     config::Configs,
     flux1,
@@ -62,10 +62,40 @@ impl Pipeline {
         precision: Precision,
         memory_limit: Option<MemoryLimit>,
     ) -> Result<Self, Error> {
+        Self::demo_merged(device, precision, memory_limit, Vec::new())
+    }
+
+    /// The same merged with LoRAs.
+    ///
+    /// # Errors
+    /// As [`Pipeline::demo_as`], and where a LoRA cannot be merged.
+    pub fn demo_merged(
+        device: &Device,
+        precision: Precision,
+        memory_limit: Option<MemoryLimit>,
+        loras: Vec<Lora>,
+    ) -> Result<Self, Error> {
         let manifest = Manifest::parse(MANIFEST).expect("a test reads it");
-        let pins = Pins::Exactly(manifest);
-        let options = LoadOptions { device: device.clone(), precision, pins, memory_limit };
+        let (device, pins) = (device.clone(), Pins::Exactly(manifest));
+        let options = LoadOptions { device, precision, pins, memory_limit, loras };
         Ok(Self::of(Model::load(FILES, options, &mut |_| {})?))
+    }
+}
+
+impl Pipeline {
+    /// What the demo model takes of memory; as [`Pipeline::needs`].
+    ///
+    /// # Errors
+    /// Where a LoRA cannot be merged.
+    pub fn demo_needs(
+        device: &Device,
+        precision: Precision,
+        loras: Vec<Lora>,
+        pixels: u64,
+    ) -> Result<MemoryNeeds, Error> {
+        let (device, pins) = (device.clone(), Pins::None);
+        let options = LoadOptions { device, precision, pins, memory_limit: None, loras };
+        Model::needs(FILES, options, pixels)
     }
 }
 

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use thiserror::Error;
 
-use crate::file_digest::FileDigest;
+use crate::{file_digest::FileDigest, lora_error::LoraError};
 
 /// Why a model did not load or an image was not made. Never carries a prompt.
 #[derive(Debug, Error)]
@@ -231,6 +231,24 @@ pub enum Error {
         expected: Vec<usize>,
         /// What the file holds.
         found: Vec<usize>,
+    },
+    /// A LoRA cannot be merged into the model.
+    #[error("the LoRA {} cannot be merged", path.display())]
+    Lora {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: LoraError,
+    },
+    /// The manifest pins which LoRAs the model is merged with, and others are given.
+    #[error(
+        "other LoRAs are given ({found}) than the manifest pins ({expected}, by file, weight and order)"
+    )]
+    PinnedLoras {
+        /// How many it pins.
+        expected: usize,
+        /// How many are given.
+        found: usize,
     },
     /// A configuration asks for something that is not FLUX.1 as this crate knows it.
     #[error("{component}: {field} = {} is not supported", Quoted(value))]

@@ -11,7 +11,7 @@ use crate::{
     Error, PromptTokens, Result,
     architecture::{Architecture, Blueprint, ModelConfig, Parts, Sources},
     autoencoder::AutoEncoder,
-    checkpoint::{Directory, Layout, Part, Weights},
+    checkpoint::{Directory, Layout, Part, Weights, bfl},
     config::{ClipConfig, Configs, FLUX1, ModelIndex, T5Config},
     dimensions::Dimensions,
     latents::NoiseOrder,
@@ -23,8 +23,12 @@ use crate::{
     work::Work,
 };
 
-pub(crate) const ARCHITECTURE: Architecture =
-    Architecture { pipeline: FLUX1.pipeline, single_file: "flux1", read };
+pub(crate) const ARCHITECTURE: Architecture = Architecture {
+    pipeline: FLUX1.pipeline,
+    single_file: "flux1",
+    renaming: &bfl::TRANSFORMER,
+    read,
+};
 
 fn read(directory: &mut Directory, index: Option<&ModelIndex>) -> Result<Sources> {
     let layout = Layout::find(directory, index)?;

@@ -27,8 +27,12 @@ use crate::{
     work::Work,
 };
 
-pub(crate) const ARCHITECTURE: Architecture =
-    Architecture { pipeline: FAMILY.pipeline, single_file: SINGLE_FILE, read };
+pub(crate) const ARCHITECTURE: Architecture = Architecture {
+    pipeline: FAMILY.pipeline,
+    single_file: SINGLE_FILE,
+    renaming: &bfl2::TRANSFORMER,
+    read,
+};
 
 /// What the name of the file that Black Forest Labs publish begins with: `flux-2-klein-4b.safetensors`.
 const SINGLE_FILE: &str = "flux-2-klein";
@@ -74,7 +78,7 @@ fn transformer_shards(directory: &mut Directory) -> Result<Shards> {
     match (directory.shards(FOLDER), single) {
         (Ok(shards), _) => Ok(shards),
         (Err(Error::NoWeights { .. }), Ok(Some(file))) => {
-            Ok(directory.single(FOLDER, &file)?.renamed(bfl2::transformer))
+            Ok(directory.single(FOLDER, &file)?.renamed_by(&bfl2::TRANSFORMER))
         }
         (Err(Error::NoWeights { .. }), Err(ambiguous)) => Err(ambiguous),
         (Err(error), _) => Err(error),

@@ -3,17 +3,25 @@
 use std::path::Path;
 
 use crate::{
-    checkpoint::{self, json},
+    checkpoint::{self, bfl, bfl2, json},
     config::{
         AutoEncoderConfig, ClipConfig, FLUX1, ModelIndex, SchedulerConfig, T5Config,
         TransformerConfig, flux2,
     },
+    lora,
     text::{ChatTokenizer, ClipTokenizer, T5Tokenizer},
 };
 
 /// A weights file.
 pub fn safetensors(file: &[u8]) {
     let _ = checkpoint::read_tensors(Path::new("fuzz"), file);
+}
+
+/// A LoRA's file, for either kind of model.
+pub fn lora(file: &[u8]) {
+    for renaming in [&bfl::TRANSFORMER, &bfl2::TRANSFORMER] {
+        let _ = lora::read_bytes(file, renaming);
+    }
 }
 
 /// A configuration: the first byte says of which component.

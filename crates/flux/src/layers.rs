@@ -5,7 +5,7 @@ use kernels::{Conv3x3, GroupNorm, LayerNorm, Linear, RmsNorm, Weight};
 
 use crate::{
     Result,
-    checkpoint::{NamedTensors, VarBuilder},
+    checkpoint::{NamedTensors, VarBuilder, renaming::FusedQkv},
 };
 
 /// The scales of a weight that was quantised as soon as it was read: `row_scales` beside `weight`.
@@ -119,20 +119,19 @@ pub(crate) fn block_linears(
     Ok([cut(0, first)?, cut(first, second)?])
 }
 
-/// Queries, keys and values (out, in) each as one such layer: under `fused`, or joined from three.
+/// Queries, keys and values (out, in) each as one such layer: as it is there whole, or joined from three.
 pub(crate) fn block_qkv(
     vb: &VarBuilder<'_>,
-    fused: &str,
-    parts: [&str; 3],
+    names: &FusedQkv,
     [outputs, inputs]: [usize; 2],
     biases: Biases,
 ) -> Result<Linear> {
-    let one = vb.pp(fused);
+    let one = vb.pp(names.whole);
     if one.has("weight") {
         return quantised(vb, block_part(&one, [3 * outputs, inputs], biases)?);
     }
     let part = |name| block_part(&vb.pp(name), [outputs, inputs], biases);
-    quantised(vb, Linear::stack(&parts.map(part).into_iter().collect::<Result<Vec<_>>>()?)?)
+    quantised(vb, Linear::stack(&names.parts.map(part).into_iter().collect::<Result<Vec<_>>>()?)?)
 }
 
 /// With its scales, where it was quantised when it was read.

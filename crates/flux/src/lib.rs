@@ -29,6 +29,9 @@ mod input;
 mod job;
 mod latents;
 mod layers;
+mod lora;
+mod lora_choice;
+mod lora_error;
 mod manifest;
 mod memory;
 mod model;
@@ -59,8 +62,10 @@ pub use kernels::{
     cpu::{Level as CpuLevel, LevelError as CpuLevelError, level as cpu_level},
     doctor, groups,
 };
-pub use manifest::{Manifest, ManifestFile, Pins};
-pub use memory::MemoryLimit;
+pub use lora_choice::{InvalidLora, Lora, LoraWeight};
+pub use lora_error::LoraError;
+pub use manifest::{Manifest, ManifestFile, ManifestLora, Pins};
+pub use memory::{MemoryLimit, MemoryNeeds};
 pub use model::LoadOptions;
 pub use pipeline::Pipeline;
 pub use stages::{StageInputs, Stages};

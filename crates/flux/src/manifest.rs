@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     error::{Error, ManifestError},
     file_digest::FileDigest,
+    lora_choice::LoraWeight,
     regular_file::read_regular,
 };
 
@@ -34,6 +35,22 @@ pub struct Manifest {
     /// The files, sorted by path.
     #[serde(default, rename = "file")]
     pub files: Vec<ManifestFile>,
+    /// What the model is merged with, in this order. Where there are none, the files alone are pinned, and LoRAs
+    /// are whoever's who loads them; the model's digest tells them all the same.
+    #[serde(default, rename = "lora", skip_serializing_if = "Vec::is_empty")]
+    pub loras: Vec<ManifestLora>,
+}
+
+/// One LoRA of a [`Manifest`]. Its file's name is not there: it lies wherever whoever loads it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestLora {
+    /// Of its file.
+    pub sha256: FileDigest,
+    /// Its file's length.
+    pub bytes: u64,
+    /// How much of it is merged.
+    pub weight: LoraWeight,
 }
 
 /// One file of a [`Manifest`].
@@ -114,7 +131,8 @@ impl Manifest {
         Ok(Sha256::digest(self.listing()?).into())
     }
 
-    /// One line a file, sorted by path: `{sha256 in hex}  {bytes}  {path}\n`.
+    /// One line a file, sorted by path: `{sha256 in hex}  {bytes}  {path}\n`. Then one a LoRA, in their order:
+    /// `lora {weight}  {sha256 in hex}  {bytes}\n`, which is no file's line, as it begins with no digest.
     ///
     /// # Errors
     /// Where a file is not pinned.
@@ -129,7 +147,21 @@ impl Manifest {
             // Writing to a string never fails.
             let _ = writeln!(listing, "{sha256}  {bytes}  {}", file.path);
         }
+        for ManifestLora { sha256, bytes, weight } in &self.loras {
+            let _ = writeln!(listing, "lora {weight}  {sha256}  {bytes}");
+        }
         Ok(listing)
+    }
+
+    /// Refuses other LoRAs than these, where there are any.
+    ///
+    /// # Errors
+    /// [`Error::PinnedLoras`]
+    pub fn check_loras(&self, found: &[ManifestLora]) -> Result<(), Error> {
+        if self.loras.is_empty() || self.loras == found {
+            return Ok(());
+        }
+        Err(Error::PinnedLoras { expected: self.loras.len(), found: found.len() })
     }
 
     /// The entry of a file.
@@ -157,6 +189,17 @@ mod tests {
         let seven = "07".repeat(32);
         let expected: [u8; 32] = Sha256::digest(format!("{seven}  5  a\n{seven}  6  b\n")).into();
         assert_eq!(manifest.digest().unwrap(), expected);
+
+        let lora = |weight| ManifestLora {
+            sha256: FileDigest([8; 32]),
+            bytes: 9,
+            weight: LoraWeight::new(weight).unwrap(),
+        };
+        let merged = Manifest { loras: vec![lora(0.5), lora(1.0)], ..manifest.clone() };
+        let eight = "08".repeat(32);
+        let lines = format!("lora 0.5  {eight}  9\nlora 1  {eight}  9\n");
+        assert_eq!(merged.listing().unwrap(), manifest.listing().unwrap() + &lines);
+        assert_eq!(Manifest::parse(&merged.to_toml()).unwrap(), merged);
 
         let noted = Manifest { licence: Some("Apache-2.0".to_owned()), ..manifest.clone() };
         assert_eq!(noted.digest().unwrap(), expected);

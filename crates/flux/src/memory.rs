@@ -9,8 +9,8 @@ use candle_core::{DType, Device};
 use kernels::Precision;
 
 use crate::{
-    Error, Result, autoencoder::tiles, dimensions::Dimensions, input::MAX_INPUT_PIXELS,
-    latents::Grid, role::Role,
+    Error, Result, autoencoder::tiles, checkpoint::host_bytes, dimensions::Dimensions,
+    input::MAX_INPUT_PIXELS, latents::Grid, role::Role,
 };
 
 /// Published checkpoints are stored in 16 bits.
@@ -90,6 +90,75 @@ fn transformed(kernels: u64) -> u64 {
     kernels / 9 * 16
 }
 
+/// What a model takes of memory, told before its weights are read.
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryNeeds {
+    weights: WeightBytes,
+    /// Beside the weights, while an image is drawn, or LoRAs are merged.
+    working_bytes: u64,
+    on_gpu: bool,
+}
+
+impl MemoryNeeds {
+    pub(crate) fn new(
+        weights: WeightBytes,
+        dimensions: &Dimensions,
+        dtype: DType,
+        (pixels, on_gpu): (u64, bool),
+    ) -> Self {
+        Self { weights, working_bytes: working_bytes(dimensions, dtype, pixels), on_gpu }
+    }
+
+    /// The same where so much is taken while it is loaded.
+    pub(crate) fn at_least(self, working_bytes: u64) -> Self {
+        Self { working_bytes: self.working_bytes.max(working_bytes), ..self }
+    }
+
+    fn all_bytes(&self) -> u64 {
+        let WeightBytes { text_encoders, transformer_and_autoencoder } = self.weights;
+        text_encoders.saturating_add(transformer_and_autoencoder)
+    }
+
+    /// Of models that share a device, how much each may take: what the others' weights leave. They draw one after
+    /// the other. Where not all text encoders have room beside each other on a GPU, all rest in the host's memory.
+    ///
+    /// # Errors
+    /// [`Error::MemoryLimit`] where they have no room together; [`Error::HostMemory`] where their weights are larger
+    /// than a CPU's memory.
+    pub fn share(all: &[Self], limit_bytes: Option<u64>) -> Result<Vec<Option<u64>>, Error> {
+        let sum = |bytes: &dyn Fn(&Self) -> u64| {
+            all.iter().fold(0u64, |sum, needs| sum.saturating_add(bytes(needs)))
+        };
+        let on_host = |needs: &Self| if needs.on_gpu { 0 } else { needs.all_bytes() };
+        if let Some(host_bytes) = host_bytes().filter(|&bytes| sum(&on_host) > bytes) {
+            return Err(Error::HostMemory { needed_bytes: sum(&on_host), host_bytes });
+        }
+        let Some(limit_bytes) = limit_bytes else { return Ok(vec![None; all.len()]) };
+        let working = all.iter().map(|needs| needs.working_bytes).max().unwrap_or_default();
+        let needed = |weights: u64| weights.saturating_add(working);
+        let whole = |needs: &Self| needs.all_bytes();
+        if needed(sum(&whole)) <= limit_bytes {
+            let left = limit_bytes - sum(&whole);
+            return Ok(all.iter().map(|needs| Some(left + needs.all_bytes())).collect());
+        }
+        let bare = |needs: &Self| match needs.on_gpu {
+            true => needs.weights.transformer_and_autoencoder,
+            false => needs.all_bytes(),
+        };
+        if needed(sum(&bare)) > limit_bytes {
+            return Err(Error::MemoryLimit { limit_bytes, needed_bytes: needed(sum(&bare)) });
+        }
+        // Of what is left, no more than lets the text encoders rest elsewhere: the next model needs it too.
+        let left = limit_bytes - sum(&bare);
+        let of_one = |needs: &Self| {
+            let most = bare(needs).saturating_add(left);
+            let with_text = needs.all_bytes().saturating_add(needs.working_bytes);
+            if bare(needs) < needs.all_bytes() { most.min(with_text - 1) } else { most }
+        };
+        Ok(all.iter().map(|needs| Some(of_one(needs))).collect())
+    }
+}
+
 impl MemoryPlan {
     /// # Errors
     /// Where the limit is too low even so.
@@ -114,6 +183,20 @@ impl MemoryPlan {
             return Err(Error::MemoryLimit { limit_bytes: bytes, needed_bytes });
         }
         Ok(Self { limit, weight_bytes, text_on_host })
+    }
+
+    /// Whether so many bytes have room beside the weights, while those are loaded.
+    ///
+    /// # Errors
+    /// Where they do not.
+    pub(crate) fn check_beside(&self, bytes: u64) -> Result<()> {
+        let needed_bytes = self.weight_bytes.saturating_add(bytes);
+        match self.limit_bytes() {
+            Some(limit_bytes) if needed_bytes > limit_bytes => {
+                Err(Error::MemoryLimit { limit_bytes, needed_bytes })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Where the text encoders' weights rest, of a model on `device`.
@@ -219,6 +302,41 @@ mod tests {
             };
             assert_eq!((limit_bytes, needed_bytes / GB), (24 * GB, expected));
         }
+    }
+
+    fn needs(weights: WeightBytes, on_gpu: bool) -> MemoryNeeds {
+        MemoryNeeds::new(weights, &schnell(), DType::BF16, (1 << 20, on_gpu))
+    }
+
+    /// The same plans as for one alone, so that each finds its room when it is loaded.
+    #[test]
+    fn two_models_share_what_one_has_alone() {
+        let two = [needs(SCHNELL, true); 2];
+        let planned = |limit: u64| -> Vec<bool> {
+            let shares = MemoryNeeds::share(&two, Some(limit)).unwrap();
+            let plans = shares.iter().map(|share| plan(*share, true).unwrap());
+            let plans: Vec<MemoryPlan> = plans.collect();
+            let weights: u64 = plans.iter().map(|plan| plan.weight_bytes).sum();
+            assert!(weights <= limit);
+            plans.iter().map(MemoryPlan::text_on_host).collect()
+        };
+        assert_eq!(planned(80 * GB), [false, false]);
+        assert_eq!(planned(60 * GB), [true, true]);
+        assert!(MemoryNeeds::share(&two, None).unwrap().iter().all(Option::is_none));
+        for limit in [36 * GB, 48 * GB] {
+            let refused = MemoryNeeds::share(&two, Some(limit)).unwrap_err();
+            assert!(matches!(refused, Error::MemoryLimit { .. }), "{refused}");
+        }
+        // One alone would do.
+        assert!(MemoryNeeds::share(&two[..1], Some(36 * GB)).is_ok());
+    }
+
+    #[test]
+    fn more_weights_than_a_cpu_has_memory_for_are_refused_before_one_is_read() {
+        let large = WeightBytes { text_encoders: 1 << 50, transformer_and_autoencoder: 0 };
+        let refused = MemoryNeeds::share(&[needs(large, false); 2], None).unwrap_err();
+        assert!(matches!(refused, Error::HostMemory { .. }), "{refused}");
+        assert!(MemoryNeeds::share(&[needs(large, true); 2], None).is_ok());
     }
 
     #[test]

@@ -8,20 +8,22 @@ use std::{
     path::Path,
 };
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use kernels::Precision;
 
 use crate::{
     Error, LoadProgress, Manifest, Pins, Result,
     architecture::{Architecture, ModelConfig, Parts, Sources},
     autoencoder::AutoEncoder,
-    checkpoint::{Component, Convert, Directory, Files, Weights, as_read},
+    checkpoint::{Component, Directory, Files, Weights},
     config::ModelIndex,
     dimensions::Dimensions,
     flux1, flux2,
     latents::Grid,
     layers,
-    memory::{MemoryLimit, MemoryPlan, WeightBytes},
+    lora::Adapters,
+    lora_choice::Lora,
+    memory::{MemoryLimit, MemoryNeeds, MemoryPlan, WeightBytes},
     role::Role,
     storage::Storage,
     text::TextEncoder,
@@ -41,6 +43,8 @@ pub struct LoadOptions {
     /// text encoders may rest in the host's memory and travel to a GPU for each prompt, and large
     /// images be decoded in tiles, which changes them a little.
     pub memory_limit: Option<MemoryLimit>,
+    /// What its transformer is merged with, in this order.
+    pub loras: Vec<Lora>,
 }
 
 /// A model, ready to compute.
@@ -71,18 +75,41 @@ impl Model {
         catch_unwind(load).unwrap_or(Err(Error::Fault))
     }
 
+    /// Reads everything but weights, and says what they will take while images of so many pixels are drawn.
+    pub(crate) fn needs(files: Files, options: LoadOptions, pixels: u64) -> Result<MemoryNeeds> {
+        let needs = AssertUnwindSafe(|| Self::needs_unguarded(files, options, pixels));
+        catch_unwind(needs).unwrap_or(Err(Error::Fault))
+    }
+
+    fn needs_unguarded(files: Files, options: LoadOptions, pixels: u64) -> Result<MemoryNeeds> {
+        let LoadOptions { device, precision, pins, loras, .. } = options;
+        let mut directory = Directory::new(files, pins);
+        let (architecture, Sources { blueprint, shards }) = read_sources(&mut directory)?;
+        let adapters = Adapters::read(&loras, architecture.renaming)?;
+        let dimensions = blueprint.config().dimensions();
+        let on_gpu = !device.is_cpu();
+        let components = blueprint.components().iter().zip(&shards);
+        let files = components.map(|((_, role), shards)| (*role, shards.bytes()));
+        let weights = WeightBytes::of_files(files, &dimensions, precision, on_gpu);
+        let needs = MemoryNeeds::new(weights, &dimensions, precision.dtype(), (pixels, on_gpu));
+        Ok(needs.at_least(adapters.merging_bytes()))
+    }
+
     fn load_unguarded(
         files: Files,
         options: LoadOptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self> {
-        let LoadOptions { device, precision, pins, memory_limit } = options;
+        let LoadOptions { device, precision, pins, memory_limit, loras } = options;
         if device.is_cpu() && precision == Precision::Bf16 {
             // What the environment asks for wrongly is said before anything is read.
             kernels::cpu::level().map_err(candle_core::Error::wrap)?;
         }
         let mut directory = Directory::new(files, pins);
-        let Sources { mut blueprint, shards } = read_sources(&mut directory)?;
+        let (architecture, sources) = read_sources(&mut directory)?;
+        let Sources { mut blueprint, shards } = sources;
+        let adapters = Adapters::read(&loras, architecture.renaming)?;
+        directory.check_loras(adapters.files())?;
         let (config, components) = (blueprint.config(), blueprint.components());
         let dimensions = config.dimensions();
         let on_gpu = !device.is_cpu();
@@ -94,24 +121,38 @@ impl Model {
         );
         let memory =
             MemoryPlan::new(memory_limit, weights, &dimensions, precision.dtype(), on_gpu)?;
+        memory.check_beside(adapters.merging_bytes())?;
         let resting = memory.text_encoders(&device);
+        let dtype = precision.dtype();
+        let as_read = |name: String, tensor: Tensor| Ok(vec![(name, tensor.to_dtype(dtype)?)]);
+        let of_transformer = |name: String, tensor: Tensor| {
+            let tensor = adapters.merge(&name, tensor)?.to_dtype(dtype)?;
+            if precision == Precision::Fp8 && Transformer::is_block_weight(&name) {
+                return layers::quantise_as_read(name, tensor);
+            }
+            Ok(vec![(name, tensor)])
+        };
         let to_read: Vec<Component<'_>> = components
             .iter()
             .zip(&shards)
             .map(|((_, role), shards)| match role {
-                Role::TextEncoder => Component { shards, device: resting, keep: as_read },
-                Role::Transformer => {
-                    Component { shards, device: &device, keep: kept_by_transformer(precision) }
-                }
-                Role::AutoEncoder => Component { shards, device: &device, keep: as_read },
+                Role::TextEncoder => Component { shards, device: resting, keep: &as_read },
+                Role::Transformer => Component { shards, device: &device, keep: &of_transformer },
+                Role::AutoEncoder => Component { shards, device: &device, keep: &as_read },
             })
             .collect();
         // Each is built while the others are still being read.
         let mut build = |component: usize, weights: Weights| {
-            let storage = Storage::of(components[component].1, &device, precision);
+            let role = components[component].1;
+            if role == Role::Transformer {
+                adapters.check_all_merged()?;
+            }
+            let storage = Storage::of(role, &device, precision);
             blueprint.build(component, weights.stored(storage), &device)
         };
-        directory.weights(&to_read, precision.dtype(), &mut build, progress)?;
+        let merging_bytes = if on_gpu { 0 } else { adapters.merging_bytes() };
+        let others_bytes = adapters.bytes() + merging_bytes;
+        directory.weights(&to_read, (dtype, others_bytes), &mut build, progress)?;
         let Some(Parts { text, transformer, autoencoder }) = blueprint.finish() else {
             return Err(Error::NoWeights { path: directory.path(""), instead: Vec::new() });
         };
@@ -121,7 +162,7 @@ impl Model {
             autoencoder,
             config,
             dimensions,
-            listing: directory.finish()?.listing()?.into_bytes(),
+            listing: directory.finish(adapters.files())?.listing()?.into_bytes(),
             device,
             precision,
             memory,
@@ -133,20 +174,6 @@ impl Model {
     /// The latents of an image of so many pixels, width and height.
     pub(crate) fn grid_px(&self, sides_px: [usize; 2]) -> Grid {
         Grid::new(sides_px, self.dimensions.downscale(), self.dimensions.latent_channels)
-    }
-}
-
-/// What becomes of the transformer's tensors as they arrive.
-fn kept_by_transformer(precision: Precision) -> Convert {
-    match precision {
-        Precision::F32 | Precision::Bf16 => as_read,
-        Precision::Fp8 => |name, tensor| {
-            if Transformer::is_block_weight(&name) {
-                layers::quantise_as_read(name, tensor)
-            } else {
-                as_read(name, tensor)
-            }
-        },
     }
 }
 
@@ -176,14 +203,14 @@ impl Manifest {
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self> {
         let mut directory = Directory::new(Files::Folder(root.to_owned()), pins);
-        let shards = read_sources(&mut directory)?.shards;
+        let (_, Sources { shards, .. }) = read_sources(&mut directory)?;
         directory.hash(&shards, progress)?;
-        directory.finish()
+        directory.finish(&[])
     }
 }
 
 /// By the kind that the directory says it is of.
-fn read_sources(directory: &mut Directory) -> Result<Sources> {
+fn read_sources(directory: &mut Directory) -> Result<(&'static Architecture, Sources)> {
     const INDEX: &str = "model_index.json";
     let index: Option<ModelIndex> =
         if directory.has(INDEX) { Some(directory.json(INDEX)?) } else { None };
@@ -202,5 +229,5 @@ fn read_sources(directory: &mut Directory) -> Result<Sources> {
             *ARCHITECTURES.iter().find(has_file).unwrap_or(&ARCHITECTURES[0])
         }
     };
-    (architecture.read)(directory, index.as_ref())
+    Ok((architecture, (architecture.read)(directory, index.as_ref())?))
 }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     architecture::{Blueprint, ModelConfig},
     bench::klein_configs,
-    checkpoint::{Weights, bfl, bfl2},
+    checkpoint::{Weights, bfl, bfl2, renaming::Renaming},
     config::{Configs, flux2},
     demo,
     flux1::{Flux1, is_unread_of_autoencoder},
@@ -51,7 +51,7 @@ fn klein_in_diffusers_layout() {
 fn klein_in_black_forest_labs_layout() {
     let mut components = diffusers(&["../../klein/names/diffusers.txt"]);
     let mut single = diffusers(&["../../klein/names/bfl.txt"]);
-    let transformer = bfl2::transformer(single.remove("transformer").unwrap()).unwrap();
+    let transformer = renamed(&bfl2::TRANSFORMER, single.remove("transformer").unwrap());
     components.insert("transformer".to_owned(), transformer);
     builds_klein(components);
 }
@@ -73,9 +73,10 @@ fn kleins_values_are_counted() {
         let counted = tensors.iter().filter(|(name, _)| is_counted(name));
         counted.map(|(_, tensor)| tensor.elem_count()).sum()
     };
-    for list in ["diffusers.txt", "bfl.txt"] {
-        let transformer =
-            diffusers(&[&format!("../../klein/names/{list}")]).remove("transformer").unwrap();
+    let lists = ["diffusers.txt", "bfl.txt"].map(|list| format!("../../klein/names/{list}"));
+    for list in lists {
+        let transformer = diffusers(&[&list]).remove("transformer").unwrap();
+        let transformer = renamed(&bfl2::TRANSFORMER, transformer);
         let found = values(&transformer, &Transformer::is_block_weight);
         assert_eq!(found as u64, dimensions.block_values, "{list}");
     }
@@ -90,6 +91,7 @@ fn the_layers_in_8_bits_are_found_by_their_names() {
     let configs = configs("flux1-schnell");
     let of_diffusers = diffusers(&["flux1-schnell/diffusers.txt"]).remove("transformer").unwrap();
     let of_bfl = diffusers(&["flux1-schnell/bfl.txt"]).remove("flux1").unwrap();
+    let of_bfl = renamed(&bfl::TRANSFORMER, of_bfl);
     for tensors in [of_diffusers, of_bfl] {
         let layers = tensors.iter().filter(|(name, _)| Transformer::is_block_weight(name));
         let values: usize = layers.map(|(_, tensor)| tensor.elem_count()).sum();
@@ -122,6 +124,11 @@ fn build_all(
     assert!(built >= 2 && components.is_empty(), "{:?}", components.keys());
 }
 
+fn renamed(renaming: &Renaming, tensors: Tensors) -> Tensors {
+    let each = tensors.into_iter();
+    each.flat_map(|(name, tensor)| renaming.rename(name, tensor).unwrap()).collect()
+}
+
 fn diffusers(lists: &[&str]) -> BTreeMap<String, Tensors> {
     let mut components = BTreeMap::<String, Tensors>::new();
     for (name, tensor) in listed(lists) {
@@ -133,7 +140,7 @@ fn diffusers(lists: &[&str]) -> BTreeMap<String, Tensors> {
 
 fn single_files(lists: &[&str]) -> BTreeMap<String, Tensors> {
     let mut files = diffusers(lists);
-    let transformer = bfl::transformer(files.remove("flux1").unwrap()).unwrap();
+    let transformer = renamed(&bfl::TRANSFORMER, files.remove("flux1").unwrap());
     let autoencoder = bfl::autoencoder(files.remove("ae").unwrap()).unwrap();
     BTreeMap::from([("transformer".to_owned(), transformer), ("vae".to_owned(), autoencoder)])
 }

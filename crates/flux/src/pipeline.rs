@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
-    Error, GUIDANCE, InputImage, Job, LoadOptions, LoadProgress, PromptTokens, Result,
+    Error, GUIDANCE, InputImage, Job, LoadOptions, LoadProgress, MemoryNeeds, PromptTokens, Result,
     checkpoint::Files,
     latents::Grid,
     model::Model,
@@ -54,6 +54,19 @@ impl Pipeline {
     ) -> Result<Self, Error> {
         let files = Files::Folder(directory.to_owned());
         Ok(Self::of(Model::load(files, options, progress)?))
+    }
+
+    /// What a model directory would take of memory, for drawing so many pixels at once: for planning over several.
+    /// No weights are read; `options.memory_limit` does not matter.
+    ///
+    /// # Errors
+    /// As [`Pipeline::load`], as far as it is seen without them.
+    pub fn needs(
+        directory: &Path,
+        options: LoadOptions,
+        pixels: u64,
+    ) -> Result<MemoryNeeds, Error> {
+        Model::needs(Files::Folder(directory.to_owned()), options, pixels)
     }
 
     pub(crate) fn of(model: Model) -> Self {

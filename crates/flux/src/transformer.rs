@@ -86,18 +86,12 @@ pub(crate) struct Prepared {
 }
 
 impl Transformer {
-    /// Whether a tensor, as its file names it, is a layer that every step runs through, and so one that is
+    /// Whether a tensor, by diffusers' name, is a layer that every step runs through, and so one that is
     /// kept in 8 bits where those are asked for. Modulation, embeddings and the last layer stay as they are:
     /// they are little work, and what they lose shows.
     pub(crate) fn is_block_weight(name: &str) -> bool {
-        const BLOCKS: [&str; 4] = [
-            "transformer_blocks.",
-            "single_transformer_blocks.",
-            "double_blocks.",
-            "single_blocks.",
-        ];
-        const MODULATIONS: [&str; 3] = ["img_mod", "txt_mod", "modulation"];
-        let is_other = |part: &str| part.starts_with("norm") || MODULATIONS.contains(&part);
+        const BLOCKS: [&str; 2] = ["transformer_blocks.", "single_transformer_blocks."];
+        let is_other = |part: &str| part.starts_with("norm");
         BLOCKS.iter().any(|block| name.starts_with(block))
             && name.ends_with(".weight")
             && !name.split('.').any(is_other)

@@ -57,10 +57,6 @@ pub(crate) enum ApiError {
     UnknownHost,
     /// A page of another site sent it.
     ForeignOrigin,
-    UnknownModel {
-        /// The one that is served.
-        served: String,
-    },
     NotFound,
     /// The route is there, and the operator did not turn it on.
     RouteOff,
@@ -127,7 +123,6 @@ impl ApiError {
                 answer(400, InvalidRequestError, "invalid_json", "the body is no JSON object")
             }
             Self::Invalid(error) => invalid(&error),
-            Self::UnknownModel { served } => invalid(&InvalidParameter::UnknownModel { served }),
             Self::Sealed(envelope) => answer(
                 400,
                 InvalidRequestError,

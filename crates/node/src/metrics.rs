@@ -59,9 +59,9 @@ pub(crate) struct Metrics {
     waits: Histogram,
     step: Histogram,
     batches: Counter,
-    images: Counter,
-    pixels: Counter,
-    steps: Counter,
+    images: Family<ModelLabel, Counter>,
+    pixels: Family<ModelLabel, Counter>,
+    steps: Family<ModelLabel, Counter>,
     failed: Family<FailureLabel, Counter>,
     unopened: Counter,
     queue_depth: Gauge,
@@ -73,6 +73,18 @@ pub(crate) struct Metrics {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EngineLabel {
     engine: usize,
+}
+
+/// A model that the node has: there are as many labels as the operator names models.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModelLabel {
+    model: String,
+}
+
+impl ModelLabel {
+    fn new(model: &str) -> Self {
+        Self { model: model.to_owned() }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -87,7 +99,8 @@ struct FailureLabel {
 
 /// What there is to say of a service that does not change.
 pub(crate) struct Facts<'a> {
-    pub(crate) model: &'a str,
+    /// All of them.
+    pub(crate) models: Vec<&'a str>,
     pub(crate) tee: String,
     pub(crate) engines: usize,
 }
@@ -103,9 +116,9 @@ impl Metrics {
             waits: histogram(),
             step: histogram(),
             batches: Counter::default(),
-            images: Counter::default(),
-            pixels: Counter::default(),
-            steps: Counter::default(),
+            images: Family::default(),
+            pixels: Family::default(),
+            steps: Family::default(),
             failed: Family::default(),
             unopened: Counter::default(),
             queue_depth: Gauge::default(),
@@ -120,7 +133,7 @@ impl Metrics {
         let registry = &mut self.registry;
         let build = Info::new([
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
-            ("model", facts.model.to_owned()),
+            ("model", facts.models.join(", ")),
             ("tee", facts.tee.clone()),
         ]);
         registry.register("build", "What runs", build);
@@ -141,6 +154,12 @@ impl Metrics {
         registry.register_with_unit("step", help, Unit::Seconds, self.step.clone());
         let help = "Batches drawn, of one request or of several";
         registry.register("batches", help, self.batches.clone());
+        for model in &facts.models {
+            // There from the start, so that a rate has something to begin with.
+            for family in [&self.images, &self.pixels, &self.steps] {
+                drop(family.get_or_create(&ModelLabel::new(model)));
+            }
+        }
         registry.register("images", "Images made", self.images.clone());
         // Until the next version.
         registry.register("pictures", "The old name of images", self.images.clone());
@@ -192,8 +211,8 @@ impl Observer for Metrics {
         self.batches.inc();
     }
 
-    fn steps_done(&self, steps: usize) {
-        self.steps.inc_by(steps as u64);
+    fn steps_done(&self, model: &str, steps: usize) {
+        self.steps.get_or_create(&ModelLabel::new(model)).inc_by(steps as u64);
     }
 
     fn job_done(&self, job: &JobSummary<'_>) {
@@ -203,8 +222,9 @@ impl Observer for Metrics {
         self.requests.observe(job.took.as_secs_f64());
         self.waits.observe(job.waited.as_secs_f64());
         self.step.observe(job.timings.denoise.as_secs_f64() / job.steps.max(1) as f64);
-        self.images.inc_by(job.images as u64);
-        self.pixels.inc_by(job.pixels);
+        let model = ModelLabel::new(job.model);
+        self.images.get_or_create(&model).inc_by(job.images as u64);
+        self.pixels.get_or_create(&model).inc_by(job.pixels);
     }
 
     fn job_failed(&self, why: Failure) {

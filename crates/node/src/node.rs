@@ -11,8 +11,8 @@ use attest::{
     evidence::{Attester, EvidenceError, Source, Sources, Subject},
 };
 use axum::{body::Bytes, extract::FromRef};
-use engine::{Engine, Generator};
-use protocol::{ModelCapabilities, Seed, Size};
+use engine::Engine;
+use protocol::{InvalidParameter, ModelCapabilities, Seed};
 use seal::{KeyId, Keyring};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -23,11 +23,12 @@ use crate::{
     auth::Credentials,
     body::BodyReader,
     clock::unix_now,
-    config::{Config, ConfigError, check_native},
+    config::{Config, ConfigError},
     delivery::Deliveries,
     error::ApiError,
     keys::{KeyError, Keys},
     metrics::{Facts, Metrics, Traffic},
+    models::{LoadedModels, ModelsError, Offer},
     origins::OriginGuard,
     requests::RequestLimiter,
     tls::Tls,
@@ -175,21 +176,10 @@ impl FromRef<Arc<Node>> for BodyReader {
     }
 }
 
-/// A loaded model, as the node offers it.
-pub struct LoadedModel {
-    /// The name that requests use.
-    pub model: String,
-    /// The size of an image whose request names none.
-    pub native_size: Size,
-    /// What was loaded, a line a file. Evidence shows it, and every receipt binds its SHA-256.
-    pub manifest: Vec<u8>,
-    /// The model itself, once for each device it is on.
-    pub generators: Vec<Box<dyn Generator>>,
-}
-
-/// What serves: a model behind its queue, and the keys that open requests.
+/// What serves: models behind one queue, and the keys that open requests.
 pub struct Service {
-    capabilities: ModelCapabilities,
+    /// Of each model; of one at least.
+    capabilities: Vec<ModelCapabilities>,
     manifest: [u8; 32],
     engine: Engine,
     keys: Keys,
@@ -202,31 +192,30 @@ pub struct Service {
 }
 
 impl Service {
-    /// Measures the model, makes fresh keys and starts the engine, for `node` to serve with.
+    /// Measures the models, makes fresh keys and starts the engines, for `node` to serve with.
     ///
     /// # Errors
-    /// Where the model cannot be measured, the system has no randomness or no thread, or the bounds
-    /// exclude the model's own size.
-    pub fn start(loaded: LoadedModel, sources: Sources, node: &Node) -> Result<Self, StartError> {
+    /// Where the models cannot be measured or told apart, the system has no randomness or no thread, or the bounds
+    /// exclude a model's own size.
+    pub fn start(
+        models: impl Into<LoadedModels>,
+        sources: Sources,
+        node: &Node,
+    ) -> Result<Self, StartError> {
         let config = node.config();
-        let limits = config.limits();
-        check_native(limits, loaded.native_size)?;
-        let LoadedModel { model, native_size, manifest, generators } = loaded;
-        let first = generators.first().ok_or(StartError::NoEngine)?;
-        let capabilities =
-            ModelCapabilities { model, native_size, guidance: first.guidance(), limits };
+        let Offer { capabilities, manifest, engines } = models.into().offer(config.limits())?;
         let digest = Sha256::digest(&manifest).into();
         let attester = Attester::start(sources, manifest, config.quote_limits())?;
         let metrics = Arc::new(Metrics::new(&Facts {
-            model: &capabilities.model,
+            models: capabilities.iter().map(|offered| &*offered.model).collect(),
             tee: attester.platform().to_string(),
-            engines: generators.len(),
+            engines: engines.len(),
         }));
         Ok(Self {
-            devices: generators.iter().map(|generator| generator.device_name()).collect(),
+            devices: engines.iter().map(|models| models[0].generator.device_name()).collect(),
             manifest: digest,
             attester,
-            engine: Engine::start(generators, config.queue_limits(), metrics.clone())
+            engine: Engine::start(engines, config.queue_limits(), metrics.clone())
                 .map_err(StartError::Thread)?,
             keys: Keys::new(config, node.tls_spki_sha256().map(str::to_owned))?,
             metrics,
@@ -242,7 +231,7 @@ impl Service {
         self.keyring().current().key_id()
     }
 
-    /// SHA-256 of the model's manifest.
+    /// SHA-256 of the model's manifest; of several models, of all of theirs.
     #[must_use]
     pub fn manifest_hex(&self) -> String {
         self.manifest.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -278,8 +267,29 @@ impl Service {
         self.keys.rotate_if_due(Instant::now())
     }
 
+    /// What the first model offers.
     pub(crate) fn capabilities(&self) -> &ModelCapabilities {
+        &self.capabilities[0]
+    }
+
+    /// What each model offers.
+    pub(crate) fn all_capabilities(&self) -> &[ModelCapabilities] {
         &self.capabilities
+    }
+
+    /// What the model of this name offers.
+    ///
+    /// # Errors
+    /// Where there is none; the error tells which there are.
+    pub(crate) fn capabilities_of(
+        &self,
+        model: &str,
+    ) -> Result<&ModelCapabilities, InvalidParameter> {
+        let found = self.capabilities.iter().find(|offered| offered.model == model);
+        found.ok_or_else(|| {
+            let names = self.capabilities.iter().map(|offered| &*offered.model);
+            InvalidParameter::UnknownModel { served: names.collect::<Vec<_>>().join(", ") }
+        })
     }
 
     pub(crate) fn manifest(&self) -> &[u8; 32] {
@@ -323,18 +333,15 @@ impl Service {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The configuration does not fit the model.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
     /// No keys.
     #[error(transparent)]
     Key(#[from] KeyError),
     /// The model cannot be measured.
     #[error(transparent)]
     Evidence(#[from] EvidenceError),
-    /// No model to draw with.
-    #[error("there is no engine: a model on one device at least")]
-    NoEngine,
+    /// The models cannot be served together.
+    #[error(transparent)]
+    Models(#[from] ModelsError),
     /// No thread.
     #[error("the engine's thread could not be started")]
     Thread(#[source] std::io::Error),

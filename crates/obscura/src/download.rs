@@ -161,6 +161,7 @@ fn pin(request: &Request, commit: Commit, staging: &Staging) -> anyhow::Result<M
         revision: Some(commit.into_string()),
         licence: request.manifest.licence.clone(),
         files: read.files,
+        loras: Vec::new(),
     };
     let path = staging.files().join(MANIFEST_FILE);
     fs::write(&path, pinned.to_toml())

@@ -22,7 +22,7 @@ use crate::{
 
 /// Flags that say how this process draws, and flags that say how a node is asked: what the other way would
 /// not look at is refused.
-const HERE_ALONE: [&str; 5] = ["model", "device", "dtype", "manifest", "memory_limit"];
+const HERE_ALONE: [&str; 6] = ["model", "device", "dtype", "manifest", "memory_limit", "lora"];
 const ON_NODE_ALONE: [&str; 6] =
     ["model_id", "policy", "accept_simulated", "require_attested_tls", "api_key", "insecure_http"];
 

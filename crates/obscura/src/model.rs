@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use flux::{LoadOptions, MemoryLimit, Pins, Pipeline};
+use bytesize::ByteSize;
+use flux::{LoadOptions, MemoryLimit, MemoryNeeds, Pins, Pipeline};
 use node::LoadedModel;
 
 use crate::{
     args::ModelArgs,
     progress,
+    settings::LaunchModel,
     store::{self, Known, MANIFEST_FILE},
 };
 
@@ -28,18 +30,56 @@ pub(crate) fn load(args: &ModelArgs, pixels: u64) -> anyhow::Result<Pipeline> {
     let memory_limit = args.memory_limit.map(|limit| MemoryLimit { bytes: limit.as_u64(), pixels });
     if args.model == DEMO {
         ensure!(args.manifest.is_none(), "the demo model is built in, with its manifest");
-        Pipeline::demo_as(&device, precision, memory_limit)
+        Pipeline::demo_merged(&device, precision, memory_limit, args.lora.clone())
             .context("the demo model could not be loaded")
     } else {
         let directory = directory(&args.model)?;
         let pins = pins(args, &directory)?;
-        let options = LoadOptions { device, precision, pins, memory_limit };
+        let loras = args.lora.clone();
+        let options = LoadOptions { device, precision, pins, memory_limit, loras };
         let bar = progress::load();
         let mut watch = |progress| bar.show(&progress);
         let loaded = Pipeline::load_watched(&directory, options, &mut watch);
         bar.finish();
         loaded.with_context(|| format!("{} could not be loaded", directory.display()))
     }
+}
+
+/// Models of one node as they are to be loaded: of each device, all of them share its memory. Several are held
+/// against it before any is loaded.
+pub(crate) fn plan(models: &[LaunchModel], pixels: u64) -> anyhow::Result<Vec<LaunchModel>> {
+    let mut planned = models.to_vec();
+    if let [_] = models {
+        return Ok(planned);
+    }
+    let devices = models.first().map_or(0, |model| model.on_devices.len());
+    for device in 0..devices {
+        let on_device = models.iter().map(|model| &model.on_devices[device]);
+        let needs = on_device.clone().map(|args| {
+            needs(args, pixels).with_context(|| format!("{} could not be loaded", args.model))
+        });
+        let needs = needs.collect::<anyhow::Result<Vec<_>>>()?;
+        let limit = on_device.clone().find_map(|args| args.memory_limit);
+        let shares = MemoryNeeds::share(&needs, limit.map(|limit| limit.as_u64()));
+        let shares = shares.context("the models have no room beside each other")?;
+        for (model, share) in planned.iter_mut().zip(shares) {
+            model.on_devices[device].memory_limit = share.map(ByteSize::b);
+        }
+    }
+    Ok(planned)
+}
+
+fn needs(args: &ModelArgs, pixels: u64) -> anyhow::Result<MemoryNeeds> {
+    let device = args.device.open()?;
+    let precision = args.dtype.precision(&device);
+    let loras = args.lora.clone();
+    if args.model == DEMO {
+        return Ok(Pipeline::demo_needs(&device, precision, loras, pixels)?);
+    }
+    let directory = directory(&args.model)?;
+    let pins = pins(args, &directory)?;
+    let options = LoadOptions { device, precision, pins, memory_limit: None, loras };
+    Ok(Pipeline::needs(&directory, options, pixels)?)
 }
 
 /// A known model lies in the store, everything else where its name says.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use flux::Manifest;
+use flux::{Lora, Manifest, ManifestLora};
 
 use crate::{
     args::{DownloadArgs, ModelsCommand},
@@ -19,8 +19,8 @@ pub(crate) fn run(command: ModelsCommand) -> anyhow::Result<()> {
     match command {
         ModelsCommand::List => list(),
         ModelsCommand::Download(args) => download(args),
-        ModelsCommand::Pin { directory, output } => pin(&directory, output),
-        ModelsCommand::Check { directory, manifest } => check(&directory, manifest),
+        ModelsCommand::Pin { directory, output, lora } => pin(&directory, output, &lora),
+        ModelsCommand::Check { directory, manifest, lora } => check(&directory, manifest, &lora),
     }
 }
 
@@ -54,26 +54,42 @@ fn download(_: DownloadArgs) -> anyhow::Result<()> {
     )
 }
 
-fn pin(directory: &Path, output: Option<PathBuf>) -> anyhow::Result<()> {
+fn pin(directory: &Path, output: Option<PathBuf>, loras: &[Lora]) -> anyhow::Result<()> {
+    let loras = measured(loras)?;
     let bar = progress::load();
     let pinned = Manifest::of_directory(directory, &mut |progress| bar.show(&progress))?;
     bar.finish();
     let published = published(&pinned)?;
     let output = output.unwrap_or_else(|| directory.join(MANIFEST_FILE));
     let manifest = match &published {
-        None => pinned,
+        None => Manifest { loras, ..pinned },
         Some(known) => Manifest {
             repository: known.repository.clone(),
             revision: known.revision.clone(),
             licence: known.licence.clone(),
             files: pinned.files,
+            loras,
         },
     };
     let digest = hex(&manifest.digest()?);
     write(&output, &manifest).with_context(|| format!("cannot write {}", output.display()))?;
     println!("{}", output.display());
-    println!("{} files, manifest digest {digest}", manifest.files.len());
+    println!("{}, manifest digest {digest}", counted(&manifest));
     Ok(())
+}
+
+/// What a manifest says of these.
+fn measured(loras: &[Lora]) -> anyhow::Result<Vec<ManifestLora>> {
+    Ok(loras.iter().map(ManifestLora::of).collect::<Result<_, _>>()?)
+}
+
+fn counted(manifest: &Manifest) -> String {
+    let files = format!("{} files", manifest.files.len());
+    match manifest.loras.len() {
+        0 => files,
+        1 => format!("{files} and a LoRA"),
+        loras => format!("{files} and {loras} LoRAs"),
+    }
 }
 
 /// The known model that these files are of, if they are of one: a file has a digest that its
@@ -103,7 +119,7 @@ fn published(pinned: &Manifest) -> anyhow::Result<Option<Manifest>> {
     Ok(None)
 }
 
-fn check(directory: &Path, manifest: Option<PathBuf>) -> anyhow::Result<()> {
+fn check(directory: &Path, manifest: Option<PathBuf>, loras: &[Lora]) -> anyhow::Result<()> {
     let own = directory.join(MANIFEST_FILE);
     let shown = directory.display();
     ensure!(directory.is_dir(), "{shown} is no directory");
@@ -113,14 +129,18 @@ fn check(directory: &Path, manifest: Option<PathBuf>) -> anyhow::Result<()> {
          now, --manifest FILE names another"
     );
     let manifest = store::read_manifest(&manifest.unwrap_or(own))?;
+    let loras = measured(loras)?;
+    ensure!(
+        loras == manifest.loras,
+        "other LoRAs are named ({}) than the manifest pins ({}): name exactly those with --lora FILE:WEIGHT, in their \
+         order",
+        loras.len(),
+        manifest.loras.len()
+    );
     let bar = progress::load();
     manifest.check(directory, &mut |progress| bar.show(&progress))?;
     bar.finish();
-    println!(
-        "{} files as pinned, manifest digest {}",
-        manifest.files.len(),
-        hex(&manifest.digest()?)
-    );
+    println!("{} as pinned, manifest digest {}", counted(&manifest), hex(&manifest.digest()?));
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc, time::Insta
 
 use anyhow::Context;
 use attest::{Platform, evidence::Sources};
-use node::{Node, Probes, Service};
+use node::{LoadedModel, Node, Probes, Service};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     doctor, evidence, log, model, process,
     runtime::{listen_on, runtime},
     sandbox,
-    settings::{Launch, Settings},
+    settings::{Launch, LaunchModel, Settings},
 };
 
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
@@ -76,17 +76,47 @@ fn probes_on(address: SocketAddr, node: &Arc<Node>) -> anyhow::Result<(Probes, S
 }
 
 fn load(launch: &Launch, sources: Sources, node: &Arc<Node>) -> anyhow::Result<()> {
-    let first = launch.models.first().context("`device` names none")?;
-    let id = model::id(first, launch.model_id.as_deref())?;
-    if first.model == model::DEMO {
-        tracing::info!("the model is {}", model::DEMO_NOTICE);
-    }
     let started = Instant::now();
     let together = launch.max_batch.map_or(1, NonZeroUsize::get) as u64;
     let pixels = node.config().max_pixels.saturating_mul(together);
+    let plan = model::plan(&launch.models, pixels)?;
+    let loaded = plan.iter().map(|planned| load_one(planned, launch.max_batch, pixels));
+    let loaded: Vec<LoadedModel> = loaded.collect::<anyhow::Result<_>>()?;
+    let names: Vec<String> = loaded.iter().map(|loaded| loaded.model.clone()).collect();
+    let engines = loaded.first().map_or(0, |loaded| loaded.generators.len());
+    let service = Service::start(loaded, sources, node)?;
+    tracing::info!(
+        model = names.join(", "),
+        manifest = service.manifest_hex(),
+        key_id = %service.key_id(),
+        engines,
+        load_seconds = started.elapsed().as_secs_f64(),
+        "ready"
+    );
+    // After everything that opens files or starts threads, and before the first request.
+    sandbox::enter(launch.sandbox)?;
+    node.start(service);
+    Ok(())
+}
+
+/// A model on each device.
+fn load_one(
+    planned: &LaunchModel,
+    max_batch: Option<NonZeroUsize>,
+    pixels: u64,
+) -> anyhow::Result<LoadedModel> {
+    let LaunchModel { on_devices, id } = planned;
+    let first = on_devices.first().context("`device` names none")?;
+    let id = model::id(first, id.as_deref())?;
+    if first.model == model::DEMO {
+        tracing::info!("the model is {}", model::DEMO_NOTICE);
+    }
+    for lora in &first.lora {
+        tracing::info!(model = id, file = %lora.file.display(), weight = lora.weight.get(), "merging a LoRA");
+    }
     let load = |model| model::load(model, pixels);
-    let mut pipelines: Vec<_> = launch.models.iter().map(load).collect::<Result<_, _>>()?;
-    if let Some(images) = launch.max_batch {
+    let mut pipelines: Vec<_> = on_devices.iter().map(load).collect::<Result<_, _>>()?;
+    if let Some(images) = max_batch {
         pipelines.iter_mut().for_each(|pipeline| pipeline.set_max_batch(images));
     }
     for pipeline in &pipelines {
@@ -96,17 +126,5 @@ fn load(launch: &Launch, sources: Sources, node: &Arc<Node>) -> anyhow::Result<(
             pipeline.warm_up(pipeline.native_size()).context("the first image failed")?;
         }
     }
-    let service = Service::start(model::loaded_model(pipelines, id.clone())?, sources, node)?;
-    tracing::info!(
-        model = id,
-        manifest = service.manifest_hex(),
-        key_id = %service.key_id(),
-        engines = launch.models.len(),
-        load_seconds = started.elapsed().as_secs_f64(),
-        "ready"
-    );
-    // After everything that opens files or starts threads, and before the first request.
-    sandbox::enter(launch.sandbox)?;
-    node.start(service);
-    Ok(())
+    model::loaded_model(pipelines, id)
 }

@@ -1,6 +1,7 @@
 //! What an operator says to `obscura serve`, and where: flags over the environment over a TOML file
 //! over the defaults.
 
+mod models;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,7 @@ use toml::{Table, Value};
 
 use crate::{
     args::{ModelArgs, ServeArgs},
-    device::DTypeChoice,
+    device::{DTypeChoice, DeviceChoice},
     log::{LogFilter, LogFormat},
     sandbox::SandboxChoice,
 };
@@ -40,6 +41,8 @@ const LAUNCH: [(&str, &str); 12] = [
     ("otlp_endpoint", ""),
     ("sandbox", "auto"),
 ];
+/// Likewise, as lists.
+const LAUNCH_LISTS: [&str; 1] = ["lora"];
 /// Printed as their number alone. Digests of keys, but a guessed key could be tried against them.
 const SECRET: [&str; 2] = ["api_keys_sha256", "metrics_keys_sha256"];
 
@@ -64,11 +67,19 @@ pub(crate) fn keys() -> impl Iterator<Item = String> {
     Settings::defaults().0.into_keys()
 }
 
+/// A model of a node.
+#[derive(Clone)]
+pub(crate) struct LaunchModel {
+    /// Once for each device.
+    pub(crate) on_devices: Vec<ModelArgs>,
+    /// What requests call it, where the operator said.
+    pub(crate) id: Option<String>,
+}
+
 /// What the node is made of.
 pub(crate) struct Launch {
-    /// The model, once for each device.
-    pub(crate) models: Vec<ModelArgs>,
-    pub(crate) model_id: Option<String>,
+    /// One at least.
+    pub(crate) models: Vec<LaunchModel>,
     /// How many images of one size are drawn together at most, where the operator said.
     pub(crate) max_batch: Option<NonZeroUsize>,
     pub(crate) tee: PlatformChoice,
@@ -103,6 +114,11 @@ impl Settings {
                 settings.set(&key, &text, Source::Environment)?;
             }
         }
+        for (key, texts) in [("model", &args.model), ("lora", &args.lora)] {
+            if !texts.is_empty() {
+                settings.list(key, texts)?;
+            }
+        }
         for (key, text) in flags(args)? {
             settings.set(&key, &text, Source::Flag)?;
         }
@@ -111,7 +127,8 @@ impl Settings {
 
     fn defaults() -> Self {
         let launch = LAUNCH.map(|(key, value)| (key.to_owned(), Value::String(value.to_owned())));
-        let all = Config::defaults().into_iter().chain(launch);
+        let lists = LAUNCH_LISTS.map(|key| (key.to_owned(), Value::Array(Vec::new())));
+        let all = Config::defaults().into_iter().chain(launch).chain(lists);
         let default = |(key, value)| (key, Setting { value, source: Source::Default });
         Self(all.map(default).collect())
     }
@@ -126,7 +143,10 @@ impl Settings {
             let setting = self.known(&key).with_context(|| source.place())?;
             let (expected, found) = (setting.value.type_str(), value.type_str());
             // A whole number stands for one with a fraction.
-            let fits = expected == found || (expected, found) == ("float", "integer");
+            let fits = expected == found
+                || (expected, found) == ("float", "integer")
+                // One model, or a table for each of several.
+                || (&*key, found) == ("model", "array");
             ensure!(
                 fits,
                 "`{key}` ({}) must be {}, not {}",
@@ -168,6 +188,13 @@ impl Settings {
         Ok(())
     }
 
+    /// Sets a flag that may be there several times.
+    fn list(&mut self, key: &str, texts: &[String]) -> anyhow::Result<()> {
+        let texts = texts.iter().cloned().map(Value::String).collect();
+        *self.known(key)? = Setting { value: Value::Array(texts), source: Source::Flag };
+        Ok(())
+    }
+
     fn known(&mut self, key: &str) -> anyhow::Result<&mut Setting> {
         let known = self.0.contains_key(key);
         if !known {
@@ -182,7 +209,10 @@ impl Settings {
 
     /// What the node is to know.
     pub(crate) fn node(&self) -> anyhow::Result<Config> {
-        let of_node = self.0.iter().filter(|(key, _)| !LAUNCH.iter().any(|(own, _)| own == key));
+        let is_own = |key: &String| {
+            LAUNCH.iter().any(|(own, _)| own == key) || LAUNCH_LISTS.iter().any(|own| own == key)
+        };
+        let of_node = self.0.iter().filter(|(key, _)| !is_own(key));
         // What is empty is as if it had not been said.
         let said = of_node.filter(|(_, setting)| setting.value.as_str() != Some(""));
         let table: Table =
@@ -220,20 +250,29 @@ impl Settings {
     pub(crate) fn launch(&self) -> anyhow::Result<Launch> {
         let dtype = self.choice::<DTypeChoice>("dtype")?;
         let memory_limit = self.memory_limit()?;
-        let models = self.text("device")?.split(',').map(|device| {
-            Ok(ModelArgs {
-                model: self.text("model")?.to_owned(),
-                device: device.trim().parse().map_err(|error| {
-                    anyhow::anyhow!("`device` ({}): {error}", self.source("device"))
-                })?,
+        let devices = self.text("device")?.split(',').map(|device| {
+            device
+                .trim()
+                .parse()
+                .map_err(|error| anyhow::anyhow!("`device` ({}): {error}", self.source("device")))
+        });
+        let devices: Vec<DeviceChoice> = devices.collect::<anyhow::Result<_>>()?;
+        let models = self.models()?.into_iter().map(|chosen| {
+            let on_device = |&device: &DeviceChoice| ModelArgs {
+                model: chosen.model.clone(),
+                device,
                 dtype,
-                manifest: self.given("manifest")?.map(Into::into),
+                manifest: chosen.manifest.clone(),
                 memory_limit,
-            })
+                lora: chosen.lora.clone(),
+            };
+            LaunchModel {
+                on_devices: devices.iter().map(on_device).collect(),
+                id: chosen.id.clone(),
+            }
         });
         Ok(Launch {
-            models: models.collect::<anyhow::Result<_>>()?,
-            model_id: self.given("model_id")?.map(str::to_owned),
+            models: models.collect(),
             max_batch: self.max_batch()?,
             tee: self
                 .text("tee")?
@@ -299,8 +338,12 @@ impl Source {
 
 /// The line that a key of a flat file stands in, from 1.
 fn line_of(text: &str, key: &str) -> usize {
+    let header = format!("[[{key}]]");
     let says = |line: &str| {
-        let line = line.trim_start();
+        let line = line.trim();
+        if line == header {
+            return true;
+        }
         let rest = line.strip_prefix(key).or_else(|| {
             let quote = line.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
             line[1..].strip_prefix(key)?.strip_prefix(quote)
@@ -326,7 +369,6 @@ fn kind(toml: &str) -> &str {
 /// What was said as flags: the named ones, then `--set`.
 fn flags(args: &ServeArgs) -> anyhow::Result<Vec<(String, String)>> {
     let named = [
-        ("model", &args.model),
         ("model_id", &args.model_id),
         ("device", &args.device),
         ("dtype", &args.dtype),

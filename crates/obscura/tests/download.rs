@@ -36,8 +36,13 @@ async fn a_download_is_a_pinned_model_that_loads() {
     assert!(said.contains(&format!("manifest digest {hex}")), "{said}");
 
     let (device, precision) = (Device::Cpu, Precision::F32);
-    let options =
-        LoadOptions { device, precision, pins: Pins::Exactly(pinned), memory_limit: None };
+    let options = LoadOptions {
+        device,
+        precision,
+        pins: Pins::Exactly(pinned),
+        memory_limit: None,
+        loras: Vec::new(),
+    };
     assert_eq!(Pipeline::load(&bench.model(), options).unwrap().digest(), digest);
 
     assert_eq!(hub.sent_bytes(), bench.total_bytes());
@@ -314,6 +319,7 @@ impl Bench {
             revision: Some(COMMIT.to_owned()),
             licence: Some("Apache-2.0".to_owned()),
             files,
+            loras: Vec::new(),
         };
         let root = TempDir::new().unwrap();
         fs::create_dir(root.path().join("hf")).unwrap();

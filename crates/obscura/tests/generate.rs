@@ -65,6 +65,9 @@ fn what_cannot_work_is_refused_before_the_work() {
         (&["--node", "http://127.0.0.1:9", "--model", "demo"], 1, "goes into --model-id"),
         (&["--node", "http://127.0.0.1:9", "--device", "cpu"], 1, "--device is for drawing in"),
         (&["--node", "http://127.0.0.1:9", "--memory-limit", "1GB"], 1, "--memory-limit is for"),
+        (&["--node", "http://127.0.0.1:9", "--lora", "x"], 1, "--lora is for drawing in"),
+        (&["--lora", "x:much"], 2, "must be FILE:WEIGHT"),
+        (&["--lora", "x:nan"], 2, "a weight must be"),
         (&["--size", "100x64"], 2, "96x64 would do"),
     ] {
         let mut all = vec!["generate", "a red circle"];

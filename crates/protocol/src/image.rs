@@ -13,9 +13,8 @@ use crate::{
 /// wiped when dropped. Unknown fields are accepted, as OpenAI does.
 #[derive(Default, Serialize, Deserialize, ToSchema)]
 pub struct CreateImageRequest {
-    /// The model.
+    /// The model; in clear text, the node's first where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(required = true)]
     pub model: Option<String>,
     /// What to draw.
     #[serde(default, skip_serializing_if = "Option::is_none")]

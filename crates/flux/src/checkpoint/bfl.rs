@@ -5,35 +5,55 @@
 //! feed-forward's first layer) are one tensor, as layers want them, which is called `to_qkv` as diffusers
 //! calls it where it joins them itself; the last modulation has shift before scale, where
 //! diffusers has scale before shift; the autoencoder's attention is 1×1 convolutions.
-//!
-//! A name that is not known is kept, and so refused as a surplus tensor under the name it has in its
-//! file.
 
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
+use super::renaming::{Renaming, Split};
 use crate::Result;
 
 type Tensors = BTreeMap<String, Tensor>;
 
-/// The tensors of `flux1-*.safetensors` as those of diffusers' `transformer/`.
-///
-/// # Errors
-/// Where a tensor operation fails.
-pub(crate) fn transformer(tensors: Tensors) -> Result<Tensors> {
-    let mut renamed = Tensors::new();
-    // As ComfyUI saves them.
-    const PREFIX: &str = "model.diffusion_model.";
-    let is_prefixed = tensors.keys().all(|name| name.starts_with(PREFIX));
-    for (name, tensor) in tensors {
-        let name = if is_prefixed { name.replacen(PREFIX, "", 1) } else { name };
-        for (name, part) in transformer_tensor(&name, tensor)? {
-            renamed.insert(name, part);
-        }
-    }
-    Ok(renamed)
-}
+/// The transformer's names.
+pub(crate) const TRANSFORMER: Renaming = Renaming {
+    outer: &[
+        ["img_in", "x_embedder"],
+        ["txt_in", "context_embedder"],
+        ["time_in.in_layer", "time_text_embed.timestep_embedder.linear_1"],
+        ["time_in.out_layer", "time_text_embed.timestep_embedder.linear_2"],
+        ["vector_in.in_layer", "time_text_embed.text_embedder.linear_1"],
+        ["vector_in.out_layer", "time_text_embed.text_embedder.linear_2"],
+        ["guidance_in.in_layer", "time_text_embed.guidance_embedder.linear_1"],
+        ["guidance_in.out_layer", "time_text_embed.guidance_embedder.linear_2"],
+        ["final_layer.linear", "proj_out"],
+        ["final_layer.adaLN_modulation.1", "norm_out.linear"],
+    ],
+    double: &[
+        ["img_mod.lin", "norm1.linear"],
+        ["txt_mod.lin", "norm1_context.linear"],
+        ["img_attn.qkv", "attn.to_qkv"],
+        ["txt_attn.qkv", "attn.to_added_qkv"],
+        ["img_attn.norm.query_norm", "attn.norm_q"],
+        ["img_attn.norm.key_norm", "attn.norm_k"],
+        ["txt_attn.norm.query_norm", "attn.norm_added_q"],
+        ["txt_attn.norm.key_norm", "attn.norm_added_k"],
+        ["img_attn.proj", "attn.to_out.0"],
+        ["txt_attn.proj", "attn.to_add_out"],
+        ["img_mlp.0", "ff.net.0.proj"],
+        ["img_mlp.2", "ff.net.2"],
+        ["txt_mlp.0", "ff_context.net.0.proj"],
+        ["txt_mlp.2", "ff_context.net.2"],
+    ],
+    single: &[
+        ["modulation.lin", "norm.linear"],
+        ["norm.query_norm", "attn.norm_q"],
+        ["norm.key_norm", "attn.norm_k"],
+        ["linear2", "proj_out"],
+    ],
+    // Three of the stream's width, then the feed-forward's four.
+    split: Some(Split { whole: "linear1", parts: ["attn.to_qkv", "proj_mlp"], shares: [3, 4] }),
+};
 
 /// The tensors of `ae.safetensors` as those of diffusers' `vae/`.
 ///
@@ -56,109 +76,6 @@ pub(crate) fn autoencoder(tensors: Tensors) -> Result<Tensors> {
             Ok((renamed, tensor))
         })
         .collect()
-}
-
-/// What one tensor of the transformer becomes.
-fn transformer_tensor(name: &str, tensor: Tensor) -> Result<Vec<(String, Tensor)>> {
-    let (stem, kind) = name.rsplit_once('.').unwrap_or((name, ""));
-    if !["weight", "bias", "scale"].contains(&kind) || tensor.rank() == 0 {
-        // `scale_weight`, for instance: a layer in 8 bits, which this is not the form of.
-        return Ok(vec![(name.to_owned(), tensor)]);
-    }
-    if stem == "final_layer.adaLN_modulation.1" {
-        let halves = tensor.chunk(2, 0)?;
-        let swapped = Tensor::cat(&halves.iter().rev().collect::<Vec<_>>(), 0)?;
-        return Ok(vec![(format!("norm_out.linear.{kind}"), swapped)]);
-    }
-    if let Some(renamed) = outer_name(stem) {
-        return Ok(vec![(format!("{renamed}.{kind}"), tensor)]);
-    }
-    let block = |prefix: &str| {
-        let (number, part) = stem.strip_prefix(prefix)?.split_once('.')?;
-        Some((number.parse::<usize>().ok()?, part.to_owned()))
-    };
-    if let Some((number, part)) = block("double_blocks.") {
-        let at = |inner: &str| format!("transformer_blocks.{number}.{inner}");
-        if let Some(inner) = double_block_name(&part) {
-            // BFL's norms have a `scale`, everybody else's a `weight`.
-            let kind = if kind == "scale" { "weight" } else { kind };
-            return Ok(vec![(format!("{}.{kind}", at(inner)), tensor)]);
-        }
-    }
-    if let Some((number, part)) = block("single_blocks.") {
-        let at = |inner: &str| format!("single_transformer_blocks.{number}.{inner}");
-        if part == "linear1" {
-            // Three of the stream's width, then the feed-forward's four.
-            let of_qkv = 3 * (rows(&tensor) / 7);
-            let names = ["attn.to_qkv", "proj_mlp"].map(|inner| format!("{}.{kind}", at(inner)));
-            return split(&tensor, of_qkv, names);
-        }
-        if let Some(inner) = single_block_name(&part) {
-            let kind = if kind == "scale" { "weight" } else { kind };
-            return Ok(vec![(format!("{}.{kind}", at(inner)), tensor)]);
-        }
-    }
-    Ok(vec![(name.to_owned(), tensor)])
-}
-
-/// Cuts a tensor along its first axis, in front of row `at`. The pieces share the tensor's memory.
-fn split(
-    tensor: &Tensor,
-    at: usize,
-    [front, behind]: [String; 2],
-) -> Result<Vec<(String, Tensor)>> {
-    let rest = rows(tensor) - at;
-    Ok(vec![(front, tensor.narrow(0, 0, at)?), (behind, tensor.narrow(0, at, rest)?)])
-}
-
-/// Length of the first axis; 0 for a scalar, which then fits nowhere.
-fn rows(tensor: &Tensor) -> usize {
-    tensor.dims().first().copied().unwrap_or(0)
-}
-
-fn outer_name(stem: &str) -> Option<&'static str> {
-    Some(match stem {
-        "img_in" => "x_embedder",
-        "txt_in" => "context_embedder",
-        "time_in.in_layer" => "time_text_embed.timestep_embedder.linear_1",
-        "time_in.out_layer" => "time_text_embed.timestep_embedder.linear_2",
-        "vector_in.in_layer" => "time_text_embed.text_embedder.linear_1",
-        "vector_in.out_layer" => "time_text_embed.text_embedder.linear_2",
-        "guidance_in.in_layer" => "time_text_embed.guidance_embedder.linear_1",
-        "guidance_in.out_layer" => "time_text_embed.guidance_embedder.linear_2",
-        "final_layer.linear" => "proj_out",
-        _ => return None,
-    })
-}
-
-fn double_block_name(part: &str) -> Option<&'static str> {
-    Some(match part {
-        "img_mod.lin" => "norm1.linear",
-        "txt_mod.lin" => "norm1_context.linear",
-        "img_attn.qkv" => "attn.to_qkv",
-        "txt_attn.qkv" => "attn.to_added_qkv",
-        "img_attn.norm.query_norm" => "attn.norm_q",
-        "img_attn.norm.key_norm" => "attn.norm_k",
-        "txt_attn.norm.query_norm" => "attn.norm_added_q",
-        "txt_attn.norm.key_norm" => "attn.norm_added_k",
-        "img_attn.proj" => "attn.to_out.0",
-        "txt_attn.proj" => "attn.to_add_out",
-        "img_mlp.0" => "ff.net.0.proj",
-        "img_mlp.2" => "ff.net.2",
-        "txt_mlp.0" => "ff_context.net.0.proj",
-        "txt_mlp.2" => "ff_context.net.2",
-        _ => return None,
-    })
-}
-
-fn single_block_name(part: &str) -> Option<&'static str> {
-    Some(match part {
-        "modulation.lin" => "norm.linear",
-        "norm.query_norm" => "attn.norm_q",
-        "norm.key_norm" => "attn.norm_k",
-        "linear2" => "proj_out",
-        _ => return None,
-    })
 }
 
 /// Only the decoder's names: nothing here encodes images.

@@ -10,9 +10,13 @@ use super::{
     Files, LoadProgress, Weights,
     files::is_plain_name,
     json,
+    renaming::NamedTensors,
     shards::{Index, MAX_WEIGHTS_BYTES, Shards, Sink, Tensors, read_all},
 };
-use crate::{Error, FileDigest, Manifest, ManifestFile, Pins, Result, regular_file::read_within};
+use crate::{
+    Error, FileDigest, Manifest, ManifestFile, ManifestLora, Pins, Result,
+    regular_file::read_within,
+};
 
 /// The longest configuration or index that is read: an index of a thousand tensors has 0.1 MB.
 const MAX_JSON_BYTES: u64 = 4 << 20;
@@ -42,12 +46,12 @@ impl Directory {
         Self { files, manifest: Manifest::default(), pins }
     }
 
-    /// Everything that was read. Only bytes that were also parsed are in it: no file is read a
+    /// Everything that was read, and what it was merged with. Only bytes that were also parsed are in it: no file is read a
     /// second time, so what it names is what computes.
     ///
     /// # Errors
     /// Where a file was pinned and not read: the manifest is then that of another model.
-    pub(crate) fn finish(mut self) -> Result<Manifest> {
+    pub(crate) fn finish(mut self, loras: &[ManifestLora]) -> Result<Manifest> {
         if let Pins::Exactly(pinned) = &self.pins
             && let Some(file) =
                 pinned.files.iter().find(|file| self.manifest.file(&file.path).is_none())
@@ -55,7 +59,16 @@ impl Directory {
             return Err(Error::NotRead { path: self.path(&file.path) });
         }
         self.manifest.files.sort_by(|a, b| a.path.cmp(&b.path));
+        self.manifest.loras = loras.to_vec();
         Ok(self.manifest)
+    }
+
+    /// Refuses other LoRAs than the manifest pins, where it pins any.
+    pub(crate) fn check_loras(&self, found: &[ManifestLora]) -> Result<()> {
+        match &self.pins {
+            Pins::None => Ok(()),
+            Pins::Exactly(pinned) => pinned.check_loras(found),
+        }
     }
 
     /// The path behind a name relative to the directory.
@@ -205,20 +218,21 @@ impl Directory {
     }
 
     /// Reads all tensors of these components, and has each built, by its number, as soon as the last of its
-    /// tensors is there.
+    /// tensors is there. Those that rest in the host's memory have at least `dtype` there, beside `others_bytes`.
     pub(crate) fn weights(
         &mut self,
         components: &[Component<'_>],
-        dtype: DType,
+        (dtype, others_bytes): (DType, u64),
         build: &mut dyn FnMut(usize, Weights) -> Result<()>,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<()> {
         let shards: Vec<&Shards> = components.iter().map(|component| component.shards).collect();
         let resting = components.iter().filter(|component| component.device.is_cpu());
-        check_host_memory(resting.map(|component| component.shards.bytes()).sum(), dtype)?;
+        let resting_bytes = resting.map(|component| component.shards.bytes()).sum();
+        check_host_memory(resting_bytes, dtype, others_bytes)?;
         let tensors = vec![Tensors::new(); components.len()];
         let bytes = Bytes::of(&shards, progress);
-        self.read(&shards, &mut Building { components, dtype, build, tensors, bytes })
+        self.read(&shards, &mut Building { components, build, tensors, bytes })
     }
 
     /// Reads all tensors of these components and keeps none: for their digests.
@@ -247,9 +261,9 @@ impl Directory {
 }
 
 /// Refuses weights that cannot rest in the host's memory: reading them would end the process.
-fn check_host_memory(file_bytes: u64, dtype: DType) -> Result<()> {
+fn check_host_memory(file_bytes: u64, dtype: DType, others_bytes: u64) -> Result<()> {
     // Elements of files have four bytes at most, so there are as many elements as this at least.
-    let needed_bytes = file_bytes / 4 * dtype.size_in_bytes() as u64;
+    let needed_bytes = file_bytes / 4 * dtype.size_in_bytes() as u64 + others_bytes;
     match host_bytes() {
         Some(host_bytes) if needed_bytes > host_bytes => {
             Err(Error::HostMemory { needed_bytes, host_bytes })
@@ -259,7 +273,7 @@ fn check_host_memory(file_bytes: u64, dtype: DType) -> Result<()> {
 }
 
 /// Memory and swap of this machine, where it says so.
-fn host_bytes() -> Option<u64> {
+pub(crate) fn host_bytes() -> Option<u64> {
     let told = fs::read_to_string("/proc/meminfo").ok()?;
     let kilobytes = |name: &str| {
         let line = told.lines().find_map(|line| line.strip_prefix(name))?;
@@ -273,20 +287,12 @@ pub(crate) struct Component<'a> {
     pub(crate) shards: &'a Shards,
     /// Where its weights rest.
     pub(crate) device: &'a Device,
-    /// What becomes of each tensor on the device, and under which names it is kept.
-    pub(crate) keep: Convert,
+    /// What becomes of each tensor on the device, in its file's type, and under which names it is kept.
+    pub(crate) keep: &'a Convert<'a>,
 }
 
-/// From a tensor's name in its file to what is kept.
-pub(crate) type Convert = fn(String, Tensor) -> Result<NamedTensors>;
-
-/// Tensors under the names that the model's parts ask for.
-pub(crate) type NamedTensors = Vec<(String, Tensor)>;
-
-/// Keeps a tensor as it was read.
-pub(crate) fn as_read(name: String, tensor: Tensor) -> Result<NamedTensors> {
-    Ok(vec![(name, tensor)])
-}
+/// From a tensor, by the name that the model's parts ask for, to what is kept.
+pub(crate) type Convert<'a> = dyn Fn(String, Tensor) -> Result<NamedTensors> + 'a;
 
 /// How many have come.
 struct Bytes<'a> {
@@ -308,7 +314,6 @@ impl<'a> Bytes<'a> {
 
 struct Building<'a, 'c> {
     components: &'a [Component<'c>],
-    dtype: DType,
     build: &'a mut dyn FnMut(usize, Weights) -> Result<()>,
     /// Of each component, those that have come.
     tensors: Vec<Tensors>,
@@ -319,10 +324,16 @@ impl Sink for Building<'_, '_> {
     fn tensor(&mut self, component: usize, name: String, tensor: Tensor) -> Result<()> {
         let Component { shards, device, keep } = &self.components[component];
         self.bytes.add(&tensor);
-        let tensor = tensor.to_device(device)?.to_dtype(self.dtype)?;
-        for (name, tensor) in keep(name, tensor)? {
-            if self.tensors[component].insert(name.clone(), tensor).is_some() {
-                return Err(Error::DuplicateTensor { component: shards.component, name });
+        let tensor = tensor.to_device(device)?;
+        let renamed = match shards.renaming {
+            Some(renaming) => renaming.rename(name, tensor)?,
+            None => vec![(name, tensor)],
+        };
+        for (name, tensor) in renamed {
+            for (name, tensor) in keep(name, tensor)? {
+                if self.tensors[component].insert(name.clone(), tensor).is_some() {
+                    return Err(Error::DuplicateTensor { component: shards.component, name });
+                }
             }
         }
         Ok(())

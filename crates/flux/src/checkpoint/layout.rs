@@ -98,11 +98,11 @@ impl Layout {
         match self.form(part) {
             Form::Diffusers => directory.shards(part.folder()),
             Form::Bfl(file) => {
-                let rename = match part {
-                    Part::Transformer => bfl::transformer,
-                    Part::AutoEncoder => bfl::autoencoder,
-                };
-                Ok(directory.single(part.folder(), file)?.renamed(rename))
+                let single = directory.single(part.folder(), file)?;
+                Ok(match part {
+                    Part::Transformer => single.renamed_by(&bfl::TRANSFORMER),
+                    Part::AutoEncoder => single.renamed(bfl::autoencoder),
+                })
             }
         }
     }

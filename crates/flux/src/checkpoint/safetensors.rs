@@ -9,6 +9,7 @@
 //! to whoever runs the machine.
 
 use std::{
+    borrow::Cow,
     collections::HashSet,
     fmt,
     io::{self, Read},
@@ -43,21 +44,22 @@ const MAX_RANK: usize = 8;
 const MAX_TENSOR_BYTES: u64 = 4 << 30;
 
 /// Reads a whole file of `file_bytes` bytes, giving each tensor to `sink` on the CPU, in its own
-/// dtype, and returns the SHA-256 of all bytes. Those that are ignored are hashed like all others, and may be
+/// dtype, and returns what is known then. Those that are ignored are hashed like all others, and may be
 /// of any type and shape.
 ///
 /// # Errors
 /// Where the file is not exactly what its header describes, or where `sink` refuses.
-pub(super) fn read(
+pub(crate) fn read(
     path: &Path,
     mut file: impl Read,
     file_bytes: u64,
     is_ignored: &dyn Fn(&str) -> bool,
     sink: &mut dyn FnMut(String, Tensor) -> Result<()>,
-) -> Result<[u8; 32]> {
+) -> Result<Done> {
     thread::scope(|scope| {
         let mut source = Source { path, file: &mut file, digester: Digester::start(scope) };
         let header = read_header(&mut source, file_bytes)?;
+        let adapter = header.adapter.clone();
         for entry in plan(path, header, file_bytes, is_ignored)? {
             let tensor = match entry.dtype {
                 Some(DType::F32) => source.tensor(&entry, f32::from_le_bytes)?,
@@ -70,8 +72,16 @@ pub(super) fn read(
             };
             sink(entry.name, tensor)?;
         }
-        Ok(source.digester.finish())
+        Ok(Done { sha256: source.digester.finish(), adapter })
     })
+}
+
+/// What is known of a file that was read to its end.
+pub(crate) struct Done {
+    /// Of all bytes.
+    pub(crate) sha256: [u8; 32],
+    /// What a LoRA's metadata say of how it was trained, as JSON.
+    pub(crate) adapter: Option<String>,
 }
 
 /// One tensor of the header.
@@ -86,6 +96,7 @@ struct Header {
     entries: Vec<(String, HeaderEntry)>,
     /// Where the tensors' bytes begin.
     data_start: u64,
+    adapter: Option<String>,
 }
 
 /// One tensor, in the order of the file.
@@ -111,13 +122,16 @@ fn read_header(source: &mut Source<'_, '_>, file_bytes: u64) -> Result<Header> {
         return Err(Error::HeaderLength { path: path.to_owned(), header_bytes, limit_bytes });
     }
     let json = source.take(header_bytes as usize)?;
-    let Entries(entries) = serde_json::from_slice(&json)
+    let Entries { entries, adapter } = serde_json::from_slice(&json)
         .map_err(|source| Error::Json { path: path.to_owned(), source })?;
-    Ok(Header { entries, data_start: 8 + header_bytes })
+    Ok(Header { entries, data_start: 8 + header_bytes, adapter })
 }
 
 /// The tensors of a header, each name once, in its order.
-struct Entries(Vec<(String, HeaderEntry)>);
+struct Entries {
+    entries: Vec<(String, HeaderEntry)>,
+    adapter: Option<String>,
+}
 
 impl<'de> Deserialize<'de> for Entries {
     fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
@@ -135,10 +149,10 @@ impl<'de> Visitor<'de> for EntriesVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
-        let (mut entries, mut names) = (Vec::new(), HashSet::new());
+        let (mut entries, mut names, mut adapter) = (Vec::new(), HashSet::new(), None);
         while let Some(name) = map.next_key::<String>()? {
             if name == "__metadata__" {
-                map.next_value::<IgnoredAny>()?;
+                adapter = map.next_value::<Metadata>()?.adapter;
                 continue;
             }
             if name.len() > MAX_NAME_BYTES {
@@ -154,7 +168,41 @@ impl<'de> Visitor<'de> for EntriesVisitor {
             }
             entries.push((name, map.next_value()?));
         }
-        Ok(Entries(entries))
+        Ok(Entries { entries, adapter })
+    }
+}
+
+/// `__metadata__`: texts by name, of which one matters.
+struct Metadata {
+    adapter: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        json.deserialize_map(MetadataVisitor)
+    }
+}
+
+struct MetadataVisitor;
+
+impl<'de> Visitor<'de> for MetadataVisitor {
+    type Value = Metadata;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("metadata by name")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
+        let mut adapter = None;
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+            // As diffusers writes it: v0.42.1, loaders/lora_base.py, LORA_ADAPTER_METADATA_KEY.
+            if name != "lora_adapter_metadata" {
+                map.next_value::<IgnoredAny>()?;
+            } else if adapter.replace(map.next_value()?).is_some() {
+                return Err(A::Error::custom("its metadata describe an adapter twice"));
+            }
+        }
+        Ok(Metadata { adapter })
     }
 }
 
@@ -278,7 +326,7 @@ mod tests {
 
     fn read_bytes(bytes: &[u8]) -> Result<(Tensors, [u8; 32])> {
         let mut tensors = Vec::new();
-        let digest = read(
+        let done = read(
             Path::new("x.safetensors"),
             bytes,
             bytes.len() as u64,
@@ -288,7 +336,7 @@ mod tests {
                 Ok(())
             },
         )?;
-        Ok((tensors, digest))
+        Ok((tensors, done.sha256))
     }
 
     const TWO: &str = r#"{"__metadata__":{"format":"pt"},
@@ -390,7 +438,7 @@ mod tests {
         // As a sparse file has it: the length is there, the bytes are not.
         let claimed = file.len() as u64 + bytes;
         let error =
-            read(Path::new("x"), &*file, claimed, &|_| false, &mut |_, _| Ok(())).unwrap_err();
+            read(Path::new("x"), &*file, claimed, &|_| false, &mut |_, _| Ok(())).err().unwrap();
         assert!(matches!(&error, Error::TensorLength { name, .. } if name == "a"), "{error}");
     }
 }

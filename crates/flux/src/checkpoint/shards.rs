@@ -13,7 +13,7 @@ use std::{
 use candle_core::Tensor;
 use serde::Deserialize;
 
-use super::{Files, safetensors};
+use super::{Files, renaming::Renaming, safetensors};
 use crate::{Error, FileDigest, Result};
 
 /// How far loading is.
@@ -38,7 +38,9 @@ pub(super) type Tensors = BTreeMap<String, Tensor>;
 pub(crate) struct Shards {
     pub(super) component: &'static str,
     pub(super) files: Vec<Shard>,
-    /// From the names in the files to those that the model asks for.
+    /// From the names in the files to those that the model asks for: of each tensor as it arrives …
+    pub(super) renaming: Option<&'static Renaming>,
+    /// … and of all of them together, where only all of them tell.
     pub(super) rename: fn(Tensors) -> Result<Tensors>,
     /// Whether the model has no use for a tensor, by its name in the file: it is passed over before its type
     /// and its shape are judged.
@@ -72,7 +74,12 @@ impl Shards {
                 Ok(Shard { name, bytes })
             })
             .collect::<Result<_>>()?;
-        Ok(Self { component, files: shards, rename: Ok, is_unread: |_| false })
+        let (renaming, rename) = (None, Ok as fn(_) -> _);
+        Ok(Self { component, files: shards, renaming, rename, is_unread: |_| false })
+    }
+
+    pub(crate) fn renamed_by(self, renaming: &'static Renaming) -> Self {
+        Self { renaming: Some(renaming), ..self }
     }
 
     pub(crate) fn renamed(self, rename: fn(Tensors) -> Result<Tensors>) -> Self {
@@ -191,8 +198,8 @@ fn read_shard(
 ) -> Result<FileDigest> {
     let path = files.path(&shard.name);
     let file = files.open(&shard.name)?;
-    let sha256 = safetensors::read(&path, file, shard.bytes, &is_unread, &mut |name, tensor| {
+    let done = safetensors::read(&path, file, shard.bytes, &is_unread, &mut |name, tensor| {
         sender.send(Read::Tensor { component, name, tensor }).map_err(|_| Error::Cancelled)
     })?;
-    Ok(FileDigest(sha256))
+    Ok(FileDigest(done.sha256))
 }

@@ -6,7 +6,10 @@ use serde_json::Value;
 use super::{
     SchedulerConfig, check, defaults,
     identity::{Claims, Family, Identity, SCHEDULER},
-    ranges::{EPSILON, HEAD_WIDTH, HEADS, LAYERS, TOKENS, WIDTH, Within},
+    ranges::{
+        AutoEncoderSizes, EPSILON, HEAD_WIDTH, HEADS, LAYERS, TOKENS, TransformerSizes, WIDTH,
+        Within,
+    },
 };
 use crate::{Error, Result};
 
@@ -120,31 +123,28 @@ impl TransformerConfig {
     pub(crate) fn check(&self) -> Result<()> {
         self.claims.check(&TRANSFORMER)?;
         let component = "transformer";
+        let sizes = TransformerSizes {
+            in_channels: self.in_channels,
+            out_channels: self.out_channels,
+            patch_size: self.patch_size,
+            num_layers: self.num_layers,
+            num_single_layers: self.num_single_layers,
+            attention_head_dim: self.attention_head_dim,
+            num_attention_heads: self.num_attention_heads,
+            joint_attention_dim: self.joint_attention_dim,
+            axes_dims_rope: &self.axes_dims_rope,
+        };
+        sizes.check()?;
         let within = Within(component);
-        within.count("in_channels", self.in_channels, WIDTH)?;
-        within.count("num_layers", self.num_layers, LAYERS)?;
-        within.count("num_single_layers", self.num_single_layers, LAYERS)?;
-        within.count("attention_head_dim", self.attention_head_dim, HEAD_WIDTH)?;
-        within.count("num_attention_heads", self.num_attention_heads, HEADS)?;
-        within.count("joint_attention_dim", self.joint_attention_dim, WIDTH)?;
         within.number("mlp_ratio", self.mlp_ratio, 0.01..=64.0)?;
         within.number("rope_theta", self.rope_theta, 1.0..=1e9)?;
         check(component, "mlp_ratio", &self.mlp_ratio, self.mlp_width() > 0)?;
         check(component, "eps", &self.eps, self.eps == defaults::norm_eps())?;
-        check(component, "patch_size", &self.patch_size, self.patch_size == 1)?;
         let sinusoids = self.timestep_guidance_channels;
         let fits = sinusoids == defaults::sinusoids();
         check(component, "timestep_guidance_channels", &sinusoids, fits)?;
         // Its guidance scale would be a condition that klein does not have.
-        check(component, "guidance_embeds", &self.guidance_embeds, !self.guidance_embeds)?;
-        let out_channels = self.out_channels.unwrap_or(self.in_channels);
-        check(component, "out_channels", &out_channels, out_channels == self.in_channels)?;
-        check(component, "in_channels", &self.in_channels, self.in_channels.is_multiple_of(4))?;
-        let axes = self.axes_dims_rope;
-        axes.iter().try_for_each(|&dim| within.count("axes_dims_rope", dim, 0..=1 << 10))?;
-        let fits = axes.iter().sum::<usize>() == self.attention_head_dim
-            && axes.iter().all(|dim| dim.is_multiple_of(2));
-        check(component, "axes_dims_rope", &format_args!("{axes:?}"), fits)
+        check(component, "guidance_embeds", &self.guidance_embeds, !self.guidance_embeds)
     }
 }
 
@@ -202,32 +202,24 @@ impl AutoEncoderConfig {
     pub(crate) fn check(&self) -> Result<()> {
         self.claims.check(&AUTOENCODER)?;
         let component = "vae";
-        let within = Within(component);
-        within.count("latent_channels", self.latent_channels, 1..=1 << 12)?;
-        within.count("layers_per_block", self.layers_per_block, LAYERS)?;
-        within.count("norm_num_groups", self.norm_num_groups, WIDTH)?;
-        within.count("sample_size", self.sample_size.unwrap_or(1), WIDTH)?;
-        within.number("batch_norm_eps", self.batch_norm_eps, EPSILON)?;
-        let (encoder, decoder) = (&self.block_out_channels, self.decoder_channels());
-        for (field, levels) in
-            [("block_out_channels", &**encoder), ("decoder_block_out_channels", decoder)]
-        {
-            let told = format!("{levels:?}");
-            // Sizes are multiples of 16 px: up to three halvings, then packing 2×2.
-            let fits = (1..=4).contains(&levels.len()) && levels.len() == encoder.len();
-            check(component, field, &told, fits)?;
-            levels.iter().try_for_each(|&channels| within.count(field, channels, WIDTH))?;
-            let groups = self.norm_num_groups;
-            let divides = levels.iter().all(|channels| channels.is_multiple_of(groups));
-            check(component, "norm_num_groups", &groups, divides)?;
-        }
+        let sizes = AutoEncoderSizes {
+            latent_channels: self.latent_channels,
+            out_channels: self.out_channels,
+            layers_per_block: self.layers_per_block,
+            norm_num_groups: self.norm_num_groups,
+            sample_size: self.sample_size,
+            channels: &[
+                ("block_out_channels", &self.block_out_channels),
+                ("decoder_block_out_channels", self.decoder_channels()),
+            ],
+            act_fn: &self.act_fn,
+            mid_block_add_attention: self.mid_block_add_attention,
+        };
+        sizes.check()?;
+        Within(component).number("batch_norm_eps", self.batch_norm_eps, EPSILON)?;
         check(component, "in_channels", &self.in_channels, self.in_channels == 3)?;
-        check(component, "out_channels", &self.out_channels, self.out_channels == 3)?;
-        check(component, "act_fn", &self.act_fn, self.act_fn == "silu")?;
-        let patch = format!("{:?}", self.patch_size);
-        check(component, "patch_size", &patch, self.patch_size == [2, 2])?;
-        let attends = self.mid_block_add_attention;
-        check(component, "mid_block_add_attention", &attends, attends)
+        let patch = self.patch_size;
+        check(component, "patch_size", &format_args!("{patch:?}"), patch == [2, 2])
     }
 }
 

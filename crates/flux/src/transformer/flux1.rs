@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Result,
-    checkpoint::VarBuilder,
+    checkpoint::{VarBuilder, renaming::IMAGE_QKV},
     config::TransformerConfig,
     layers::{self, Biases},
 };
@@ -64,10 +64,9 @@ impl Transformer {
 fn single_block(shape: &Shape, vb: &VarBuilder<'_>) -> Result<SingleBlock> {
     let (width, hidden, biases) = (shape.width, shape.mlp_width, shape.biases);
     let attention = vb.pp("attn");
-    let parts = ["to_q", "to_k", "to_v"];
     let [norm_q, norm_k] = shape.qk_norms(&attention)?;
     Ok(SingleBlock {
-        qkv: layers::block_qkv(&attention, "to_qkv", parts, [width, width], biases)?,
+        qkv: layers::block_qkv(&attention, &IMAGE_QKV, [width, width], biases)?,
         norm_q,
         norm_k,
         mlp: shape.mlp,

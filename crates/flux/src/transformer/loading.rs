@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     Result,
-    checkpoint::VarBuilder,
+    checkpoint::{
+        VarBuilder,
+        renaming::{FusedQkv, IMAGE_QKV, TEXT_QKV},
+    },
     layers::{self, Biases},
 };
 
@@ -43,25 +46,21 @@ pub(super) struct Blocks {
 
 /// What a model calls the parts of a stream.
 pub(super) struct StreamNames {
-    /// Where all three are one tensor.
-    pub(super) fused_qkv: &'static str,
-    pub(super) qkv: [&'static str; 3],
+    pub(super) qkv: FusedQkv,
     pub(super) norms: [&'static str; 2],
     pub(super) out: &'static str,
     pub(super) feed_forward: &'static str,
 }
 
 pub(super) const IMAGE: StreamNames = StreamNames {
-    fused_qkv: "to_qkv",
-    qkv: ["to_q", "to_k", "to_v"],
+    qkv: IMAGE_QKV,
     norms: ["norm_q", "norm_k"],
     out: "to_out.0",
     feed_forward: "ff",
 };
 
 pub(super) const TEXT: StreamNames = StreamNames {
-    fused_qkv: "to_added_qkv",
-    qkv: ["add_q_proj", "add_k_proj", "add_v_proj"],
+    qkv: TEXT_QKV,
     norms: ["norm_added_q", "norm_added_k"],
     out: "to_add_out",
     feed_forward: "ff_context",
@@ -97,9 +96,8 @@ impl Shape {
         let norm = |name| layers::rms_norm(&attention.pp(name), self.head_width, QK_EPS);
         let mlp = vb.pp(names.feed_forward);
         let linear = |vb: &VarBuilder<'_>, shape| layers::block_linear(vb, shape, self.biases);
-        let qkv = [width, width];
         Ok(StreamWeights {
-            qkv: layers::block_qkv(&attention, names.fused_qkv, names.qkv, qkv, self.biases)?,
+            qkv: layers::block_qkv(&attention, &names.qkv, [width, width], self.biases)?,
             norm_q: norm(names.norms[0])?,
             norm_k: norm(names.norms[1])?,
             out: linear(&attention.pp(names.out), [width, width])?,

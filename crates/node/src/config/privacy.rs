@@ -8,7 +8,7 @@
 //! ```
 //! An operator who is hostile chooses the configuration too. What cannot change privacy (addresses,
 //! limits, digests of keys, who may call) stays out, so that a verifier can pin few digests:
-//! - the model is bound by its manifest, the TEE named by the report, keys' lifetimes by the keyset;
+//! - models, and what LoRAs they are merged with, are bound by their manifest, the TEE named by the report, keys' lifetimes by the keyset;
 //! - `public_url` is in answers in clear text alone, sealed ones hold their images;
 //! - of an exporter it counts whether there is one: what it is sent is in the measured code.
 

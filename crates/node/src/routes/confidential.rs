@@ -55,9 +55,7 @@ pub(super) async fn generate(
     let envelope: Result<ConfidentialComputeRequest, ApiError> = body.object();
     let admission = node.credentials().admit(&headers, envelope.as_ref().ok())?;
     let envelope = envelope?;
-    if envelope.model_name != service.capabilities().model {
-        return Err(super::unknown_model(&service));
-    }
+    super::capabilities_of(&service, &envelope.model_name)?;
 
     // A place first: a request that finds none stays unopened, and can be sent again.
     let permit = service.engine().reserve(client)?;
@@ -155,7 +153,12 @@ fn read(
     service: &Service,
 ) -> Result<ImageRequest, InvalidRequest> {
     let body = CreateImageRequest::from_json(plaintext.as_bytes())?;
-    let request = ImageRequest::parse(body, service.capabilities(), || service.draw_seed())?;
+    let capabilities = match &body.model {
+        Some(model) => service.capabilities_of(model)?,
+        // Which is refused: what was sealed says itself by what it is to be drawn.
+        None => service.capabilities(),
+    };
+    let request = ImageRequest::parse(body, capabilities, || service.draw_seed())?;
     envelope.check_binding(&request)?;
     Ok(request)
 }

@@ -89,8 +89,11 @@ impl Call {
             return Err(ApiError::Unauthorized);
         }
         let mut request = CreateImageRequest::from_json(&body)?;
-        request.model = request.model.or(deployment);
-        let request = ImageRequest::parse(request, service.capabilities(), || service.draw_seed())
+        let model = request.model.or(deployment);
+        let model = model.unwrap_or_else(|| service.capabilities().model.clone());
+        let capabilities = super::capabilities_of(&service, &model)?;
+        request.model = Some(model);
+        let request = ImageRequest::parse(request, capabilities, || service.draw_seed())
             .map_err(InvalidRequest::from)?;
         drop(body);
         let permit = service.engine().reserve(client)?;

@@ -37,9 +37,7 @@ pub(super) async fn lock(
         return Err(ApiError::Unauthorized);
     }
     let request: NodeLockRequest = body.object()?;
-    if request.model != service.capabilities().model {
-        return Err(super::unknown_model(&service));
-    }
+    super::capabilities_of(&service, &request.model)?;
     let answer = NodeLockResponse {
         public_key: public_key(&service),
         node_small_id: 0,

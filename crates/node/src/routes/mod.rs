@@ -22,6 +22,8 @@ use axum::{
     routing::{MethodRouter, get, post},
 };
 
+use protocol::{InvalidRequest, ModelCapabilities};
+
 use crate::{
     auth,
     body::Body,
@@ -105,9 +107,12 @@ async fn route_off() -> ApiError {
     ApiError::RouteOff
 }
 
-/// With what is served instead.
-fn unknown_model(service: &Service) -> ApiError {
-    ApiError::UnknownModel { served: service.capabilities().model.clone() }
+/// What the model of this name offers; or an error with what is served instead.
+fn capabilities_of<'a>(
+    service: &'a Service,
+    model: &str,
+) -> Result<&'a ModelCapabilities, ApiError> {
+    Ok(service.capabilities_of(model).map_err(InvalidRequest::from)?)
 }
 
 async fn method_not_allowed() -> ApiError {

@@ -7,7 +7,7 @@ use axum::{
     extract::{Path, State},
     http::HeaderMap,
 };
-use protocol::{ErrorBody, Model, ModelList};
+use protocol::{ErrorBody, Model, ModelCapabilities, ModelList};
 
 use super::Answer;
 use crate::{
@@ -19,14 +19,15 @@ use crate::{
 #[utoipa::path(
     get, path = "/v1/models", tag = "models",
     responses(
-        (status = 200, body = ModelList, description = "One"),
+        (status = 200, body = ModelList, description = "The first is drawn with where a request names none"),
         (status = 401, body = ErrorBody, description = "No valid credentials"),
         (status = 503, body = ErrorBody, description = "Loading or stopping"),
     ),
 )]
 pub(super) async fn list(State(node): State<Arc<Node>>, headers: HeaderMap) -> Answer<ModelList> {
     let service = admit(&node, &headers)?;
-    Ok(Json(ModelList::new(vec![model(&service)])))
+    let all = service.all_capabilities().iter().map(|offered| model(&service, offered));
+    Ok(Json(ModelList::new(all.collect())))
 }
 
 /// One model
@@ -46,10 +47,8 @@ pub(super) async fn one(
     headers: HeaderMap,
 ) -> Answer<Model> {
     let service = admit(&node, &headers)?;
-    if id != service.capabilities().model {
-        return Err(super::unknown_model(&service));
-    }
-    Ok(Json(model(&service)))
+    let capabilities = super::capabilities_of(&service, &id)?;
+    Ok(Json(model(&service, capabilities)))
 }
 
 fn admit(node: &Node, headers: &HeaderMap) -> Result<Arc<Service>, ApiError> {
@@ -60,6 +59,6 @@ fn admit(node: &Node, headers: &HeaderMap) -> Result<Arc<Service>, ApiError> {
     }
 }
 
-fn model(service: &Service) -> Model {
-    Model::new(&service.capabilities().model, service.ready_since_secs())
+fn model(service: &Service, capabilities: &ModelCapabilities) -> Model {
+    Model::new(&capabilities.model, service.ready_since_secs())
 }

@@ -73,9 +73,11 @@ pub(super) struct Info {
     version: &'static str,
     /// The commit it was built from, where the build was told.
     commit: Option<&'static str>,
-    /// The model's name in requests.
+    /// The model's name in requests; of several, the first one's.
     model: String,
-    /// SHA-256 of the model's manifest, hex.
+    /// All of them.
+    models: Vec<String>,
+    /// SHA-256 of the model's manifest, hex; of several models, of all of theirs.
     model_manifest_sha256: String,
     /// Where each engine computes, and in which type.
     engines: Vec<String>,
@@ -117,6 +119,7 @@ pub(super) async fn info(State(node): State<Arc<Node>>) -> Answer<Info> {
         version: env!("CARGO_PKG_VERSION"),
         commit: option_env!("OBSCURA_COMMIT"),
         model: service.capabilities().model.clone(),
+        models: service.all_capabilities().iter().map(|offered| offered.model.clone()).collect(),
         model_manifest_sha256: service.manifest_hex(),
         engines: service.devices().to_vec(),
         tee: service.platform().to_string(),

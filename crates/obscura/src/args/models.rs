@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use clap::Subcommand;
+use flux::Lora;
 
 use crate::device::{DTypeChoice, DeviceChoice};
 
@@ -21,6 +22,9 @@ pub(crate) enum ModelsCommand {
         /// Where to write [default: obscura.toml in the directory, where loading finds it]
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// Pin a LoRA by its file's digest and its weight too; again for several, in their order
+        #[arg(long = "lora", value_name = "FILE:WEIGHT")]
+        lora: Vec<Lora>,
     },
     /// Hash every file again and compare with a manifest
     Check {
@@ -30,6 +34,9 @@ pub(crate) enum ModelsCommand {
         /// The manifest [default: obscura.toml in the directory]
         #[arg(long, value_name = "FILE")]
         manifest: Option<PathBuf>,
+        /// A LoRA that it pins; again for several, in their order
+        #[arg(long = "lora", value_name = "FILE:WEIGHT")]
+        lora: Vec<Lora>,
     },
 }
 
@@ -54,7 +61,7 @@ pub(crate) struct DownloadArgs {
     pub(crate) manifest: Option<PathBuf>,
 }
 
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct ModelArgs {
     /// `demo`, a known model's name (see `obscura models list`), or a model directory
     #[arg(long, value_name = "NAME|DIR", default_value = "demo", env = "OBSCURA_MODEL")]
@@ -72,4 +79,7 @@ pub(crate) struct ModelArgs {
     /// where they must, and large images are decoded in tiles [default: as much as there is]
     #[arg(long, value_name = "SIZE", env = "OBSCURA_MEMORY_LIMIT")]
     pub(crate) memory_limit: Option<ByteSize>,
+    /// Merge a LoRA into the transformer, so much of it [default weight: 1]; again for several, in their order
+    #[arg(long = "lora", value_name = "FILE:WEIGHT", env = "OBSCURA_LORA", value_delimiter = ',')]
+    pub(crate) lora: Vec<Lora>,
 }

@@ -36,10 +36,14 @@ pub(crate) struct ServeArgs {
     /// A TOML file of settings
     #[arg(long, value_name = "FILE", env = "OBSCURA_CONFIG")]
     pub(crate) config: Option<PathBuf>,
-    /// `demo`, a known model's name (see `obscura models list`), or a model directory
-    /// [default: demo]
+    /// `demo`, a known model's name (see `obscura models list`), or a model directory; again for several, of which
+    /// the first is drawn with where a request names none [default: demo]
     #[arg(long, value_name = "NAME|DIR")]
-    pub(crate) model: Option<String>,
+    pub(crate) model: Vec<String>,
+    /// Merge a LoRA into the model's transformer, so much of it [default weight: 1]; again for several, in their
+    /// order. Of several models, each has its own in the file's [[model]]
+    #[arg(long, value_name = "FILE:WEIGHT")]
+    pub(crate) lora: Vec<String>,
     /// The name that requests use for the model [default: obscura/demo, or the directory's name]
     #[arg(long, value_name = "NAME")]
     pub(crate) model_id: Option<String>,

@@ -33,7 +33,9 @@ fn flags_over_environment_over_file_over_defaults() {
     assert_eq!((config.header_timeout_secs, config.max_pixels), (3, 65536));
     assert_eq!(config.quotes_waiting, Config::default().quotes_waiting);
     let launch = settings.launch().unwrap();
-    assert_eq!((launch.models.len(), launch.models[0].model.as_str()), (2, "m"));
+    let [model] = &launch.models[..] else { panic!("one model") };
+    let devices = &model.on_devices;
+    assert_eq!((devices.len(), devices[0].model.as_str()), (2, "m"));
     assert_eq!(launch.max_batch, None);
 
     let printed = settings.to_string();
@@ -151,4 +153,78 @@ fn an_error_of_the_file_names_file_line_and_key() {
     let args = args(&["--config", file.path().to_str().unwrap()]);
     let config = Settings::merge(&args, |_| None).unwrap().node().unwrap();
     assert!(config.check().unwrap_err().to_string().contains("`key_grace_secs`"));
+}
+
+fn launched(text: &str, words: &[&str]) -> anyhow::Result<Launch> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let path = file.path().to_str().unwrap().to_owned();
+    let words: Vec<&str> = ["--config", &path].into_iter().chain(words.iter().copied()).collect();
+    Settings::merge(&args(&words), |_| None)?.launch()
+}
+
+#[test]
+fn several_models_have_their_own_names_manifests_and_loras() {
+    let text = "device = \"cpu, cpu\"\n[[model]]\nmodel = \"demo\"\n\n[[model]]\nmodel = \"/models/a\"\n\
+        model_id = \"a\"\nmanifest = \"a.toml\"\nlora = [\"x.safetensors:0.5\", { file = \"y.safetensors\", weight = 2, \
+        sha256 = \"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\" }]\n";
+    let launch = launched(text, &[]).unwrap();
+    let [demo, a] = &launch.models[..] else { panic!("two models") };
+    assert_eq!((demo.on_devices.len(), demo.id.as_deref()), (2, None));
+    assert!(demo.on_devices[0].lora.is_empty());
+    let first = &a.on_devices[0];
+    assert_eq!((first.model.as_str(), a.id.as_deref()), ("/models/a", Some("a")));
+    assert_eq!(first.manifest.as_deref(), Some(Path::new("a.toml")));
+    let loras: Vec<_> =
+        first.lora.iter().map(|lora| (lora.weight.get(), lora.sha256.is_some())).collect();
+    assert_eq!(loras, [(0.5, false), (2.0, true)]);
+
+    let models = |words: &[&str]| {
+        let launch = launched(text, words).unwrap();
+        launch.models.iter().map(|model| model.on_devices[0].model.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(models(&["--model", "b"]), ["b"]);
+    assert_eq!(models(&["--model", "b", "--model", "c,d"]), ["b", "c,d"]);
+    let one = launched("model = \"m\"\nlora = [\"x:1\"]\n", &["--lora", "a,b:0.5", "--lora", "c"]);
+    let loras = one.unwrap().models[0].on_devices[0].lora.clone();
+    let files: Vec<_> = loras.iter().map(|lora| lora.file.to_str().unwrap().to_owned()).collect();
+    assert_eq!(files, ["a,b", "c"]);
+}
+
+#[test]
+fn models_and_loras_that_cannot_be_meant_are_named() {
+    for (text, words, says) in [
+        ("model = []", &[][..], "names no model"),
+        ("model = [1]", &[], "`model` (FILE, line 1) must be a text, or tables"),
+        ("\n[[model]]\nname = \"a\"", &[], "`model` (FILE, line 2): unknown field `name`"),
+        ("[[model]]\nmodel_id = \"a\"", &[], "missing field `model`"),
+        (
+            "model_id = \"x\"\n[[model]]\nmodel = \"a\"",
+            &[],
+            "`model_id` (FILE, line 1) is for one model",
+        ),
+        ("[[model]]\nmodel = \"a\"\nlora = [\"x:y\"]", &[], "`lora` of a: must be FILE:WEIGHT"),
+        ("lora = [{ file = \"x\", weight = nan }]", &[], "`lora` (FILE, line 1): a weight must be"),
+        ("lora = [{ file = \"x\", sha256 = \"00\" }]", &[], "64 hexadecimal digits"),
+        ("lora = [{ file = \"x\", wieght = 1 }]", &[], "unknown field `wieght`"),
+        ("lora = [{ weight = 1.0 }]", &[], "missing field `file`"),
+        ("lora = [1]", &[], "FILE:WEIGHT or a table"),
+        ("", &["--lora", "x:1e9"], "`lora` (flag): a weight must be"),
+        ("", &["--model", "a", "--model", "b", "--lora", "x"], "`lora` (flag) is for one model"),
+        (
+            "",
+            &["--model", "a", "--model", "b", "--model-id", "x"],
+            "`model_id` (flag) is for one model",
+        ),
+    ] {
+        let error = format!("{:#}", launched(text, words).err().unwrap());
+        let path = error.find("/tmp").map(|from| {
+            let rest = &error[from..];
+            rest[..rest.find(", line").unwrap_or(0)].to_owned()
+        });
+        let error = error.replace(path.as_deref().unwrap_or("\0"), "FILE");
+        assert!(error.contains(says), "{text}: {error}");
+    }
+    let many = "[[model]]\nmodel = \"a\"\n".repeat(17);
+    assert!(format!("{:#}", launched(&many, &[]).err().unwrap()).contains("more than 16 models"));
 }

@@ -1,0 +1,145 @@
+//! One node with several models: each is listed, asked for by its name, sealed or in clear text, and told by one
+//! manifest that evidence binds.
+
+use std::sync::{Arc, Mutex};
+
+use attest::Report;
+use client::{ApiKey, Client};
+use engine::{Generator, ProgressObserver};
+use flux::{Error, Generated, Job};
+use node::{Config, LoadedModel};
+use protocol::{CreateImageRequest, Size};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tests::{MODEL, OneColour, TestNode, demo_policy, http, loaded_model};
+
+const OTHER: &str = "test/other";
+
+/// Draws one colour, and notes by which model it was asked.
+struct Noted {
+    name: &'static str,
+    inner: OneColour,
+    asked: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl Generator for Noted {
+    fn generate(
+        &mut self,
+        job: &Job<'_>,
+        watch: &mut dyn ProgressObserver,
+    ) -> Result<Generated, Error> {
+        self.asked.lock().unwrap().push(self.name);
+        self.inner.generate(job, watch)
+    }
+}
+
+/// A node with two models, and who was asked for what.
+async fn node() -> (TestNode, Arc<Mutex<Vec<&'static str>>>) {
+    let asked = Arc::<Mutex<Vec<&'static str>>>::default();
+    let model = |name: &'static str, side: u32| {
+        let inner = OneColour::instant();
+        LoadedModel {
+            model: name.to_owned(),
+            native_size: Size::new(side, side).unwrap(),
+            manifest: format!("manifest of {name}\n").into_bytes(),
+            generators: vec![Box::new(Noted { name, inner, asked: asked.clone() })],
+        }
+    };
+    let config = Config { allow_plaintext: true, ..Config::default() };
+    (TestNode::loaded(vec![model(MODEL, 64), model(OTHER, 128)], config).await, asked)
+}
+
+async fn json_of(node: &TestNode, path: &str) -> Value {
+    http().get(format!("{}{path}", node.url)).send().await.unwrap().json().await.unwrap()
+}
+
+#[tokio::test]
+async fn each_is_asked_for_by_its_name_and_the_first_where_none_is_told() {
+    let (node, asked) = node().await;
+    for (model, size) in [(Some(OTHER), "128x128"), (None, "64x64"), (Some(MODEL), "64x64")] {
+        let mut body = json!({ "prompt": "a", "seed": 1 });
+        if let Some(model) = model {
+            body["model"] = model.into();
+        }
+        let url = format!("{}/v1/images/generations", node.url);
+        let answer = http().post(url).json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{model:?}");
+        let answer: Value = answer.json().await.unwrap();
+        assert_eq!(answer["size"], size, "{model:?}");
+    }
+    assert_eq!(*asked.lock().unwrap(), [OTHER, MODEL, MODEL]);
+    assert_eq!(node.metric(&format!("obscura_images_total{{model=\"{OTHER}\"}}")).await, 1.0);
+    assert_eq!(node.metric(&format!("obscura_images_total{{model=\"{MODEL}\"}}")).await, 2.0);
+    let pixels = node.metric(&format!("obscura_pixels_total{{model=\"{OTHER}\"}}")).await;
+    assert_eq!(pixels, 128.0 * 128.0);
+
+    // By the path of Azure's clients too.
+    let url = format!("{}/openai/deployments/{OTHER}/images/generations", node.url);
+    let answer = http().post(url).json(&json!({ "prompt": "a" })).send().await.unwrap();
+    assert_eq!(answer.json::<Value>().await.unwrap()["size"], "128x128");
+}
+
+#[tokio::test]
+async fn all_are_listed_and_an_unknown_one_is_told_which_there_are() {
+    let (node, asked) = node().await;
+    let listed = json_of(&node, "/v1/models").await;
+    let ids: Vec<&str> = listed["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|model| model["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids, [MODEL, OTHER]);
+    assert_eq!(json_of(&node, &format!("/v1/models/{OTHER}")).await["id"], OTHER);
+    assert_eq!(json_of(&node, "/info").await["models"], json!([MODEL, OTHER]));
+
+    let url = format!("{}/v1/images/generations", node.url);
+    let unknown = json!({ "prompt": "a", "model": "none" });
+    let answer = http().post(url).json(&unknown).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+    let error = answer.json::<Value>().await.unwrap();
+    let message = error["error"]["message"].as_str().unwrap();
+    assert!(message.contains(MODEL) && message.contains(OTHER), "{message}");
+    let url = format!("{}/v1/nodes/lock", node.url);
+    for (model, status) in [(OTHER, StatusCode::OK), ("none", StatusCode::NOT_FOUND)] {
+        let answer = http().post(&url).json(&json!({ "model": model })).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{model}");
+    }
+    assert!(asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_sealed_request_is_drawn_by_the_model_that_it_names() {
+    let (node, asked) = node().await;
+    let client = Client::new(&node.url, ApiKey::none()).unwrap();
+    let attested = client.attest(&demo_policy()).await.unwrap();
+    for (model, size) in [(OTHER, "128x128"), (MODEL, "64x64")] {
+        let request = CreateImageRequest {
+            model: Some(model.to_owned()),
+            prompt: Some("a red fox".to_owned().into()),
+            ..CreateImageRequest::default()
+        };
+        // The receipt names the manifest that evidence does, or this fails.
+        let answer = client.generate(request, &attested).await.unwrap();
+        assert_eq!(answer.response.size.as_deref(), Some(size));
+    }
+    assert_eq!(*asked.lock().unwrap(), [OTHER, MODEL]);
+}
+
+#[tokio::test]
+async fn evidence_tells_every_models_manifest() {
+    let (node, _) = node().await;
+    let url = format!("{}/v1/attestation?nonce={}", node.url, "07".repeat(32));
+    let report = http().get(url).send().await.unwrap().bytes().await.unwrap();
+    let manifest = String::from_utf8(Report::parse(&report).unwrap().model_manifest).unwrap();
+    let expected =
+        format!("model {MODEL}\nmanifest of {MODEL}\nmodel {OTHER}\nmanifest of {OTHER}\n");
+    assert_eq!(manifest, expected);
+
+    // One alone is told as before.
+    let one = TestNode::start(OneColour::instant()).await;
+    let url = format!("{}/v1/attestation?nonce={}", one.url, "07".repeat(32));
+    let report = http().get(url).send().await.unwrap().bytes().await.unwrap();
+    let manifest = Report::parse(&report).unwrap().model_manifest;
+    assert_eq!(manifest, loaded_model(OneColour::instant()).manifest);
+}
