@@ -4,11 +4,13 @@
 use std::{collections::HashMap, fs, path::Path};
 
 use candle_core::{Device, Tensor};
-use flux::{InputImage, LoadOptions, Pins, Pipeline, Precision, StageInputs, Stages};
+use flux::{InputImage, Pipeline, StageInputs, Stages};
 use protocol::{Seed, Size, Steps};
 use serde_json::Value;
-use tempfile::TempDir;
-use tests::golden::{copy, floats, relative_error, write_weights};
+use tests::{
+    golden::{floats, relative_error},
+    klein::{fixtures, input_image, load, model_directory, options},
+};
 
 /// ‖out − ref‖ / ‖ref‖ of every stage.
 const STAGE: f64 = 2e-5;
@@ -139,7 +141,7 @@ fn check(case: &str) {
             .as_array()
             .unwrap()
             .iter()
-            .map(|size| input_image(size[0].as_u64().unwrap(), size[1].as_u64().unwrap()))
+            .map(|size| input_image(size[0].as_u64().unwrap() as u32, size[1].as_u64().unwrap() as u32))
             .collect();
         let stages = pipeline
             .stages(&StageInputs {
@@ -191,49 +193,6 @@ fn compare(name: &str, stages: &Stages, golden: &HashMap<&str, &Tensor>, rows: &
     assert!(share >= WITHIN_ONE, "{name}: {share} of the image is within 1/255");
 }
 
-/// What `klein_models.input_picture` makes, in wrapping integers of 32 bits.
-fn input_image(width: u64, height: u64) -> InputImage {
-    let (width, height) = (width as u32, height as u32);
-    let mut rgb = Vec::with_capacity(3 * (width * height) as usize);
-    for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
-        for c in 0..3_u32 {
-            let mixed = x.wrapping_mul(73_856_093)
-                ^ y.wrapping_mul(19_349_663)
-                ^ (c + 1).wrapping_mul(83_492_791);
-            let waves = x * (c + 1) / 3 + y * (3 - c) / 2;
-            rgb.push((waves + (mixed >> 7 & 31)) as u8);
-        }
-    }
-    InputImage::new(width as usize, height as usize, rgb.into()).unwrap()
-}
-
-/// Writes a case's model as a directory in the diffusers layout.
-fn model_directory(case: &str) -> TempDir {
-    let directory = TempDir::new().unwrap();
-    let model = fixtures().join(case).join("model");
-    copy(&model, directory.path());
-    copy(&fixtures().join("tokenizer"), &directory.path().join("tokenizer"));
-    write_weights(&model.join("tensors.txt"), directory.path());
-    directory
-}
-
-fn load(directory: &Path) -> Pipeline {
-    Pipeline::load(directory, options()).unwrap()
-}
-
-fn options() -> LoadOptions {
-    LoadOptions {
-        device: Device::Cpu,
-        precision: Precision::F32,
-        pins: Pins::None,
-        memory_limit: None,
-    }
-}
-
 fn json(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
-}
-
-fn fixtures() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/klein")
 }

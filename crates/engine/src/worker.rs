@@ -13,7 +13,7 @@ use tracing::Span;
 
 use crate::{
     admission::Admission,
-    entry::{GenerateError, QueueEntry, job},
+    entry::{GenerateError, QueueEntry},
     generator::Generator,
     observer::{Failure, JobSummary, Observer},
     progress::JobObserver,
@@ -82,13 +82,13 @@ impl Worker {
     }
 
     fn next(&self) -> Option<Vec<QueueEntry>> {
-        self.queue.take(|first| self.generator.batch_size(first.request.size))
+        self.queue.take(|first| self.generator.batch_size(&first.job()))
     }
 
     /// An answer for each entry, in their order.
     fn generate(&mut self, entries: &[QueueEntry]) -> Vec<Result<Generated, GenerateError>> {
         let begun = Instant::now();
-        let jobs: Vec<Job<'_>> = entries.iter().map(|entry| job(&entry.request)).collect();
+        let jobs: Vec<Job<'_>> = entries.iter().map(QueueEntry::job).collect();
         // What is said of an image on this thread belongs to the request that asked for it.
         let spans: Vec<Span> = entries.iter().map(span).collect();
         let observer = self.observer.clone();

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, OnceLock, PoisonError, RwLock},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use attest::{
@@ -12,7 +12,7 @@ use attest::{
 };
 use axum::{body::Bytes, extract::FromRef};
 use engine::{Engine, Generator};
-use protocol::{ModelCapabilities, Seed, Size};
+use protocol::{MAX_INPUT_IMAGES, ModelCapabilities, Seed, Size};
 use seal::{KeyId, Keyring};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -25,6 +25,7 @@ use crate::{
     clock::unix_now,
     config::{Config, ConfigError, check_native},
     delivery::Deliveries,
+    edits::EditReader,
     error::ApiError,
     keys::{KeyError, Keys},
     metrics::{Facts, Metrics, Traffic},
@@ -40,6 +41,7 @@ pub struct Node {
     credentials: Arc<Credentials>,
     origins: Arc<OriginGuard>,
     bodies: BodyReader,
+    edits: EditReader,
     requests: Arc<RequestLimiter>,
     image_store: ImageStore,
     deliveries: Arc<Deliveries>,
@@ -78,6 +80,7 @@ impl Node {
             credentials: Arc::new(Credentials::new(config.accepted())),
             origins: Arc::new(config.origin_guard()),
             bodies: config.body_reader(),
+            edits: EditReader::new(Duration::from_secs(config.deadline_secs)),
             requests: RequestLimiter::new(config.max_requests_per_address, config.forwarders()),
             image_store: config.image_store(),
             deliveries: config.deliveries(),
@@ -140,6 +143,10 @@ impl Node {
 
     pub(crate) fn requests(&self) -> &Arc<RequestLimiter> {
         &self.requests
+    }
+
+    pub(crate) fn edits(&self) -> &EditReader {
+        &self.edits
     }
 
     pub(crate) fn image_store(&self) -> &ImageStore {
@@ -213,8 +220,13 @@ impl Service {
         check_native(limits, loaded.native_size)?;
         let LoadedModel { model, native_size, manifest, generators } = loaded;
         let first = generators.first().ok_or(StartError::NoEngine)?;
-        let capabilities =
-            ModelCapabilities { model, native_size, guidance: first.guidance(), limits };
+        let capabilities = ModelCapabilities {
+            model,
+            native_size,
+            guidance: first.guidance(),
+            max_input_images: first.max_input_images().min(MAX_INPUT_IMAGES),
+            limits,
+        };
         let digest = Sha256::digest(&manifest).into();
         let attester = Attester::start(sources, manifest, config.quote_limits())?;
         let metrics = Arc::new(Metrics::new(&Facts {

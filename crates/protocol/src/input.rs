@@ -16,6 +16,13 @@ pub const MAX_INPUT_IMAGES: usize = 4;
 /// The most bytes of all files of one request's input images.
 pub const MAX_INPUT_FILES_BYTES: usize = 20_000_000;
 
+/// The largest form of an edit: its files, and 256 KiB beside them.
+pub const MAX_EDIT_FORM_BYTES: usize = MAX_INPUT_FILES_BYTES + BESIDE_BYTES;
+/// The largest edit in JSON: its files in base64, and 256 KiB beside them.
+pub const MAX_EDIT_JSON_BYTES: usize = MAX_INPUT_FILES_BYTES.div_ceil(3) * 4 + BESIDE_BYTES;
+
+const BESIDE_BYTES: usize = 256 * 1024;
+
 /// An input image of a request in JSON: a `data:` URL, as a text or as `{"image_url": …}`. Holds an image: no
 /// `Debug`, no `Clone`.
 pub struct InputReference(Source);

@@ -32,10 +32,13 @@ pub use envelope::{
 pub use error::{ErrorBody, ErrorKind, ErrorObject, InvalidParameter};
 pub use form::FormField;
 pub use image::{
-    CreateImageRequest, CreateImageResponse, EditImageRequest, ImageData, InvalidRequest,
+    CreateImageRequest, CreateImageResponse, EditImageRequest, ImageData, ImageUrl, InvalidRequest,
 };
 pub use image_text::ImageText;
-pub use input::{InputReference, InvalidInputImage, MAX_INPUT_FILES_BYTES, MAX_INPUT_IMAGES};
+pub use input::{
+    InputReference, InvalidInputImage, MAX_EDIT_FORM_BYTES, MAX_EDIT_JSON_BYTES,
+    MAX_INPUT_FILES_BYTES, MAX_INPUT_IMAGES,
+};
 pub use lock::{NodeLockRequest, NodeLockResponse};
 pub use models::{Model, ModelList};
 pub use operation::Operation;

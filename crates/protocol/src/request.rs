@@ -33,6 +33,8 @@ pub struct ImageRequest {
     pub response_format: ResponseFormat,
     /// All at once, or as events.
     pub delivery: Delivery,
+    /// Whether something of an input image was transparent; whoever decodes them says so.
+    pub has_transparent_input: bool,
 }
 
 impl ImageRequest {
@@ -145,6 +147,7 @@ impl ImageRequest {
             format,
             response_format,
             delivery,
+            has_transparent_input: false,
         })
     }
 
