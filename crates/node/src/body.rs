@@ -170,7 +170,7 @@ async fn read(
                 held.grow(data.len(), most, arrival).await?;
                 held.bytes.extend_from_slice(&data);
             }
-            Ok(true)
+            Ok::<_, ApiError>(true)
         };
         let more = time::timeout_at(begun + timeout + earned, frame).await;
         if !more.map_err(|_| ApiError::TooSlow)?? {
