@@ -15,9 +15,7 @@ use protocol::{
     Steps, Usage,
 };
 use serde_json::{Value, json};
-use tests::{
-    Exchange, MODEL, OneColour, TestNode, demo_policy, http, klein, loaded_model,
-};
+use tests::{Exchange, MODEL, OneColour, TestNode, demo_policy, http, klein, loaded_model};
 
 const PROMPT: &str = "the same with a hat";
 
@@ -56,8 +54,10 @@ impl Klein {
     async fn start() -> Self {
         let directory = klein::model_directory("klein-1x1");
         let load = || klein::load(directory.path());
-        let loaded =
-            LoadedModel { generators: vec![Box::new(load())], ..loaded_model(OneColour::instant()) };
+        let loaded = LoadedModel {
+            generators: vec![Box::new(load())],
+            ..loaded_model(OneColour::instant())
+        };
         let config = Config { allow_plaintext: true, ..Config::default() };
         Self { node: TestNode::loaded(loaded, config).await, pipeline: load() }
     }
@@ -134,9 +134,10 @@ async fn all_ways_give_the_models_own_images() {
     assert!(images_of(&CreateImageResponse::from_json(text.as_bytes()).unwrap()) == expected);
 
     let sealed = Exchange::of(&klein.node.url, body_of(&urls, 2)).await.to_edits().send().await;
-    let told: Usage =
-        serde_json::from_value(serde_json::from_str::<Value>(&sealed.text).unwrap()["usage"].clone())
-            .unwrap();
+    let told: Usage = serde_json::from_value(
+        serde_json::from_str::<Value>(&sealed.text).unwrap()["usage"].clone(),
+    )
+    .unwrap();
     // In steps, beside the 512 text tokens that are computed whatever the prompt.
     assert_eq!(told.prompt_tokens % Usage::IMAGE_TOKENS_STEP, 512);
     let sealed = sealed.images();
@@ -160,7 +161,8 @@ async fn a_stream_has_the_names_of_edits() {
     let klein = Klein::start().await;
     let file = png(64, 64);
     let expected = klein.expected(&[klein::input_image(64, 64)], "64x64", 1).remove(0);
-    let more = json!({"images": [data_url(&file)], "stream": true, "partial_images": 1, "progress": true});
+    let more =
+        json!({"images": [data_url(&file)], "stream": true, "partial_images": 1, "progress": true});
     let (status, text) =
         klein.post(fields(more).to_string().into_bytes(), "application/json").await;
     assert_eq!(status, 200, "{text}");

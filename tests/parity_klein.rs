@@ -141,7 +141,9 @@ fn check(case: &str) {
             .as_array()
             .unwrap()
             .iter()
-            .map(|size| input_image(size[0].as_u64().unwrap() as u32, size[1].as_u64().unwrap() as u32))
+            .map(|size| {
+                input_image(size[0].as_u64().unwrap() as u32, size[1].as_u64().unwrap() as u32)
+            })
             .collect();
         let stages = pipeline
             .stages(&StageInputs {

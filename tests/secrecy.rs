@@ -105,7 +105,8 @@ async fn the_log_at_its_most_talkative_tells_nothing() {
             let asked = http().post(format!("{}/v1/images/edits", editing.url)).json(&fields);
             clear += &asked.send().await.unwrap().text().await.unwrap();
         }
-        let head = format!("--x\r\nContent-Disposition: form-data; name=image; filename={WORD}\r\n\r\n");
+        let head =
+            format!("--x\r\nContent-Disposition: form-data; name=image; filename={WORD}\r\n\r\n");
         let form = [head.as_bytes(), file, b"\r\n--x--"].concat();
         let asked = http().post(format!("{}/v1/images/edits", editing.url));
         let asked = asked.header("content-type", "multipart/form-data; boundary=x").body(form);

@@ -38,7 +38,10 @@ async fn refusals(node: &TestNode, file: &[u8]) -> [String; 3] {
     let (status, text) = post(node, fields.to_string().into_bytes(), "application/json").await;
     assert_eq!(status, 400, "{text}");
     let in_json = error_of(&text);
-    assert_eq!((in_json.param.as_deref(), in_json.code.as_deref()), (Some("images"), Some("invalid_image")));
+    assert_eq!(
+        (in_json.param.as_deref(), in_json.code.as_deref()),
+        (Some("images"), Some("invalid_image"))
+    );
     let (form, media_type) =
         form(&[("model", MODEL.as_bytes()), ("prompt", b"a hat"), ("image", file)]);
     let (status, text) = post(node, form, media_type).await;
@@ -73,7 +76,8 @@ async fn files_that_are_no_images_are_named() {
         }
     }
     // And it still serves.
-    let (status, text) = post(&node, body(&json!({})).to_string().into_bytes(), "application/json").await;
+    let (status, text) =
+        post(&node, body(&json!({})).to_string().into_bytes(), "application/json").await;
     assert_eq!(status, 200, "{text}");
 }
 
@@ -184,7 +188,10 @@ async fn what_can_be_refused_by_its_head_is() {
         let answer = answer_to_head(&open, path, "", 50_000_000).await;
         assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
         let answer = answer_to_head(&from_text, path, "", 1000).await;
-        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("no_input_images"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 400") && answer.contains("no_input_images"),
+            "{answer}"
+        );
         assert!(answer.contains("FLUX.2-klein") && answer.contains(MODEL), "{answer}");
         let answer = answer_to_head(&open, path, "Origin: https://elsewhere.example\r\n", 9).await;
         let is_clear = path == ROUTES[0];
@@ -230,11 +237,13 @@ async fn transparency_is_told_in_the_answer() {
     let mut file = std::io::Cursor::new(Vec::new());
     let clear = [9, 8, 7, 0].repeat(64 * 64);
     PngEncoder::new(&mut file).write_image(&clear, 64, 64, ExtendedColorType::Rgba8).unwrap();
-    let fields = body(&json!({"images": [data_url(file.get_ref())], "response_format": "b64_json"}));
+    let fields =
+        body(&json!({"images": [data_url(file.get_ref())], "response_format": "b64_json"}));
     let (_, text) = post(&node, fields.to_string().into_bytes(), "application/json").await;
     let answer: Value = serde_json::from_str(&text).unwrap();
     assert!(answer["warnings"][0].as_str().unwrap().contains("transparent"), "{text}");
-    let (_, text) = post(&node, body(&json!({})).to_string().into_bytes(), "application/json").await;
+    let (_, text) =
+        post(&node, body(&json!({})).to_string().into_bytes(), "application/json").await;
     let answer: Value = serde_json::from_str(&text).unwrap();
     assert!(answer.get("warnings").is_none());
 }

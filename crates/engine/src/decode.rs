@@ -132,10 +132,7 @@ impl InputFile {
         Ok(Decoded { image: image.scaled_down(), was_transparent })
     }
 
-    fn read(
-        &self,
-        decoder: ImageResult<impl ImageDecoder>,
-    ) -> Result<Pixels, InvalidInputImage> {
+    fn read(&self, decoder: ImageResult<impl ImageDecoder>) -> Result<Pixels, InvalidInputImage> {
         let decoder = decoder.map_err(damage)?;
         let Header { width_px, height_px, .. } = self.header;
         if decoder.dimensions() != (width_px, height_px) {
@@ -143,7 +140,8 @@ impl InputFile {
         }
         let color = decoder.color_type();
         // At most eight bytes a pixel, of as many pixels as `scan` took.
-        let bytes = usize::try_from(decoder.total_bytes()).map_err(|_| InvalidInputImage::Damaged)?;
+        let bytes =
+            usize::try_from(decoder.total_bytes()).map_err(|_| InvalidInputImage::Damaged)?;
         let mut values = SecretBytes::from(vec![0; bytes]);
         decoder.read_image(&mut values).map_err(damage)?;
         Pixels::new(values, color, width_px as usize).ok_or(InvalidInputImage::Damaged)

@@ -36,8 +36,8 @@ pub use engine::{Engine, Generation, Permit};
 pub use entry::{GenerateError, Output};
 // What the interface of this crate is written in.
 pub use flux::{
-    Error, Generated, Image, InputImage, Job, Pipeline, Preview, Progress, ProgressObserver, PromptTokens,
-    Timings,
+    Error, Generated, Image, InputImage, Job, Pipeline, Preview, Progress, ProgressObserver,
+    PromptTokens, Timings,
 };
 pub use generator::Generator;
 pub use observer::{Failure, JobSummary, Observer};

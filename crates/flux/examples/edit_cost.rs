@@ -22,6 +22,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let size = Size::new(side, side)?;
     let EditCost { without, with_one } = edit_cost(&Device::Cpu, precision, size, runs)?;
     let ratio = with_one / without;
-    println!("{size}: {without:.2} s without, {with_one:.2} s with one input image: {ratio:.2} times");
+    println!(
+        "{size}: {without:.2} s without, {with_one:.2} s with one input image: {ratio:.2} times"
+    );
     Ok(())
 }

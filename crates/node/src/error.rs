@@ -13,7 +13,6 @@ use protocol::{
 use seal::{KeyId, OpenError, SealError};
 use web::{answer::ErrorAnswer, multipart::InvalidForm};
 
-
 /// The one text for everything from base64 to the body's JSON: which of them failed is nobody's
 /// business.
 const MALFORMED: &str = "the request is malformed or could not be opened";

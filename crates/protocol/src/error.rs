@@ -203,9 +203,9 @@ impl InvalidParameter {
             Self::Size(_) | Self::TooManyPixels { .. } | Self::Aspect { .. } => "size",
             Self::TooManyPixelsInAll { .. } => "n",
             Self::ModelMismatch | Self::UnknownModel { .. } | Self::NoInputImages { .. } => "model",
-            Self::TooManyInputImages { .. }
-            | Self::InputBytes { .. }
-            | Self::InputImage { .. } => "images",
+            Self::TooManyInputImages { .. } | Self::InputBytes { .. } | Self::InputImage { .. } => {
+                "images"
+            }
             Self::UnitsMismatch => "num_compute_units",
             Self::StreamMismatch => "stream",
             Self::Lossless => "output_compression",

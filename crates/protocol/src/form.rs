@@ -116,7 +116,10 @@ mod tests {
         .unwrap();
         let files = request.take_input_files(4).ok().unwrap();
         assert_eq!([&files[0][..], &files[1][..]], [&[1_u8, 2][..], &[3]]);
-        assert_eq!((request.n, request.stream, request.seed), (Some(2), Some(true), Some(u64::MAX)));
+        assert_eq!(
+            (request.n, request.stream, request.seed),
+            (Some(2), Some(true), Some(u64::MAX))
+        );
         assert_eq!(request.guidance, Some(3.5));
         let json = request.to_json();
         let back = CreateImageRequest::from_json(&json).ok().unwrap();

@@ -355,7 +355,9 @@ mod tests {
         assert_eq!(blame(r#"{"n": 1e300}"#), InvalidParameter::Type { param: "n" });
         assert_eq!(blame(r#"{"size": {"w": 1}}"#), InvalidParameter::Type { param: "size" });
         for field in CreateImageRequest::FIELDS {
-            let found = blame(&format!(r#"{{"{field}": {{}}}}"#));
+            // An object may be a mask.
+            let other = if field == "mask" { "7" } else { "{}" };
+            let found = blame(&format!(r#"{{"{field}": {other}}}"#));
             assert_eq!(found, InvalidParameter::Type { param: field });
         }
         assert_eq!(blame(r#"{"n": 1, "n": 2}"#), InvalidParameter::Duplicate);

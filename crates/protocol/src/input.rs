@@ -398,9 +398,8 @@ mod tests {
         let many = format!("[{}]", vec![r#""data:;base64,AAEC""#; 11].join(","));
         assert_eq!(read(&many).err(), Some(InvalidParameter::TooManyInputImages { most: 4 }));
         let long = "A".repeat(MAX_INPUT_FILES_BYTES / 6 * 4);
-        let two = |more: &str| {
-            read(&format!(r#"["data:;base64,{long}", "data:;base64,{long}{more}"]"#))
-        };
+        let two =
+            |more: &str| read(&format!(r#"["data:;base64,{long}", "data:;base64,{long}{more}"]"#));
         assert!(two("").is_ok());
         let most = InvalidParameter::InputBytes { max_bytes: MAX_INPUT_FILES_BYTES };
         assert_eq!(two("AAAA").err(), Some(most));
@@ -408,7 +407,8 @@ mod tests {
 
     #[test]
     fn a_mask_is_refused_by_name() {
-        let body = br#"{"images": ["data:;base64,AAEC"], "mask": {"image_url": "data:;base64,AAEC"}}"#;
+        let body =
+            br#"{"images": ["data:;base64,AAEC"], "mask": {"image_url": "data:;base64,AAEC"}}"#;
         let mut request = CreateImageRequest::from_json(body).ok().unwrap();
         let refused = request.take_input_files(4).err();
         assert_eq!(refused, Some(InvalidParameter::Unsupported { param: "mask" }));

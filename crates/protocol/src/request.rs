@@ -347,7 +347,7 @@ mod tests {
             // No more than three times as long.
             ([512, 64], "192x64"),
             ([128, 1024], "128x384"),
-            ([64, 8192], "16x48"),
+            ([64, 8192], "32x96"),
         ] {
             assert_eq!(limits.nearest_size(read).to_string(), size, "{read:?}");
             assert_eq!(limits.check(limits.nearest_size(read), Count::ONE), Ok(()));

@@ -188,9 +188,8 @@ mod tests {
                     filename=\"C:\\a;\\\"b.png\"\r\nContent-Type: image/png\r\n\r\n\u{0}--b\r\n-\r\n\
                     --b\r\ncontent-disposition:form-data;name=prompt\r\n\r\na fox\r\n\
                     --b\r\nContent-Disposition: form-data; name=\"\"\r\n\r\n\r\n--b--\r\nafter --b";
-        let expected =
-            [("image[]", "\u{0}--b\r\n-"), ("prompt", "a fox"), ("", "")]
-                .map(|(name, data)| (name.to_owned(), data.as_bytes().to_vec()));
+        let expected = [("image[]", "\u{0}--b\r\n-"), ("prompt", "a fox"), ("", "")]
+            .map(|(name, data)| (name.to_owned(), data.as_bytes().to_vec()));
         assert_eq!(read(body).unwrap(), expected);
         assert_eq!(read("--b--").unwrap(), []);
     }

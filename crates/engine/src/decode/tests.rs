@@ -2,11 +2,7 @@ use std::io::Cursor;
 
 use image::{
     ExtendedColorType, ImageEncoder,
-    codecs::{
-        jpeg::JpegEncoder,
-        png::PngEncoder,
-        webp::WebPEncoder,
-    },
+    codecs::{jpeg::JpegEncoder, png::PngEncoder, webp::WebPEncoder},
 };
 
 use super::*;
@@ -243,7 +239,7 @@ fn each_refusal_has_its_name() {
         (riff(&[(b"VP8X", &vp8x(0, 64, 64)), (b"VP8L", &vp8l())]), Damaged),
         (riff(&[(b"VP8X", &canvas), (b"VP8 ", b"\0\0\0\x9d\x01\x2a\xff\x3f\xff\x3f")]), Damaged),
         // Pixels that are not there.
-        (header(64, 64, 8, 2), Truncated),
+        (header(64, 64, 8, 2), Damaged),
     ] {
         let found = refused(&file);
         assert_eq!(found, expected, "{}", file[..file.len().min(60)].escape_ascii());

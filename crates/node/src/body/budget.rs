@@ -50,7 +50,8 @@ impl BodyBudget {
     }
 
     async fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
-        let bytes = u32::try_from(bytes).map_err(|_| ApiError::TooLarge { max_bytes: self.bytes })?;
+        let bytes =
+            u32::try_from(bytes).map_err(|_| ApiError::TooLarge { max_bytes: self.bytes })?;
         let mut permit = pin!(self.memory.clone().acquire_many_owned(bytes));
         let mut patience = pin!(time::sleep(PATIENCE));
         loop {

@@ -197,8 +197,11 @@ impl EventEncoder for Sealed {
     ) -> Result<Vec<u8>, ApiError> {
         let manifest = *self.service.manifest();
         let last = matches!(part, Part::Last(_));
-        let body = Sequenced { sequence_number: self.sequence_number, last, event }
-            .to_json_with(self.operation, filled_bytes, seal::padded_capacity);
+        let body = Sequenced { sequence_number: self.sequence_number, last, event }.to_json_with(
+            self.operation,
+            filled_bytes,
+            seal::padded_capacity,
+        );
         self.sequence_number += 1;
         let mut parts = self.parts.take().ok_or(ApiError::Internal)?;
         let service = self.service.clone();

@@ -1,9 +1,7 @@
 //! Input images of an edit: from a request to what a model reads.
 
 use engine::{InputFile, InputImage};
-use protocol::{
-    CreateImageRequest, ImageRequest, InvalidParameter, ModelCapabilities, Operation,
-};
+use protocol::{CreateImageRequest, ImageRequest, InvalidParameter, ModelCapabilities, Operation};
 
 use crate::{error::ApiError, metrics::Stage, node::Service};
 

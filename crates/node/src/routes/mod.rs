@@ -24,8 +24,7 @@ use axum::{
 };
 
 use crate::{
-    auth,
-    delivery,
+    auth, delivery,
     error::ApiError,
     node::{Node, Service},
     origins, requests, trace,

@@ -111,12 +111,7 @@ impl<E: EventEncoder> Stream<E> {
     /// Begins a stream that ends with the request's images, or with an error. A client that hangs
     /// up takes its request out of the queue, or stops it between two steps; one that reads slowly
     /// holds up nothing but itself.
-    pub(super) fn spawn(
-        mut self,
-        permit: Permit,
-        request: ImageRequest,
-        images: Vec<InputImage>,
-    ) {
+    pub(super) fn spawn(mut self, permit: Permit, request: ImageRequest, images: Vec<InputImage>) {
         let streaming = async move {
             let ended = self.run(permit, request, images).await;
             let outcome = match ended {

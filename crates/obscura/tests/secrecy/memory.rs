@@ -155,7 +155,9 @@ async fn an_edit_leaves_nothing() {
     let mut answers = Vec::new();
     for format in [image::ImageFormat::Png, image::ImageFormat::Jpeg, image::ImageFormat::WebP] {
         let file = input(format);
-        secrets.extend(of_file(&file).into_iter().map(|(name, bytes)| (format!("input: {name}"), bytes)));
+        secrets.extend(
+            of_file(&file).into_iter().map(|(name, bytes)| (format!("input: {name}"), bytes)),
+        );
         let fields = json!({
             "model": KLEIN, "prompt": PROMPT, "steps": 1, "size": "64x64", "images": [url(&file)],
         });

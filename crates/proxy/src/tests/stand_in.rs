@@ -28,8 +28,8 @@ use axum::{
 };
 use protocol::{
     CompletedEvent, ConfidentialComputeRequest, ConfidentialComputeResponse, CreateImageRequest,
-    ErrorBody, ErrorKind, ErrorObject, ImageEvent, ImageUsage, InputTokensDetails, Model, ModelList,
-    Operation, ProgressEvent, Sequenced,
+    ErrorBody, ErrorKind, ErrorObject, ImageEvent, ImageUsage, InputTokensDetails, Model,
+    ModelList, Operation, ProgressEvent, Sequenced,
 };
 use seal::{Epoch, Keyring, KeyringLimits, NodeKeys, OpenError};
 use serde_json::json;
