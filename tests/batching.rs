@@ -55,7 +55,7 @@ impl Generator for Four {
         self.one.generate(job, watch)
     }
 
-    fn batch_size(&self, _: Size) -> usize {
+    fn batch_size(&self, _: &Job<'_>) -> usize {
         4
     }
 

@@ -15,9 +15,9 @@ use flux::{
 use protocol::{Seed, Size, Steps};
 use serde_json::Value;
 use tempfile::TempDir;
-use tests::golden::{
-    floats, input_rgb, klein_directory, model_directory, relative_error, single_file_directory,
-    weight,
+use tests::{
+    golden::{floats, model_directory, relative_error, single_file_directory, weight},
+    klein,
 };
 
 #[path = "lora/refused.rs"]
@@ -41,16 +41,17 @@ fn flux1_in_black_forest_labs_layout_is_the_same() {
 
 #[test]
 fn klein_merged_is_diffusers_fused() {
-    check("klein-2x3", &klein_directory("klein-2x3"));
+    check("klein-2x3", &klein::model_directory("klein-2x3"));
 }
 
 /// What is fused in Kohya's form is three pairs in diffusers', and ComfyUI's has other names: the same bits.
 #[test]
 fn every_form_of_names_gives_the_same_bits() {
     let folder = TempDir::new().unwrap();
-    for (case, model) in
-        [("dev-1x2", model_directory("dev-1x2")), ("klein-2x3", klein_directory("klein-2x3"))]
-    {
+    for (case, model) in [
+        ("dev-1x2", model_directory("dev-1x2")),
+        ("klein-2x3", klein::model_directory("klein-2x3")),
+    ] {
         let mut kohya = tensors(case, "kohya");
         kohya.extend(tensors(case, "kohya_outer"));
         let renamed = |rename: &dyn Fn(&str) -> String| -> HashMap<String, Tensor> {
@@ -76,7 +77,7 @@ fn every_form_of_names_gives_the_same_bits() {
 #[test]
 fn a_model_in_bf16_is_merged_before_it_is_rounded() {
     let folder = TempDir::new().unwrap();
-    let model = klein_directory("klein-2x3");
+    let model = klein::model_directory("klein-2x3");
     let lora = lora(folder.path(), "klein-2x3", "kohya", 1.0);
     let load = |precision| {
         let options = LoadOptions { precision, loras: vec![lora.clone()], ..options() };
@@ -136,7 +137,7 @@ fn a_merged_model_is_known_by_its_loras_too() {
 #[test]
 fn a_weight_of_nothing_leaves_the_image_as_it_is() {
     let folder = TempDir::new().unwrap();
-    let model = klein_directory("klein-2x3");
+    let model = klein::model_directory("klein-2x3");
     let none = lora(folder.path(), "klein-2x3", "comfy", 0.0);
     let [plain, merged] = [vec![], vec![none]].map(|loras| load(model.path(), loras).unwrap());
     let run = run_of("klein-2x3");
@@ -179,7 +180,7 @@ fn stages(pipeline: &Pipeline, run: &Value) -> Stages {
     let number = |key: &str| run[key].as_u64().unwrap();
     let images = run["inputs"].as_array().unwrap().iter().map(|size| {
         let [width, height] = [0, 1].map(|side| size[side].as_u64().unwrap() as u32);
-        let rgb = input_rgb(width, height);
+        let rgb = klein::pattern(width, height);
         InputImage::new(width as usize, height as usize, rgb.into()).unwrap()
     });
     let images: Vec<InputImage> = images.collect();

@@ -4,10 +4,13 @@
 use std::{collections::HashMap, fs, path::Path};
 
 use candle_core::{Device, Tensor};
-use flux::{InputImage, LoadOptions, Pins, Pipeline, Precision, StageInputs, Stages};
+use flux::{InputImage, Pipeline, StageInputs, Stages};
 use protocol::{Seed, Size, Steps};
 use serde_json::Value;
-use tests::golden::{floats, input_rgb, klein_directory, relative_error};
+use tests::{
+    golden::{floats, relative_error},
+    klein::{fixtures, input_image, load, model_directory, options},
+};
 
 /// ‖out − ref‖ / ‖ref‖ of every stage.
 const STAGE: f64 = 2e-5;
@@ -37,7 +40,7 @@ fn klein_double_blocks_alone() {
 /// `vocab.json` and `merges.txt` in place of `tokenizer.json`: the same ids.
 #[test]
 fn a_vocabulary_and_merges_split_as_the_tokenizers_file_does() {
-    let directory = klein_directory("klein-2x0");
+    let directory = model_directory("klein-2x0");
     let tokenizer = directory.path().join("tokenizer");
     let inputs = StageInputs {
         text: "Don't stop:  İ\u{301} 猫 🦊 <think> 12 <|im_end|>\n\n x",
@@ -64,7 +67,7 @@ fn a_vocabulary_and_merges_split_as_the_tokenizers_file_does() {
 /// A template is a program: only those whose effect is known are taken.
 #[test]
 fn a_chat_template_that_is_not_known_is_refused_by_its_digest() {
-    let directory = klein_directory("klein-2x0");
+    let directory = model_directory("klein-2x0");
     let template = directory.path().join("tokenizer/chat_template.jinja");
     fs::write(&template, "{{ messages[0].content }}").unwrap();
     let refused = Pipeline::load(directory.path(), options()).err().unwrap().to_string();
@@ -91,7 +94,7 @@ fn parts_of_other_models_are_refused_by_name() {
         ("transformer/config.json", "guidance_embeds", true.into(), "guidance_embeds"),
         ("vae/config.json", "_class_name", "AutoencoderKL".into(), "AutoencoderKL"),
     ] {
-        let directory = klein_directory("klein-2x0");
+        let directory = model_directory("klein-2x0");
         let path = directory.path().join(file);
         let mut config: Value = json(&path);
         config[field] = value;
@@ -103,7 +106,7 @@ fn parts_of_other_models_are_refused_by_name() {
 
 #[test]
 fn more_input_images_than_are_read_are_refused() {
-    let directory = klein_directory("klein-2x0");
+    let directory = model_directory("klein-2x0");
     let pipeline = load(directory.path());
     let images: Vec<InputImage> = (0..5).map(|_| input_image(64, 64)).collect();
     let refused = pipeline.stages(&StageInputs {
@@ -118,7 +121,7 @@ fn more_input_images_than_are_read_are_refused() {
 }
 
 fn check(case: &str) {
-    let directory = klein_directory(case);
+    let directory = model_directory(case);
     let pipeline = load(directory.path());
     let golden = candle_core::safetensors::load(
         fixtures().join(case).join("golden.safetensors"),
@@ -138,7 +141,9 @@ fn check(case: &str) {
             .as_array()
             .unwrap()
             .iter()
-            .map(|size| input_image(size[0].as_u64().unwrap(), size[1].as_u64().unwrap()))
+            .map(|size| {
+                input_image(size[0].as_u64().unwrap() as u32, size[1].as_u64().unwrap() as u32)
+            })
             .collect();
         let stages = pipeline
             .stages(&StageInputs {
@@ -190,29 +195,6 @@ fn compare(name: &str, stages: &Stages, golden: &HashMap<&str, &Tensor>, rows: &
     assert!(share >= WITHIN_ONE, "{name}: {share} of the image is within 1/255");
 }
 
-fn input_image(width: u64, height: u64) -> InputImage {
-    let rgb = input_rgb(width as u32, height as u32);
-    InputImage::new(width as usize, height as usize, rgb.into()).unwrap()
-}
-
-fn load(directory: &Path) -> Pipeline {
-    Pipeline::load(directory, options()).unwrap()
-}
-
-fn options() -> LoadOptions {
-    LoadOptions {
-        device: Device::Cpu,
-        precision: Precision::F32,
-        pins: Pins::None,
-        memory_limit: None,
-        loras: Vec::new(),
-    }
-}
-
 fn json(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
-}
-
-fn fixtures() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/klein")
 }

@@ -10,10 +10,11 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use node::Config;
 use protocol::ConfidentialComputeResponse;
 use serde_json::json;
-use tests::{Exchange, MODEL, OneColour, PANIC_PROMPT, TestNode, http};
+use tests::{Exchange, MODEL, OneColour, PANIC_PROMPT, TestNode, editing_node, http};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// A word that nothing but a leak would write.
@@ -82,6 +83,35 @@ async fn the_log_at_its_most_talkative_tells_nothing() {
     .await;
     sealed.envelope.stream = Some(true);
     clear += &sealed.send().await.text;
+    // Edits: a file that holds the word, whole, cut off and damaged; a form; and fields that are refused.
+    let editing = editing_node(Config { allow_plaintext: true, ..Config::default() }).await;
+    let file = file_with_a_word();
+    let mut damaged = file.clone();
+    damaged.truncate(file.len() - 12);
+    let at = damaged.windows(4).position(|name| name == b"IDAT").unwrap() + 8;
+    damaged[at..].fill(0);
+    damaged.extend(&file[file.len() - 12..]);
+    for file in [&file[..], &file[..file.len() / 2], &damaged, WORD.as_bytes()] {
+        let url = format!("data:image/{WORD};base64,{}", BASE64_STANDARD.encode(file));
+        for fields in [
+            json!({"prompt": WORD, "images": [url]}),
+            json!({"prompt": PANIC_PROMPT, "images": [url]}),
+            json!({"prompt": WORD, "images": [{"image_url": url, WORD: WORD}], "input_fidelity": WORD}),
+            json!({"prompt": WORD, "images": [format!("https://{WORD}"), {"file_id": WORD}]}),
+        ] {
+            clear += &Exchange::of(&editing.url, fields.clone()).await.to_edits().send().await.text;
+            let mut fields = fields;
+            fields["model"] = MODEL.into();
+            let asked = http().post(format!("{}/v1/images/edits", editing.url)).json(&fields);
+            clear += &asked.send().await.unwrap().text().await.unwrap();
+        }
+        let head =
+            format!("--x\r\nContent-Disposition: form-data; name=image; filename={WORD}\r\n\r\n");
+        let form = [head.as_bytes(), file, b"\r\n--x--"].concat();
+        let asked = http().post(format!("{}/v1/images/edits", editing.url));
+        let asked = asked.header("content-type", "multipart/form-data; boundary=x").body(form);
+        clear += &asked.send().await.unwrap().text().await.unwrap();
+    }
     for path in ["metrics", "info", "readyz", "openapi.json"] {
         let answer = http().get(format!("{}/{path}", node.url)).send().await.unwrap();
         clear += &answer.text().await.unwrap();
@@ -108,6 +138,21 @@ async fn the_log_at_its_most_talkative_tells_nothing() {
     for line in node_log {
         assert!(!line.contains(WORD) && !line.contains(PANIC_PROMPT), "{line}");
     }
+}
+
+/// A PNG of one colour, with a text in it.
+fn file_with_a_word() -> Vec<u8> {
+    use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+
+    let mut file = std::io::Cursor::new(Vec::new());
+    let rgb = tests::klein::pattern(64, 64);
+    PngEncoder::new(&mut file).write_image(&rgb, 64, 64, ExtendedColorType::Rgb8).unwrap();
+    let mut file = file.into_inner();
+    let text = [b"iTXtComment\0\0\0\0\0", WORD.as_bytes()].concat();
+    let length = (text.len() as u32 - 4).to_be_bytes();
+    // A checksum that is wrong is passed over with its chunk, or is the reason to refuse: no word of it either way.
+    file.splice(33..33, [&length[..], &text, &[0; 4]].concat());
+    file
 }
 
 /// Requests that are refused cost nothing, so they must not use up a key.

@@ -23,8 +23,8 @@ use attest::{
 };
 use protocol::{
     ConfidentialComputeRequest, ConfidentialComputeResponse, CreateImageRequest,
-    CreateImageResponse, ErrorBody, GuidanceUse, ImageRequest, Limits, ModelCapabilities, Seed,
-    Sequenced, Size,
+    CreateImageResponse, ErrorBody, FormField, Format, GuidanceUse, ImageRequest, Limits,
+    ModelCapabilities, Operation, Seed, Sequenced, Size,
 };
 use seal::{Epoch, Keyring, KeyringLimits};
 use serde_json::Value;
@@ -43,6 +43,8 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "envelope", run: envelope, seeds: envelope_seeds },
     Target { name: "request", run: request, seeds: request_seeds },
+    Target { name: "form", run: form, seeds: form_seeds },
+    Target { name: "input_image", run: engine::fuzzing::input_image, seeds: image_seeds },
     Target { name: "response", run: response, seeds: response_seeds },
     Target { name: "stream", run: stream, seeds: stream_seeds },
     Target { name: "report", run: report, seeds: report_seeds },
@@ -90,18 +92,43 @@ const NODE_SECRET: [u8; 32] = {
 
 /// A request in clear text, checked against what a node offers.
 fn request(input: &[u8]) {
-    let Ok(request) = CreateImageRequest::from_json(input) else { return };
+    if let Ok(request) = CreateImageRequest::from_json(input) {
+        checked(request);
+    }
+}
+
+/// A form, as an edit's.
+fn form(input: &[u8]) {
+    let Ok(parts) = web::multipart::parts(input, "xyz") else { return };
+    assert!(parts.iter().map(|part| part.data.len()).sum::<usize>() <= input.len());
+    let fields = parts.iter().map(|part| FormField { name: &part.name, value: part.data });
+    if let Ok(request) = CreateImageRequest::from_form(fields) {
+        checked(request);
+    }
+}
+
+/// As a generation, or as an edit whose first image has some size.
+fn checked(mut request: CreateImageRequest) {
     let capabilities = ModelCapabilities {
         model: "black-forest-labs/FLUX.1-schnell".to_owned(),
         native_size: Size::new(1024, 1024).expect("multiples of 16"),
         guidance: GuidanceUse::Reads,
+        max_input_images: 4,
         limits: Limits {
             max_pixels: 1 << 22,
             max_total_pixels: 10 << 20,
             max_prompt_chars: 32_000,
         },
     };
-    if let Ok(request) = ImageRequest::parse(request, &capabilities, || Seed::new(0)) {
+    let seed = || Seed::new(0);
+    let parsed = match request.operation() {
+        Operation::Generation => ImageRequest::parse(request, &capabilities, seed),
+        Operation::Edit => request.take_input_files(4).and_then(|files| {
+            let side = files.iter().map(Vec::len).sum::<usize>() as u32 % 9000;
+            ImageRequest::parse_edit(request, [side.max(1), 512], &capabilities, seed)
+        }),
+    };
+    if let Ok(request) = parsed {
         assert!(request.pixels() <= 10 << 20);
         assert!(request.latent_patches() * 256 <= request.pixels());
     }
@@ -111,7 +138,8 @@ fn request(input: &[u8]) {
 /// an answer, of an event or of an error.
 fn response(input: &[u8]) {
     let _ = CreateImageResponse::from_json(input);
-    let _ = Sequenced::from_json(input);
+    let _ = Sequenced::from_json(Operation::Generation, input);
+    let _ = Sequenced::from_json(Operation::Edit, input);
     let _ = serde_json::from_slice::<ErrorBody>(input);
     let Ok(envelope) = serde_json::from_slice::<ConfidentialComputeResponse>(input) else { return };
     let node = seal::dangerous::node_keys(NODE_SECRET, [7; 32]).exchange_public();
@@ -226,7 +254,39 @@ fn request_seeds(fixtures: &Path) -> Vec<Vec<u8>> {
         "steps":4,"guidance":3.5,"progress":true}"#
             .to_vec(),
     );
+    seeds.push(
+        br#"{"model":"black-forest-labs/FLUX.1-schnell","prompt":"a","input_fidelity":"high","images":
+        ["data:image/png;base64,AAEC",{"image_url":"data:image/webp;base64,AwQF"},{"file_id":"f"}],"mask":null}"#
+            .to_vec(),
+    );
     seeds
+}
+
+fn form_seeds(_: &Path) -> Vec<Vec<u8>> {
+    let fields = [
+        ("name=\"model\"", "black-forest-labs/FLUX.1-schnell"),
+        ("name=prompt", "a \"red\" fox"),
+        ("name=\"image[]\"; filename=\"a;\\\"b.png\"\r\nContent-Type: image/png", "\u{1}PNG"),
+        ("name=image", ""),
+        ("name=\"n\"\r\nContent-Transfer-Encoding: binary", "2"),
+        ("name=\"seed\"", "-1"),
+        ("name=\"stream\"", "true"),
+    ];
+    let part = |(head, value): &(&str, &str)| {
+        format!("--xyz\r\nContent-Disposition: form-data; {head}\r\n\r\n{value}\r\n")
+    };
+    let parts: String = fields.iter().map(part).collect();
+    vec![format!("before\r\n{parts}--xyz--\r\nafter").into_bytes(), b"--xyz--".to_vec()]
+}
+
+/// One in each format, of 80×64 pixels.
+fn image_seeds(_: &Path) -> Vec<Vec<u8>> {
+    let size = Size::new(80, 64).expect("multiples of 16");
+    let rgb: Vec<u8> = (0..3 * size.pixels()).map(|i| (i * i / 97) as u8).collect();
+    let image = engine::Image { size, rgb: rgb.into() };
+    [Format::Png, Format::JPEG, Format::WebP]
+        .map(|format| engine::encode(&image, format).expect("an image of a format").to_vec())
+        .to_vec()
 }
 
 fn response_seeds(fixtures: &Path) -> Vec<Vec<u8>> {

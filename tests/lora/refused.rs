@@ -39,8 +39,9 @@ fn a_lora_for_another_model() {
         .map(|(case, file)| lora(folder.path(), case, file, 1.0));
     let error = told(load(model_directory(CASE).path(), vec![of_klein]).err().unwrap());
     assert!(error.contains("another model"), "{error}");
-    let error =
-        told(load(klein_directory("klein-2x3").path(), vec![of_flux1.clone()]).err().unwrap());
+    let error = told(
+        load(klein::model_directory("klein-2x3").path(), vec![of_flux1.clone()]).err().unwrap(),
+    );
     assert!(error.contains("another model"), "{error}");
     // The same kind, of another width.
     let error = told(load(model_directory("schnell-2x3").path(), vec![of_flux1]).err().unwrap());

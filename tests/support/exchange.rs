@@ -75,6 +75,13 @@ impl Exchange {
         Self::seal(node_url, body.to_string().as_bytes()).await
     }
 
+    /// The same to the route for edits.
+    #[must_use]
+    pub fn to_edits(mut self) -> Self {
+        self.url = self.url.replace("/generations", "/edits");
+        self
+    }
+
     /// The request as the HTTP client will send it, for headers to be added.
     pub fn request(&self) -> reqwest::RequestBuilder {
         self.http.post(&self.url).json(&self.envelope)

@@ -53,37 +53,6 @@ pub fn model_directory(case: &str) -> TempDir {
     directory
 }
 
-/// Writes a case's FLUX.2-klein as a directory in the diffusers layout.
-///
-/// # Panics
-/// Where it cannot be written.
-#[must_use]
-pub fn klein_directory(case: &str) -> TempDir {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/klein");
-    let directory = TempDir::new().expect("room for a small model");
-    let model = fixtures.join(case).join("model");
-    copy(&model, directory.path());
-    copy(&fixtures.join("tokenizer"), &directory.path().join("tokenizer"));
-    write_weights(&model.join("tensors.txt"), directory.path());
-    directory
-}
-
-/// What `klein_models.input_picture` makes, in wrapping integers of 32 bits: (h, w, 3), 8 bits.
-#[must_use]
-pub fn input_rgb(width: u32, height: u32) -> Vec<u8> {
-    let mut rgb = Vec::with_capacity(3 * (width * height) as usize);
-    for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
-        for c in 0..3_u32 {
-            let mixed = x.wrapping_mul(73_856_093)
-                ^ y.wrapping_mul(19_349_663)
-                ^ (c + 1).wrapping_mul(83_492_791);
-            let waves = x * (c + 1) / 3 + y * (3 - c) / 2;
-            rgb.push((waves + (mixed >> 7 & 31)) as u8);
-        }
-    }
-    rgb
-}
-
 /// Writes all listed tensors by the rule, a file for each folder.
 ///
 /// # Panics

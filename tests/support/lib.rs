@@ -6,6 +6,7 @@ mod exchange;
 pub mod golden;
 pub mod http2;
 pub mod key_search;
+pub mod klein;
 pub mod reading;
 pub mod tls;
 
@@ -67,6 +68,28 @@ impl OneColour {
     /// What it shows on the way: grey, lighter with each step.
     fn preview(job: &Job<'_>, step: usize) -> Image {
         plain(job, [step as u8; 3])
+    }
+}
+
+/// The same where input images are taken: each image is of the colour of its first input image's first pixel.
+pub struct Editing(pub OneColour);
+
+impl Generator for Editing {
+    fn generate(
+        &mut self,
+        job: &Job<'_>,
+        watch: &mut dyn ProgressObserver,
+    ) -> Result<Generated, flux::Error> {
+        let mut generated = self.0.generate(job, watch)?;
+        if let Some(input) = job.images.first() {
+            let colour = [0, 1, 2].map(|channel| input.rgb()[channel]);
+            generated.images.iter_mut().for_each(|image| *image = plain(job, colour));
+        }
+        Ok(generated)
+    }
+
+    fn max_input_images(&self) -> usize {
+        4
     }
 }
 
@@ -203,6 +226,16 @@ impl TestNode {
             self.serving.await.expect("serving does not panic");
         }
     }
+}
+
+/// A node that takes input images, of this configuration.
+///
+/// # Panics
+/// Where it cannot start.
+pub async fn editing_node(config: Config) -> TestNode {
+    let generators: Vec<Box<dyn Generator>> = vec![Box::new(Editing(OneColour::instant()))];
+    let loaded = LoadedModel { generators, ..loaded_model(OneColour::instant()) };
+    TestNode::loaded(loaded, config).await
 }
 
 /// The policy that accepts simulated nodes.

@@ -82,7 +82,22 @@ impl Client {
     }
 
     /// Seals `request` to an attested key, sends it, opens the answer and checks that the attested
-    /// node gave it, with the attested model.
+    /// node gave it, with the attested model. A request with `images` is an edit:
+    ///
+    /// ```no_run
+    /// # async fn example(client: client::Client, node: client::AttestedNode) -> Result<(), Box<dyn std::error::Error>> {
+    /// use protocol::{CreateImageRequest, InputReference};
+    ///
+    /// let photo = InputReference::file(std::fs::read("photo.jpg")?.into());
+    /// let request = CreateImageRequest {
+    ///     model: Some("black-forest-labs/FLUX.2-klein-4B".to_owned()),
+    ///     prompt: Some("the same room, with the wall painted green".to_owned().into()),
+    ///     images: Some(vec![photo]),
+    ///     ..CreateImageRequest::default()
+    /// };
+    /// let answer = client.generate(request, &node).await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// Where the node refuses, its keys' time is over, or its answer does not hold up.
@@ -142,6 +157,7 @@ impl Call<'_> {
         node.attested.map_or(Ok(()), AttestedNode::check_time)?;
         let model_name = request.model.clone().unwrap_or_default();
         let stream = request.stream.unwrap_or(false);
+        let operation = request.operation();
         salt::add(&mut request)?;
         let (sealed, opener) = seal::seal_request(&node.key.encryption_key, request.to_json())?;
         drop(request);
@@ -151,7 +167,7 @@ impl Call<'_> {
             stream: Some(stream),
             ..sealed
         };
-        let route = ("/v1/confidential/images/generations", &self.headers);
+        let route = (operation.confidential_path(), &self.headers);
         let http = &self.client.http;
         let answer = http.post(node.transport, route, &envelope, MAX_ANSWER_BYTES).await?;
         if answer.status() != 200 {

@@ -1,6 +1,8 @@
 //! An answer as events: opened one by one, and none missing, repeated, moved or forged.
 
-use protocol::{ConfidentialComputeResponse, CreateImageRequest, ImageEvent, Sequenced, Usage};
+use protocol::{
+    ConfidentialComputeResponse, CreateImageRequest, ImageEvent, Operation, Sequenced, Usage,
+};
 use seal::{StreamOpener, Verified};
 
 use crate::{
@@ -42,12 +44,13 @@ impl Call<'_> {
         node: Recipient<'_>,
     ) -> Result<EventStream, ClientError> {
         request.stream = Some(true);
+        let operation = request.operation();
         let (answer, opener) = self.ask(request, node).await?;
         let opener = match node.vouched() {
             Some(attested) => opener.stream_attested(*attested),
             None => opener.stream_unattested(),
         };
-        Ok(EventStream { lines: answer.lines()?, opener, expected: 0, end: None })
+        Ok(EventStream { lines: answer.lines()?, opener, operation, expected: 0, end: None })
     }
 }
 
@@ -70,6 +73,8 @@ impl DangerousClient<'_> {
 pub struct EventStream {
     lines: Lines,
     opener: StreamOpener,
+    /// What was asked for, which every event's name says.
+    operation: Operation,
     /// The number that the next event must have.
     expected: u64,
     /// What came with the last event, once it came.
@@ -97,8 +102,8 @@ impl EventStream {
         let data = self.lines.next_data().await?.ok_or(ClientError::StreamCut)?;
         let envelope: ConfidentialComputeResponse = json(&data)?;
         let opened = self.opener.open(&envelope)?;
-        let event =
-            Sequenced::from_json(opened.body.as_bytes()).map_err(|_| ClientError::NotUnderstood)?;
+        let event = Sequenced::from_json(self.operation, opened.body.as_bytes())
+            .map_err(|_| ClientError::NotUnderstood)?;
         if event.sequence_number != self.expected {
             return Err(ClientError::StreamOrder {
                 expected: self.expected,

@@ -6,13 +6,14 @@ use std::{
     task::{Context, Poll},
 };
 
+use flux::InputImage;
 use protocol::ImageRequest;
 use tokio::{sync::oneshot, task::JoinHandle, time};
 
 use crate::{
     admission::{Admission, Busy, QueueLimits, QueueSlot},
     client::ClientId,
-    entry::{GenerateError, Output, QueueEntry},
+    entry::{GenerateError, Output, QueueEntry, patches},
     generator::NamedGenerator,
     observer::Observer,
     queue::Queue,
@@ -100,13 +101,13 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Begins to make the images.
+    /// Begins to make the images, from the input images of an edit.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     #[must_use]
-    pub fn generate(self, request: ImageRequest) -> Generation {
-        self.run(request, None)
+    pub fn generate(self, request: ImageRequest, images: Vec<InputImage>) -> Generation {
+        self.run(request, images, None)
     }
 
     /// The same, and `updates` is told of each step and each image on the way.
@@ -114,22 +115,33 @@ impl Permit {
     /// # Panics
     /// Outside of a tokio runtime.
     #[must_use]
-    pub fn generate_watched(self, request: ImageRequest, updates: UpdateSender) -> Generation {
-        self.run(request, Some(updates))
+    pub fn generate_watched(
+        self,
+        request: ImageRequest,
+        images: Vec<InputImage>,
+        updates: UpdateSender,
+    ) -> Generation {
+        self.run(request, images, Some(updates))
     }
 
     /// In a task of its own: the place and the deadline end on time whether or not whoever waits
     /// for the images looks.
-    fn run(self, request: ImageRequest, updates: Option<UpdateSender>) -> Generation {
+    fn run(
+        self,
+        request: ImageRequest,
+        images: Vec<InputImage>,
+        updates: Option<UpdateSender>,
+    ) -> Generation {
         let span = tracing::Span::current();
         Generation(tokio::spawn(async move {
             let Self { shared, place } = self;
-            let work = Work::of(&request);
+            let work = Work::of(&request, patches(&images));
             place.fill(&request.model, work);
             let (reply, answer) = oneshot::channel();
             let client = place.client();
             let queued = std::time::Instant::now();
-            let entry = QueueEntry { id: 0, client, work, request, reply, updates, queued, span };
+            let entry =
+                QueueEntry { id: 0, client, work, request, images, reply, updates, queued, span };
             let id = shared.queue.push(entry).ok_or(GenerateError::Draining)?;
             let _waiting = Waiting { id, queue: &shared.queue };
             match time::timeout(place.deadline(), answer).await {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use flux::{Generated, Job};
+use flux::{Generated, InputImage, Job};
 use protocol::ImageRequest;
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -13,6 +13,8 @@ use crate::{client::ClientId, updates::UpdateSender, work::Work};
 pub struct Output {
     /// What was asked for.
     pub request: ImageRequest,
+    /// Patches of 16×16 pixels of all input images.
+    pub input_patches: u64,
     /// What was made.
     pub generated: Generated,
 }
@@ -39,6 +41,7 @@ pub(crate) struct QueueEntry {
     pub(crate) client: ClientId,
     pub(crate) work: Work,
     pub(crate) request: ImageRequest,
+    pub(crate) images: Vec<InputImage>,
     pub(crate) reply: oneshot::Sender<Result<Output, GenerateError>>,
     pub(crate) updates: Option<UpdateSender>,
     /// When it began to wait.
@@ -50,29 +53,36 @@ pub(crate) struct QueueEntry {
 impl QueueEntry {
     /// Tells whoever waits for it what came of it.
     pub(crate) fn answer(self, answer: Result<Generated, GenerateError>) {
-        let Self { request, reply, updates, .. } = self;
+        let Self { request, images, reply, updates, .. } = self;
+        let input_patches = patches(&images);
+        drop(images);
         // First the updates end, then comes the answer.
         drop(updates);
         // The client may have gone meanwhile; nobody else is owed it.
-        drop(reply.send(answer.map(|generated| Output { request, generated })));
+        drop(reply.send(answer.map(|generated| Output { request, input_patches, generated })));
     }
 
     /// Whether both can be generated in one batch: by the same model, and see [`Job::is_batchable_with`].
     pub(crate) fn is_batchable_with(&self, other: &Self) -> bool {
-        self.request.model == other.request.model
-            && job(&self.request).is_batchable_with(&job(&other.request))
+        self.request.model == other.request.model && self.job().is_batchable_with(&other.job())
+    }
+
+    /// What a generator is asked for.
+    pub(crate) fn job(&self) -> Job<'_> {
+        let request = &self.request;
+        Job {
+            prompt: &request.prompt,
+            size: request.size,
+            steps: request.steps,
+            seed: request.seed,
+            count: request.count,
+            guidance: request.guidance.map_or(flux::GUIDANCE, |scale| scale.get()),
+            images: &self.images,
+        }
     }
 }
 
-/// What a generator is asked for.
-pub(crate) fn job(request: &ImageRequest) -> Job<'_> {
-    Job {
-        prompt: &request.prompt,
-        size: request.size,
-        steps: request.steps,
-        seed: request.seed,
-        count: request.count,
-        guidance: request.guidance.map_or(flux::GUIDANCE, |scale| scale.get()),
-        images: &[],
-    }
+/// Of all of them.
+pub(crate) fn patches(images: &[InputImage]) -> u64 {
+    images.iter().map(InputImage::patches).sum()
 }

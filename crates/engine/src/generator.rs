@@ -1,7 +1,7 @@
 //! What makes images: a FLUX pipeline, or a stand-in for one.
 
 use flux::{Generated, Job, ProgressObserver};
-use protocol::{GuidanceUse, Size};
+use protocol::GuidanceUse;
 
 /// What makes images: [`flux::Pipeline`], or a stand-in where a test or a benchmark is about
 /// everything around it.
@@ -17,9 +17,14 @@ pub trait Generator: Send + 'static {
         watch: &mut dyn ProgressObserver,
     ) -> Result<Generated, flux::Error>;
 
-    /// How many images of a size it makes together.
-    fn batch_size(&self, _size: Size) -> usize {
+    /// How many images of a job's size, from input images like its own, it makes together.
+    fn batch_size(&self, _job: &Job<'_>) -> usize {
         1
+    }
+
+    /// The most input images that it draws one image from; 0 where it reads none.
+    fn max_input_images(&self) -> usize {
+        0
     }
 
     /// Makes the images of jobs that [can be batched](Job::is_batchable_with). Each job has its own
@@ -67,8 +72,12 @@ impl Generator for flux::Pipeline {
         self.generate_watched(job, watch)
     }
 
-    fn batch_size(&self, size: Size) -> usize {
-        flux::Pipeline::batch_size(self, size).get()
+    fn batch_size(&self, job: &Job<'_>) -> usize {
+        self.batch_size_of(job).get()
+    }
+
+    fn max_input_images(&self) -> usize {
+        flux::Pipeline::max_input_images(self)
     }
 
     fn generate_batch(

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use flux::{Generated, Image, Job, Progress, ProgressObserver, PromptTokens, Timings};
+use flux::{Generated, Image, InputImage, Job, Progress, ProgressObserver, PromptTokens, Timings};
 use protocol::{
     CreateImageRequest, Delivery, GuidanceUse, ImageRequest, Limits, ModelCapabilities, Seed, Size,
 };
@@ -68,7 +68,7 @@ impl Generator for Four {
         Self::one(job, watch)
     }
 
-    fn batch_size(&self, _: Size) -> usize {
+    fn batch_size(&self, _: &Job<'_>) -> usize {
         4
     }
 
@@ -102,8 +102,18 @@ impl Held {
 
     /// Asks for images; returns once the request waits or runs.
     async fn ask(&self, client: u8, request: ImageRequest) -> Generation {
-        let generation =
-            self.engine.reserve(ClientId::new([client; 32])).unwrap().generate(request);
+        self.ask_from(client, request, Vec::new()).await
+    }
+
+    /// The same from input images.
+    async fn ask_from(
+        &self,
+        client: u8,
+        request: ImageRequest,
+        images: Vec<InputImage>,
+    ) -> Generation {
+        let permit = self.engine.reserve(ClientId::new([client; 32])).unwrap();
+        let generation = permit.generate(request, images);
         tokio::task::yield_now().await;
         generation
     }
@@ -128,7 +138,13 @@ fn parsed(prompt: &str, fields: CreateImageRequest) -> ImageRequest {
     let limits = Limits { max_pixels: 1 << 20, max_total_pixels: 1 << 24, max_prompt_chars: 100 };
     let native_size = Size::new(64, 64).unwrap();
     let guidance = GuidanceUse::Ignores;
-    let capabilities = ModelCapabilities { model: "m".to_owned(), native_size, guidance, limits };
+    let capabilities = ModelCapabilities {
+        model: "m".to_owned(),
+        native_size,
+        guidance,
+        max_input_images: 4,
+        limits,
+    };
     let fields = CreateImageRequest {
         model: Some("m".to_owned()),
         prompt: Some(prompt.to_owned().into()),
@@ -172,6 +188,42 @@ async fn requests_of_one_size_are_batched() {
         assert_made(generation, prompt, images).await;
     }
     assert_eq!(held.batches(), ["first", "a bb ccc", "large", "slow", "many dddd"]);
+}
+
+/// Together only where their input images are alike, and each from its own.
+#[tokio::test]
+async fn edits_are_batched_by_their_input_images() {
+    let held = Held::new();
+    let first = held.ask(0, request("first")).await;
+    held.begun.recv().unwrap();
+    let image = |side: usize| InputImage::new(side, side, vec![1; 3 * side * side].into()).unwrap();
+    let mut waiting = Vec::new();
+    for (prompt, sides) in [
+        ("a", &[64, 64][..]),
+        ("plain", &[]),
+        ("bb", &[64, 64]),
+        // Read as if they were of 64 pixels.
+        ("ccc", &[64, 79]),
+        ("other", &[64, 80]),
+        ("one", &[64]),
+    ] {
+        let images = sides.iter().map(|side| image(*side)).collect();
+        waiting.push((prompt, held.ask_from(0, request(prompt), images).await));
+    }
+    held.let_run(7);
+    assert_made(first, "first", 1).await;
+    for (prompt, generation) in waiting {
+        let output = generation.await.unwrap();
+        assert_eq!(output.request.prompt.expose(), prompt);
+        let patches = match prompt {
+            "plain" => 0,
+            "one" => 16,
+            "other" => 41,
+            _ => 32,
+        };
+        assert_eq!(output.input_patches, patches);
+    }
+    assert_eq!(held.batches(), ["first", "a bb ccc", "plain", "other", "one"]);
 }
 
 #[tokio::test]
@@ -251,7 +303,7 @@ async fn a_listener_that_never_reads_holds_nothing() {
     assert!(matches!(request.delivery, Delivery::Stream { .. }));
     let (sender, mut unread) = updates();
     let permit = held.engine.reserve(ClientId::ANONYMOUS).unwrap();
-    let generation = permit.generate_watched(request, sender);
+    let generation = permit.generate_watched(request, Vec::new(), sender);
     held.let_run(1);
     while held.engine.depth() > 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;

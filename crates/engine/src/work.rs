@@ -11,17 +11,18 @@ const PIXELS_OF_TOKEN: u64 = 256;
 /// preview included, counts as one more step of its image tokens.
 ///
 /// Text tokens are in it because the transformer computes them with the image's: an image of
-/// 16 × 16 takes 257 of 4,352 tokens that one of 1024 × 1024 takes, and not 1 pixel of 4,096.
+/// 16 × 16 takes 257 of 4,352 tokens that one of 1024 × 1024 takes, and not 1 pixel of 4,096. So are those of
+/// input images, which go through every step of every image too, and are encoded once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Work(u64);
 
 impl Work {
-    pub(crate) fn of(request: &ImageRequest) -> Self {
+    pub(crate) fn of(request: &ImageRequest, input_tokens: u64) -> Self {
         let image_tokens = request.size.pixels() / PIXELS_OF_TOKEN;
         let decoded = 1 + preview_steps(request).len() as u64;
         let steps = request.steps.get() as u64;
-        let of_image = steps * (TEXT_TOKENS + image_tokens) + decoded * image_tokens;
-        Self(request.count.get() as u64 * of_image)
+        let of_image = steps * (TEXT_TOKENS + image_tokens + input_tokens) + decoded * image_tokens;
+        Self(request.count.get() as u64 * of_image + input_tokens)
     }
 
     /// Of a batch.

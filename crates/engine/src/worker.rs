@@ -13,7 +13,7 @@ use tracing::Span;
 
 use crate::{
     admission::Admission,
-    entry::{GenerateError, QueueEntry, job},
+    entry::{GenerateError, QueueEntry},
     generator::{Generator, NamedGenerator},
     observer::{Failure, JobSummary, Observer},
     progress::JobObserver,
@@ -86,7 +86,7 @@ impl Worker {
     fn next(&self) -> Option<Vec<QueueEntry>> {
         self.queue.take(|first| {
             let generator = self.place_of(first).map(|place| &self.models[place].generator);
-            generator.map_or(1, |generator| generator.batch_size(first.request.size))
+            generator.map_or(1, |generator| generator.batch_size(&first.job()))
         })
     }
 
@@ -106,7 +106,7 @@ impl Worker {
             entries.iter().for_each(|_| self.observer.job_failed(Failure::Failed));
             return entries.iter().map(|_| Err(GenerateError::Generation)).collect();
         };
-        let jobs: Vec<Job<'_>> = entries.iter().map(|entry| job(&entry.request)).collect();
+        let jobs: Vec<Job<'_>> = entries.iter().map(QueueEntry::job).collect();
         // What is said of an image on this thread belongs to the request that asked for it.
         let spans: Vec<Span> = entries.iter().map(span).collect();
         let observer = self.observer.clone();

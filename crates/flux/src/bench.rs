@@ -1,5 +1,6 @@
 //! How long images take. Large weights are random and made on the device: no files are needed.
 
+mod edit;
 mod synthetic;
 
 #[cfg(test)]
@@ -10,6 +11,8 @@ use std::{
     ops::ControlFlow,
     time::{Duration, Instant},
 };
+
+pub use edit::{EditCost, edit_cost};
 
 use candle_core::{Device, Tensor};
 use kernels::Precision;

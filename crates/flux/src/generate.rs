@@ -65,7 +65,7 @@ impl Pipeline {
             return Err(Error::MixedBatch);
         }
         let settings = Settings { size: first.size, steps: first.steps, guidance: first.guidance };
-        let input_tokens = first.images.iter().map(|image| self.tokens_px(image.read_px())).sum();
+        let input_tokens = self.input_tokens(first);
         let mut active = Vec::with_capacity(jobs.len());
         for (job, watch) in jobs {
             active.push(ActiveJob::begin(self, job, &mut **watch)?);

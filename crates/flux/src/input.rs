@@ -89,6 +89,19 @@ impl InputImage {
         height_px: usize,
         rgb: SecretBytes,
     ) -> Result<Self, InputImageError> {
+        Self::size_read([width_px, height_px])?;
+        if rgb.len() != 3 * width_px * height_px {
+            return Err(InputImageError::Length { width_px, height_px, bytes: rgb.len() });
+        }
+        Ok(Self { width_px, height_px, rgb })
+    }
+
+    /// Width and height of what is read of an image of this width and height: scaled down where it is too large,
+    /// then cut to whole tokens.
+    ///
+    /// # Errors
+    /// Where a side or the aspect is out of bounds.
+    pub fn size_read([width_px, height_px]: [usize; 2]) -> Result<[usize; 2], InputImageError> {
         let side = Self::MIN_SIDE_PX..=Self::MAX_SIDE_PX;
         if !side.contains(&width_px) || !side.contains(&height_px) {
             return Err(InputImageError::Side { width_px, height_px });
@@ -96,40 +109,55 @@ impl InputImage {
         if width_px.max(height_px) > Self::MAX_ASPECT * width_px.min(height_px) {
             return Err(InputImageError::Aspect { width_px, height_px });
         }
-        if rgb.len() != 3 * width_px * height_px {
-            return Err(InputImageError::Length { width_px, height_px, bytes: rgb.len() });
-        }
-        Ok(Self { width_px, height_px, rgb })
+        Ok(cut(scaled([width_px, height_px])))
     }
 
-    /// Width and height of what is read of it: scaled down where it is too large, then cut to whole tokens.
+    /// Width and height of what is read of it.
     #[must_use]
     pub fn read_px(&self) -> [usize; 2] {
-        self.scaled_px().map(|side| side / MULTIPLE_PX * MULTIPLE_PX)
+        cut(self.scaled_px())
     }
 
-    /// Width and height at most [`MAX_INPUT_PIXELS`] pixels.
-    fn scaled_px(&self) -> [usize; 2] {
-        let sides = [self.width_px, self.height_px];
-        let pixels = self.width_px * self.height_px;
-        if pixels <= MAX_INPUT_PIXELS {
-            return sides;
+    /// Its red, green and blue, row by row.
+    #[must_use]
+    pub fn rgb(&self) -> &[u8] {
+        &self.rgb
+    }
+
+    /// Patches of 16×16 pixels that are read of it.
+    #[must_use]
+    pub fn patches(&self) -> u64 {
+        let [width, height] = self.read_px();
+        (width / MULTIPLE_PX * (height / MULTIPLE_PX)) as u64
+    }
+
+    /// The same image, of no more pixels than are read: what waits for its turn waits in less memory.
+    #[must_use]
+    pub fn scaled_down(self) -> Self {
+        let [width_px, height_px] = self.scaled_px();
+        match self.scaled() {
+            Some(rgb) => Self { width_px, height_px, rgb },
+            None => self,
         }
-        let scale = (MAX_INPUT_PIXELS as f64 / pixels as f64).sqrt();
-        sides.map(|side| (side as f64 * scale) as usize)
+    }
+
+    fn scaled_px(&self) -> [usize; 2] {
+        scaled([self.width_px, self.height_px])
+    }
+
+    /// Where it is too large.
+    fn scaled(&self) -> Option<SecretBytes> {
+        let to = self.scaled_px();
+        let from = resample::Rgb { bytes: &self.rgb, width: self.width_px, height: self.height_px };
+        (to != [self.width_px, self.height_px]).then(|| resample::lanczos(from, to))
     }
 
     /// Its middle, in −1 to 1: (h, w, 3), f32, on the host.
     pub(crate) fn pixels(&self) -> Result<Wiped> {
         let [width, height] = self.scaled_px();
-        let from = resample::Rgb { bytes: &self.rgb, width: self.width_px, height: self.height_px };
-        let scaled;
-        let from = if [width, height] == [self.width_px, self.height_px] {
-            from
-        } else {
-            scaled = resample::lanczos(from, [width, height]);
-            resample::Rgb { bytes: &scaled, width, height }
-        };
+        let scaled = self.scaled();
+        let bytes = scaled.as_ref().unwrap_or(&self.rgb);
+        let from = resample::Rgb { bytes, width, height };
         let [columns, rows] = self.read_px();
         let (left, top) = ((width - columns) / 2, (height - rows) / 2);
         let mut values = Vec::with_capacity(3 * columns * rows);
@@ -140,6 +168,20 @@ impl InputImage {
         }
         Ok(Wiped(Tensor::from_vec(values, (rows, columns, 3), &Device::Cpu)?))
     }
+}
+
+/// Width and height of an image of this shape, of at most [`MAX_INPUT_PIXELS`] pixels.
+fn scaled(sides: [usize; 2]) -> [usize; 2] {
+    let pixels = sides[0] * sides[1];
+    if pixels <= MAX_INPUT_PIXELS {
+        return sides;
+    }
+    let scale = (MAX_INPUT_PIXELS as f64 / pixels as f64).sqrt();
+    sides.map(|side| (side as f64 * scale) as usize)
+}
+
+fn cut(sides: [usize; 2]) -> [usize; 2] {
+    sides.map(|side| side / MULTIPLE_PX * MULTIPLE_PX)
 }
 
 #[cfg(test)]
@@ -170,7 +212,25 @@ mod tests {
             // √(1024² / 1500²) · 1500 is 1024, but for the last bit.
             ([3000, 1000], [1760, 576]),
         ] {
-            assert_eq!(image(sides[0], sides[1]).unwrap().read_px(), read, "{sides:?}");
+            let image = image(sides[0], sides[1]).unwrap();
+            assert_eq!(image.read_px(), read, "{sides:?}");
+            assert_eq!(InputImage::size_read(sides), Ok(read));
+            assert_eq!(image.patches(), (read[0] / 16 * (read[1] / 16)) as u64);
         }
+    }
+
+    #[test]
+    fn what_is_scaled_down_early_is_read_alike() {
+        let (width, height) = (1_300, 1_100);
+        let rgb: Vec<u8> = (0..3 * width * height).map(|i| (i * i / 7_001) as u8).collect();
+        let image = || InputImage::new(width, height, rgb.clone().into()).unwrap();
+        let values = |image: &InputImage| {
+            image.pixels().unwrap().0.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        let early = image().scaled_down();
+        assert!(early.rgb.len() <= 3 * MAX_INPUT_PIXELS);
+        assert_eq!(early.read_px(), image().read_px());
+        assert_eq!(values(&early), values(&image()));
+        assert_eq!(early.scaled_px(), early.scaled_down().scaled_px());
     }
 }

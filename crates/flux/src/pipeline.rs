@@ -85,6 +85,17 @@ impl Pipeline {
         self.batch_size_with(size, 0)
     }
 
+    /// The same for what a job asks for: its input images take room beside each of its images.
+    #[must_use]
+    pub fn batch_size_of(&self, job: &Job<'_>) -> NonZeroUsize {
+        self.batch_size_with(job.size, self.input_tokens(job))
+    }
+
+    /// Tokens of a job's input images.
+    pub(crate) fn input_tokens(&self, job: &Job<'_>) -> usize {
+        job.images.iter().map(|image| self.tokens_px(image.read_px())).sum()
+    }
+
     /// The same beside so many tokens of input images each.
     pub(crate) fn batch_size_with(&self, size: Size, input_tokens: usize) -> NonZeroUsize {
         let tokens = self.grid(size).tokens() + self.model.dimensions.text_tokens + input_tokens;

@@ -1,4 +1,5 @@
-//! A request's body: bounded, of JSON, read within a time and within a budget of memory for all.
+//! A request's body: bounded, of a type that its route takes, read within a time and within a budget of memory for
+//! all.
 
 mod budget;
 
@@ -9,15 +10,24 @@ use axum::{
     extract::{FromRef, FromRequest, Request},
 };
 use http_body_util::BodyExt;
+use protocol::{MAX_EDIT_FORM_BYTES, MAX_EDIT_JSON_BYTES};
 use serde::de::DeserializeOwned;
-use tokio::{sync::OwnedSemaphorePermit, time};
-use web::media_type::is_json;
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{self, Instant},
+};
+use web::{media_type::is_json, multipart};
 
 use self::budget::{Arrival, BodyBudget};
-use crate::{error::ApiError, limits::MAX_BODY_BYTES};
+use crate::{
+    error::ApiError,
+    limits::{MAX_BODY_BYTES, MAX_SEALED_EDIT_BYTES},
+};
 
 /// A body grows by at least so much: so a client that sends one byte costs no more.
 const STEP_BYTES: usize = 8 * 1024;
+/// A body may take a second longer for each so many bytes that it has brought: a megabit a second.
+const PACE_BYTES_PER_SEC: usize = 128 * 1024;
 
 /// What all bodies share: the memory that they may take, and the time that each may.
 #[derive(Clone)]
@@ -30,12 +40,31 @@ impl BodyReader {
     pub(crate) fn new(memory_bytes: usize, timeout: Duration) -> Self {
         Self { budget: Arc::new(BodyBudget::new(memory_bytes)), timeout }
     }
+
+    async fn read(&self, request: Request, max_bytes: usize) -> Result<Bytes, ApiError> {
+        // What is declared too long is not even begun to be read.
+        if request.body().size_hint().lower() > max_bytes as u64 {
+            return Err(ApiError::TooLarge { max_bytes });
+        }
+        let arrival = self.budget.arrives();
+        let read = read(request.into_body(), &arrival, Bounds { max_bytes, timeout: self.timeout });
+        tokio::select! {
+            biased;
+            read = read => read.map(Bytes::from_owner),
+            () = arrival.makes_way() => Err(ApiError::BodiesBusy),
+        }
+    }
 }
 
-/// A bounded body of JSON, read whole.
-pub(crate) struct Body(pub(crate) Bytes);
+/// A body of JSON, read whole, of at most so many bytes.
+pub(crate) struct Bounded<const MAX_BYTES: usize>(pub(crate) Bytes);
 
-impl<S: Send + Sync> FromRequest<S> for Body
+/// What most routes take.
+pub(crate) type Body = Bounded<MAX_BODY_BYTES>;
+/// What the route for sealed edits takes.
+pub(crate) type SealedEdit = Bounded<MAX_SEALED_EDIT_BYTES>;
+
+impl<S: Send + Sync, const MAX_BYTES: usize> FromRequest<S> for Bounded<MAX_BYTES>
 where
     BodyReader: FromRef<S>,
 {
@@ -45,24 +74,11 @@ where
         if !is_json(request.headers()) {
             return Err(ApiError::NotJson);
         }
-        // What is declared too long is not even begun to be read.
-        if request.body().size_hint().lower() > MAX_BODY_BYTES as u64 {
-            return Err(ApiError::TooLarge);
-        }
-        let BodyReader { budget, timeout } = BodyReader::from_ref(state);
-        let arrival = budget.arrives();
-        let read = read(request.into_body(), &arrival);
-        tokio::select! {
-            biased;
-            read = time::timeout(timeout, read) => {
-                read.map_err(|_| ApiError::TooSlow)?.map(|held| Self(Bytes::from_owner(held)))
-            }
-            () = arrival.makes_way() => Err(ApiError::BodiesBusy),
-        }
+        BodyReader::from_ref(state).read(request, MAX_BYTES).await.map(Self)
     }
 }
 
-impl Body {
+impl<const MAX_BYTES: usize> Bounded<MAX_BYTES> {
     /// Reads one JSON object.
     pub(crate) fn object<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         // A JSON array would also fill a struct; serde takes either.
@@ -70,6 +86,29 @@ impl Body {
             return Err(ApiError::Malformed);
         }
         serde_json::from_slice(&self.0).map_err(|_| ApiError::Malformed)
+    }
+}
+
+/// The body of an edit in clear text, read whole.
+pub(crate) enum ClearEdit {
+    Json(Bytes),
+    Form { boundary: String, body: Bytes },
+}
+
+impl<S: Send + Sync> FromRequest<S> for ClearEdit
+where
+    BodyReader: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let reader = BodyReader::from_ref(state);
+        if is_json(request.headers()) {
+            return reader.read(request, MAX_EDIT_JSON_BYTES).await.map(Self::Json);
+        }
+        let boundary = multipart::boundary(request.headers()).ok_or(ApiError::NotJsonOrForm)?;
+        let body = reader.read(request, MAX_EDIT_FORM_BYTES).await?;
+        Ok(Self::Form { boundary, body })
     }
 }
 
@@ -85,16 +124,28 @@ impl AsRef<[u8]> for Held {
     }
 }
 
+/// Of one body.
+#[derive(Clone, Copy)]
+struct Bounds {
+    max_bytes: usize,
+    timeout: Duration,
+}
+
 impl Held {
-    /// Makes room for so many more bytes, twice as much as before at least.
-    async fn grow(&mut self, more: usize, arrival: &Arrival<'_>) -> Result<(), ApiError> {
+    /// Makes room for so many more bytes, twice as much as before at least, while it is no more than `most`.
+    async fn grow(
+        &mut self,
+        more: usize,
+        most: usize,
+        arrival: &Arrival<'_>,
+    ) -> Result<(), ApiError> {
         let needed = self.bytes.len() + more;
-        if needed > MAX_BODY_BYTES {
-            return Err(ApiError::TooLarge);
+        if needed > most {
+            return Err(ApiError::TooLarge { max_bytes: most });
         }
         let held = self.share.num_permits();
         if needed > held {
-            let target = needed.max(2 * held).clamp(STEP_BYTES, MAX_BODY_BYTES);
+            let target = needed.max(2 * held).max(STEP_BYTES).min(most);
             self.share.merge(arrival.reserve(target - held).await?);
             self.bytes.reserve_exact(target - self.bytes.len());
         }
@@ -102,12 +153,28 @@ impl Held {
     }
 }
 
-async fn read(mut body: Incoming, arrival: &Arrival<'_>) -> Result<Held, ApiError> {
+async fn read(
+    mut body: Incoming,
+    arrival: &Arrival<'_>,
+    Bounds { max_bytes, timeout }: Bounds,
+) -> Result<Held, ApiError> {
+    let begun = Instant::now();
+    // Not even all memory for bodies has room for more.
+    let most = max_bytes.min(arrival.budget_bytes());
     let mut held = Held { bytes: Vec::new(), share: arrival.nothing()? };
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| ApiError::Malformed)?.into_data() else { continue };
-        held.grow(data.len(), arrival).await?;
-        held.bytes.extend_from_slice(&data);
+    loop {
+        let earned = Duration::from_secs((held.bytes.len() / PACE_BYTES_PER_SEC) as u64);
+        let frame = async {
+            let Some(frame) = body.frame().await else { return Ok(false) };
+            if let Ok(data) = frame.map_err(|_| ApiError::Malformed)?.into_data() {
+                held.grow(data.len(), most, arrival).await?;
+                held.bytes.extend_from_slice(&data);
+            }
+            Ok::<_, ApiError>(true)
+        };
+        let more = time::timeout_at(begun + timeout + earned, frame).await;
+        if !more.map_err(|_| ApiError::TooSlow)?? {
+            return Ok(held);
+        }
     }
-    Ok(held)
 }

@@ -187,7 +187,7 @@ impl Default for Config {
             max_connections: 1024,
             max_connections_per_address: 256,
             max_requests_per_address: 128,
-            body_memory_bytes: 64 * 1024 * 1024,
+            body_memory_bytes: 256 * 1024 * 1024,
             header_timeout_secs: 15,
             body_timeout_secs: 30,
             write_timeout_secs: 60,

@@ -11,9 +11,7 @@ use protocol::{
     ConfidentialComputeResponse, ErrorKind, ErrorObject, InvalidParameter, InvalidRequest,
 };
 use seal::{KeyId, OpenError, SealError};
-use web::answer::ErrorAnswer;
-
-use crate::limits::MAX_BODY_BYTES;
+use web::{answer::ErrorAnswer, multipart::InvalidForm};
 
 /// The one text for everything from base64 to the body's JSON: which of them failed is nobody's
 /// business.
@@ -44,11 +42,18 @@ pub(crate) enum ApiError {
     /// The proxy's signature has paid for another sealing of this body.
     SignatureSpent,
     Replayed,
-    TooLarge,
+    TooLarge {
+        /// The longest that its route takes.
+        max_bytes: usize,
+    },
     /// The body took too long to arrive.
     TooSlow,
     /// The body does not say that it is JSON.
     NotJson,
+    /// Nor that it is a form, where that is taken too.
+    NotJsonOrForm,
+    /// A form that cannot be read.
+    NotAForm(InvalidForm),
     /// The bodies of others fill the memory that there is for bodies.
     BodiesBusy,
     /// Its client has as many requests open as one may.
@@ -152,11 +157,11 @@ impl ApiError {
                 "this sealed request was opened before; seal a fresh one",
             )
             .no_retry(),
-            Self::TooLarge => answer(
+            Self::TooLarge { max_bytes } => answer(
                 413,
                 InvalidRequestError,
                 "body_too_large",
-                format!("the body is longer than {MAX_BODY_BYTES} bytes"),
+                format!("the body is longer than {max_bytes} bytes"),
             ),
             Self::TooSlow => answer(
                 408,
@@ -170,6 +175,15 @@ impl ApiError {
                 "unsupported_media_type",
                 "the body must be `Content-Type: application/json`",
             ),
+            Self::NotJsonOrForm => answer(
+                415,
+                InvalidRequestError,
+                "unsupported_media_type",
+                "the body must be `Content-Type: application/json`, or `multipart/form-data` with its boundary",
+            ),
+            Self::NotAForm(error) => {
+                answer(400, InvalidRequestError, "invalid_form", error.to_string())
+            }
             Self::BodiesBusy => answer(
                 503,
                 ServerError,

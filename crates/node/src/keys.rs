@@ -9,7 +9,7 @@ use attest::binding::{Keyset, KeysetBody, SignedKeyset};
 use seal::{Epoch, KeyId, Keyring, KeyringLimits, NodeKeys, TooManyEpochs};
 use thiserror::Error;
 
-use crate::{clock::unix_now, config::Config, limits::MAX_BODY_BYTES};
+use crate::{clock::unix_now, config::Config, limits::MAX_EDIT_CIPHERTEXT_BYTES};
 
 /// The share of its replay cache after which a key is worn out: fresh keys take over while the old
 /// one can still serve its grace period.
@@ -47,7 +47,7 @@ impl Keys {
         let valid = validity(lifetime, grace);
         let named = Named { tls_spki_sha256, configuration_sha256: config.evidence_sha256() };
         let (first, keyset) = fresh(0, valid, config.replay_capacity, named.clone())?;
-        let limits = KeyringLimits { grace, max_ciphertext_bytes: MAX_BODY_BYTES };
+        let limits = KeyringLimits { grace, max_ciphertext_bytes: MAX_EDIT_CIPHERTEXT_BYTES };
         Ok(Self {
             ring: Keyring::new(first, limits),
             lifetime,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! routes::confidential  body bound → envelope → seal::open → ImageRequest → engine::Engine
+//! routes::inputs        files → input images, of edits
 //! routes::respond       pixels → file → CreateImageResponse → responder.seal
 //! routes::stream        the same as events, while the engine draws
 //! delivery              answers on their way, within bounds of time and memory
@@ -16,6 +17,7 @@ mod client_id;
 mod clock;
 mod config;
 mod delivery;
+mod edits;
 mod error;
 mod keys;
 mod limits;

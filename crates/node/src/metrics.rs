@@ -26,6 +26,8 @@ const SECONDS: [f64; 16] = [
 pub(crate) enum Stage {
     /// Decryption and checks of an envelope.
     Open,
+    /// Files of input images to pixels.
+    InputDecode,
     /// Both text encoders.
     TextEncode,
     /// All steps of all images, and the images on the way.
@@ -42,6 +44,7 @@ impl Stage {
     fn name(self) -> &'static str {
         match self {
             Self::Open => "open",
+            Self::InputDecode => "input_decode",
             Self::TextEncode => "text_encode",
             Self::Denoise => "denoise",
             Self::Decode => "decode",

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use engine::{Generator, NamedGenerator};
-use protocol::{Limits, ModelCapabilities, Size};
+use protocol::{Limits, MAX_INPUT_IMAGES, ModelCapabilities, Size};
 use thiserror::Error;
 
 use crate::config::{ConfigError, check_native};
@@ -79,10 +79,12 @@ impl LoadedModels {
         };
         for LoadedModel { model, native_size, generators, .. } in models {
             let guidance = generators[0].guidance();
+            let max_input_images = generators[0].max_input_images().min(MAX_INPUT_IMAGES);
             for (engine, generator) in offer.engines.iter_mut().zip(generators) {
                 engine.push(NamedGenerator { model: model.clone(), generator });
             }
-            let capabilities = ModelCapabilities { model, native_size, guidance, limits };
+            let capabilities =
+                ModelCapabilities { model, native_size, guidance, max_input_images, limits };
             offer.capabilities.push(capabilities);
         }
         Ok(offer)

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, OnceLock, PoisonError, RwLock},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use attest::{
@@ -12,7 +12,7 @@ use attest::{
 };
 use axum::{body::Bytes, extract::FromRef};
 use engine::Engine;
-use protocol::{InvalidParameter, ModelCapabilities, Seed};
+use protocol::{InvalidParameter, ModelCapabilities, Operation, Seed};
 use seal::{KeyId, Keyring};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -25,6 +25,7 @@ use crate::{
     clock::unix_now,
     config::{Config, ConfigError},
     delivery::Deliveries,
+    edits::EditReader,
     error::ApiError,
     keys::{KeyError, Keys},
     metrics::{Facts, Metrics, Traffic},
@@ -41,6 +42,7 @@ pub struct Node {
     credentials: Arc<Credentials>,
     origins: Arc<OriginGuard>,
     bodies: BodyReader,
+    edits: EditReader,
     requests: Arc<RequestLimiter>,
     image_store: ImageStore,
     deliveries: Arc<Deliveries>,
@@ -79,6 +81,7 @@ impl Node {
             credentials: Arc::new(Credentials::new(config.accepted())),
             origins: Arc::new(config.origin_guard()),
             bodies: config.body_reader(),
+            edits: EditReader::new(Duration::from_secs(config.deadline_secs)),
             requests: RequestLimiter::new(config.max_requests_per_address, config.forwarders()),
             image_store: config.image_store(),
             deliveries: config.deliveries(),
@@ -141,6 +144,10 @@ impl Node {
 
     pub(crate) fn requests(&self) -> &Arc<RequestLimiter> {
         &self.requests
+    }
+
+    pub(crate) fn edits(&self) -> &EditReader {
+        &self.edits
     }
 
     pub(crate) fn image_store(&self) -> &ImageStore {
@@ -290,6 +297,15 @@ impl Service {
             let names = self.capabilities.iter().map(|offered| &*offered.model);
             InvalidParameter::UnknownModel { served: names.collect::<Vec<_>>().join(", ") }
         })
+    }
+
+    /// Of the first model that can do this; of the first one, where none can.
+    pub(crate) fn capabilities_for(&self, operation: Operation) -> &ModelCapabilities {
+        let can = |offered: &&ModelCapabilities| match operation {
+            Operation::Generation => true,
+            Operation::Edit => offered.max_input_images > 0,
+        };
+        self.capabilities.iter().find(can).unwrap_or(self.capabilities())
     }
 
     pub(crate) fn manifest(&self) -> &[u8; 32] {

@@ -1,6 +1,7 @@
 //! `obscura generate`: in this process, or privately on a node.
 
 mod here;
+mod inputs;
 mod on_node;
 mod prompts;
 mod report;
@@ -11,7 +12,10 @@ use anyhow::{Context, ensure};
 use printable::Printable;
 use protocol::{Count, Format, Prompt, Quality, Seed, Size, Steps, Style};
 
-use self::report::{Form, Made, Report};
+use self::{
+    inputs::Inputs,
+    report::{Form, Made, Report},
+};
 use crate::{
     args::{GenerateArgs, Given, TimingsForm},
     output::{Existing, Output, Wanted},
@@ -29,9 +33,11 @@ const ON_NODE_ALONE: [&str; 6] =
 pub(crate) fn run(args: &GenerateArgs, given: &Given) -> anyhow::Result<()> {
     refuse_ignored(args, given)?;
     let prompts = prompts::read(args.prompt.as_deref(), args.prompts.as_deref())?;
+    let inputs = Inputs::read(&args.images)?;
     let count = Count::new(args.n).context("--n")?;
     let order = Order {
         prompts,
+        inputs,
         style: args.style.into(),
         count,
         size: args.size,
@@ -78,6 +84,8 @@ fn refuse_ignored(args: &GenerateArgs, given: &Given) -> anyhow::Result<()> {
 /// What is to be drawn, wherever.
 struct Order {
     prompts: Vec<Prompt>,
+    /// What each prompt is drawn from as well.
+    inputs: Inputs,
     style: Style,
     /// Of each prompt.
     count: Count,

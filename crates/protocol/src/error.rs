@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use utoipa::ToSchema;
 
-use crate::{InvalidPrompt, InvalidSize, OutOfRange};
+use crate::{InvalidInputImage, InvalidPrompt, InvalidSize, OutOfRange};
 
 /// The body of every answer that is not a success.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -135,6 +135,42 @@ pub enum InvalidParameter {
         /// The field.
         param: &'static str,
     },
+    /// A field that only an edit has.
+    #[error("`{param}` is for edits: POST it to `/v1/images/edits`, or sealed to its like")]
+    OnlyEdits {
+        /// The field.
+        param: &'static str,
+    },
+    /// The model draws from text alone.
+    #[error(
+        "`model` takes no input images: `{model}` draws from a prompt alone; models that take them are {capable}"
+    )]
+    NoInputImages {
+        /// The model asked for.
+        model: String,
+        /// Those that do.
+        capable: String,
+    },
+    /// More input images than the model reads.
+    #[error("`images` must be 1 to {most} images")]
+    TooManyInputImages {
+        /// The most it reads.
+        most: usize,
+    },
+    /// The files of the input images are too long.
+    #[error("`images` must have at most {max_bytes} bytes in all")]
+    InputBytes {
+        /// The bound, of all files together.
+        max_bytes: usize,
+    },
+    /// One of the input images cannot be read.
+    #[error("`images[{index}]` {reason}")]
+    InputImage {
+        /// Which, from 0.
+        index: usize,
+        /// Why.
+        reason: InvalidInputImage,
+    },
     /// A guidance scale out of range.
     #[error("`guidance` must be a number from 0 to {max}")]
     Guidance {
@@ -160,12 +196,16 @@ impl InvalidParameter {
             | Self::OnlyStreaming { param }
             | Self::NotStreaming { param }
             | Self::Unsupported { param }
+            | Self::OnlyEdits { param }
             | Self::Choice { param, .. } => param,
             Self::Duplicate => return None,
             Self::Prompt(_) => "prompt",
             Self::Size(_) | Self::TooManyPixels { .. } | Self::Aspect { .. } => "size",
             Self::TooManyPixelsInAll { .. } => "n",
-            Self::ModelMismatch | Self::UnknownModel { .. } => "model",
+            Self::ModelMismatch | Self::UnknownModel { .. } | Self::NoInputImages { .. } => "model",
+            Self::TooManyInputImages { .. } | Self::InputBytes { .. } | Self::InputImage { .. } => {
+                "images"
+            }
             Self::UnitsMismatch => "num_compute_units",
             Self::StreamMismatch => "stream",
             Self::Lossless => "output_compression",
@@ -178,6 +218,8 @@ impl InvalidParameter {
     pub fn body(&self) -> ErrorBody {
         let code = match self {
             Self::UnknownModel { .. } => Some("model_not_found".to_owned()),
+            Self::NoInputImages { .. } => Some("no_input_images".to_owned()),
+            Self::InputImage { .. } => Some("invalid_image".to_owned()),
             _ => None,
         };
         ErrorBody {

@@ -5,7 +5,8 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
-    ImageText, ImageUsage, InvalidParameter, SecretString, integer,
+    ImageText, ImageUsage, InputReference, InvalidParameter, Operation, SecretString, input,
+    integer,
     json::{mended_surrogates, to_filled_json, to_wiped_json},
 };
 
@@ -95,6 +96,22 @@ pub struct CreateImageRequest {
     /// Our extension, of a stream: an event a step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<bool>,
+    /// Of an edit: what to draw it from beside the prompt.
+    #[serde(
+        default,
+        deserialize_with = "input::references",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(ignore)]
+    pub images: Option<Vec<InputReference>>,
+    /// Of an edit: refused, since no model here reads one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    pub mask: Option<InputReference>,
+    /// Of an edit: `high` or `low`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    pub input_fidelity: Option<String>,
     /// Known from other servers, and refused: no model here reads one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -107,7 +124,7 @@ pub struct CreateImageRequest {
 
 impl CreateImageRequest {
     /// Names of the fields, as they travel.
-    const FIELDS: [&str; 21] = [
+    pub(crate) const FIELDS: [&str; 24] = [
         "model",
         "prompt",
         "n",
@@ -127,6 +144,9 @@ impl CreateImageRequest {
         "steps",
         "guidance",
         "progress",
+        "images",
+        "mask",
+        "input_fidelity",
         "negative_prompt",
         "padding",
     ];
@@ -156,8 +176,10 @@ impl CreateImageRequest {
                 // Well-formed as far as it was read; make sure of the rest before blaming a field.
                 serde_json::from_slice::<serde::de::IgnoredAny>(body).map_err(no_object)?;
                 let path = error.path().to_string();
+                // `images[0].image_url` is within `images`.
+                let named = path.split(['[', '.']).next().unwrap_or_default();
                 Err(InvalidRequest::Parameter(
-                    match Self::FIELDS.into_iter().find(|field| *field == path) {
+                    match Self::FIELDS.into_iter().find(|field| *field == named) {
                         Some(param) => InvalidParameter::Type { param },
                         None => InvalidParameter::Duplicate,
                     },
@@ -167,11 +189,61 @@ impl CreateImageRequest {
         }
     }
 
+    /// What it asks for: whoever sends images wants them edited.
+    #[must_use]
+    pub fn operation(&self) -> Operation {
+        match self.images.is_some() || self.mask.is_some() {
+            true => Operation::Edit,
+            false => Operation::Generation,
+        }
+    }
+
+    /// Refuses what only an edit has, on the routes for generations.
+    ///
+    /// # Errors
+    /// Names the field.
+    pub fn check_is_generation(&self) -> Result<(), InvalidParameter> {
+        let given = [
+            ("images", self.images.is_some()),
+            ("mask", self.mask.is_some()),
+            ("input_fidelity", self.input_fidelity.is_some()),
+        ];
+        match given.into_iter().find(|(_, is_given)| *is_given) {
+            Some((param, _)) => Err(InvalidParameter::OnlyEdits { param }),
+            None => Ok(()),
+        }
+    }
+
     /// Writes the JSON body that a client seals.
     #[must_use]
     pub fn to_json(&self) -> Zeroizing<Vec<u8>> {
-        to_wiped_json(self, 0, |length| length)
+        let images = self.images.iter().flatten().map(InputReference::written_bytes);
+        to_wiped_json(self, images.sum(), |length| length)
     }
+}
+
+/// An edit: what a generation has, and images. For documentation alone: both are read as
+/// [`CreateImageRequest`].
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "its shape alone is read, by the OpenAPI document")]
+pub struct EditImageRequest {
+    #[schema(inline)]
+    #[serde(flatten)]
+    request: CreateImageRequest,
+    /// What to draw it from: PNG, JPEG or WebP, known by their content; 20 MB in all. How many, the model says.
+    #[schema(min_items = 1, max_items = 4)]
+    images: Vec<ImageUrl>,
+    /// `high` or `low`; models here always look at all of an input image.
+    input_fidelity: Option<String>,
+}
+
+/// An input image.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "its shape alone is read, by the OpenAPI document")]
+pub struct ImageUrl {
+    /// `data:image/png;base64,…`, `data:image/jpeg;base64,…` or `data:image/webp;base64,…`
+    #[schema(pattern = "^data:image/(png|jpeg|webp);base64,")]
+    image_url: String,
 }
 
 /// What is wrong with a request's body. The two differ for whoever answers: only the second was certainly
@@ -282,7 +354,9 @@ mod tests {
         assert_eq!(blame(r#"{"n": 1e300}"#), InvalidParameter::Type { param: "n" });
         assert_eq!(blame(r#"{"size": {"w": 1}}"#), InvalidParameter::Type { param: "size" });
         for field in CreateImageRequest::FIELDS {
-            let found = blame(&format!(r#"{{"{field}": {{}}}}"#));
+            // An object may be a mask.
+            let other = if field == "mask" { "7" } else { "{}" };
+            let found = blame(&format!(r#"{{"{field}": {other}}}"#));
             assert_eq!(found, InvalidParameter::Type { param: field });
         }
         assert_eq!(blame(r#"{"n": 1, "n": 2}"#), InvalidParameter::Duplicate);

@@ -36,6 +36,19 @@ impl ImageText {
         }
     }
 
+    /// The file itself, where it is there; otherwise the text.
+    ///
+    /// # Errors
+    /// The text.
+    pub(crate) fn into_file(self) -> Result<SecretBytes, SecretString> {
+        match self.0 {
+            Content::Text(text) => Err(text),
+            Content::File { file, .. } => {
+                Ok(Arc::try_unwrap(file).unwrap_or_else(|shared| shared.to_vec().into()))
+            }
+        }
+    }
+
     /// How long it is in a message, where nothing of it needs escapes.
     pub(crate) fn written_bytes(&self) -> usize {
         match &self.0 {

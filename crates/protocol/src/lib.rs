@@ -7,12 +7,15 @@
 
 mod envelope;
 mod error;
+mod form;
 mod image;
 mod image_text;
+mod input;
 mod integer;
 mod json;
 mod lock;
 mod models;
+mod operation;
 mod output;
 mod prompt;
 mod range;
@@ -27,10 +30,18 @@ pub use envelope::{
     ConfidentialComputeRequest, ConfidentialComputeResponse, ConfidentialErrorResponse,
 };
 pub use error::{ErrorBody, ErrorKind, ErrorObject, InvalidParameter};
-pub use image::{CreateImageRequest, CreateImageResponse, ImageData, InvalidRequest};
+pub use form::FormField;
+pub use image::{
+    CreateImageRequest, CreateImageResponse, EditImageRequest, ImageData, ImageUrl, InvalidRequest,
+};
 pub use image_text::ImageText;
+pub use input::{
+    InputReference, InvalidInputImage, MAX_EDIT_FORM_BYTES, MAX_EDIT_JSON_BYTES,
+    MAX_INPUT_FILES_BYTES, MAX_INPUT_IMAGES,
+};
 pub use lock::{NodeLockRequest, NodeLockResponse};
 pub use models::{Model, ModelList};
+pub use operation::Operation;
 pub use output::{Delivery, Format, Quality, ResponseFormat};
 pub use prompt::{InvalidPrompt, Prompt, VIVID_SUFFIX};
 pub use range::OutOfRange;

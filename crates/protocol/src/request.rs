@@ -1,12 +1,14 @@
 //! From what a client wrote to what the engine can be given, once.
 
 use crate::{
-    Count, CreateImageRequest, Delivery, Format, Guidance, InvalidParameter, InvalidSize, Prompt,
-    Quality, ResponseFormat, SecretString, Seed, Size, Steps,
+    Count, CreateImageRequest, Delivery, Format, Guidance, InvalidParameter, InvalidSize,
+    Operation, Prompt, Quality, ResponseFormat, SecretString, Seed, Size, Steps,
 };
 
 /// A request that keeps every rule. Nothing behind it checks again.
 pub struct ImageRequest {
+    /// Whether input images come with it.
+    pub operation: Operation,
     /// The model's name, one that this node serves.
     pub model: String,
     /// What to draw; the style's suffix is part of it.
@@ -31,16 +33,48 @@ pub struct ImageRequest {
     pub response_format: ResponseFormat,
     /// All at once, or as events.
     pub delivery: Delivery,
+    /// Whether something of an input image was transparent; whoever decodes them says so.
+    pub has_transparent_input: bool,
 }
 
 impl ImageRequest {
-    /// Checks `request` against what the node offers. `draw_seed` is asked only where the client
-    /// gave no seed.
+    /// Checks the request for a generation against what the node offers. `draw_seed` is asked only
+    /// where the client gave no seed.
     ///
     /// # Errors
     /// Names the first field that breaks a rule.
     pub fn parse(
         request: CreateImageRequest,
+        capabilities: &ModelCapabilities,
+        draw_seed: impl FnOnce() -> Seed,
+    ) -> Result<Self, InvalidParameter> {
+        request.check_is_generation()?;
+        let size = capabilities.native_size;
+        Self::parse_operation(request, (Operation::Generation, size), capabilities, draw_seed)
+    }
+
+    /// The same for an edit, whose files were taken out of it. `first_px` are width and height of the first input
+    /// image as it is read: where no size is asked for, the image is as large, within the node's bounds.
+    ///
+    /// # Errors
+    /// As [`ImageRequest::parse`].
+    pub fn parse_edit(
+        request: CreateImageRequest,
+        first_px: [u32; 2],
+        capabilities: &ModelCapabilities,
+        draw_seed: impl FnOnce() -> Seed,
+    ) -> Result<Self, InvalidParameter> {
+        match request.input_fidelity.as_deref() {
+            None | Some("high" | "low") => {}
+            Some(_) => return Err(choice("input_fidelity", "high, low")),
+        }
+        let size = capabilities.limits.nearest_size(first_px);
+        Self::parse_operation(request, (Operation::Edit, size), capabilities, draw_seed)
+    }
+
+    fn parse_operation(
+        request: CreateImageRequest,
+        (operation, auto_size): (Operation, Size),
         capabilities: &ModelCapabilities,
         draw_seed: impl FnOnce() -> Seed,
     ) -> Result<Self, InvalidParameter> {
@@ -54,7 +88,7 @@ impl ImageRequest {
         let count = request.n.map_or(Ok(Count::ONE), Count::new);
         let count = count.map_err(|range| InvalidParameter::OutOfRange { param: "n", range })?;
         let size = match request.size.as_deref() {
-            None | Some("auto") => capabilities.native_size,
+            None | Some("auto") => auto_size,
             Some(text) => text.parse().map_err(InvalidParameter::Size)?,
         };
         capabilities.limits.check(size, count)?;
@@ -100,6 +134,7 @@ impl ImageRequest {
         }
         let seed = request.seed.map_or_else(draw_seed, Seed::new);
         Ok(Self {
+            operation,
             model,
             prompt,
             count,
@@ -112,6 +147,7 @@ impl ImageRequest {
             format,
             response_format,
             delivery,
+            has_transparent_input: false,
         })
     }
 
@@ -146,6 +182,8 @@ pub struct ModelCapabilities {
     pub native_size: Size,
     /// Whether it takes a guidance scale.
     pub guidance: GuidanceUse,
+    /// The most input images that it draws from; 0 where it draws from text alone.
+    pub max_input_images: usize,
     /// Its bounds.
     pub limits: Limits,
 }
@@ -189,6 +227,31 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// The size that these bounds allow, of about this shape, and no larger.
+    #[must_use]
+    pub fn nearest_size(&self, [width_px, height_px]: [u32; 2]) -> Size {
+        let scale = (self.max_pixels as f64 / (f64::from(width_px) * f64::from(height_px))).sqrt();
+        let side = |px: u32| {
+            let scaled = (f64::from(px) * scale.min(1.0)) as u32;
+            let whole = scaled / Size::MULTIPLE_PX * Size::MULTIPLE_PX;
+            whole.clamp(Size::MULTIPLE_PX, Size::MAX_SIDE_PX)
+        };
+        let (width, height) = (side(width_px), side(height_px));
+        // A side that was raised to the shortest there is may leave too much for the other one.
+        let most = |other: u32| {
+            let fits = self.max_pixels / u64::from(other);
+            let fits = u32::try_from(fits).unwrap_or(u32::MAX) / Size::MULTIPLE_PX;
+            (fits * Size::MULTIPLE_PX).max(Size::MULTIPLE_PX).min(MAX_ASPECT * other)
+        };
+        let (width, height) = match width > height {
+            true => (width.min(most(height)), height),
+            false => (width, height.min(most(width))),
+        };
+        Size::new(width, height).expect("multiples of 16 in range")
+    }
+}
+
 /// What is added to a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
@@ -218,6 +281,7 @@ mod tests {
             model: "obscura/demo".to_owned(),
             native_size: Size::new(256, 256).unwrap(),
             guidance: GuidanceUse::Ignores,
+            max_input_images: 0,
             limits: Limits {
                 max_pixels: 512 * 512,
                 max_total_pixels: 4 * 512 * 512,
@@ -273,6 +337,41 @@ mod tests {
     }
 
     #[test]
+    fn an_edit_is_as_large_as_its_first_image_within_the_bounds() {
+        let limits = capabilities().limits;
+        for (read, size) in [
+            ([64, 64], "64x64"),
+            ([512, 512], "512x512"),
+            ([1024, 1024], "512x512"),
+            ([768, 512], "624x416"),
+            // No more than three times as long.
+            ([512, 64], "192x64"),
+            ([128, 1024], "128x384"),
+            ([64, 8192], "32x96"),
+        ] {
+            assert_eq!(limits.nearest_size(read).to_string(), size, "{read:?}");
+            assert_eq!(limits.check(limits.nearest_size(read), Count::ONE), Ok(()));
+        }
+        for max_pixels in [256, 300, 1000, 5000] {
+            let limits = Limits { max_pixels, ..limits };
+            for read in [[16, 16], [8192, 16], [16, 128], [1000, 900]] {
+                assert_eq!(limits.check(limits.nearest_size(read), Count::ONE), Ok(()), "{read:?}");
+            }
+        }
+        let edit = |fields: &str| {
+            let body = format!(r#"{{"model": "obscura/demo", "prompt": "x"{fields}}}"#);
+            let request = CreateImageRequest::from_json(body.as_bytes()).ok().unwrap();
+            ImageRequest::parse_edit(request, [96, 64], &capabilities(), || Seed::new(9))
+        };
+        assert_eq!(edit("").ok().unwrap().size.to_string(), "96x64");
+        assert_eq!(edit(r#", "size": "auto""#).ok().unwrap().size.to_string(), "96x64");
+        let asked = edit(r#", "size": "128x64", "input_fidelity": "low""#).ok().unwrap();
+        assert_eq!((asked.size.to_string(), asked.operation), ("128x64".into(), Operation::Edit));
+        let refused = edit(r#", "input_fidelity": "most""#).err().unwrap();
+        assert_eq!(refused.param(), Some("input_fidelity"));
+    }
+
+    #[test]
     fn what_breaks_a_rule_is_named() {
         for (fields, param) in [
             (r#", "n": 0"#, "n"),
@@ -301,6 +400,9 @@ mod tests {
             (r#", "stream": true, "response_format": "url""#, "response_format"),
             (r#", "guidance": 3.5"#, "guidance"),
             (r#", "negative_prompt": "blurry""#, "negative_prompt"),
+            (r#", "images": ["data:;base64,AAEC"]"#, "images"),
+            (r#", "mask": {"image_url": "x"}"#, "mask"),
+            (r#", "input_fidelity": "high""#, "input_fidelity"),
         ] {
             assert_eq!(blame(fields).param(), Some(param), "{fields}");
         }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use crate::{ErrorObject, ImageText, ImageUsage, SecretString, json::to_filled_json};
+use crate::{ErrorObject, ImageText, ImageUsage, Operation, SecretString, json::to_filled_json};
 
 /// One event. Holds images: no `Debug`, no `Clone`.
 pub enum ImageEvent {
@@ -91,30 +91,32 @@ pub struct ErrorEvent {
 }
 
 impl ImageEvent {
-    /// The event's name, in SSE's `event:` and in its own `type`.
+    /// The event's name in the answer to such a request, in SSE's `event:` and in its own `type`.
     #[must_use]
-    pub fn kind(&self) -> &'static str {
+    pub fn kind(&self, operation: Operation) -> &'static str {
+        let [progress, partial_image, completed] = names(operation);
         match self {
-            Self::Progress(_) => PROGRESS,
-            Self::PartialImage(_) => PARTIAL_IMAGE,
-            Self::Completed(_) => COMPLETED,
+            Self::Progress(_) => progress,
+            Self::PartialImage(_) => partial_image,
+            Self::Completed(_) => completed,
             Self::Error(_) => ERROR,
         }
     }
 
     /// The event as JSON, for the route in clear text.
     #[must_use]
-    pub fn to_json(&self) -> Zeroizing<Vec<u8>> {
-        self.write(Order { sequence_number: None, last: None }, 0, |length| length)
+    pub fn to_json(&self, operation: Operation) -> Zeroizing<Vec<u8>> {
+        self.write(operation, Order { sequence_number: None, last: None }, 0, |length| length)
     }
 
     fn write(
         &self,
+        operation: Operation,
         order: Order,
         filled_bytes: usize,
         capacity: impl Fn(usize) -> usize,
     ) -> Zeroizing<Vec<u8>> {
-        let kind = self.kind();
+        let kind = self.kind(operation);
         match self {
             Self::Progress(event) => {
                 to_filled_json(&Tagged { kind, order, event }, 0, filled_bytes, capacity)
@@ -133,11 +135,12 @@ impl ImageEvent {
         }
     }
 
-    fn read(kind: &str, body: &[u8]) -> Result<Self, NotAnEvent> {
+    fn read(operation: Operation, kind: &str, body: &[u8]) -> Result<Self, NotAnEvent> {
+        let [progress, partial_image, completed] = names(operation);
         let event = match kind {
-            PROGRESS => serde_json::from_slice(body).map(Self::Progress),
-            PARTIAL_IMAGE => serde_json::from_slice(body).map(Self::PartialImage),
-            COMPLETED => serde_json::from_slice(body).map(Self::Completed),
+            _ if kind == progress => serde_json::from_slice(body).map(Self::Progress),
+            _ if kind == partial_image => serde_json::from_slice(body).map(Self::PartialImage),
+            _ if kind == completed => serde_json::from_slice(body).map(Self::Completed),
             ERROR => serde_json::from_slice(body).map(Self::Error),
             _ => return Err(NotAnEvent),
         };
@@ -162,18 +165,19 @@ impl Sequenced {
     #[must_use]
     pub fn to_json_with(
         &self,
+        operation: Operation,
         filled_bytes: usize,
         capacity: impl Fn(usize) -> usize,
     ) -> Zeroizing<Vec<u8>> {
         let order = Order { sequence_number: Some(self.sequence_number), last: Some(self.last) };
-        self.event.write(order, filled_bytes, capacity)
+        self.event.write(operation, order, filled_bytes, capacity)
     }
 
-    /// Reads what was opened.
+    /// Reads what was opened of the answer to such a request.
     ///
     /// # Errors
     /// Where it is no event of ours, or has no place.
-    pub fn from_json(body: &[u8]) -> Result<Self, NotAnEvent> {
+    pub fn from_json(operation: Operation, body: &[u8]) -> Result<Self, NotAnEvent> {
         #[derive(Deserialize)]
         struct Head {
             #[serde(rename = "type")]
@@ -184,7 +188,7 @@ impl Sequenced {
         }
         // In two passes, so that an image is read into its own buffer and no other.
         let head: Head = serde_json::from_slice(body).map_err(|_| NotAnEvent)?;
-        let event = ImageEvent::read(&head.kind, body)?;
+        let event = ImageEvent::read(operation, &head.kind, body)?;
         Ok(Self { sequence_number: head.sequence_number, last: head.last, event })
     }
 }
@@ -194,10 +198,21 @@ impl Sequenced {
 #[error("not an event of a stream of images")]
 pub struct NotAnEvent;
 
-const PROGRESS: &str = "image_generation.progress";
-const PARTIAL_IMAGE: &str = "image_generation.partial_image";
-const COMPLETED: &str = "image_generation.completed";
 const ERROR: &str = "error";
+
+/// Of progress, of an image on the way, of an image.
+fn names(operation: Operation) -> [&'static str; 3] {
+    match operation {
+        Operation::Generation => [
+            "image_generation.progress",
+            "image_generation.partial_image",
+            "image_generation.completed",
+        ],
+        Operation::Edit => {
+            ["image_edit.progress", "image_edit.partial_image", "image_edit.completed"]
+        }
+    }
+}
 
 #[derive(Serialize)]
 struct Tagged<'a, T> {
@@ -225,11 +240,17 @@ mod tests {
     fn an_event_travels_with_its_place() {
         let event = ImageEvent::Progress(ProgressEvent { step: 3, steps: 4 });
         assert_eq!(
-            *event.to_json(),
+            *event.to_json(Operation::Generation),
             *br#"{"type":"image_generation.progress","step":3,"steps":4}"#
         );
-        let sealed = Sequenced { sequence_number: 7, last: true, event }.to_json_with(0, |l| l);
-        let back = Sequenced::from_json(&sealed).unwrap();
+        assert_eq!(
+            *event.to_json(Operation::Edit),
+            *br#"{"type":"image_edit.progress","step":3,"steps":4}"#
+        );
+        let sealed = Sequenced { sequence_number: 7, last: true, event };
+        let sealed = sealed.to_json_with(Operation::Edit, 0, |l| l);
+        assert!(Sequenced::from_json(Operation::Generation, &sealed).is_err());
+        let back = Sequenced::from_json(Operation::Edit, &sealed).unwrap();
         assert_eq!((back.sequence_number, back.last), (7, true));
         let ImageEvent::Progress(event) = back.event else { panic!("another event") };
         assert_eq!((event.step, event.steps), (3, 4));
@@ -244,7 +265,8 @@ mod tests {
             r#"{"type":"image_generation.completed","sequence_number":0,"final":true}"#,
             "[]",
         ] {
-            assert!(Sequenced::from_json(body.as_bytes()).is_err(), "{body}");
+            let read = Sequenced::from_json(Operation::Generation, body.as_bytes());
+            assert!(read.is_err(), "{body}");
         }
     }
 }

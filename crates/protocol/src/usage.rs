@@ -6,8 +6,9 @@ use utoipa::ToSchema;
 /// Tokens read and made. Travels in clear text beside the ciphertext, for the proxy's billing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Usage {
-    /// Text tokens that were computed: the encoder's length, whatever the prompt's. How long the
-    /// prompt was is told inside of the ciphertext alone ([`ImageUsage`]).
+    /// Text tokens that were computed: the encoder's length, whatever the prompt's; and, of an edit, the
+    /// tokens of its input images in steps of [`Usage::IMAGE_TOKENS_STEP`]. How long the prompt was, and
+    /// how large the images, is told inside of the ciphertext alone ([`ImageUsage`]).
     pub prompt_tokens: u32,
     /// Latent patches made: n × (width/16) × (height/16).
     pub completion_tokens: u32,
@@ -20,6 +21,15 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// A quarter of the largest input image's tokens.
+    pub const IMAGE_TOKENS_STEP: u32 = 1024;
+
+    /// Tokens of input images, as they are told in clear text: the next step.
+    #[must_use]
+    pub fn coarse_image_tokens(image_tokens: u32) -> u32 {
+        image_tokens.div_ceil(Self::IMAGE_TOKENS_STEP).saturating_mul(Self::IMAGE_TOKENS_STEP)
+    }
+
     /// Usage of a request that read and made so many tokens.
     #[must_use]
     pub fn new(prompt_tokens: u32, completion_tokens: u32) -> Self {
@@ -58,7 +68,7 @@ pub struct PromptTokensDetails {
 /// The same, as OpenAI's image API spells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ImageUsage {
-    /// Tokens of the prompt.
+    /// Tokens of the prompt and of the input images.
     pub input_tokens: u32,
     /// What they were.
     pub input_tokens_details: InputTokensDetails,
@@ -69,12 +79,13 @@ pub struct ImageUsage {
 }
 
 impl ImageUsage {
-    /// Usage of a request that read and made so many tokens.
+    /// Usage of a request that read these and made so many tokens.
     #[must_use]
-    pub fn new(input_tokens: u32, output_tokens: u32) -> Self {
+    pub fn new(read: InputTokensDetails, output_tokens: u32) -> Self {
+        let input_tokens = read.text_tokens.saturating_add(read.image_tokens);
         Self {
             input_tokens,
-            input_tokens_details: InputTokensDetails { text_tokens: input_tokens, image_tokens: 0 },
+            input_tokens_details: read,
             output_tokens,
             total_tokens: input_tokens.saturating_add(output_tokens),
         }
@@ -82,10 +93,10 @@ impl ImageUsage {
 }
 
 /// What was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InputTokensDetails {
-    /// Of text: all of them.
+    /// Of the prompt.
     pub text_tokens: u32,
-    /// Of images: none.
+    /// Of input images: (width/16) × (height/16) of each, as it is read.
     pub image_tokens: u32,
 }

@@ -16,7 +16,8 @@ use axum::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use protocol::{
     ConfidentialComputeRequest, ConfidentialComputeResponse, CreateImageRequest, ErrorBody,
-    ImageEvent, InvalidParameter, InvalidRequest, NodeLockRequest, NodeLockResponse, Sequenced,
+    ImageEvent, InvalidParameter, InvalidRequest, NodeLockRequest, NodeLockResponse, Operation,
+    Sequenced,
 };
 use seal::{Pending, Plaintext, Responder, StreamResponder, Zeroizing, padded_capacity};
 use serde::de::DeserializeOwned;
@@ -114,7 +115,7 @@ impl Teller for Sealed {
         let mut parts = self.parts.take().ok_or(ApiError::Internal)?;
         let is_last = matches!(last, Last::Yes(_));
         let event = Sequenced { sequence_number: self.sequence_number, last: is_last, event };
-        let body = event.to_json_with(0, padded_capacity);
+        let body = event.to_json_with(Operation::Generation, 0, padded_capacity);
         self.sequence_number += 1;
         let envelope = match last {
             Last::No => {
@@ -142,6 +143,7 @@ fn read(
     envelope: &ConfidentialComputeRequest,
 ) -> Result<Zeroizing<Vec<u8>>, InvalidRequest> {
     let request = CreateImageRequest::from_json(plaintext.as_bytes())?;
+    request.check_is_generation()?;
     // As nodes do: nothing binds what the envelope says in clear text.
     if request.model.as_ref().is_some_and(|model| *model != envelope.model_name) {
         return Err(InvalidParameter::ModelMismatch.into());

@@ -9,9 +9,9 @@ use protocol::{
     ConfidentialComputeResponse, ErrorKind, ErrorObject, InvalidParameter, InvalidRequest,
 };
 use seal::{OpenError, SealError};
-use web::answer::ErrorAnswer;
+use web::{answer::ErrorAnswer, multipart::InvalidForm};
 
-use crate::{config::MAX_BODY_BYTES, pool::Failure};
+use crate::pool::Failure;
 
 /// Why a request is not answered with images.
 pub(crate) enum ApiError {
@@ -25,7 +25,11 @@ pub(crate) enum ApiError {
     Replayed,
     KeyWornOut,
     NotJson,
-    TooLarge,
+    NotJsonOrForm,
+    NotAForm(InvalidForm),
+    TooLarge {
+        max_bytes: usize,
+    },
     TooSlow,
     Busy,
     Unauthorized,
@@ -94,12 +98,21 @@ impl ApiError {
                 "unsupported_media_type",
                 "the body must be `Content-Type: application/json`",
             ),
-            Self::TooLarge => answer(
+            Self::TooLarge { max_bytes } => answer(
                 413,
                 InvalidRequestError,
                 "body_too_large",
-                format!("the body is longer than {MAX_BODY_BYTES} bytes"),
+                format!("the body is longer than {max_bytes} bytes"),
             ),
+            Self::NotJsonOrForm => answer(
+                415,
+                InvalidRequestError,
+                "unsupported_media_type",
+                "the body must be `Content-Type: application/json`, or `multipart/form-data` with its boundary",
+            ),
+            Self::NotAForm(error) => {
+                answer(400, InvalidRequestError, "invalid_form", error.to_string())
+            }
             Self::TooSlow => answer(
                 408,
                 InvalidRequestError,

@@ -1,5 +1,5 @@
-//! `POST /v1/images/generations`: OpenAI's route, in clear text on this side alone; and the images that
-//! it gives URLs of.
+//! `POST /v1/images/generations` and `POST /v1/images/edits`: OpenAI's routes, in clear text on this side alone; and
+//! the images that they give URLs of.
 
 mod answer;
 mod events;
@@ -8,18 +8,19 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     body::Bytes,
-    extract::{Path, State},
+    extract::{FromRequest, Path, Request, State},
     http::{HeaderMap, HeaderValue, Uri, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use client::TraceParent;
-use protocol::CreateImageRequest;
-use web::{credentials::bearer, origin::own_authority};
+use protocol::{CreateImageRequest, FormField, Operation};
+use tokio::sync::OwnedSemaphorePermit;
+use web::{credentials::bearer, multipart, origin::own_authority};
 
 use self::answer::{Answered, Form};
 pub(crate) use self::events::{Last, Teller, event_stream};
 use crate::{
-    body::Body,
+    body::{Body, EditBody},
     config::is_bearer_key,
     error::ApiError,
     pool::{Ask, Reply},
@@ -34,26 +35,90 @@ pub(crate) async fn generate(
     Body(body): Body,
 ) -> Result<Response, ApiError> {
     let permit = proxy.permit()?;
-    let (ask, form, count) = wipe::stack(|| {
-        let mut request = CreateImageRequest::from_json(&body)?;
+    let asked = wipe::stack(|| {
+        let request = CreateImageRequest::from_json(&body)?;
         drop(body);
-        let form = Form::take(&mut request);
-        let count = request.n.unwrap_or(1);
-        let ask = Ask {
-            json: request.to_json(),
-            key: passed_on(&proxy, &headers),
-            trace: trace(&headers),
-        };
-        Ok::<_, ApiError>((ask, form, count))
+        request.check_is_generation().map_err(ApiError::Invalid)?;
+        Ok::<_, ApiError>(asked(request, &proxy, &headers))
     })?;
-    let (reply, _) = proxy.pool().send(&ask).await?;
+    let reply = proxy.pool().send(&asked.ask).await?.0;
+    answer(proxy, (&uri, &headers), asked.expected, reply, permit).await
+}
+
+/// Makes images of images and a prompt in clear text, as JSON or as a form. What goes out is JSON, sealed.
+pub(crate) async fn edit(
+    State(proxy): State<Arc<Proxy>>,
+    uri: Uri,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<Response, ApiError> {
+    // Each takes some hundred megabytes until it is answered.
+    let (permit, _room) = (proxy.permit()?, proxy.edit_permit()?);
+    let body = EditBody::from_request(request, &proxy).await?;
+    let (reader, of_reader) = (proxy.clone(), headers.clone());
+    let read = tokio::task::spawn_blocking(move || {
+        wipe::stack(|| {
+            let mut request = read_edit(&body)?;
+            drop(body);
+            // Whatever else it lacks, it is sent where edits go.
+            request.images.get_or_insert_default();
+            Ok::<_, ApiError>(asked(request, &reader, &of_reader))
+        })
+    });
+    let asked = read.await.map_err(|_| ApiError::Internal)??;
+    let reply = proxy.pool().send(&asked.ask).await?.0;
+    answer(proxy, (&uri, &headers), asked.expected, reply, permit).await
+}
+
+fn read_edit(body: &EditBody) -> Result<CreateImageRequest, ApiError> {
+    match body {
+        EditBody::Json(body) => Ok(CreateImageRequest::from_json(body)?),
+        EditBody::Form { boundary, body } => {
+            let parts = multipart::parts(body, boundary).map_err(ApiError::NotAForm)?;
+            let fields = parts.iter().map(|part| FormField { name: &part.name, value: part.data });
+            CreateImageRequest::from_form(fields).map_err(ApiError::Invalid)
+        }
+    }
+}
+
+/// A request on its way out, and what is kept of it for its answer.
+struct Asked {
+    ask: Ask,
+    expected: Expected,
+}
+
+/// What a caller's answer has to be.
+struct Expected {
+    operation: Operation,
+    form: Form,
+    /// How many images.
+    count: i64,
+}
+
+fn asked(mut request: CreateImageRequest, proxy: &Proxy, headers: &HeaderMap) -> Asked {
+    let expected = Expected {
+        operation: request.operation(),
+        form: Form::take(&mut request),
+        count: request.n.unwrap_or(1),
+    };
+    let json = request.to_json();
+    Asked { ask: Ask { json, key: passed_on(proxy, headers), trace: trace(headers) }, expected }
+}
+
+async fn answer(
+    proxy: Arc<Proxy>,
+    (uri, headers): (&Uri, &HeaderMap),
+    Expected { operation, form, count }: Expected,
+    reply: Reply,
+    permit: OwnedSemaphorePermit,
+) -> Result<Response, ApiError> {
     match reply {
-        Reply::Stream(events) => Ok(event_stream(events::Clear, *events, permit)),
+        Reply::Stream(events) => Ok(event_stream(events::Clear { operation }, *events, permit)),
         Reply::Whole(answer) => {
             if i64::try_from(answer.response.data.len()) != Ok(count) {
                 return Err(ApiError::WrongAnswer);
             }
-            let base = match own_authority(&uri, &headers) {
+            let base = match own_authority(uri, headers) {
                 Some(host) => format!("http://{host}"),
                 None => format!("http://{}", proxy.listen()),
             };

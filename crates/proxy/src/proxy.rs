@@ -24,6 +24,8 @@ use crate::{
 
 /// Requests that are open at once.
 const MAX_REQUESTS: usize = 64;
+/// Of them, edits: a node takes each in a body of tens of megabytes.
+const MAX_EDITS: usize = 8;
 /// Images that wait to be fetched by their URLs, together.
 const MAX_IMAGE_BYTES: usize = 256 << 20;
 /// How long each waits.
@@ -39,6 +41,7 @@ pub struct Proxy {
     client_key: Option<ClientKey>,
     has_api_key: bool,
     open: Arc<Semaphore>,
+    open_edits: Arc<Semaphore>,
     listen: Mutex<SocketAddr>,
 }
 
@@ -71,6 +74,7 @@ impl Proxy {
             has_api_key: config.api_key.is_some(),
             client_key: config.client_key.as_deref().map(|key| ClientKey::new(key)),
             open: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            open_edits: Arc::new(Semaphore::new(MAX_EDITS)),
             listen: Mutex::new(config.listen),
         });
         let asked = join_all(proxy.pool.members().iter().map(|member| member.ready())).await;
@@ -159,6 +163,11 @@ impl Proxy {
     /// A place among the open requests.
     pub(crate) fn permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         self.open.clone().try_acquire_owned().map_err(|_| ApiError::Busy)
+    }
+
+    /// A place among the open edits, beside the one among all requests.
+    pub(crate) fn edit_permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.open_edits.clone().try_acquire_owned().map_err(|_| ApiError::Busy)
     }
 
     /// What is to be done every second.

@@ -19,6 +19,7 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) fn app(proxy: Arc<Proxy>) -> Router {
     let keyed = Router::new()
         .route("/v1/images/generations", post(images::generate))
+        .route("/v1/images/edits", post(images::edit))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
         .route("/v1/nodes/lock", post(atoma::lock))

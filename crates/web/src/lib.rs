@@ -6,6 +6,7 @@
 //! | [`origin`] | whether a request was meant for this service, or a page of another site sent it |
 //! | [`credentials`] | the bearer key of a request |
 //! | [`media_type`] | whether a body is JSON |
+//! | [`multipart`] | forms with files |
 //! | [`answer`] | errors as OpenAI's clients read them |
 //! | [`image_store`] | images that wait to be fetched by an unguessable name |
 //! | [`linger`] | closing a connection without cutting off what was said last |
@@ -15,4 +16,5 @@ pub mod credentials;
 pub mod image_store;
 pub mod linger;
 pub mod media_type;
+pub mod multipart;
 pub mod origin;

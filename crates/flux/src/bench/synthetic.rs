@@ -36,7 +36,16 @@ impl Pipeline {
         precision: Precision,
         memory_limit: Option<MemoryLimit>,
     ) -> Result<Self> {
-        let mut blueprint = blueprint(preset)?;
+        Self::of_blueprint(blueprint(preset)?, device, precision, memory_limit)
+    }
+
+    /// The same of other shapes.
+    pub(super) fn of_blueprint(
+        mut blueprint: Box<dyn Blueprint>,
+        device: &Device,
+        precision: Precision,
+        memory_limit: Option<MemoryLimit>,
+    ) -> Result<Self> {
         let (config, components) = (blueprint.config(), blueprint.components());
         let dimensions = config.dimensions();
         let made_bytes = Rc::new(Cell::new(0));
@@ -78,14 +87,17 @@ impl Pipeline {
 /// What the model is built by.
 fn blueprint(preset: Preset) -> Result<Box<dyn Blueprint>> {
     if preset == Preset::Klein {
-        let configs = klein_configs()?;
-        let vocab_size = configs.text.vocab_size;
-        let tokens = ChatTokenizer::of_bytes(vocab_size, flux2::TEXT_TOKENS)?;
-        return Ok(Box::new(Flux2::new(configs, tokens)));
+        return flux2_blueprint(klein_configs()?);
     }
     let configs = configs()?;
     let (clip_tokens, t5_tokens) = demo::tokenizers(&configs)?;
     Ok(Box::new(Flux1::new(configs, clip_tokens, t5_tokens)))
+}
+
+/// With a tokenizer that knows single bytes.
+pub(super) fn flux2_blueprint(configs: flux2::Configs) -> Result<Box<dyn Blueprint>> {
+    let tokens = ChatTokenizer::of_bytes(configs.text.vocab_size, flux2::TEXT_TOKENS)?;
+    Ok(Box::new(Flux2::new(configs, tokens)))
 }
 
 #[cfg(test)]
@@ -114,12 +126,16 @@ pub(crate) fn configs() -> Result<Configs> {
 
 /// FLUX.2-klein-4B's.
 pub(crate) fn klein_configs() -> Result<flux2::Configs> {
-    let json = klein();
+    klein_configs_of(&klein())
+}
+
+/// Of these configurations, which are klein's but for what differs.
+pub(super) fn klein_configs_of(json: &Value) -> Result<flux2::Configs> {
     let configs = flux2::Configs {
-        text: component(&json, "text_encoder")?,
-        transformer: component(&json, "transformer")?,
-        autoencoder: component(&json, "vae")?,
-        scheduler: component(&json, "scheduler")?,
+        text: component(json, "text_encoder")?,
+        transformer: component(json, "transformer")?,
+        autoencoder: component(json, "vae")?,
+        scheduler: component(json, "scheduler")?,
     };
     configs.check()?;
     Ok(configs)
@@ -149,7 +165,7 @@ fn schnell() -> Value {
     })
 }
 
-fn klein() -> Value {
+pub(super) fn klein() -> Value {
     json!({
         "text_encoder": {
             "vocab_size": 151_936, "hidden_size": 2560, "intermediate_size": 9728,

@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::error::ApiError;
 
-/// How long a body is left alone once it takes memory. The largest arrives meanwhile at 2.1 Mbit/s.
+/// How long a body is left alone once it takes memory. The largest that is no edit arrives meanwhile at 2.1 Mbit/s.
 const GRACE: Duration = Duration::from_secs(1);
 /// How long a body waits for memory.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,6 +24,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Memory for bodies. Where a body finds none, the one that has been on its way the longest makes way:
 /// so nobody is kept out by bodies that do not arrive.
 pub(crate) struct BodyBudget {
+    bytes: usize,
     memory: Arc<Semaphore>,
     arriving: Arc<Mutex<Arriving>>,
 }
@@ -40,7 +41,7 @@ impl BodyBudget {
     /// # Panics
     /// Above [`Semaphore::MAX_PERMITS`], which the configuration refuses.
     pub(crate) fn new(bytes: usize) -> Self {
-        Self { memory: Arc::new(Semaphore::new(bytes)), arriving: Arc::default() }
+        Self { bytes, memory: Arc::new(Semaphore::new(bytes)), arriving: Arc::default() }
     }
 
     /// A body without memory yet, that is on its way until what is returned is dropped.
@@ -49,7 +50,8 @@ impl BodyBudget {
     }
 
     async fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
-        let bytes = u32::try_from(bytes).map_err(|_| ApiError::TooLarge)?;
+        let bytes =
+            u32::try_from(bytes).map_err(|_| ApiError::TooLarge { max_bytes: self.bytes })?;
         let mut permit = pin!(self.memory.clone().acquire_many_owned(bytes));
         let mut patience = pin!(time::sleep(PATIENCE));
         loop {
@@ -83,6 +85,11 @@ pub(super) struct Arrival<'a> {
 }
 
 impl Arrival<'_> {
+    /// What all bodies together may take.
+    pub(super) fn budget_bytes(&self) -> usize {
+        self.budget.bytes
+    }
+
     /// What begins with no memory at all.
     ///
     /// # Errors

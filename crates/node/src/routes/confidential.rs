@@ -1,28 +1,30 @@
-//! `POST /v1/confidential/images/generations`: the way a private image takes.
+//! `POST /v1/confidential/images/generations` and `POST /v1/confidential/images/edits`: the way a private image
+//! takes.
 
 use std::{sync::Arc, time::Instant};
 
 use axum::{
-    extract::State,
+    extract::{FromRequest, Request, State},
     http::{HeaderMap, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
+use engine::{ClientId, InputImage, Permit};
 use protocol::{
     ConfidentialComputeRequest, ConfidentialComputeResponse, CreateImageRequest, Delivery,
-    ErrorBody, ImageEvent, ImageRequest, InvalidParameter, InvalidRequest, Sequenced,
+    ErrorBody, ImageEvent, ImageRequest, InvalidParameter, InvalidRequest, Operation, Sequenced,
 };
 use seal::{OpenError, Pending, Plaintext, StreamResponder};
 use zeroize::Zeroizing;
 
 use super::{
-    Body,
     client::Client,
-    lengths,
+    inputs, lengths,
     off_thread::off_thread,
     respond::{self, Reader},
     stream::{EventEncoder, EventMessage, Part, Stream},
 };
 use crate::{
+    body::{Body, Bounded, SealedEdit},
     delivery::Outbox,
     error::ApiError,
     metrics::Stage,
@@ -52,28 +54,98 @@ pub(super) async fn generate(
     body: Body,
 ) -> Result<Response, ApiError> {
     let service = node.service()?;
-    let envelope: Result<ConfidentialComputeRequest, ApiError> = body.object();
-    let admission = node.credentials().admit(&headers, envelope.as_ref().ok())?;
-    let envelope = envelope?;
-    super::capabilities_of(&service, &envelope.model_name)?;
+    let call = SealedCall { node: node.clone(), service: service.clone(), client, headers };
+    let opened = call.open(body, Operation::Generation)?;
+    answer(&node, service, opened).await
+}
 
-    // A place first: a request that finds none stays unopened, and can be sent again.
-    let permit = service.engine().reserve(client)?;
-    let opened =
-        service.metrics().timed(Stage::Open, || service.keyring().open(&envelope, Instant::now()));
-    let (plaintext, pending) = opened.inspect_err(|error| {
-        if matches!(error, OpenError::Unopenable) {
-            service.metrics().unopened();
-        }
-    })?;
-    node.credentials().spend(admission, &envelope)?;
-    let read = wipe::stack(|| {
-        let read = read(&plaintext, &envelope, &service);
-        drop(plaintext);
-        read
-    });
-    let request = match read {
-        Ok(request) => request,
+/// Images from sealed images and a sealed prompt
+///
+/// As for generations; what is sealed is an [`protocol::EditImageRequest`].
+#[utoipa::path(
+    post, path = "/v1/confidential/images/edits", tag = "confidential",
+    request_body = ConfidentialComputeRequest,
+    responses(
+        (status = 200, content(
+            (ConfidentialComputeResponse = "application/json"),
+            (EventMessage = "text/event-stream"),
+        ), description = "Sealed images"),
+        (status = 409, body = ErrorBody, description = "This request was opened before"),
+        (status = 422, body = ErrorBody, description = "Sealed to a key this node does not hold"),
+    ),
+)]
+pub(super) async fn edit(
+    State(node): State<Arc<Node>>,
+    Client(client): Client,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let service = node.service()?;
+    inputs::refuse_where_useless(&service)?;
+    let body = SealedEdit::from_request(request, &node).await?;
+    let call = SealedCall { node: node.clone(), service: service.clone(), client, headers };
+    let opened = node.edits().read(move || call.open(body, Operation::Edit)).await??;
+    answer(&node, service, opened).await
+}
+
+/// What the routes see of a request beside its body.
+struct SealedCall {
+    node: Arc<Node>,
+    service: Arc<Service>,
+    client: ClientId,
+    headers: HeaderMap,
+}
+
+/// A request that was opened, with its place.
+struct Opened {
+    permit: Permit,
+    pending: Pending,
+    read: Result<(ImageRequest, Vec<InputImage>), InvalidRequest>,
+}
+
+impl SealedCall {
+    /// Opens a request and reads it, an edit's images included.
+    fn open<const MAX_BYTES: usize>(
+        self,
+        body: Bounded<MAX_BYTES>,
+        operation: Operation,
+    ) -> Result<Opened, ApiError> {
+        let Self { node, service, client, headers } = self;
+        let envelope: Result<ConfidentialComputeRequest, ApiError> = body.object();
+        drop(body);
+        let admission = node.credentials().admit(&headers, envelope.as_ref().ok())?;
+        let mut envelope = envelope?;
+        super::capabilities_of(&service, &envelope.model_name)?;
+
+        // A place first: a request that finds none stays unopened, and can be sent again.
+        let permit = service.engine().reserve(client)?;
+        let opened = service
+            .metrics()
+            .timed(Stage::Open, || service.keyring().open(&envelope, Instant::now()));
+        let (plaintext, pending) = opened.inspect_err(|error| {
+            if matches!(error, OpenError::Unopenable) {
+                service.metrics().unopened();
+            }
+        })?;
+        node.credentials().spend(admission, &envelope)?;
+        // Of an edit, tens of megabytes that are needed no more.
+        envelope.ciphertext = String::new();
+        let read = wipe::stack(|| {
+            let read = read(&plaintext, &envelope, operation, &service);
+            drop(plaintext);
+            read
+        });
+        Ok(Opened { permit, pending, read })
+    }
+}
+
+async fn answer(
+    node: &Node,
+    service: Arc<Service>,
+    Opened { permit, pending, read }: Opened,
+) -> Result<Response, ApiError> {
+    let (request, images) = match read {
+        Ok(read) => read,
         // Which cannot be told apart from a body that could not be opened.
         Err(InvalidRequest::NotAnObject) => return Err(ApiError::Malformed),
         Err(InvalidRequest::Parameter(invalid)) => {
@@ -84,12 +156,13 @@ pub(super) async fn generate(
 
     if let Delivery::Stream { .. } = request.delivery {
         let parts = Some(responder.into_stream()?);
-        let sealed = Sealed { service: service.clone(), parts, sequence_number: 0 };
+        let operation = request.operation;
+        let sealed = Sealed { service: service.clone(), operation, parts, sequence_number: 0 };
         let (outbox, response) = Outbox::open(node.deliveries());
-        Stream::new(service, outbox, sealed, &request).spawn(permit, request);
+        Stream::new(service, outbox, sealed, &request).spawn(permit, request, images);
         return Ok(response);
     }
-    let output = permit.generate(request).await?;
+    let output = permit.generate(request, images).await?;
     let envelope = off_thread(move || {
         let usage = respond::usage(&output);
         let (body, file_bytes) = respond::body(&output, &Reader::Sealed, service.metrics())?;
@@ -107,6 +180,7 @@ pub(super) async fn generate(
 /// Events, each sealed on its own, numbered inside.
 struct Sealed {
     service: Arc<Service>,
+    operation: Operation,
     /// Gone with the last one.
     parts: Option<StreamResponder>,
     sequence_number: u64,
@@ -121,8 +195,11 @@ impl EventEncoder for Sealed {
     ) -> Result<Vec<u8>, ApiError> {
         let manifest = *self.service.manifest();
         let last = matches!(part, Part::Last(_));
-        let body = Sequenced { sequence_number: self.sequence_number, last, event }
-            .to_json_with(filled_bytes, seal::padded_capacity);
+        let body = Sequenced { sequence_number: self.sequence_number, last, event }.to_json_with(
+            self.operation,
+            filled_bytes,
+            seal::padded_capacity,
+        );
         self.sequence_number += 1;
         let mut parts = self.parts.take().ok_or(ApiError::Internal)?;
         let service = self.service.clone();
@@ -150,17 +227,13 @@ impl EventEncoder for Sealed {
 fn read(
     plaintext: &Plaintext,
     envelope: &ConfidentialComputeRequest,
+    operation: Operation,
     service: &Service,
-) -> Result<ImageRequest, InvalidRequest> {
+) -> Result<(ImageRequest, Vec<InputImage>), InvalidRequest> {
     let body = CreateImageRequest::from_json(plaintext.as_bytes())?;
-    let capabilities = match &body.model {
-        Some(model) => service.capabilities_of(model)?,
-        // Which is refused: what was sealed says itself by what it is to be drawn.
-        None => service.capabilities(),
-    };
-    let request = ImageRequest::parse(body, capabilities, || service.draw_seed())?;
-    envelope.check_binding(&request)?;
-    Ok(request)
+    let scanned = inputs::scan(body, operation, service)?;
+    envelope.check_binding(&scanned.request)?;
+    Ok(scanned.decode(service)?)
 }
 
 async fn seal_refusal(

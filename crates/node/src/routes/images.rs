@@ -1,28 +1,37 @@
-//! `POST /v1/images/generations`: OpenAI's route, in clear text, where the operator allows it; and
-//! the images that it gives URLs of.
+//! `POST /v1/images/generations` and `POST /v1/images/edits`: OpenAI's routes, in clear text, where the operator
+//! allows it; and the images that they give URLs of.
 
 use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Instant};
 
 use axum::{
     Json,
-    body::Bytes,
-    extract::{FromRequestParts, Path, State},
+    extract::{FromRequest, FromRequestParts, Path, Request, State},
     http::{HeaderMap, Uri, request::Parts},
     response::{IntoResponse, Response},
 };
+use engine::{ClientId, InputImage, Permit};
 use protocol::{
-    CreateImageRequest, CreateImageResponse, Delivery, ErrorBody, ImageEvent, ImageRequest,
-    InvalidRequest,
+    CreateImageRequest, CreateImageResponse, Delivery, EditImageRequest, ErrorBody, FormField,
+    ImageEvent, ImageRequest, Operation,
 };
+use utoipa::ToSchema;
+use web::multipart;
 
 use super::{
-    Body,
     client::Client,
+    inputs,
     off_thread::off_thread,
     respond::{self, Links, Reader},
     stream::{EventEncoder, EventMessage, Part, Stream},
 };
-use crate::{address::Peer, called::called, delivery::Outbox, error::ApiError, node::Node};
+use crate::{
+    address::Peer,
+    body::{Body, Bounded, ClearEdit},
+    called::called,
+    delivery::Outbox,
+    error::ApiError,
+    node::{Node, Service},
+};
 
 /// Images from a prompt in clear text
 ///
@@ -41,24 +50,68 @@ use crate::{address::Peer, called::called, delivery::Outbox, error::ApiError, no
 pub(super) async fn generate(
     State(node): State<Arc<Node>>,
     call: Call,
-    Body(body): Body,
+    Bounded(body): Body,
 ) -> Result<Response, ApiError> {
-    call.answer(node, body, None).await
+    call.generate(node, &body, None).await
 }
 
-/// The same by the path of Azure's clients, which names a deployment: here it is the model, where the body names
+/// Images from images and a prompt in clear text
+///
+/// OpenAI's `images.edit`, as JSON or as a form. Input images are PNG, JPEG or WebP, 20 MB in all, and stay in
+/// memory. With `stream: true` the answer is a stream of events: `image_edit.partial_image`,
+/// `image_edit.completed`.
+#[utoipa::path(
+    post, path = "/v1/images/edits", tag = "images",
+    request_body(content(
+        (EditImageRequest = "application/json"),
+        (EditForm = "multipart/form-data"),
+    )),
+    responses(
+        (status = 200, content(
+            (CreateImageResponse = "application/json"),
+            (EventMessage = "text/event-stream"),
+        ), description = "Images"),
+    ),
+)]
+pub(super) async fn edit(
+    State(node): State<Arc<Node>>,
+    call: Call,
+    request: Request,
+) -> Result<Response, ApiError> {
+    call.edit(node, request, None).await
+}
+
+/// The same two by the paths of Azure's clients, which name a deployment: here it is the model, where the body names
 /// none. A model's name may have slashes in it.
-pub(super) async fn generate_deployment(
+pub(super) async fn of_deployment(
     State(node): State<Arc<Node>>,
     Path(rest): Path<String>,
     call: Call,
-    Body(body): Body,
+    request: Request,
 ) -> Result<Response, ApiError> {
+    if let Some(model) = rest.strip_suffix("/images/edits") {
+        return call.edit(node, request, Some(model.to_owned())).await;
+    }
     let model = rest.strip_suffix("/images/generations").ok_or(ApiError::NotFound)?;
-    call.answer(node, body, Some(model.to_owned())).await
+    let Bounded(body) = Body::from_request(request, &node).await?;
+    call.generate(node, &body, Some(model.to_owned())).await
 }
 
-/// What both routes see of a request beside its body.
+/// The form of an edit, as OpenAI's clients send it
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "its shape alone is read, by the OpenAPI document")]
+pub(super) struct EditForm {
+    /// Files: PNG, JPEG or WebP. `image[]` is the same field.
+    #[schema(value_type = Vec<Vec<u8>>, format = Binary, min_items = 1, max_items = 4)]
+    image: Vec<Vec<u8>>,
+    /// What to draw.
+    #[schema(min_length = 1)]
+    prompt: String,
+    /// The model. Every other field of the JSON form is taken as well, as text.
+    model: String,
+}
+
+/// What the routes see of a request beside its body.
 pub(super) struct Call {
     client: Client,
     uri: Uri,
@@ -76,39 +129,101 @@ impl FromRequestParts<Arc<Node>> for Call {
     }
 }
 
+/// A request with its place, ready to be drawn.
+struct Ready {
+    permit: Permit,
+    request: ImageRequest,
+    images: Vec<InputImage>,
+}
+
 impl Call {
+    async fn generate(
+        self,
+        node: Arc<Node>,
+        body: &[u8],
+        deployment: Option<String>,
+    ) -> Result<Response, ApiError> {
+        let service = self.admitted(&node)?;
+        let mut request = CreateImageRequest::from_json(body)?;
+        request.model = request.model.or(deployment);
+        let ready = ready(request, Operation::Generation, self.client.0, &service)?;
+        self.answer(node, service, ready).await
+    }
+
+    async fn edit(
+        self,
+        node: Arc<Node>,
+        request: Request,
+        deployment: Option<String>,
+    ) -> Result<Response, ApiError> {
+        let service = self.admitted(&node)?;
+        inputs::refuse_where_useless(&service)?;
+        let body = ClearEdit::from_request(request, &node).await?;
+        let (client, of_reader) = (self.client.0, service.clone());
+        let read = node.edits().read(move || {
+            let mut request = read_edit(&body)?;
+            drop(body);
+            request.model = request.model.or(deployment);
+            ready(request, Operation::Edit, client, &of_reader)
+        });
+        let ready = read.await??;
+        self.answer(node, service, ready).await
+    }
+
+    fn admitted(&self, node: &Node) -> Result<Arc<Service>, ApiError> {
+        let service = node.service()?;
+        match node.credentials().admit_key(&self.headers) {
+            true => Ok(service),
+            false => Err(ApiError::Unauthorized),
+        }
+    }
+
     async fn answer(
         self,
         node: Arc<Node>,
-        body: Bytes,
-        deployment: Option<String>,
+        service: Arc<Service>,
+        Ready { permit, request, images }: Ready,
     ) -> Result<Response, ApiError> {
-        let Self { client: Client(client), uri, headers, peer } = self;
-        let service = node.service()?;
-        if !node.credentials().admit_key(&headers) {
-            return Err(ApiError::Unauthorized);
-        }
-        let mut request = CreateImageRequest::from_json(&body)?;
-        let model = request.model.or(deployment);
-        let model = model.unwrap_or_else(|| service.capabilities().model.clone());
-        let capabilities = super::capabilities_of(&service, &model)?;
-        request.model = Some(model);
-        let request = ImageRequest::parse(request, capabilities, || service.draw_seed())
-            .map_err(InvalidRequest::from)?;
-        drop(body);
-        let permit = service.engine().reserve(client)?;
         if let Delivery::Stream { .. } = request.delivery {
             let (outbox, response) = Outbox::open(node.deliveries());
-            Stream::new(service, outbox, Clear, &request).spawn(permit, request);
+            let encoder = Clear { operation: request.operation };
+            Stream::new(service, outbox, encoder, &request).spawn(permit, request, images);
             return Ok(response);
         }
-        let output = permit.generate(request).await?;
-        let prefix = prefix(&node, &uri, &headers, peer);
+        let output = permit.generate(request, images).await?;
+        let prefix = prefix(&node, &self.uri, &self.headers, self.peer);
         let answer = off_thread(move || {
             let reader = Reader::Clear(Links { store: node.image_store(), prefix });
             respond::body(&output, &reader, service.metrics()).map(|(body, _)| body)
         });
         Ok(Json(answer.await??).into_response())
+    }
+}
+
+/// Checks everything, takes a place, and then decodes what there is to decode.
+fn ready(
+    mut request: CreateImageRequest,
+    operation: Operation,
+    client: ClientId,
+    service: &Service,
+) -> Result<Ready, ApiError> {
+    // In clear text, what names no model is drawn by the first that can.
+    let first = || service.capabilities_for(operation).model.clone();
+    request.model.get_or_insert_with(first);
+    let scanned = inputs::scan(request, operation, service).map_err(ApiError::Invalid)?;
+    let permit = service.engine().reserve(client)?;
+    let (request, images) = scanned.decode(service).map_err(ApiError::Invalid)?;
+    Ok(Ready { permit, request, images })
+}
+
+fn read_edit(body: &ClearEdit) -> Result<CreateImageRequest, ApiError> {
+    match body {
+        ClearEdit::Json(body) => Ok(CreateImageRequest::from_json(body)?),
+        ClearEdit::Form { boundary, body } => {
+            let parts = multipart::parts(body, boundary).map_err(ApiError::NotAForm)?;
+            let fields = parts.iter().map(|part| FormField { name: &part.name, value: part.data });
+            CreateImageRequest::from_form(fields).map_err(ApiError::Invalid)
+        }
     }
 }
 
@@ -141,11 +256,13 @@ fn prefix(node: &Node, uri: &Uri, headers: &HeaderMap, peer: Option<IpAddr>) -> 
 }
 
 /// Events as they are.
-struct Clear;
+struct Clear {
+    operation: Operation,
+}
 
 impl EventEncoder for Clear {
     fn encode(&mut self, event: ImageEvent, _: Part, _: usize) -> Result<Vec<u8>, ApiError> {
-        let mut json = event.to_json();
+        let mut json = event.to_json(self.operation);
         // On its way into an answer in clear text; what is left behind is empty.
         Ok(std::mem::take(&mut *json))
     }

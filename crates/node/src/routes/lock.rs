@@ -11,8 +11,8 @@ use axum::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use protocol::{NodeLockRequest, NodeLockResponse};
 
-use super::Body;
 use crate::{
+    body::Body,
     error::ApiError,
     node::{Node, Service},
 };

@@ -5,6 +5,7 @@ mod client;
 mod confidential;
 mod health;
 mod images;
+mod inputs;
 mod lengths;
 mod lock;
 mod models;
@@ -25,9 +26,7 @@ use axum::{
 use protocol::{InvalidRequest, ModelCapabilities};
 
 use crate::{
-    auth,
-    body::Body,
-    delivery,
+    auth, delivery,
     error::ApiError,
     node::{Node, Service},
     origins, requests, trace,
@@ -48,6 +47,7 @@ pub fn app(node: Arc<Node>) -> Router {
     // secret, and what is sent there is sealed.
     let listed = Router::new()
         .route("/v1/confidential/images/generations", signed(post(confidential::generate)))
+        .route("/v1/confidential/images/edits", signed(post(confidential::edit)))
         .route("/v1/attestation", get(attestation::report))
         .route("/v1/attestation/configuration", get(attestation::configuration))
         // Before the layers, which answer a browser's preflight in its place.
@@ -69,11 +69,13 @@ pub fn app(node: Arc<Node>) -> Router {
     if node.config().allow_plaintext {
         own = own
             .route("/v1/images/generations", keyed(post(images::generate)))
-            .route("/openai/deployments/{*rest}", keyed(post(images::generate_deployment)))
+            .route("/v1/images/edits", keyed(post(images::edit)))
+            .route("/openai/deployments/{*rest}", keyed(post(images::of_deployment)))
             .route("/v1/images/files/{name}", get(images::file));
     } else {
         own = own
             .route("/v1/images/generations", post(route_off))
+            .route("/v1/images/edits", post(route_off))
             .route("/openai/deployments/{*rest}", post(route_off));
     }
     let own = own

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::{body::Bytes, extract::State, http::header::CONTENT_TYPE, response::IntoResponse};
 use protocol::{
-    CompletedEvent, CreateImageRequest, ErrorBody, ErrorEvent, ModelCapabilities,
-    PartialImageEvent, ProgressEvent,
+    CompletedEvent, CreateImageRequest, EditImageRequest, ErrorBody, ErrorEvent, ImageUrl,
+    ModelCapabilities, PartialImageEvent, ProgressEvent,
 };
 use serde_json::{Value, json};
 use utoipa::{
@@ -27,7 +27,7 @@ const REFUSALS: [(&str, &str); 10] = [
     ("404", "Unknown model"),
     ("408", "The body took too long to arrive"),
     ("413", "The body is too large"),
-    ("415", "The body does not say that it is JSON"),
+    ("415", "The body does not say that it is JSON, or, of an edit, a form"),
     ("429", "The queue is full or too long, or the client has too many requests: `Retry-After`"),
     ("500", "Generation failed: `x-should-retry: false`"),
     ("503", "Loading, stopping, busy: `Retry-After`; or the request took too long"),
@@ -68,6 +68,7 @@ fn described(node: &Node, capabilities: Option<&ModelCapabilities>) -> Bytes {
     ),
     paths(
         confidential::generate,
+        confidential::edit,
         attestation::report,
         attestation::configuration,
         lock::lock,
@@ -81,6 +82,8 @@ fn described(node: &Node, capabilities: Option<&ModelCapabilities>) -> Bytes {
     ),
     components(schemas(
         CreateImageRequest,
+        EditImageRequest,
+        ImageUrl,
         PartialImageEvent,
         CompletedEvent,
         ProgressEvent,
@@ -91,7 +94,7 @@ fn described(node: &Node, capabilities: Option<&ModelCapabilities>) -> Bytes {
 struct Api;
 
 #[derive(OpenApi)]
-#[openapi(paths(images::generate, images::file))]
+#[openapi(paths(images::generate, images::edit, images::file))]
 struct ClearApi;
 
 /// What several routes have in common.

@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
-use protocol::ErrorBody;
+use protocol::{ErrorBody, MAX_INPUT_FILES_BYTES, Operation};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -100,6 +100,10 @@ struct InfoLimits {
     max_total_pixels: u64,
     max_prompt_chars: usize,
     max_body_bytes: usize,
+    /// Of one edit; 0 where the model draws from text alone.
+    input_images: usize,
+    /// Of the files of all of them.
+    max_input_bytes: usize,
     /// Requests that wait.
     queue_capacity: usize,
     /// Seconds one request may take.
@@ -131,6 +135,8 @@ pub(super) async fn info(State(node): State<Arc<Node>>) -> Answer<Info> {
             max_total_pixels: config.max_total_pixels,
             max_prompt_chars: config.max_prompt_chars,
             max_body_bytes: MAX_BODY_BYTES,
+            input_images: service.capabilities_for(Operation::Edit).max_input_images,
+            max_input_bytes: MAX_INPUT_FILES_BYTES,
             queue_capacity: config.queue_capacity,
             deadline_secs: config.deadline_secs,
         },

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Instant};
 
 use engine::{Image, Output, encode};
 use protocol::{
-    CreateImageResponse, Format, ImageData, ImageRequest, ImageText, ImageUsage, ResponseFormat,
-    SecretBytes, Usage,
+    CreateImageResponse, Format, ImageData, ImageRequest, ImageText, ImageUsage,
+    InputTokensDetails, ResponseFormat, SecretBytes, Usage,
 };
 use web::image_store::{ImageStore, StoredImage};
 
@@ -17,6 +17,9 @@ use crate::{
 
 /// What both routes say when the text encoder's length cut the prompt.
 const TRUNCATED: &str = "the prompt is longer than the text encoder reads; its end was cut";
+/// What an edit says.
+const TRANSPARENT: &str =
+    "an input image is transparent in places; the model reads no transparency and saw white there";
 /// Nothing here draws transparency.
 pub(super) const BACKGROUND: &str = "opaque";
 
@@ -35,15 +38,20 @@ pub(super) struct Links<'a> {
 }
 
 /// What the request is billed by, in clear text: the text tokens that were computed, which are as
-/// many for every prompt.
+/// many for every prompt, and those of input images, in coarse steps.
 pub(super) fn usage(output: &Output) -> Usage {
-    let (_, made) = tokens(output);
-    Usage::new(count(output.generated.prompt_tokens.computed as u64), made)
+    let (read, made) = tokens(output);
+    let text = count(output.generated.prompt_tokens.computed as u64);
+    Usage::new(text.saturating_add(Usage::coarse_image_tokens(read.image_tokens)), made)
 }
 
-/// Tokens of the prompt; latent patches of all images. For the client alone.
-pub(super) fn tokens(output: &Output) -> (u32, u32) {
-    (count(output.generated.prompt_tokens.t5 as u64), count(output.request.latent_patches()))
+/// Tokens of the prompt and of input images; latent patches of all images. For the client alone.
+pub(super) fn tokens(output: &Output) -> (InputTokensDetails, u32) {
+    let read = InputTokensDetails {
+        text_tokens: count(output.generated.prompt_tokens.t5 as u64),
+        image_tokens: count(output.input_patches),
+    };
+    (read, count(output.request.latent_patches()))
 }
 
 fn count(n: u64) -> u32 {
@@ -80,10 +88,9 @@ pub(super) fn body(
 
 /// What the client should know.
 pub(super) fn warnings(output: &Output) -> Vec<String> {
-    match output.generated.prompt_tokens.truncated {
-        true => vec![TRUNCATED.to_owned()],
-        false => Vec::new(),
-    }
+    let truncated = output.generated.prompt_tokens.truncated.then_some(TRUNCATED);
+    let transparent = output.request.has_transparent_input.then_some(TRANSPARENT);
+    truncated.into_iter().chain(transparent).map(str::to_owned).collect()
 }
 
 /// An image's file.

@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Instant};
 
-use engine::{Image, Output, PartialImage, Permit, Update, Updates};
+use engine::{Image, InputImage, Output, PartialImage, Permit, Update, Updates};
 use protocol::{
     CompletedEvent, Delivery, ErrorEvent, Format, ImageEvent, ImageRequest, ImageText, ImageUsage,
-    PartialImageEvent, ProgressEvent, Size, Usage,
+    InputTokensDetails, Operation, PartialImageEvent, ProgressEvent, Size, Usage,
 };
 use tracing::Instrument;
 use utoipa::ToSchema;
@@ -81,6 +81,7 @@ pub(super) struct Stream<E> {
     /// Away while it works beside the threads that answer.
     encoder: Option<E>,
     outbox: Outbox,
+    operation: Operation,
     style: Style,
     started: Instant,
     has_failed: bool,
@@ -96,17 +97,23 @@ impl<E: EventEncoder> Stream<E> {
         encoder: E,
         request: &ImageRequest,
     ) -> Self {
-        let style = Style::of(request);
-        let started = Instant::now();
-        Self { service, encoder: Some(encoder), outbox, style, started, has_failed: false }
+        Self {
+            service,
+            encoder: Some(encoder),
+            outbox,
+            operation: request.operation,
+            style: Style::of(request),
+            started: Instant::now(),
+            has_failed: false,
+        }
     }
 
     /// Begins a stream that ends with the request's images, or with an error. A client that hangs
     /// up takes its request out of the queue, or stops it between two steps; one that reads slowly
     /// holds up nothing but itself.
-    pub(super) fn spawn(mut self, permit: Permit, request: ImageRequest) {
+    pub(super) fn spawn(mut self, permit: Permit, request: ImageRequest, images: Vec<InputImage>) {
         let streaming = async move {
-            let ended = self.run(permit, request).await;
+            let ended = self.run(permit, request, images).await;
             let outcome = match ended {
                 Ok(()) => "done",
                 Err(Disconnected) if self.has_failed => "failed",
@@ -118,13 +125,18 @@ impl<E: EventEncoder> Stream<E> {
         tokio::spawn(streaming.in_current_span());
     }
 
-    async fn run(&mut self, permit: Permit, request: ImageRequest) -> Result<(), Disconnected> {
+    async fn run(
+        &mut self,
+        permit: Permit,
+        request: ImageRequest,
+        images: Vec<InputImage>,
+    ) -> Result<(), Disconnected> {
         let progress = matches!(request.delivery, Delivery::Stream { progress: true, .. });
         if progress {
             self.step(0, request.steps.get() * request.count.get()).await?;
         }
         let (sender, mut updates) = engine::updates();
-        let mut generation = permit.generate_watched(request, sender);
+        let mut generation = permit.generate_watched(request, images, sender);
         let output = loop {
             tokio::select! {
                 biased;
@@ -213,14 +225,14 @@ impl<E: EventEncoder> Stream<E> {
         make: impl FnOnce(&Service) -> Result<(ImageEvent, usize), ApiError> + Send + 'static,
     ) -> Result<(), Disconnected> {
         let Some(mut encoder) = self.encoder.take() else { return Err(Disconnected) };
-        let service = self.service.clone();
+        let (service, operation) = (self.service.clone(), self.operation);
         let made = off_thread(move || {
             // An image that cannot be encoded ends the stream, and its client is told.
             let ((event, filled_bytes), part) = match make(&service) {
                 Ok(made) => (made, part),
                 Err(error) => ((failure(error), 0), Part::Last(None)),
             };
-            let name = encoder.names_events().then(|| event.kind());
+            let name = encoder.names_events().then(|| event.kind(operation));
             let data = encoder.encode(event, part, filled_bytes)?;
             let failed = matches!(part, Part::Last(None));
             Ok::<_, ApiError>((encoder, Message { event: name, data }, failed))
@@ -248,7 +260,7 @@ fn completed(
     let request = &output.request;
     let image = &output.generated.images[index];
     let (read, made) = respond::tokens(output);
-    let read = if index == 0 { read } else { 0 };
+    let read = if index == 0 { read } else { InputTokensDetails::default() };
     let style = Style::of(request);
     let (b64_json, filled_bytes) = base64(image, request.format, service)?;
     let event = ImageEvent::Completed(CompletedEvent {

@@ -19,6 +19,9 @@ pub(crate) struct GenerateArgs {
     /// Read prompts from this file, a line each; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub(crate) prompts: Option<PathBuf>,
+    /// Draw from this image as well as from the prompt (FLUX.2-klein): PNG, JPEG or WebP; may be given again
+    #[arg(long = "image", value_name = "FILE")]
+    pub(crate) images: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     /// Ask the node at this URL, privately, instead of drawing in this process

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use flux::{Image, Job, Preview, ProgressObserver, Timings};
-use protocol::{Format, Seed, Size, Steps, Style};
+use protocol::{Format, Limits, Seed, Size, Steps, Style};
 use serde_json::json;
 
 use super::{Arrived, Desk, Order};
@@ -19,6 +19,10 @@ use crate::{
 
 /// Of an image whose size nobody said: 1024×1024.
 const COMMON_PIXELS: u64 = 1 << 20;
+
+/// Of an image that is as large as its first input image.
+const BOUNDS: Limits =
+    Limits { max_pixels: COMMON_PIXELS, max_total_pixels: u64::MAX, max_prompt_chars: usize::MAX };
 
 pub(super) fn draw(
     args: &GenerateArgs,
@@ -39,12 +43,26 @@ pub(super) fn draw(
         "--guidance: the model takes none (FLUX.1-dev does)"
     );
 
+    let inputs = order.inputs.len();
+    ensure!(
+        inputs <= pipeline.max_input_images(),
+        "--image: the model takes {} input images (FLUX.2-klein takes four), not {inputs}",
+        pipeline.max_input_images()
+    );
     let steps = order.steps();
-    let size = order.size.unwrap_or(pipeline.native_size());
+    let size = order.size.unwrap_or_else(|| match order.inputs.first_px() {
+        Some(first_px) => BOUNDS.nearest_size(first_px),
+        None => pipeline.native_size(),
+    });
+    let (images, was_transparent) = order.inputs.decode()?;
     let name = model::id(&args.model, None).unwrap_or_else(|_| args.model.model.clone());
     let started = Instant::now();
     let mut spent = Spent::default();
     let progress = Progress::begin(Phase::Reading);
+    if was_transparent {
+        let note = "an image is transparent in places; the model sees white there";
+        desk.note(note, &progress);
+    }
     let all = order.prompts.len();
     for (number, prompt) in order.prompts.into_iter().enumerate() {
         let prompt = match order.style {
@@ -64,7 +82,7 @@ pub(super) fn draw(
             seed,
             count: order.count,
             guidance: order.guidance.unwrap_or(flux::GUIDANCE),
-            images: &[],
+            images: &images,
         };
         let mut watch = Watch {
             desk: &mut *desk,

@@ -92,6 +92,7 @@ fn request(order: &Order, prompt: &Prompt, model: &str, desk: &Desk) -> CreateIm
         progress: Some(true),
         partial_images: desk.terminal.map(|_| PREVIEWS),
         output_format: Some(desk.output.format().name().to_owned()),
+        images: order.inputs.references(),
         ..CreateImageRequest::default()
     }
 }

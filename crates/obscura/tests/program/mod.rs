@@ -1,7 +1,7 @@
 //! `obscura serve` as a process of its own.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -30,10 +30,16 @@ impl Program {
 
     /// What starts it, for a test to change first.
     pub(crate) fn command(words: &[&str]) -> Command {
+        Self::command_with_model("demo".as_ref(), words)
+    }
+
+    /// The same with another model.
+    pub(crate) fn command_with_model(model: &OsStr, words: &[&str]) -> Command {
         let mut command = Command::new(path());
         command
-            .args(["serve", "--model", "demo", "--tee", "simulated", "--device", "cpu"])
-            .args(["--listen", "127.0.0.1:0"])
+            .args(["serve", "--tee", "simulated", "--device", "cpu", "--listen", "127.0.0.1:0"])
+            .arg("--model")
+            .arg(model)
             .args(words);
         command
     }

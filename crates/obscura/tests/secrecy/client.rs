@@ -39,6 +39,7 @@ impl Exchange {
     }
 
     pub(crate) fn seal(node_public: &[u8; 32], body: &Value) -> Self {
+        let model = body["model"].as_str().unwrap_or(MODEL);
         let plaintext = format!("{:4096}", body.to_string()).into_bytes();
         let [secret, salt, nonce] = std::array::from_fn(|_| fresh());
         let (salt, nonce) = (&salt[..16], &nonce[..12]);
@@ -54,7 +55,7 @@ impl Exchange {
         let envelope = json!({
             "ciphertext": base64(&ciphertext),
             "client_dh_public_key": base64(PublicKey::from(&secret).as_bytes()),
-            "model_name": MODEL,
+            "model_name": model,
             "node_dh_public_key": base64(node_public),
             "nonce": base64(nonce),
             "num_compute_units": null,
@@ -68,7 +69,12 @@ impl Exchange {
 
     /// Sends it; the status, and the answer as it travels.
     pub(crate) async fn send(&self, node: &Program) -> (u16, String) {
-        let url = format!("{}/v1/confidential/images/generations", node.url);
+        self.send_to(node, "generations").await
+    }
+
+    /// The same to the route of an operation.
+    pub(crate) async fn send_to(&self, node: &Program, operation: &str) -> (u16, String) {
+        let url = format!("{}/v1/confidential/images/{operation}", node.url);
         let answer = http().post(url).json(&self.envelope).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     }

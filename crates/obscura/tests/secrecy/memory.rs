@@ -131,6 +131,56 @@ fn in_clear_text(node: &Program, fields: Value) -> impl Future<Output = (u16, St
     }
 }
 
+/// Nor do input images, whichever way they came in, whatever became of the request.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_leaves_nothing() {
+    // As the client of these tests asks for its key.
+    const KLEIN: &str = MODEL;
+    let directory = tests::klein::model_directory("klein-2x0");
+    let words = ["--allow-plaintext", "--model-id", KLEIN];
+    let mut command = Program::command_with_model(directory.path().as_os_str(), &words);
+    let node = Program::start(command.stderr(Stdio::null()));
+    node.ready().await;
+    let Ok(memory) = Memory::of(node.id()) else {
+        eprintln!("skipped: reading another process's memory takes root");
+        return;
+    };
+    let input = |format| {
+        let pixels = image::RgbImage::from_raw(160, 96, tests::klein::pattern(160, 96)).unwrap();
+        let mut file = std::io::Cursor::new(Vec::new());
+        pixels.write_to(&mut file, format).unwrap();
+        file.into_inner()
+    };
+    let url = |file: &[u8]| format!("data:image/png;base64,{}", BASE64_STANDARD.encode(file));
+    let mut secrets = of_prompt();
+    let mut answers = Vec::new();
+    for format in [image::ImageFormat::Png, image::ImageFormat::Jpeg, image::ImageFormat::WebP] {
+        let file = input(format);
+        secrets.extend(
+            of_file(&file).into_iter().map(|(name, bytes)| (format!("input: {name}"), bytes)),
+        );
+        let fields = json!({
+            "model": KLEIN, "prompt": PROMPT, "steps": 1, "size": "64x64", "images": [url(&file)],
+        });
+        let sealed = Exchange::of(&node, fields.clone()).await;
+        let (status, answer) = sealed.send_to(&node, "edits").await;
+        assert_eq!(status, 200, "{answer}");
+        answers.extend(sealed.open(&answer));
+        let in_clear = http().post(format!("{}/v1/images/edits", node.url)).json(&fields);
+        answers.push(in_clear.send().await.unwrap().json().await.unwrap());
+        // Refused after it was decoded in part.
+        let refused = json!({
+            "model": KLEIN, "prompt": PROMPT, "images": [url(&file), url(&file[..file.len() / 2])],
+        });
+        let refused = http().post(format!("{}/v1/images/edits", node.url)).json(&refused);
+        assert_eq!(refused.send().await.unwrap().status(), 400);
+    }
+    let files = files(&answers);
+    assert_eq!(files.len(), 6);
+    files.iter().for_each(|file| secrets.extend(of_file(file)));
+    expect_none(&memory, "after edits", &secrets).await;
+}
+
 /// A node's long-lived secrets, as whoever reads its memory finds them.
 struct NodeKeys {
     exchange: [u8; 32],

@@ -9,7 +9,7 @@ use axum::{
 };
 use client::{End, EventStream};
 use futures_util::stream;
-use protocol::{ErrorEvent, ImageEvent};
+use protocol::{ErrorEvent, ImageEvent, Operation};
 use tokio::{sync::OwnedSemaphorePermit, time};
 use zeroize::Zeroizing;
 
@@ -35,11 +35,13 @@ pub(crate) enum Last<'a> {
 }
 
 /// Events as OpenAI tells them.
-pub(super) struct Clear;
+pub(super) struct Clear {
+    pub(super) operation: Operation,
+}
 
 impl Teller for Clear {
     fn tell(&mut self, event: ImageEvent, _: Last<'_>) -> Result<Zeroizing<Vec<u8>>, ApiError> {
-        let (kind, json) = (event.kind(), event.to_json());
+        let (kind, json) = (event.kind(self.operation), event.to_json(self.operation));
         let head = format!("event: {kind}\ndata: ");
         let mut message = Zeroizing::new(Vec::with_capacity(head.len() + json.len() + 2));
         message.extend_from_slice(head.as_bytes());

@@ -43,7 +43,7 @@ async fn what_is_not_sealed_is_not_passed_on() {
     let before = node.wire.requests("HTTP/1.1");
     for path in [
         "/v1/chat/completions",
-        "/v1/images/edits",
+        "/v1/images/edits/",
         "/v1/images/variations",
         "/v1/embeddings",
         "/v1/attestation?nonce=00",

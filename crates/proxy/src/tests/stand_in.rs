@@ -28,8 +28,8 @@ use axum::{
 };
 use protocol::{
     CompletedEvent, ConfidentialComputeRequest, ConfidentialComputeResponse, CreateImageRequest,
-    ErrorBody, ErrorKind, ErrorObject, ImageEvent, ImageUsage, Model, ModelList, ProgressEvent,
-    Sequenced,
+    ErrorBody, ErrorKind, ErrorObject, ImageEvent, ImageUsage, InputTokensDetails, Model,
+    ModelList, Operation, ProgressEvent, Sequenced,
 };
 use seal::{Epoch, Keyring, KeyringLimits, NodeKeys, OpenError};
 use serde_json::json;
@@ -421,7 +421,7 @@ fn stream(responder: seal::Responder, manifest: &[u8; 32], answer: Answer) -> Re
             true => ImageEvent::Completed(completed()),
         };
         let event = Sequenced { sequence_number: step.into(), last, event };
-        let body = event.to_json_with(0, |length| length);
+        let body = event.to_json_with(Operation::Generation, 0, |length| length);
         let mut envelope = parts.seal(body, manifest).unwrap();
         if step == 2 && answer == Answer::FlippedEvent {
             flip(&mut envelope);
@@ -449,7 +449,7 @@ fn completed() -> CompletedEvent {
         quality: "low".to_owned(),
         background: "opaque".to_owned(),
         output_format: "png".to_owned(),
-        usage: ImageUsage::new(1, 1),
+        usage: ImageUsage::new(InputTokensDetails { text_tokens: 1, image_tokens: 0 }, 1),
         seed: Some(3),
         revised_prompt: None,
         warnings: Vec::new(),

@@ -1,0 +1,416 @@
+//! Input images as they travel: references in JSON, files out of them, and what may be wrong with each.
+
+use std::{fmt, sync::Arc};
+
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+    ser::SerializeMap,
+};
+use thiserror::Error;
+
+use crate::{CreateImageRequest, ImageText, InvalidParameter, SecretBytes};
+
+/// The most input images of one request; a model may take fewer.
+pub const MAX_INPUT_IMAGES: usize = 4;
+/// The most bytes of all files of one request's input images.
+pub const MAX_INPUT_FILES_BYTES: usize = 20_000_000;
+
+/// The largest form of an edit: its files, and 256 KiB beside them.
+pub const MAX_EDIT_FORM_BYTES: usize = MAX_INPUT_FILES_BYTES + BESIDE_BYTES;
+/// The largest edit in JSON: its files in base64, and 256 KiB beside them.
+pub const MAX_EDIT_JSON_BYTES: usize = MAX_INPUT_FILES_BYTES.div_ceil(3) * 4 + BESIDE_BYTES;
+
+const BESIDE_BYTES: usize = 256 * 1024;
+
+/// An input image of a request in JSON: a `data:` URL, as a text or as `{"image_url": …}`. Holds an image: no
+/// `Debug`, no `Clone`.
+pub struct InputReference(Source);
+
+enum Source {
+    Url(ImageText),
+    /// A file that was uploaded before. Nothing can be here.
+    FileId,
+    /// An object that names no image.
+    Nothing,
+}
+
+impl InputReference {
+    /// This file, PNG, JPEG or WebP. Which of them it is, its reader finds out by the content.
+    #[must_use]
+    pub fn file(file: SecretBytes) -> Self {
+        let media_type = match &file[..] {
+            [0xff, 0xd8, ..] => "image/jpeg",
+            [b'R', b'I', b'F', b'F', ..] => "image/webp",
+            _ => "image/png",
+        };
+        Self(Source::Url(ImageText::file(format!("data:{media_type};base64,"), Arc::new(file))))
+    }
+
+    /// How long it is in a message.
+    pub(crate) fn written_bytes(&self) -> usize {
+        const AROUND: usize = r#"{"image_url":""},"#.len();
+        match &self.0 {
+            Source::Url(text) => AROUND + text.written_bytes(),
+            Source::FileId | Source::Nothing => AROUND,
+        }
+    }
+
+    /// The file, of at most `max_bytes`.
+    fn into_file(self, max_bytes: usize) -> Result<SecretBytes, InvalidInput> {
+        let text = match self.0 {
+            Source::Url(text) => text,
+            Source::FileId => return Err(InvalidInputImage::FileId.into()),
+            Source::Nothing => return Err(InvalidInputImage::NoUrl.into()),
+        };
+        let text = match text.into_file() {
+            Ok(file) if file.len() > max_bytes => return Err(InvalidInput::TooLong),
+            Ok(file) => return Ok(file),
+            Err(text) => text,
+        };
+        if !has_scheme(&text, "data") {
+            let remote = has_scheme(&text, "http") || has_scheme(&text, "https");
+            return Err(match remote {
+                true => InvalidInputImage::Remote.into(),
+                false => InvalidInputImage::NoUrl.into(),
+            });
+        }
+        let (head, base64) = text.split_once(',').ok_or(InvalidInputImage::NoUrl)?;
+        // Its media type is a claim; the content says what it is.
+        if !head.to_ascii_lowercase().ends_with(";base64") {
+            return Err(InvalidInputImage::NotBase64.into());
+        }
+        if base64.len() / 4 * 3 > max_bytes + 2 {
+            return Err(InvalidInput::TooLong);
+        }
+        let file = base64_simd::STANDARD.decode_to_vec(base64);
+        let file = SecretBytes::from(file.map_err(|_| InvalidInputImage::NotBase64)?);
+        if file.len() > max_bytes { Err(InvalidInput::TooLong) } else { Ok(file) }
+    }
+}
+
+fn has_scheme(url: &str, scheme: &str) -> bool {
+    let found = url.split_once(':').map(|(found, _)| found);
+    found.is_some_and(|found| found.eq_ignore_ascii_case(scheme))
+}
+
+/// What is wrong with one of several.
+enum InvalidInput {
+    Image(InvalidInputImage),
+    /// Of all together.
+    TooLong,
+}
+
+impl From<InvalidInputImage> for InvalidInput {
+    fn from(reason: InvalidInputImage) -> Self {
+        Self::Image(reason)
+    }
+}
+
+impl CreateImageRequest {
+    /// Takes the files of the input images out, in their order.
+    ///
+    /// # Errors
+    /// Where there is none or more than `most`, more bytes than [`MAX_INPUT_FILES_BYTES`] in all, one that is no
+    /// `data:` URL, or a mask.
+    pub fn take_input_files(&mut self, most: usize) -> Result<Vec<SecretBytes>, InvalidParameter> {
+        if self.mask.is_some() {
+            return Err(InvalidParameter::Unsupported { param: "mask" });
+        }
+        let references = self.images.take().unwrap_or_default();
+        if references.is_empty() {
+            return Err(InvalidParameter::Missing { param: "images" });
+        }
+        if references.len() > most {
+            return Err(InvalidParameter::TooManyInputImages { most });
+        }
+        let mut room = MAX_INPUT_FILES_BYTES;
+        let mut files = Vec::with_capacity(references.len());
+        for (index, reference) in references.into_iter().enumerate() {
+            let file = reference.into_file(room).map_err(|invalid| match invalid {
+                InvalidInput::Image(reason) => InvalidParameter::InputImage { index, reason },
+                InvalidInput::TooLong => {
+                    InvalidParameter::InputBytes { max_bytes: MAX_INPUT_FILES_BYTES }
+                }
+            })?;
+            room -= file.len();
+            files.push(file);
+        }
+        Ok(files)
+    }
+}
+
+/// Why an input image is not read. Never carries anything of it but its size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum InvalidInputImage {
+    /// Neither a text nor an object with one.
+    #[error("must be a `data:` URL, or an object with one as its `image_url`")]
+    NoUrl,
+    /// An address elsewhere.
+    #[error("is a URL to fetch, and a node fetches nothing: send the image in a `data:` URL")]
+    Remote,
+    /// A file that would have been uploaded before.
+    #[error("is a `file_id`, and a node stores no files: send the image in a `data:` URL")]
+    FileId,
+    /// The URL's data.
+    #[error("is not in padded base64: `data:image/png;base64,…`")]
+    NotBase64,
+    /// No bytes.
+    #[error("is empty")]
+    Empty,
+    /// By its first bytes.
+    #[error("is neither PNG, JPEG nor WebP")]
+    UnknownFormat,
+    /// It ends before its image does.
+    #[error("is cut off")]
+    Truncated,
+    /// It contradicts its own format.
+    #[error("is damaged")]
+    Damaged,
+    /// Several frames.
+    #[error("is animated: send one frame")]
+    Animated,
+    /// A JPEG of four colours.
+    #[error("is in CMYK: convert it to RGB")]
+    Cmyk,
+    /// A JPEG of a kind that is hardly ever written: 12 bits, arithmetic, lossless or hierarchical coding.
+    #[error("is a JPEG that is neither baseline nor progressive with 8 bits")]
+    RareJpeg,
+    /// A JPEG that is refined again and again.
+    #[error("is a JPEG of {found} scans, at most {most} are read")]
+    Scans {
+        /// What it has.
+        found: usize,
+        /// What is read.
+        most: usize,
+    },
+    /// More pixels than are decoded.
+    #[error("has {width_px}×{height_px} pixels, at most {max_pixels} are decoded")]
+    Pixels {
+        /// Its width.
+        width_px: u32,
+        /// Its height.
+        height_px: u32,
+        /// The bound, width × height.
+        max_pixels: u64,
+    },
+    /// A side is too short or too long.
+    #[error("has {width_px}×{height_px} pixels; sides must be from {min_px} to {max_px}")]
+    Side {
+        /// Its width.
+        width_px: u32,
+        /// Its height.
+        height_px: u32,
+        /// The shortest that is read.
+        min_px: u32,
+        /// The longest that is read.
+        max_px: u32,
+    },
+    /// One side is far longer than the other.
+    #[error("has {width_px}×{height_px} pixels; one side may be {max} times the other at most")]
+    Aspect {
+        /// Its width.
+        width_px: u32,
+        /// Its height.
+        height_px: u32,
+        /// The most that is read.
+        max: u32,
+    },
+}
+
+impl Serialize for InputReference {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        match &self.0 {
+            Source::Url(text) => map.serialize_entry("image_url", text)?,
+            Source::FileId => map.serialize_entry("file_id", "")?,
+            Source::Nothing => {}
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for InputReference {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        json.deserialize_any(ReferenceVisitor)
+    }
+}
+
+struct ReferenceVisitor;
+
+impl<'de> Visitor<'de> for ReferenceVisitor {
+    type Value = InputReference;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a `data:` URL, or an object with one")
+    }
+
+    fn visit_str<E>(self, url: &str) -> Result<InputReference, E> {
+        Ok(InputReference(Source::Url(url.to_owned().into())))
+    }
+
+    fn visit_string<E>(self, url: String) -> Result<InputReference, E> {
+        Ok(InputReference(Source::Url(url.into())))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<InputReference, A::Error> {
+        let mut source = Source::Nothing;
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "image_url" => {
+                    if let Some(url) = map.next_value::<Option<ImageText>>()? {
+                        source = Source::Url(url);
+                    }
+                }
+                "file_id" => {
+                    let given = map.next_value::<Option<IgnoredAny>>()?.is_some();
+                    if given && matches!(source, Source::Nothing) {
+                        source = Source::FileId;
+                    }
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(InputReference(source))
+    }
+}
+
+/// Reads a list, or null. Of more than may be, one more is kept, so that they are seen to be too many, and the
+/// others take no memory.
+///
+/// # Errors
+/// Where it is something else, or holds something else.
+pub(crate) fn references<'de, D: Deserializer<'de>>(
+    json: D,
+) -> Result<Option<Vec<InputReference>>, D::Error> {
+    json.deserialize_option(Bounded)
+}
+
+struct Bounded;
+
+impl<'de> Visitor<'de> for Bounded {
+    type Value = Option<Vec<InputReference>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of images")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_none<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_seq(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut kept = Vec::new();
+        while kept.len() <= MAX_INPUT_IMAGES {
+            match list.next_element()? {
+                Some(reference) => kept.push(reference),
+                None => return Ok(Some(kept)),
+            }
+        }
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Some(kept))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(images: &str) -> Result<Vec<SecretBytes>, InvalidParameter> {
+        let body = format!(r#"{{"images": {images}}}"#);
+        match CreateImageRequest::from_json(body.as_bytes()) {
+            Ok(mut request) => request.take_input_files(MAX_INPUT_IMAGES),
+            Err(crate::InvalidRequest::Parameter(invalid)) => Err(invalid),
+            Err(crate::InvalidRequest::NotAnObject) => panic!("an object"),
+        }
+    }
+
+    #[test]
+    fn both_forms_of_a_reference_are_read_in_their_order() {
+        let files = read(
+            r#"["data:image/png;base64,AAEC", {"image_url": "DATA:image/webp;x=y;BASE64,AwQ=", "file_id": null},
+                {"detail": [{}], "image_url": "data:;base64,"}]"#,
+        );
+        let files: Vec<Vec<u8>> = files.ok().unwrap().iter().map(|file| file.to_vec()).collect();
+        assert_eq!(files, [vec![0, 1, 2], vec![3, 4], vec![]]);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let file: Vec<u8> = (0..100_u8).collect();
+        let images = Some(vec![InputReference::file(file.clone().into())]);
+        let request = CreateImageRequest { images, ..CreateImageRequest::default() };
+        let json = request.to_json();
+        let head = br#"{"images":[{"image_url":"data:image/png;base64,AAEC"#;
+        assert!(json.starts_with(head), "{}", json.escape_ascii());
+        let mut back = CreateImageRequest::from_json(&json).ok().unwrap();
+        assert_eq!(*back.take_input_files(1).ok().unwrap()[0], file);
+        // Without a way over base64 too.
+        let mut request = request;
+        assert_eq!(*request.take_input_files(1).ok().unwrap()[0], file);
+    }
+
+    #[test]
+    fn each_slip_has_its_name() {
+        use InvalidInputImage::{FileId, NoUrl, NotBase64, Remote};
+        for (image, reason) in [
+            (r#""""#, NoUrl),
+            (r#""a.png""#, NoUrl),
+            ("{}", NoUrl),
+            (r#"{"image_url": null}"#, NoUrl),
+            (r#""data:image/png;base64""#, NoUrl),
+            (r#""https://host/a.png""#, Remote),
+            (r#"{"image_url": "HTTP://host"}"#, Remote),
+            (r#"{"file_id": "file-1"}"#, FileId),
+            (r#""data:image/png,AAEC""#, NotBase64),
+            (r#""data:image/png;base64,AAE""#, NotBase64),
+            (r#""data:image/png;base64,AA EC""#, NotBase64),
+        ] {
+            let images = format!(r#"["data:;base64,AAEC", {image}]"#);
+            let expected = InvalidParameter::InputImage { index: 1, reason };
+            assert_eq!(read(&images).err(), Some(expected), "{image}");
+        }
+        for images in ["7", "{}", "[7]", "[null]", r#"[{"image_url": 7}]"#, r#"["a", ["b"]]"#] {
+            assert_eq!(
+                read(images).err(),
+                Some(InvalidParameter::Type { param: "images" }),
+                "{images}"
+            );
+        }
+        for images in ["null", "[]"] {
+            assert_eq!(read(images).err(), Some(InvalidParameter::Missing { param: "images" }));
+        }
+    }
+
+    #[test]
+    fn their_number_and_their_bytes_are_bounded() {
+        let many = format!("[{}]", vec![r#""data:;base64,AAEC""#; 11].join(","));
+        assert_eq!(read(&many).err(), Some(InvalidParameter::TooManyInputImages { most: 4 }));
+        let long = "A".repeat(MAX_INPUT_FILES_BYTES / 6 * 4);
+        let two =
+            |more: &str| read(&format!(r#"["data:;base64,{long}", "data:;base64,{long}{more}"]"#));
+        assert!(two("").is_ok());
+        let most = InvalidParameter::InputBytes { max_bytes: MAX_INPUT_FILES_BYTES };
+        assert_eq!(two("AAAA").err(), Some(most));
+    }
+
+    #[test]
+    fn a_mask_is_refused_by_name() {
+        let body =
+            br#"{"images": ["data:;base64,AAEC"], "mask": {"image_url": "data:;base64,AAEC"}}"#;
+        let mut request = CreateImageRequest::from_json(body).ok().unwrap();
+        let refused = request.take_input_files(4).err();
+        assert_eq!(refused, Some(InvalidParameter::Unsupported { param: "mask" }));
+    }
+}
