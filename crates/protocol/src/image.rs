@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
-    ImageText, ImageUsage, InvalidParameter, SecretString, integer,
+    ImageProvenance, ImageText, ImageUsage, InvalidParameter, SecretString, integer,
     json::{mended_surrogates, to_filled_json, to_wiped_json},
 };
 
@@ -100,6 +100,15 @@ pub struct CreateImageRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub negative_prompt: Option<SecretString>,
+    /// Our extension: what is said of where the images are from: `none`, `receipt` or `c2pa`. Where absent, nothing
+    /// in sealed answers; on the route in clear text what the operator decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<String>,
+    /// Our extension: what the commitment to prompt and parameters is salted with, 64 hexadecimal digits; drawn by
+    /// the node where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub provenance_salt: Option<SecretString>,
     /// Our extension: ignored. A client fills it with random text, so that neither the length nor
     /// the public hash of its body gives the prompt away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -108,7 +117,7 @@ pub struct CreateImageRequest {
 
 impl CreateImageRequest {
     /// Names of the fields, as they travel.
-    const FIELDS: [&str; 21] = [
+    const FIELDS: [&str; 23] = [
         "model",
         "prompt",
         "n",
@@ -129,6 +138,8 @@ impl CreateImageRequest {
         "guidance",
         "progress",
         "negative_prompt",
+        "provenance",
+        "provenance_salt",
         "padding",
     ];
 
@@ -260,6 +271,9 @@ pub struct ImageData {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub revised_prompt: Option<SecretString>,
+    /// Our extension: what proves where the image is from, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<ImageProvenance>,
 }
 
 #[cfg(test)]

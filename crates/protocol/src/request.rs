@@ -2,7 +2,7 @@
 
 use crate::{
     Count, CreateImageRequest, Delivery, Format, Guidance, InvalidParameter, InvalidSize, Prompt,
-    Quality, ResponseFormat, SecretString, Seed, Size, Steps,
+    ProvenanceWish, Quality, ResponseFormat, SecretString, Seed, Size, Steps,
 };
 
 /// A request that keeps every rule. Nothing behind it checks again.
@@ -31,6 +31,8 @@ pub struct ImageRequest {
     pub response_format: ResponseFormat,
     /// All at once, or as events.
     pub delivery: Delivery,
+    /// What is to be said of where the images are from.
+    pub provenance: ProvenanceWish,
 }
 
 impl ImageRequest {
@@ -98,6 +100,8 @@ impl ImageRequest {
         if request.negative_prompt.is_some() {
             return Err(InvalidParameter::Unsupported { param: "negative_prompt" });
         }
+        let provenance =
+            ProvenanceWish::parse(request.provenance.as_deref(), request.provenance_salt.as_ref())?;
         let seed = request.seed.map_or_else(draw_seed, Seed::new);
         Ok(Self {
             model,
@@ -112,6 +116,7 @@ impl ImageRequest {
             format,
             response_format,
             delivery,
+            provenance,
         })
     }
 
@@ -301,6 +306,8 @@ mod tests {
             (r#", "stream": true, "response_format": "url""#, "response_format"),
             (r#", "guidance": 3.5"#, "guidance"),
             (r#", "negative_prompt": "blurry""#, "negative_prompt"),
+            (r#", "provenance": "iptc""#, "provenance"),
+            (r#", "provenance": "receipt", "provenance_salt": "00""#, "provenance_salt"),
         ] {
             assert_eq!(blame(fields).param(), Some(param), "{fields}");
         }

@@ -46,6 +46,7 @@ fn report_of(
         build_id: "obscura/test".to_owned(),
         tls_spki_sha256,
         configuration_sha256,
+        c2pa_spki_sha256: None,
     });
     let model_manifest = b"00  7  weights\n".to_vec();
     let mut log = EventLog::default();

@@ -19,6 +19,7 @@ use super::{
     client::Client,
     lengths,
     off_thread::off_thread,
+    provenance::Wanted,
     respond::{self, Reader},
     stream::{EventEncoder, EventMessage, Part, Stream},
 };
@@ -74,27 +75,31 @@ pub(super) async fn generate(
         drop(plaintext);
         read
     });
-    let request = match read {
-        Ok(request) => request,
+    let (request, wanted) = match read {
+        Ok(read) => read,
         // Which cannot be told apart from a body that could not be opened.
         Err(InvalidRequest::NotAnObject) => return Err(ApiError::Malformed),
         Err(InvalidRequest::Parameter(invalid)) => {
             return Err(seal_refusal(pending, invalid, service).await);
         }
     };
+    let measured = wanted.measured(&service).await?;
     let responder = pending.accept()?;
+    let signer = responder.statement_signer();
+    let prover = wanted.prover(measured, &request.provenance, signer, &service)?;
 
     if let Delivery::Stream { .. } = request.delivery {
         let parts = Some(responder.into_stream()?);
         let sealed = Sealed { service: service.clone(), parts, sequence_number: 0 };
         let (outbox, response) = Outbox::open(node.deliveries());
-        Stream::new(service, outbox, sealed, &request).spawn(permit, request);
+        Stream::new(service, outbox, sealed, prover, &request).spawn(permit, request);
         return Ok(response);
     }
     let output = permit.generate(request).await?;
     let envelope = off_thread(move || {
         let usage = respond::usage(&output);
-        let (body, file_bytes) = respond::body(&output, &Reader::Sealed, service.metrics())?;
+        let (body, file_bytes) =
+            respond::body(&output, &Reader::Sealed, &prover, service.metrics())?;
         let filled = lengths::answer(&service, &output.request, file_bytes);
         let sealed = service.metrics().timed(Stage::Seal, || {
             let body = body.to_json_with(filled, seal::padded_capacity);
@@ -153,11 +158,12 @@ fn read(
     plaintext: &Plaintext,
     envelope: &ConfidentialComputeRequest,
     service: &Service,
-) -> Result<ImageRequest, InvalidRequest> {
+) -> Result<(ImageRequest, Wanted), InvalidRequest> {
     let body = CreateImageRequest::from_json(plaintext.as_bytes())?;
     let request = ImageRequest::parse(body, service.capabilities(), || service.draw_seed())?;
     envelope.check_binding(&request)?;
-    Ok(request)
+    let wanted = Wanted::sealed(&request.provenance, service)?;
+    Ok((request, wanted))
 }
 
 async fn seal_refusal(

@@ -20,6 +20,7 @@ use super::{
     Body,
     client::Client,
     off_thread::off_thread,
+    provenance::Wanted,
     respond::{self, Links, Reader},
     stream::{EventEncoder, EventMessage, Part, Stream},
 };
@@ -92,17 +93,21 @@ impl Call {
         let request = ImageRequest::parse(request, service.capabilities(), || service.draw_seed())
             .map_err(InvalidRequest::from)?;
         drop(body);
+        let wanted = Wanted::clear(&request.provenance, &service).map_err(InvalidRequest::from)?;
+        let measured = wanted.measured(&service).await?;
+        let signer = service.keyring().current().statement_signer();
+        let prover = wanted.prover(measured, &request.provenance, signer, &service)?;
         let permit = service.engine().reserve(client)?;
         if let Delivery::Stream { .. } = request.delivery {
             let (outbox, response) = Outbox::open(node.deliveries());
-            Stream::new(service, outbox, Clear, &request).spawn(permit, request);
+            Stream::new(service, outbox, Clear, prover, &request).spawn(permit, request);
             return Ok(response);
         }
         let output = permit.generate(request).await?;
         let prefix = prefix(&node, own_authority(&uri, &headers));
         let answer = off_thread(move || {
             let reader = Reader::Clear(Links { store: node.image_store(), prefix });
-            respond::body(&output, &reader, service.metrics()).map(|(body, _)| body)
+            respond::body(&output, &reader, &prover, service.metrics()).map(|(body, _)| body)
         });
         Ok(Json(answer.await??).into_response())
     }

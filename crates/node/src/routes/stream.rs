@@ -10,7 +10,7 @@ use protocol::{
 use tracing::Instrument;
 use utoipa::ToSchema;
 
-use super::{lengths, off_thread::off_thread, respond};
+use super::{lengths, off_thread::off_thread, provenance::Prover, respond};
 use crate::{
     clock::unix_now,
     delivery::{Message, Outbox},
@@ -81,6 +81,7 @@ pub(super) struct Stream<E> {
     /// Away while it works beside the threads that answer.
     encoder: Option<E>,
     outbox: Outbox,
+    prover: Arc<Prover>,
     style: Style,
     started: Instant,
     has_failed: bool,
@@ -94,11 +95,12 @@ impl<E: EventEncoder> Stream<E> {
         service: Arc<Service>,
         outbox: Outbox,
         encoder: E,
+        prover: Prover,
         request: &ImageRequest,
     ) -> Self {
         let style = Style::of(request);
-        let started = Instant::now();
-        Self { service, encoder: Some(encoder), outbox, style, started, has_failed: false }
+        let (started, prover) = (Instant::now(), Arc::new(prover));
+        Self { service, encoder: Some(encoder), outbox, prover, style, started, has_failed: false }
     }
 
     /// Begins a stream that ends with the request's images, or with an error. A client that hangs
@@ -196,8 +198,8 @@ impl<E: EventEncoder> Stream<E> {
                 true => Part::Last(Some(billed)),
                 false => Part::Middle,
             };
-            let output = output.clone();
-            self.send(part, move |service| completed(&output, index, service)).await?;
+            let (output, prover) = (output.clone(), self.prover.clone());
+            self.send(part, move |service| completed(&output, index, &prover, service)).await?;
         }
         Ok(())
     }
@@ -243,6 +245,7 @@ fn failure(error: ApiError) -> ImageEvent {
 fn completed(
     output: &Output,
     index: usize,
+    prover: &Prover,
     service: &Service,
 ) -> Result<(ImageEvent, usize), ApiError> {
     let request = &output.request;
@@ -250,9 +253,11 @@ fn completed(
     let (read, made) = respond::tokens(output);
     let read = if index == 0 { read } else { 0 };
     let style = Style::of(request);
-    let (b64_json, filled_bytes) = base64(image, request.format, service)?;
+    let file = respond::file(image, request.format, service.metrics())?;
+    let filled_bytes = lengths::event(service, image.size, request.format, file.len());
+    let (file, provenance) = prover.prove(request, (index, image), file)?;
     let event = ImageEvent::Completed(CompletedEvent {
-        b64_json,
+        b64_json: respond::base64(file),
         index: index as u32,
         created_at: unix_now(),
         size: style.size.to_string(),
@@ -262,6 +267,7 @@ fn completed(
         usage: ImageUsage::new(read, made / request.count.get() as u32),
         seed: Some(request.seed.offset(index).get()),
         revised_prompt: request.revised_prompt(),
+        provenance,
         warnings: respond::warnings(output),
     });
     Ok((event, filled_bytes))
