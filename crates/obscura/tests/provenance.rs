@@ -229,7 +229,8 @@ fn swapped(shown: &Shown, receipt: &str, evidence: &[&str]) {
     near.save(shown.at("near.png")).unwrap();
     let elsewhere = Receipt {
         pixels: pixels_digest(64, 64, &near),
-        file: <sha2::Sha256 as sha2::Digest>::digest(fs::read(shown.at("near.png")).unwrap()).into(),
+        file: <sha2::Sha256 as sha2::Digest>::digest(fs::read(shown.at("near.png")).unwrap())
+            .into(),
         ..honest.clone()
     };
     shown.change("elsewhere", |told| told["receipt"] = sign(&elsewhere).into());

@@ -249,7 +249,9 @@ impl CreateImageResponse {
     ) -> Zeroizing<Vec<u8>> {
         let images =
             self.data.iter().flat_map(|entry| [&entry.url, &entry.b64_json].map(Option::as_ref));
-        let bytes = images.flatten().map(ImageText::written_bytes).sum();
+        let bytes: usize = images.flatten().map(ImageText::written_bytes).sum();
+        let proven = self.data.iter().filter(|entry| entry.provenance.is_some()).count();
+        let bytes = bytes + proven * ImageProvenance::ABOUT_BYTES;
         to_filled_json(self, bytes, filled_bytes, capacity)
     }
 }

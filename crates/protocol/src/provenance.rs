@@ -85,6 +85,11 @@ pub struct ImageProvenance {
     pub style: Option<String>,
 }
 
+impl ImageProvenance {
+    /// How long it is in a message, at most, but for what nobody sends.
+    pub(crate) const ABOUT_BYTES: usize = 2048;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -43,14 +43,18 @@ pub fn embed(
     let place = container.place(file)?;
     let draft = Draft { name: uuid()?, instance: uuid()?, statement, signer };
 
-    // How long it is decides how its own length is written, which hardly ever changes how long it is.
-    let nothing = Excluded { start: place, bytes: 0, hash: [0; 32] };
-    let mut excluded = nothing;
-    while container.wrapped_bytes(draft.store(&excluded, &[0; SIGNATURE_BYTES]).len())
-        != excluded.bytes
-    {
-        let store = draft.store(&excluded, &[0; SIGNATURE_BYTES]);
-        excluded.bytes = container.wrapped_bytes(store.len());
+    // How long it is decides how its own length is written, which hardly ever changes how long it is. Of even
+    // length, since readers differ in whether the byte that fills up a chunk of a WebP belongs to it.
+    let mut excluded = Excluded { start: place, bytes: 0, pad_bytes: 0, hash: [0; 32] };
+    loop {
+        let store_bytes = draft.store(&excluded, &[0; SIGNATURE_BYTES]).len();
+        let bytes = container.wrapped_bytes(store_bytes);
+        if store_bytes % 2 == 1 {
+            excluded.pad_bytes ^= 1;
+        } else if bytes == excluded.bytes {
+            break;
+        }
+        excluded.bytes = bytes;
     }
     if excluded.bytes > MAX_MANIFEST_BYTES {
         return Err(ProvenanceError::TooLong {
@@ -71,10 +75,11 @@ pub fn embed(
 }
 
 /// The bytes of the file that hold the manifest, and the hash of the others.
-#[derive(Clone, Copy)]
 struct Excluded {
     start: usize,
     bytes: usize,
+    /// Zeros that fill the manifest up.
+    pad_bytes: usize,
     hash: [u8; 32],
 }
 
@@ -119,7 +124,7 @@ impl Draft<'_> {
             ("name", Value::from("jumbf manifest")),
             ("alg", Value::from("sha256")),
             ("hash", Value::Bytes(excluded.hash.to_vec())),
-            ("pad", Value::Bytes(Vec::new())),
+            ("pad", Value::Bytes(vec![0; excluded.pad_bytes])),
         ]);
         [(ACTIONS, actions()), (GENERATION, self.statement.to_value()), (HASH, data)]
             .map(|(label, value)| cbor_superbox(Kind::Cbor, label, &encode(&value)))

@@ -179,7 +179,7 @@ fn data_hash(cbor: &[u8]) -> Result<(Range<usize>, Vec<u8>), ProvenanceError> {
     let hash = data.bytes("hash")?;
     let (alg, name, pad) = (data.text("alg")?, data.text("name")?, data.bytes("pad")?);
     data.end()?;
-    if alg != "sha256" || name != "jumbf manifest" || !pad.is_empty() {
+    if alg != "sha256" || name != "jumbf manifest" || !matches!(pad[..], [] | [0]) {
         return Err(malformed);
     }
     let end = start.checked_add(length).ok_or(malformed)?;

@@ -43,6 +43,18 @@ fn a_manifest_is_read_as_it_was_written_and_the_pixels_stay() {
     }
 }
 
+/// Of even length, whatever the length of the certificate.
+#[test]
+fn every_key_signs() {
+    for _ in 0..12 {
+        let signer = ManifestSigner::generate().unwrap();
+        let signed = embed(&file(ImageFormat::WebP), &statement(), &signer).unwrap();
+        let found = Container::WebP.find(&signed).unwrap();
+        assert_eq!((found.manifest.len() % 2, found.manifest.len() + 8), (0, found.range.len()));
+        assert_eq!(judge(&signed).as_ref(), Ok(signer.spki_sha256()));
+    }
+}
+
 #[test]
 fn no_byte_may_change() {
     let signer = ManifestSigner::generate().unwrap();
