@@ -121,8 +121,11 @@ impl<'a> Superbox<'a> {
     }
 }
 
-/// The type and content of the first box, and what follows it.
-fn next(bytes: &[u8]) -> Result<(&[u8; 4], &[u8], &[u8]), ProvenanceError> {
+/// A box's type and content, and what follows it.
+type Next<'a> = (&'a [u8; 4], &'a [u8], &'a [u8]);
+
+/// The first box.
+fn next(bytes: &[u8]) -> Result<Next<'_>, ProvenanceError> {
     let (length, rest) = bytes.split_first_chunk().ok_or(malformed())?;
     let (kind, rest) = rest.split_first_chunk().ok_or(malformed())?;
     // 0 would be a box without end, 1 one with a longer length: nobody needs either here.

@@ -69,7 +69,7 @@ impl Manifest {
         let (excluded, file_hash) = data_hash(hash.cbor()?)?;
         let claimed = claim(boxes.claim, &boxes.label)?;
         let hashes = boxes.assertions.map(|assertion| Sha256::digest(assertion.hashed).into());
-        let (signed, signature, certificate) = signature(boxes.signature, boxes.claim)?;
+        let Signed { message, signature, certificate } = signed(boxes.signature, boxes.claim)?;
         Ok(Self {
             statement: Statement::from_value(decode(generation.cbor()?, WHAT)?)?,
             signer_spki_sha256: PublicKey::of_certificate(&certificate)?.spki_sha256(),
@@ -77,7 +77,7 @@ impl Manifest {
             excluded,
             file_hash,
             assertion_hashes: claimed.into_iter().zip(hashes).collect(),
-            signed,
+            signed: message,
             signature,
             key: certificate,
         })
@@ -222,8 +222,16 @@ fn claim(cbor: &[u8], label: &str) -> Result<Vec<Vec<u8>>, ProvenanceError> {
     hashes.collect()
 }
 
-/// What is signed, the signature, and the certificate.
-fn signature(cbor: &[u8], claim: &[u8]) -> Result<(Vec<u8>, Vec<u8>, Vec<u8>), ProvenanceError> {
+/// A claim's signature.
+struct Signed {
+    /// COSE's Sig_structure.
+    message: Vec<u8>,
+    signature: Vec<u8>,
+    /// In DER.
+    certificate: Vec<u8>,
+}
+
+fn signed(cbor: &[u8], claim: &[u8]) -> Result<Signed, ProvenanceError> {
     let malformed = ProvenanceError::Malformed { what: SIGNATURE_WHAT };
     decode(cbor, SIGNATURE_WHAT)?;
     let cose = CoseSign1::from_tagged_slice(cbor).map_err(|_| malformed)?;
@@ -234,7 +242,11 @@ fn signature(cbor: &[u8], claim: &[u8]) -> Result<(Vec<u8>, Vec<u8>, Vec<u8>), P
         && cose.unprotected.is_empty()
         && cose.payload.is_none();
     match is_plain {
-        true => Ok((cose.tbs_detached_data(claim, &[]), cose.signature, certificate)),
+        true => Ok(Signed {
+            message: cose.tbs_detached_data(claim, &[]),
+            signature: cose.signature,
+            certificate,
+        }),
         false => Err(ProvenanceError::Foreign { what: "it is signed in another way" }),
     }
 }
