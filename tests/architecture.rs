@@ -7,7 +7,7 @@ mod circles;
 use std::{collections::BTreeSet, fs, path::Path};
 
 /// A crate of ours, and the crates of ours that it may import.
-const MAY_IMPORT: [(&str, &[&str]); 15] = [
+const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("printable", &[]),
     ("protocol", &[]),
     ("wipe", &[]),
@@ -17,11 +17,12 @@ const MAY_IMPORT: [(&str, &[&str]); 15] = [
     ("guest-init", &[]),
     ("kernels", &[]),
     ("tlog", &[]),
+    ("provenance", &[]),
     ("flux", &["protocol", "kernels"]),
     ("engine", &["protocol", "wipe", "flux"]),
     ("client", &["printable", "protocol", "seal", "attest"]),
     ("proxy", &["printable", "protocol", "wipe", "web", "seal", "attest", "client"]),
-    ("node", &["protocol", "wipe", "web", "seal", "attest", "engine"]),
+    ("node", &["protocol", "wipe", "web", "seal", "attest", "engine", "provenance"]),
     (
         "obscura",
         &[
@@ -35,6 +36,7 @@ const MAY_IMPORT: [(&str, &[&str]); 15] = [
             "client",
             "proxy",
             "tlog",
+            "provenance",
             "node",
         ],
     ),

@@ -295,6 +295,7 @@ fn flawed(flaw: Flaw, nonce: Nonce) -> Report {
         build_id: String::new(),
         tls_spki_sha256: None,
         configuration_sha256: None,
+        c2pa_spki_sha256: None,
     });
     let signed =
         keyset.prove_possession(|message| ed25519_dalek::Signer::sign(&signer, message).to_bytes());

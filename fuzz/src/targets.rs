@@ -26,6 +26,7 @@ use protocol::{
     CreateImageResponse, ErrorBody, FormField, Format, GuidanceUse, ImageRequest, Limits,
     ModelCapabilities, Operation, Seed, Sequenced, Size,
 };
+use provenance::{Manifest, ManifestSigner, Receipt, SignedReceipt, Statement, embed};
 use seal::{Epoch, Keyring, KeyringLimits};
 use serde_json::Value;
 
@@ -57,6 +58,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "config", run: flux::fuzzing::config, seeds: config_seeds },
     Target { name: "tokenizer", run: flux::fuzzing::tokenizer, seeds: tokenizer_seeds },
     Target { name: "manifest", run: manifest, seeds: manifest_seeds },
+    Target { name: "provenance", run: provenance, seeds: provenance_seeds },
 ];
 
 /// Runs the target of this name.
@@ -124,7 +126,7 @@ fn checked(mut request: CreateImageRequest) {
     let parsed = match request.operation() {
         Operation::Generation => ImageRequest::parse(request, &capabilities, seed),
         Operation::Edit => request.take_input_files(4).and_then(|files| {
-            let side = files.iter().map(Vec::len).sum::<usize>() as u32 % 9000;
+            let side = files.iter().map(|file| file.len()).sum::<usize>() as u32 % 9000;
             ImageRequest::parse_edit(request, [side.max(1), 512], &capabilities, seed)
         }),
     };
@@ -216,6 +218,38 @@ fn event_log(input: &[u8]) {
         let _ = log.replay();
         assert_eq!(EventLog::parse(&log.to_json()).ok().as_ref(), Some(&log));
     }
+}
+
+/// An image of anybody's, and a receipt.
+fn provenance(input: &[u8]) {
+    if let Ok(manifest) = Manifest::read(input) {
+        let _ = (manifest.check_bytes(input), manifest.check_signature());
+    }
+    let _ = SignedReceipt::read(input);
+}
+
+fn provenance_seeds(_: &Path) -> Vec<Vec<u8>> {
+    let statement = Statement {
+        platform: "tdx".to_owned(),
+        measurements: vec![[6; 48]; 4],
+        model_manifest: [1; 32],
+        keyset: [2; 32],
+        commitment: [3; 32],
+    };
+    let signer = ManifestSigner::generate().expect("a key");
+    // As short as they can be: nothing looks into what codes the pixels.
+    let files: [&[u8]; 3] = [
+        b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x01\0\0\0\x01\x08\x02\0\0\0\x90wS\xde\0\0\0\0IEND\xaeB`\x82",
+        b"\xff\xd8\xff\xe0\0\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0\xff\xda\0\x02\xff\xd9",
+        b"RIFF\x0c\0\0\0WEBPVP8L\0\0\0\0",
+    ];
+    let signed = |file: &&[u8]| embed(file, &statement, &signer).expect("a whole file");
+    let mut seeds: Vec<_> = files.iter().map(signed).collect();
+    let receipt = Receipt { statement: statement.clone(), pixels: [4; 32], file: [5; 32] };
+    // Its signature is nobody's: what comes before is read all the same.
+    let unsigned = receipt.sign(&[1; 32], |_| Ok::<_, ()>([0; 64]));
+    seeds.push(unsigned.expect("signed"));
+    seeds
 }
 
 fn manifest(input: &[u8]) {

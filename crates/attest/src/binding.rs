@@ -106,6 +106,10 @@ pub struct KeysetBody {
     /// node tells the text at `/v1/attestation/configuration`. Absent in keysets of before there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration_sha256: Option<String>,
+    /// SHA-256 of the key that signs the manifests of its images (C2PA), hex: of its SubjectPublicKeyInfo in
+    /// DER. Absent where the node signs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub c2pa_spki_sha256: Option<String>,
 }
 
 impl KeysetBody {
@@ -125,6 +129,12 @@ impl KeysetBody {
     #[must_use]
     pub fn configuration(&self) -> Option<Digest32> {
         unhex_array(self.configuration_sha256.as_deref()?)
+    }
+
+    /// The digest of the key that signs manifests, where one is named and it is a digest.
+    #[must_use]
+    pub fn c2pa_key(&self) -> Option<Digest32> {
+        unhex_array(self.c2pa_spki_sha256.as_deref()?)
     }
 
     /// The digest of the TLS key, where one is named and it is a digest.

@@ -13,6 +13,7 @@ pub mod event_log;
 pub mod evidence;
 pub mod gpu_evidence;
 pub mod measure;
+mod measured;
 pub mod nonces;
 mod platform;
 mod policy;
@@ -22,6 +23,7 @@ mod roots;
 pub mod simulator;
 pub mod verify;
 
+pub use measured::measurements;
 pub use platform::{NoPlatform, Platform, PlatformChoice, UnknownPlatform};
 pub use policy::{DangerousPolicy, Policy, PolicyError};
 pub use report::{MAX_REPORT_BYTES, Report, ReportError};

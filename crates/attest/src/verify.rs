@@ -115,6 +115,7 @@ fn judge(
             exchange_key: keys.exchange,
             signing_key: keys.signing,
             tls_spki_sha256: keys.tls,
+            c2pa_spki_sha256: keys.c2pa,
             not_after_secs: keys.not_after_secs,
             keyset_digest: sha256(&report.keyset),
             model_manifest: sha256(&report.model_manifest),
@@ -247,6 +248,8 @@ pub struct Attested {
     pub signing_key: [u8; 32],
     /// SHA-256 of the SubjectPublicKeyInfo that TLS ends at; `None` where it does not end in the node.
     pub tls_spki_sha256: Option<Digest32>,
+    /// SHA-256 of the SubjectPublicKeyInfo that manifests of its images are signed by; `None` where it signs none.
+    pub c2pa_spki_sha256: Option<Digest32>,
     /// Seconds since 1970 until which the keys may be relied on.
     pub not_after_secs: u64,
     /// SHA-256 of the keyset.

@@ -138,9 +138,22 @@ pub struct Config {
     pub quote_timeout_secs: u64,
     /// Requests one key opens at most; beyond, requests are refused until fresh keys take over.
     pub replay_capacity: usize,
+    /// Whether images tell where they are from: in clear text unless a request wants otherwise, sealed
+    /// where it asks for it.
+    pub provenance: ProvenanceChoice,
     /// What else can change privacy, of which the program around the node decides.
     #[serde(skip)]
     pub launch_evidence: LaunchEvidence,
+}
+
+/// Whether a node signs manifests of its images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProvenanceChoice {
+    /// No: it gives receipts where a request asks for one.
+    Off,
+    /// C2PA manifests, by a key that it makes at each start and that evidence alone vouches for.
+    C2pa,
 }
 
 /// Where TLS ends.
@@ -201,6 +214,7 @@ impl Default for Config {
             quotes_per_minute: 120,
             quote_timeout_secs: 60,
             replay_capacity: 1 << 20,
+            provenance: ProvenanceChoice::Off,
             launch_evidence: LaunchEvidence::new(),
         }
     }

@@ -30,6 +30,7 @@ pub(crate) struct Keys {
 #[derive(Clone)]
 struct Named {
     tls_spki_sha256: Option<String>,
+    c2pa_spki_sha256: Option<String>,
     configuration_sha256: String,
 }
 
@@ -40,12 +41,18 @@ struct Newest {
 }
 
 impl Keys {
-    /// The first keys, of a node whose TLS ends at a key of this digest, if at any.
-    pub(crate) fn new(config: &Config, tls_spki_sha256: Option<String>) -> Result<Self, KeyError> {
+    /// The first keys, of a node whose TLS ends at a key of this digest, and whose manifests one of that
+    /// digest signs, if any.
+    pub(crate) fn new(
+        config: &Config,
+        tls_spki_sha256: Option<String>,
+        c2pa_spki_sha256: Option<String>,
+    ) -> Result<Self, KeyError> {
         let lifetime = Duration::from_secs(config.key_lifetime_secs);
         let grace = Duration::from_secs(config.key_grace_secs);
         let valid = validity(lifetime, grace);
-        let named = Named { tls_spki_sha256, configuration_sha256: config.evidence_sha256() };
+        let configuration_sha256 = config.evidence_sha256();
+        let named = Named { tls_spki_sha256, c2pa_spki_sha256, configuration_sha256 };
         let (first, keyset) = fresh(0, valid, config.replay_capacity, named.clone())?;
         let limits = KeyringLimits { grace, max_ciphertext_bytes: MAX_EDIT_CIPHERTEXT_BYTES };
         Ok(Self {
@@ -120,6 +127,7 @@ fn fresh(
         build_id: concat!("obscura/", env!("CARGO_PKG_VERSION")).to_owned(),
         tls_spki_sha256: named.tls_spki_sha256,
         configuration_sha256: Some(named.configuration_sha256),
+        c2pa_spki_sha256: named.c2pa_spki_sha256,
     });
     let digest = keyset.digest();
     let signed = keyset.prove_possession(|message| keys.prove_possession(message));

@@ -34,7 +34,9 @@ mod trace;
 
 pub use address::ForwardedHeader;
 pub use auth::ApiKeyDigest;
-pub use config::{Config, ConfigError, InvalidListen, LaunchEvidence, TlsChoice, parse_listen};
+pub use config::{
+    Config, ConfigError, InvalidListen, LaunchEvidence, ProvenanceChoice, TlsChoice, parse_listen,
+};
 pub use keys::KeyError;
 pub use limits::MAX_BODY_BYTES;
 pub use models::{LoadedModel, LoadedModels, ModelsError};

@@ -6,24 +6,28 @@ use std::{
 };
 
 use attest::{
-    Platform,
+    Platform, Report,
     binding::Nonce,
     evidence::{Attester, EvidenceError, Source, Sources, Subject},
 };
 use axum::{body::Bytes, extract::FromRef};
 use engine::Engine;
 use protocol::{InvalidParameter, ModelCapabilities, Operation, Seed};
+use provenance::{ManifestSigner, ProvenanceError};
 use seal::{KeyId, Keyring};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::{OnceCell, oneshot},
+    time::timeout,
+};
 use web::image_store::ImageStore;
 
 use crate::{
     auth::Credentials,
     body::BodyReader,
     clock::unix_now,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, ProvenanceChoice},
     delivery::Deliveries,
     edits::EditReader,
     error::ApiError,
@@ -190,6 +194,8 @@ pub struct Service {
     manifest: [u8; 32],
     engine: Engine,
     keys: Keys,
+    manifest_signer: Option<Arc<ManifestSigner>>,
+    measured: OnceCell<Measured>,
     attester: Attester,
     metrics: Arc<Metrics>,
     devices: Vec<String>,
@@ -213,6 +219,11 @@ impl Service {
         let Offer { capabilities, manifest, engines } = models.into().offer(config.limits())?;
         let digest = Sha256::digest(&manifest).into();
         let attester = Attester::start(sources, manifest, config.quote_limits())?;
+        let manifest_signer = match config.provenance {
+            ProvenanceChoice::Off => None,
+            ProvenanceChoice::C2pa => Some(Arc::new(ManifestSigner::generate()?)),
+        };
+        let c2pa_key = manifest_signer.as_ref().map(|signer| hex(signer.spki_sha256()));
         let metrics = Arc::new(Metrics::new(&Facts {
             models: capabilities.iter().map(|offered| &*offered.model).collect(),
             tee: attester.platform().to_string(),
@@ -224,7 +235,9 @@ impl Service {
             attester,
             engine: Engine::start(engines, config.queue_limits(), metrics.clone())
                 .map_err(StartError::Thread)?,
-            keys: Keys::new(config, node.tls_spki_sha256().map(str::to_owned))?,
+            keys: Keys::new(config, node.tls_spki_sha256().map(str::to_owned), c2pa_key)?,
+            manifest_signer,
+            measured: OnceCell::new(),
             metrics,
             capabilities,
             ready_since_secs: unix_now(),
@@ -241,7 +254,7 @@ impl Service {
     /// SHA-256 of the model's manifest; of several models, of all of theirs.
     #[must_use]
     pub fn manifest_hex(&self) -> String {
-        self.manifest.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.manifest)
     }
 
     /// Whose hardware vouches for this node.
@@ -268,6 +281,23 @@ impl Service {
             answer.map_err(|_| EvidenceError::TimedOut)?.map_err(|_| EvidenceError::Stopped)??;
         self.metrics.attested(now_secs);
         Ok(report)
+    }
+
+    /// What the hardware measured of this guest. It is asked once, by a report that nobody sent a nonce for.
+    pub(crate) async fn measured(&self) -> Result<Measured, ApiError> {
+        let ask = async || {
+            let report = self.report(Nonce::ABSENT, None).await?;
+            let report = Report::parse(&report).map_err(|_| ApiError::Internal)?;
+            let measurements = attest::measurements(report.platform, &report.quote);
+            let measurements = measurements.ok_or(ApiError::Internal)?;
+            Ok::<_, ApiError>(Measured { platform: report.platform, measurements })
+        };
+        self.measured.get_or_try_init(ask).await.cloned()
+    }
+
+    /// Who signs manifests of images, where anybody does.
+    pub(crate) fn manifest_signer(&self) -> Option<&Arc<ManifestSigner>> {
+        self.manifest_signer.as_ref()
     }
 
     pub(crate) fn rotate_keys_if_due(&self) -> Result<(), KeyError> {
@@ -345,6 +375,17 @@ impl Service {
     }
 }
 
+/// What the hardware measured of the guest before it ran.
+#[derive(Clone)]
+pub(crate) struct Measured {
+    pub(crate) platform: Platform,
+    pub(crate) measurements: Vec<[u8; 48]>,
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Why a service does not start.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -352,6 +393,9 @@ pub enum StartError {
     /// No keys.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// No key to sign manifests with.
+    #[error(transparent)]
+    Provenance(#[from] ProvenanceError),
     /// The model cannot be measured.
     #[error(transparent)]
     Evidence(#[from] EvidenceError),

@@ -4,6 +4,7 @@ mod collateral;
 mod device;
 mod generate;
 mod models;
+mod provenance;
 mod serve;
 mod trust;
 
@@ -16,6 +17,7 @@ pub(crate) use self::{
     device::{BenchArgs, DoctorArgs},
     generate::{GenerateArgs, SeedChoice, TimingsForm},
     models::{DownloadArgs, ModelArgs, ModelsCommand},
+    provenance::{ProvenanceChoice, ReplayArgs},
     serve::{ConfigCommand, DemoArgs, ServeArgs},
     trust::{ProxyArgs, TrustArgs, VerifyArgs},
 };
@@ -43,6 +45,9 @@ pub(crate) enum Command {
     /// Ask a node for evidence, and judge it. Exits 0 accepted, 10 rejected, 20 unsupported,
     /// 30 malformed
     Verify(VerifyArgs),
+    /// Draw an image again from its receipt and prompt, and say whether the receipt is true. Exits 0 true,
+    /// 10 false, 20 unsupported, 30 malformed
+    Replay(Box<ReplayArgs>),
     /// Compute the registers that a guest will measure into, from its files, as entries of a policy.
     /// Exits 10 where a log differs, 30 where an input is malformed
     Measure(Box<MeasureArgs>),

@@ -4,9 +4,10 @@ mod here;
 mod inputs;
 mod on_node;
 mod prompts;
+mod provenance;
 mod report;
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use anyhow::{Context, ensure};
 use printable::Printable;
@@ -17,7 +18,7 @@ use self::{
     report::{Form, Made, Report},
 };
 use crate::{
-    args::{GenerateArgs, Given, TimingsForm},
+    args::{GenerateArgs, Given, ProvenanceChoice, TimingsForm},
     output::{Existing, Output, Wanted},
     preview::Terminal,
     progress::Progress,
@@ -27,8 +28,15 @@ use crate::{
 /// Flags that say how this process draws, and flags that say how a node is asked: what the other way would
 /// not look at is refused.
 const HERE_ALONE: [&str; 6] = ["model", "device", "dtype", "manifest", "memory_limit", "lora"];
-const ON_NODE_ALONE: [&str; 6] =
-    ["model_id", "policy", "accept_simulated", "require_attested_tls", "api_key", "insecure_http"];
+const ON_NODE_ALONE: [&str; 7] = [
+    "model_id",
+    "policy",
+    "accept_simulated",
+    "require_attested_tls",
+    "api_key",
+    "insecure_http",
+    "provenance",
+];
 
 pub(crate) fn run(args: &GenerateArgs, given: &Given) -> anyhow::Result<()> {
     refuse_ignored(args, given)?;
@@ -45,6 +53,7 @@ pub(crate) fn run(args: &GenerateArgs, given: &Given) -> anyhow::Result<()> {
         quality: args.quality.into(),
         seed: args.seed.and_then(|seed| seed.0).map(Seed::new),
         guidance: args.guidance,
+        provenance: args.provenance,
     };
     let output = Output::prepare(&Wanted {
         path: args.output.as_deref(),
@@ -53,6 +62,10 @@ pub(crate) fn run(args: &GenerateArgs, given: &Given) -> anyhow::Result<()> {
         images: order.prompts.len() * count.get(),
         existing: if args.force { Existing::Replace } else { Existing::Refuse },
     })?;
+    ensure!(
+        args.provenance == ProvenanceChoice::None || !output.is_stdout(),
+        "--provenance writes a file beside the image: name one with --output"
+    );
     let form = if args.json { Form::Json } else { Form::Text };
     let report = Report::new(form, output.is_stdout());
     let mut desk = Desk { output, report, terminal: args.preview.terminal(), count: count.get() };
@@ -95,6 +108,7 @@ struct Order {
     /// Of the first image of each prompt.
     seed: Option<Seed>,
     guidance: Option<f32>,
+    provenance: ProvenanceChoice,
 }
 
 impl Order {
@@ -123,7 +137,8 @@ struct Arrived<'a> {
 }
 
 impl Desk {
-    fn put(&mut self, image: &Arrived<'_>, progress: &Progress) -> anyhow::Result<()> {
+    /// Writes it, and says where.
+    fn put(&mut self, image: &Arrived<'_>, progress: &Progress) -> anyhow::Result<PathBuf> {
         let path = self.output.write(image.prompt * self.count + image.index, image.file)?;
         let made = Made {
             path: &path,
@@ -137,7 +152,7 @@ impl Desk {
         };
         progress.aside(|| self.report.made(&made)).context("cannot write to standard output")?;
         self.show(image.file, progress);
-        Ok(())
+        Ok(path)
     }
 
     /// In a terminal that shows images. What cannot be shown is missing nowhere.

@@ -8,10 +8,12 @@ mod choices;
 mod collateral;
 mod demo;
 mod device;
+mod disclosure;
 mod doctor;
 #[cfg(feature = "download")]
 mod download;
 mod evidence;
+mod findings;
 mod generate;
 mod log;
 mod machine;
@@ -24,6 +26,7 @@ mod probe;
 mod process;
 mod progress;
 mod proxy;
+mod replay;
 mod runtime;
 mod sandbox;
 mod serve;
@@ -79,6 +82,7 @@ fn run(command: Command, given: &Given) -> anyhow::Result<ExitCode> {
         Command::Proxy(args) => proxy::run(&args),
         Command::Generate(args) => generate::run(&args, given).map(|()| ExitCode::SUCCESS),
         Command::Verify(args) => verify::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Measure(args) => measure::run(&args),
         Command::Collateral(command) => collateral::run(&command),
         Command::Probe { address } => probe::run(address).map(|()| ExitCode::SUCCESS),

@@ -1,5 +1,7 @@
 //! `obscura verify`: whether to trust a node.
 
+mod image;
+
 use std::{
     fs::{self, File},
     io::Read,
@@ -41,17 +43,21 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     }
     let policy = policy(&args.trust)?;
     let evidence = match (&args.url, &args.report) {
-        (Some(url), _) => runtime::runtime()?.block_on(ask(url, args.nonce))?,
-        (None, Some(file)) => read(file, args)?,
-        (None, None) => unreachable!("clap asks for one of the two"),
+        (Some(url), _) => Some(runtime::runtime()?.block_on(ask(url, args.nonce))?),
+        (None, Some(file)) => Some(read(file, args.nonce, args.at)?),
+        (None, None) => None,
     };
     // From here on there is no peer, only who reads what is printed.
     sigpipe::reset();
     let clock = if args.at.is_some() { Clock::Told } else { Clock::System };
-    if let Some(file) = &args.save {
+    if let (Some(file), Some(evidence)) = (&args.save, &evidence) {
         fs::write(file, &evidence.report)
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
+    if let Some(image) = &args.image {
+        return image::run(args, image, evidence.as_ref());
+    }
+    let evidence = evidence.context("name a node's URL, a --report or an --image")?;
     let appraisal = evidence.appraise(&policy);
     let challenge = evidence.challenge;
     if args.json {
@@ -132,7 +138,8 @@ impl Clock {
     }
 }
 
-fn read(file: &Path, args: &VerifyArgs) -> anyhow::Result<Evidence> {
+/// A report that was saved, and how it is to be judged.
+pub(crate) fn read(file: &Path, nonce: Option<Nonce>, at: Option<At>) -> anyhow::Result<Evidence> {
     let shown = file.display();
     // One byte more than any report has: longer is malformed, and not read to its end.
     let limit = MAX_REPORT_BYTES as u64 + 1;
@@ -140,13 +147,13 @@ fn read(file: &Path, args: &VerifyArgs) -> anyhow::Result<Evidence> {
     File::open(file)
         .and_then(|file| file.take(limit).read_to_end(&mut report))
         .with_context(|| format!("cannot read {shown}"))?;
-    let now_secs = match args.at {
+    let now_secs = match at {
         Some(At(secs)) => secs,
         None => {
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock")?.as_secs()
         }
     };
-    let nonce = args.nonce.unwrap_or(Nonce::ABSENT);
+    let nonce = nonce.unwrap_or(Nonce::ABSENT);
     let challenge = Challenge { nonce, now_secs };
     Ok(Evidence { report, challenge, channel: Channel::Plain })
 }

@@ -353,6 +353,7 @@ fn report(words: &str, nonce: Nonce) -> Report {
         build_id: words.to_owned(),
         tls_spki_sha256: None,
         configuration_sha256: None,
+        c2pa_spki_sha256: None,
     });
     let model_manifest = b"00  7  weights\n".to_vec();
     let nonce_path = NoncePath::alone([9; 32]);

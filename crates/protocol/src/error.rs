@@ -177,6 +177,12 @@ pub enum InvalidParameter {
         /// The most accepted.
         max: i64,
     },
+    /// A salt for commitments that is none.
+    #[error("`provenance_salt` must be 64 lower-case hexadecimal digits")]
+    Salt,
+    /// A manifest is wanted of a node that makes none.
+    #[error("`provenance`: this node signs no manifests; `receipt` it can give")]
+    NoManifests,
     /// An image much longer than it is wide, or the other way round.
     #[error("`size` must have a longer side of at most {max} times the shorter one")]
     Aspect {
@@ -210,6 +216,8 @@ impl InvalidParameter {
             Self::StreamMismatch => "stream",
             Self::Lossless => "output_compression",
             Self::Guidance { .. } => "guidance",
+            Self::Salt => "provenance_salt",
+            Self::NoManifests => "provenance",
         })
     }
 

@@ -5,8 +5,8 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::{
-    ImageText, ImageUsage, InputReference, InvalidParameter, Operation, SecretString, input,
-    integer,
+    ImageProvenance, ImageText, ImageUsage, InputReference, InvalidParameter, Operation,
+    SecretString, input, integer,
     json::{mended_surrogates, to_filled_json, to_wiped_json},
 };
 
@@ -116,6 +116,15 @@ pub struct CreateImageRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub negative_prompt: Option<SecretString>,
+    /// Our extension: what is said of where the images are from: `none`, `receipt` or `c2pa`. Where absent, nothing
+    /// in sealed answers; on the route in clear text what the operator decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<String>,
+    /// Our extension: what the commitment to prompt and parameters is salted with, 64 hexadecimal digits; drawn by
+    /// the node where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub provenance_salt: Option<SecretString>,
     /// Our extension: ignored. A client fills it with random text, so that neither the length nor
     /// the public hash of its body gives the prompt away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,7 +133,7 @@ pub struct CreateImageRequest {
 
 impl CreateImageRequest {
     /// Names of the fields, as they travel.
-    pub(crate) const FIELDS: [&str; 24] = [
+    pub(crate) const FIELDS: [&str; 26] = [
         "model",
         "prompt",
         "n",
@@ -148,6 +157,8 @@ impl CreateImageRequest {
         "mask",
         "input_fidelity",
         "negative_prompt",
+        "provenance",
+        "provenance_salt",
         "padding",
     ];
 
@@ -309,7 +320,9 @@ impl CreateImageResponse {
     ) -> Zeroizing<Vec<u8>> {
         let images =
             self.data.iter().flat_map(|entry| [&entry.url, &entry.b64_json].map(Option::as_ref));
-        let bytes = images.flatten().map(ImageText::written_bytes).sum();
+        let bytes: usize = images.flatten().map(ImageText::written_bytes).sum();
+        let proven = self.data.iter().filter(|entry| entry.provenance.is_some()).count();
+        let bytes = bytes + proven * ImageProvenance::ABOUT_BYTES;
         to_filled_json(self, bytes, filled_bytes, capacity)
     }
 }
@@ -331,6 +344,9 @@ pub struct ImageData {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub revised_prompt: Option<SecretString>,
+    /// Our extension: what proves where the image is from, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<ImageProvenance>,
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::{
     Count, CreateImageRequest, Delivery, Format, Guidance, InvalidParameter, InvalidSize,
-    Operation, Prompt, Quality, ResponseFormat, SecretString, Seed, Size, Steps,
+    Operation, Prompt, ProvenanceWish, Quality, ResponseFormat, SecretString, Seed, Size, Steps,
 };
 
 /// A request that keeps every rule. Nothing behind it checks again.
@@ -35,6 +35,8 @@ pub struct ImageRequest {
     pub delivery: Delivery,
     /// Whether something of an input image was transparent; whoever decodes them says so.
     pub has_transparent_input: bool,
+    /// What is to be said of where the images are from.
+    pub provenance: ProvenanceWish,
 }
 
 impl ImageRequest {
@@ -132,6 +134,8 @@ impl ImageRequest {
         if request.negative_prompt.is_some() {
             return Err(InvalidParameter::Unsupported { param: "negative_prompt" });
         }
+        let provenance =
+            ProvenanceWish::parse(request.provenance.as_deref(), request.provenance_salt.as_ref())?;
         let seed = request.seed.map_or_else(draw_seed, Seed::new);
         Ok(Self {
             operation,
@@ -148,6 +152,7 @@ impl ImageRequest {
             response_format,
             delivery,
             has_transparent_input: false,
+            provenance,
         })
     }
 
@@ -403,6 +408,8 @@ mod tests {
             (r#", "images": ["data:;base64,AAEC"]"#, "images"),
             (r#", "mask": {"image_url": "x"}"#, "mask"),
             (r#", "input_fidelity": "high""#, "input_fidelity"),
+            (r#", "provenance": "iptc""#, "provenance"),
+            (r#", "provenance": "receipt", "provenance_salt": "00""#, "provenance_salt"),
         ] {
             assert_eq!(blame(fields).param(), Some(param), "{fields}");
         }

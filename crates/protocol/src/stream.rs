@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use crate::{ErrorObject, ImageText, ImageUsage, Operation, SecretString, json::to_filled_json};
+use crate::{
+    ErrorObject, ImageProvenance, ImageText, ImageUsage, Operation, SecretString,
+    json::to_filled_json,
+};
 
 /// One event. Holds images: no `Debug`, no `Clone`.
 pub enum ImageEvent {
@@ -78,6 +81,9 @@ pub struct CompletedEvent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub revised_prompt: Option<SecretString>,
+    /// Our extension: what proves where the image is from, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<ImageProvenance>,
     /// As in an answer that is no stream.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

@@ -2,10 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signer as _, SigningKey};
 use x25519_dalek::StaticSecret;
 
-use crate::{key_id::KeyId, keys::NodeKeys, locked::Locked, replay::ReplayCache};
+use crate::{error::SealError, key_id::KeyId, keys::NodeKeys, locked::Locked, replay::ReplayCache};
 
 /// A node's keys, the attestation that speaks for them, and the requests they have opened.
 ///
@@ -62,6 +62,11 @@ impl Epoch {
         self.signer.keyset_digest
     }
 
+    /// The key that signs answers, for statements that are read apart from any.
+    pub fn statement_signer(&self) -> StatementSigner {
+        StatementSigner(self.signer.clone())
+    }
+
     /// How worn the keys are: from 0 to 1, where the next epoch is due, and beyond where it cannot come
     /// yet.
     pub fn replay_fill_ratio(&self) -> f64 {
@@ -72,5 +77,51 @@ impl Epoch {
 impl fmt::Debug for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Epoch").field("key_id", &self.key_id()).finish_non_exhaustive()
+    }
+}
+
+/// What COSE signs begins with this (RFC 9052 §4.4): an array of four, whose first is "Signature1".
+const SIG_STRUCTURE: &[u8] = b"\x84\x6aSignature1";
+
+/// The key that signs answers, for statements in COSE. It may outlive its epoch, as what answers a
+/// request does.
+pub struct StatementSigner(pub(crate) Arc<Signer>);
+
+impl StatementSigner {
+    /// The Ed25519 public key.
+    pub fn public_key(&self) -> [u8; 32] {
+        self.0.key.verifying_key().to_bytes()
+    }
+
+    /// The digest of the keyset that names it.
+    pub fn keyset_digest(&self) -> [u8; 32] {
+        self.0.keyset_digest
+    }
+
+    /// Ed25519 over COSE's Sig_structure. Nothing else that this key signs begins as that does, or is as
+    /// long: response hashes have 32 bytes, receipts and keysets begin with their domains.
+    ///
+    /// # Errors
+    /// [`SealError::NotCose`] where the message is no Sig_structure.
+    pub fn sign_cose(&self, sig_structure: &[u8]) -> Result<[u8; 64], SealError> {
+        if !sig_structure.starts_with(SIG_STRUCTURE) || sig_structure.len() <= 48 {
+            return Err(SealError::NotCose);
+        }
+        Ok(wipe::stack(|| self.0.key.sign(sig_structure).to_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Epoch, NodeKeys, SealError};
+
+    #[test]
+    fn only_cose_is_signed() {
+        let signer = Epoch::new(NodeKeys::generate().unwrap(), [1; 32], 1).statement_signer();
+        let message = [&b"\x84\x6aSignature1"[..], &[0; 64]].concat();
+        assert!(signer.sign_cose(&message).is_ok());
+        for other in [&[0; 32][..], b"obscura receipt\0", &message[1..], &message[..32]] {
+            assert_eq!(signer.sign_cose(other), Err(SealError::NotCose));
+        }
     }
 }

@@ -56,6 +56,10 @@ pub enum SealError {
         /// The padded body's length.
         body_bytes: usize,
     },
+
+    /// Something else than COSE was to be signed as a statement.
+    #[error("only COSE is signed as a statement")]
+    NotCose,
 }
 
 /// Why a client did not accept a response. Exact, since the client is the user.

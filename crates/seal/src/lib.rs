@@ -82,7 +82,7 @@ mod sui;
 mod tests;
 
 pub use client::{Attested, Opened, Opener, Verified, seal_request};
-pub use epoch::Epoch;
+pub use epoch::{Epoch, StatementSigner};
 pub use error::{OpenError, ResponseError, SealError, SignatureError, TooManyEpochs};
 pub use hash::blake2b_256;
 pub use key_id::KeyId;

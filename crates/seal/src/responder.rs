@@ -7,8 +7,15 @@ use protocol::ConfidentialComputeResponse;
 use zeroize::Zeroizing;
 
 use crate::{
-    cipher::NONCE_BYTES, encoding::encode, epoch::Signer as NodeSigner, error::SealError,
-    exchange::Exchange, hash::blake2b_256, key_id::KeyId, padding, random, receipt::Receipt,
+    cipher::NONCE_BYTES,
+    encoding::encode,
+    epoch::{Signer as NodeSigner, StatementSigner},
+    error::SealError,
+    exchange::Exchange,
+    hash::blake2b_256,
+    key_id::KeyId,
+    padding, random,
+    receipt::Receipt,
     sui::SuiSignature,
 };
 
@@ -31,6 +38,11 @@ impl Responder {
     /// The key the request was sealed to.
     pub fn key_id(&self) -> KeyId {
         self.signer.key_id
+    }
+
+    /// The key that signs the answer, for statements that are read apart from it.
+    pub fn statement_signer(&self) -> StatementSigner {
+        StatementSigner(self.signer.clone())
     }
 
     /// Pads, hashes, signs and seals a JSON body; `model_manifest` is the digest of the manifest of

@@ -39,7 +39,7 @@ export interface ImageRequest {
 
 export interface ImagesResponse {
   created: number;
-  data: { url: string; b64_json?: string; revised_prompt?: string }[];
+  data: { url: string; b64_json?: string; revised_prompt?: string; provenance?: Record<string, unknown> }[];
   seed?: number;
   warnings?: string[];
   [field: string]: unknown;

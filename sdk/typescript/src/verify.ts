@@ -117,7 +117,8 @@ interface Keys {
   notAfter: bigint;
 }
 
-const KEYSET = ["x25519", "ed25519", "key_id", "epoch", "not_before", "not_after", "build_id", "tls_spki_sha256", "configuration_sha256"];
+const KEYSET = ["x25519", "ed25519", "key_id", "epoch", "not_before", "not_after", "build_id", "tls_spki_sha256", "configuration_sha256",
+  "c2pa_spki_sha256"];
 
 async function keyset(report: Report, now: number, rules: Policy, checks: Checks): Promise<Keys | undefined> {
   let fields: JsonObject, from: bigint, until: bigint, keys: Keys, configuration: JsonObject[string] | undefined;
@@ -127,10 +128,12 @@ async function keyset(report: Report, now: number, rules: Policy, checks: Checks
     asString(fields.key_id), asString(fields.build_id);
     const tls = fields.tls_spki_sha256 ?? undefined;
     configuration = fields.configuration_sha256 ?? undefined;
+    const c2pa = fields.c2pa_spki_sha256 ?? undefined;
     const [exchange, signing] = [unhex(fields.x25519, 32), unhex(fields.ed25519, 32)];
     // What is named and is no digest is a mistake, and not the same as nothing.
     if (exchange === undefined || signing === undefined || (tls !== undefined && unhex(tls, 32) === undefined) ||
-      (configuration !== undefined && unhex(configuration, 32) === undefined)) throw new Error("not keys");
+      (configuration !== undefined && unhex(configuration, 32) === undefined) ||
+      (c2pa !== undefined && unhex(c2pa, 32) === undefined)) throw new Error("not keys");
     keys = { exchange, signing, tls: tls as string | undefined, notAfter: until };
   } catch {
     checks.fail("keyset.format", "not the JSON object it should be");

@@ -26,15 +26,12 @@ pub(super) fn report(guest: Simulator) -> Report {
 
 /// A report of a node whose keyset names this TLS key.
 pub(super) fn report_naming(guest: Simulator, tls_spki_sha256: Option<String>) -> Report {
-    report_of(guest, tls_spki_sha256, None)
+    report_of(guest, [tls_spki_sha256, None, None])
 }
 
-/// And this configuration.
-fn report_of(
-    mut guest: Simulator,
-    tls_spki_sha256: Option<String>,
-    configuration_sha256: Option<String>,
-) -> Report {
+/// Or also this configuration, and this key that signs manifests.
+fn report_of(mut guest: Simulator, named: [Option<String>; 3]) -> Report {
+    let [tls_spki_sha256, configuration_sha256, c2pa_spki_sha256] = named;
     let signer = SigningKey::from_bytes(&[5; 32]);
     let keyset = Keyset::new(&KeysetBody {
         x25519: "11".repeat(32),
@@ -46,6 +43,7 @@ fn report_of(
         build_id: "obscura/test".to_owned(),
         tls_spki_sha256,
         configuration_sha256,
+        c2pa_spki_sha256,
     });
     let model_manifest = b"00  7  weights\n".to_vec();
     let mut log = EventLog::default();
@@ -137,6 +135,22 @@ fn the_tls_key_of_a_keyset_is_attested() {
     }
 }
 
+#[test]
+fn the_key_that_signs_images_is_attested() {
+    let judged =
+        |named: Option<String>| judge(&report_of(Simulator::new(), [None, None, named]), &demo());
+    let named = |appraisal: &Appraisal| appraisal.attested().map(|it| it.c2pa_spki_sha256);
+    assert_eq!(named(&judged(None)), Some(None));
+    assert_eq!(named(&judged(Some("ab".repeat(32)))), Some(Some([0xab; 32])));
+    for no_digest in ["", "ab", &"AB".repeat(32), &"ab".repeat(33)] {
+        let refused = judged(Some(no_digest.to_owned()));
+        assert_eq!(failing(&refused.checks), ["keyset.format"], "{no_digest}");
+    }
+    // Where there is none, a keyset has the bytes that it had before there was such a field.
+    let report = report_of(Simulator::new(), [None, None, None]);
+    assert!(!String::from_utf8(report.keyset).unwrap().contains("c2pa"));
+}
+
 /// What a keyset does not tell is as little trusted as what the policy does not name.
 #[test]
 fn a_policy_names_configurations() {
@@ -145,7 +159,7 @@ fn a_policy_names_configurations() {
         Policy::simulated_by(&crate::policy::SIMULATED.replacen("digests = \"any\"", &trusted, 1))
     };
     let judged = |named: Option<&str>, policy: &Policy| {
-        let report = report_of(Simulator::new(), None, named.map(str::to_owned));
+        let report = report_of(Simulator::new(), [None, named.map(str::to_owned), None]);
         judge(&report, policy)
     };
     let (one, other) = ("ab".repeat(32), "cd".repeat(32));

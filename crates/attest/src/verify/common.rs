@@ -21,20 +21,24 @@ pub(super) struct Keys {
     pub(super) signing: [u8; 32],
     /// SHA-256 of the SubjectPublicKeyInfo that TLS ends at, where it ends in the node.
     pub(super) tls: Option<Digest32>,
+    /// SHA-256 of the SubjectPublicKeyInfo that manifests of images are signed by, where there are any.
+    pub(super) c2pa: Option<Digest32>,
     /// Seconds since 1970 until which they serve.
     pub(super) not_after_secs: u64,
 }
 
 impl Keys {
     fn of(body: &KeysetBody) -> Option<Self> {
-        let tls = body.tls_key();
+        let (tls, c2pa) = (body.tls_key(), body.c2pa_key());
         // What is named and is no digest is a mistake, and not the same as nothing.
-        let malformed = body.configuration_sha256.is_some() && body.configuration().is_none();
-        if malformed || body.tls_spki_sha256.is_some() && tls.is_none() {
+        let malformed = body.configuration_sha256.is_some() && body.configuration().is_none()
+            || body.tls_spki_sha256.is_some() && tls.is_none()
+            || body.c2pa_spki_sha256.is_some() && c2pa.is_none();
+        if malformed {
             return None;
         }
         let (exchange, signing) = (body.exchange_key()?, body.signing_key()?);
-        Some(Self { exchange, signing, tls, not_after_secs: body.not_after })
+        Some(Self { exchange, signing, tls, c2pa, not_after_secs: body.not_after })
     }
 }
 

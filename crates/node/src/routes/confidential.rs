@@ -20,6 +20,7 @@ use super::{
     client::Client,
     inputs, lengths,
     off_thread::off_thread,
+    provenance::Wanted,
     respond::{self, Reader},
     stream::{EventEncoder, EventMessage, Part, Stream},
 };
@@ -100,7 +101,7 @@ struct SealedCall {
 struct Opened {
     permit: Permit,
     pending: Pending,
-    read: Result<(ImageRequest, Vec<InputImage>), InvalidRequest>,
+    read: Result<(ImageRequest, Vec<InputImage>, Wanted), InvalidRequest>,
 }
 
 impl SealedCall {
@@ -144,7 +145,7 @@ async fn answer(
     service: Arc<Service>,
     Opened { permit, pending, read }: Opened,
 ) -> Result<Response, ApiError> {
-    let (request, images) = match read {
+    let (request, images, wanted) = match read {
         Ok(read) => read,
         // Which cannot be told apart from a body that could not be opened.
         Err(InvalidRequest::NotAnObject) => return Err(ApiError::Malformed),
@@ -152,20 +153,24 @@ async fn answer(
             return Err(seal_refusal(pending, invalid, service).await);
         }
     };
+    let measured = wanted.measured(&service).await?;
     let responder = pending.accept()?;
+    let signer = responder.statement_signer();
+    let prover = wanted.prover(measured, &request.provenance, signer, &service)?;
 
     if let Delivery::Stream { .. } = request.delivery {
         let parts = Some(responder.into_stream()?);
         let operation = request.operation;
         let sealed = Sealed { service: service.clone(), operation, parts, sequence_number: 0 };
         let (outbox, response) = Outbox::open(node.deliveries());
-        Stream::new(service, outbox, sealed, &request).spawn(permit, request, images);
+        Stream::new(service, outbox, sealed, prover, &request).spawn(permit, request, images);
         return Ok(response);
     }
     let output = permit.generate(request, images).await?;
     let envelope = off_thread(move || {
         let usage = respond::usage(&output);
-        let (body, file_bytes) = respond::body(&output, &Reader::Sealed, service.metrics())?;
+        let (body, file_bytes) =
+            respond::body(&output, &Reader::Sealed, &prover, service.metrics())?;
         let filled = lengths::answer(&service, &output.request, file_bytes);
         let sealed = service.metrics().timed(Stage::Seal, || {
             let body = body.to_json_with(filled, seal::padded_capacity);
@@ -229,11 +234,13 @@ fn read(
     envelope: &ConfidentialComputeRequest,
     operation: Operation,
     service: &Service,
-) -> Result<(ImageRequest, Vec<InputImage>), InvalidRequest> {
+) -> Result<(ImageRequest, Vec<InputImage>, Wanted), InvalidRequest> {
     let body = CreateImageRequest::from_json(plaintext.as_bytes())?;
     let scanned = inputs::scan(body, operation, service)?;
     envelope.check_binding(&scanned.request)?;
-    Ok(scanned.decode(service)?)
+    let wanted = Wanted::sealed(&scanned.request, service)?;
+    let (request, images) = scanned.decode(service)?;
+    Ok((request, images, wanted))
 }
 
 async fn seal_refusal(

@@ -21,6 +21,7 @@ use super::{
     client::Client,
     inputs,
     off_thread::off_thread,
+    provenance::Wanted,
     respond::{self, Links, Reader},
     stream::{EventEncoder, EventMessage, Part, Stream},
 };
@@ -184,17 +185,21 @@ impl Call {
         service: Arc<Service>,
         Ready { permit, request, images }: Ready,
     ) -> Result<Response, ApiError> {
+        let wanted = Wanted::clear(&request, &service).map_err(ApiError::Invalid)?;
+        let measured = wanted.measured(&service).await?;
+        let signer = service.keyring().current().statement_signer();
+        let prover = wanted.prover(measured, &request.provenance, signer, &service)?;
         if let Delivery::Stream { .. } = request.delivery {
             let (outbox, response) = Outbox::open(node.deliveries());
             let encoder = Clear { operation: request.operation };
-            Stream::new(service, outbox, encoder, &request).spawn(permit, request, images);
+            Stream::new(service, outbox, encoder, prover, &request).spawn(permit, request, images);
             return Ok(response);
         }
         let output = permit.generate(request, images).await?;
         let prefix = prefix(&node, &self.uri, &self.headers, self.peer);
         let answer = off_thread(move || {
             let reader = Reader::Clear(Links { store: node.image_store(), prefix });
-            respond::body(&output, &reader, service.metrics()).map(|(body, _)| body)
+            respond::body(&output, &reader, &prover, service.metrics()).map(|(body, _)| body)
         });
         Ok(Json(answer.await??).into_response())
     }

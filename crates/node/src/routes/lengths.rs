@@ -16,22 +16,30 @@ use crate::node::Service;
 const AROUND_BYTES: usize = 1024;
 /// What an image's entry has beside files and prompt.
 const AROUND_IMAGE_BYTES: usize = 128;
+/// What proves where an image is from, whether or not anybody asked: so that nobody sees who did.
+const PROVENANCE_BYTES: usize = 2048;
 /// The longest that JSON writes a character: a control character's escape.
 const BYTES_OF_CHAR: usize = 6;
 
-/// Of an answer with all images, whose files are so long in all.
+/// Of an answer with all images, whose files are so long in all, without manifests.
 pub(super) fn answer(service: &Service, request: &ImageRequest, file_bytes: usize) -> usize {
     let copies = if request.response_format == ResponseFormat::B64Json { 2 } else { 1 };
     let images = request.count.get();
-    let files =
-        base64_bytes(padded_bytes(request.size, request.format, images, file_bytes), images);
-    AROUND_BYTES + copies * files + images * (AROUND_IMAGE_BYTES + prompt_bytes(service))
+    let files = padded_bytes(request.size, request.format, images, file_bytes);
+    let files = base64_bytes(files + images * manifest_bytes(service), images);
+    let around = AROUND_IMAGE_BYTES + PROVENANCE_BYTES + prompt_bytes(service);
+    AROUND_BYTES + copies * files + images * around
 }
 
 /// Of an event with an image whose file is so long.
 pub(super) fn event(service: &Service, size: Size, format: Format, file_bytes: usize) -> usize {
-    let file = base64_bytes(padded_bytes(size, format, 1, file_bytes), 1);
-    AROUND_BYTES + file + prompt_bytes(service)
+    let file = padded_bytes(size, format, 1, file_bytes) + manifest_bytes(service);
+    AROUND_BYTES + PROVENANCE_BYTES + base64_bytes(file, 1) + prompt_bytes(service)
+}
+
+/// Room for a manifest in a file, where the node signs any.
+fn manifest_bytes(service: &Service) -> usize {
+    service.manifest_signer().map_or(0, |_| provenance::MAX_MANIFEST_BYTES)
 }
 
 /// Room for a prompt that is told back, whether or not it is.

@@ -13,6 +13,7 @@ mod off_thread;
 mod openapi;
 mod operations;
 mod pages;
+mod provenance;
 mod respond;
 mod stream;
 

@@ -9,6 +9,7 @@ use protocol::{
 };
 use web::image_store::{ImageStore, StoredImage};
 
+use super::provenance::Prover;
 use crate::{
     clock::unix_now,
     error::ApiError,
@@ -58,19 +59,22 @@ fn count(n: u64) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-/// The answer, images encoded, and how long their files are in all.
+/// The answer, images encoded, and how long their files are in all, without manifests.
 pub(super) fn body(
     output: &Output,
     reader: &Reader<'_>,
+    prover: &Prover,
     metrics: &Metrics,
 ) -> Result<(CreateImageResponse, usize), ApiError> {
     let request = &output.request;
     let (read, made) = tokens(output);
     let mut file_bytes = 0;
-    let data = output.generated.images.iter().map(|image| {
+    let data = output.generated.images.iter().enumerate().map(|(index, image)| {
         let file = file(image, request.format, metrics)?;
         file_bytes += file.len();
-        entry(request, file, reader)
+        let (file, provenance) = prover.prove(request, (index, image), file)?;
+        let entry = entry(request, file, reader)?;
+        Ok(ImageData { provenance, ..entry })
     });
     let response = CreateImageResponse {
         created: unix_now(),
@@ -132,7 +136,7 @@ fn entry(
             (Some(data_url(format, file.clone())), Some(ImageText::file("", file)))
         }
     };
-    Ok(ImageData { url, b64_json, revised_prompt })
+    Ok(ImageData { url, b64_json, revised_prompt, provenance: None })
 }
 
 impl Links<'_> {

@@ -10,7 +10,7 @@ use protocol::{
 use tracing::Instrument;
 use utoipa::ToSchema;
 
-use super::{lengths, off_thread::off_thread, respond};
+use super::{lengths, off_thread::off_thread, provenance::Prover, respond};
 use crate::{
     clock::unix_now,
     delivery::{Message, Outbox},
@@ -82,6 +82,7 @@ pub(super) struct Stream<E> {
     encoder: Option<E>,
     outbox: Outbox,
     operation: Operation,
+    prover: Arc<Prover>,
     style: Style,
     started: Instant,
     has_failed: bool,
@@ -95,6 +96,7 @@ impl<E: EventEncoder> Stream<E> {
         service: Arc<Service>,
         outbox: Outbox,
         encoder: E,
+        prover: Prover,
         request: &ImageRequest,
     ) -> Self {
         Self {
@@ -102,6 +104,7 @@ impl<E: EventEncoder> Stream<E> {
             encoder: Some(encoder),
             outbox,
             operation: request.operation,
+            prover: Arc::new(prover),
             style: Style::of(request),
             started: Instant::now(),
             has_failed: false,
@@ -208,8 +211,8 @@ impl<E: EventEncoder> Stream<E> {
                 true => Part::Last(Some(billed)),
                 false => Part::Middle,
             };
-            let output = output.clone();
-            self.send(part, move |service| completed(&output, index, service)).await?;
+            let (output, prover) = (output.clone(), self.prover.clone());
+            self.send(part, move |service| completed(&output, index, &prover, service)).await?;
         }
         Ok(())
     }
@@ -255,6 +258,7 @@ fn failure(error: ApiError) -> ImageEvent {
 fn completed(
     output: &Output,
     index: usize,
+    prover: &Prover,
     service: &Service,
 ) -> Result<(ImageEvent, usize), ApiError> {
     let request = &output.request;
@@ -262,9 +266,11 @@ fn completed(
     let (read, made) = respond::tokens(output);
     let read = if index == 0 { read } else { InputTokensDetails::default() };
     let style = Style::of(request);
-    let (b64_json, filled_bytes) = base64(image, request.format, service)?;
+    let file = respond::file(image, request.format, service.metrics())?;
+    let filled_bytes = lengths::event(service, image.size, request.format, file.len());
+    let (file, provenance) = prover.prove(request, (index, image), file)?;
     let event = ImageEvent::Completed(CompletedEvent {
-        b64_json,
+        b64_json: respond::base64(file),
         index: index as u32,
         created_at: unix_now(),
         size: style.size.to_string(),
@@ -274,6 +280,7 @@ fn completed(
         usage: ImageUsage::new(read, made / request.count.get() as u32),
         seed: Some(request.seed.offset(index).get()),
         revised_prompt: request.revised_prompt(),
+        provenance,
         warnings: respond::warnings(output),
     });
     Ok((event, filled_bytes))

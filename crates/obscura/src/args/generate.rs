@@ -5,7 +5,7 @@ use std::{path::PathBuf, str::FromStr};
 use clap::ValueEnum;
 use protocol::{InvalidSize, Size};
 
-use super::{ModelArgs, TrustArgs};
+use super::{ModelArgs, ProvenanceChoice, TrustArgs};
 use crate::{
     choices::{FormatChoice, QualityChoice, StyleChoice},
     preview::PreviewChoice,
@@ -67,6 +67,10 @@ pub(crate) struct GenerateArgs {
     /// The format where no file's ending says it [default: png]
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<FormatChoice>,
+    /// What the node is to say of where images are from; the receipt and what opens it are written beside
+    /// each image, as FILE.provenance.json
+    #[arg(long, value_name = "HOW", default_value = "none")]
+    pub(crate) provenance: ProvenanceChoice,
     /// Replace files that are there already
     #[arg(long)]
     pub(crate) force: bool,

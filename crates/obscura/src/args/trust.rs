@@ -12,7 +12,7 @@ use crate::{
 #[derive(clap::Args)]
 pub(crate) struct VerifyArgs {
     /// The node to ask
-    #[arg(value_name = "URL", required_unless_present = "report", conflicts_with = "report")]
+    #[arg(value_name = "URL", required_unless_present_any = ["report", "image"], conflicts_with = "report")]
     pub(crate) url: Option<String>,
     /// A report that was saved, instead of asking a node
     #[arg(long, value_name = "FILE")]
@@ -24,6 +24,15 @@ pub(crate) struct VerifyArgs {
     /// [default: now, by this machine's clock]
     #[arg(long, value_name = "TIME", conflicts_with = "url")]
     pub(crate) at: Option<At>,
+    /// Judge where this image (PNG, JPEG, WebP) is from, by its C2PA manifest and the node's evidence
+    #[arg(long, value_name = "FILE")]
+    pub(crate) image: Option<PathBuf>,
+    /// Open the manifest's commitment with what came with the image (an answer's `provenance`, as JSON)
+    #[arg(long, value_name = "FILE", requires = "image", requires = "prompt_file")]
+    pub(crate) disclose: Option<PathBuf>,
+    /// And this prompt; a line's end at its end does not count
+    #[arg(long, value_name = "FILE", requires = "disclose")]
+    pub(crate) prompt_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) trust: TrustArgs,
     /// Keep the report, for an audit

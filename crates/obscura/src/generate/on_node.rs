@@ -8,7 +8,7 @@ use printable::Printable;
 use protocol::{CreateImageRequest, ImageEvent, Prompt, Size, Style};
 use serde_json::json;
 
-use super::{Arrived, Desk, Order};
+use super::{Arrived, Desk, Order, provenance};
 use crate::{
     args::GenerateArgs,
     hex,
@@ -46,7 +46,8 @@ pub(super) async fn draw(
             node = client.attest(&policy).await?;
         }
         let request = request(order, prompt, &model, desk);
-        let asked = Asked { client: &client, node: &node, model: &model, prompt: number };
+        let proof = provenance::Expected { order, prompt, node: &node };
+        let asked = Asked { client: &client, node: &node, model: &model, prompt: number, proof };
         asked.draw(request, order.count.get(), desk, &progress).await?;
     }
     drop(progress);
@@ -91,6 +92,7 @@ fn request(order: &Order, prompt: &Prompt, model: &str, desk: &Desk) -> CreateIm
         guidance: order.guidance.map(f64::from),
         progress: Some(true),
         partial_images: desk.terminal.map(|_| PREVIEWS),
+        provenance: order.provenance.name().map(str::to_owned),
         output_format: Some(desk.output.format().name().to_owned()),
         images: order.inputs.references(),
         ..CreateImageRequest::default()
@@ -114,6 +116,7 @@ struct Asked<'a> {
     model: &'a str,
     /// Which prompt, from 0.
     prompt: usize,
+    proof: provenance::Expected<'a>,
 }
 
 impl Asked<'_> {
@@ -164,7 +167,8 @@ impl Asked<'_> {
                         size,
                         model: self.model,
                     };
-                    desk.put(&arrived, progress)?;
+                    let written_to = desk.put(&arrived, progress)?;
+                    self.proof.keep(&file, event.provenance.as_ref(), &written_to)?;
                 }
                 ImageEvent::Error(_) => {}
             }

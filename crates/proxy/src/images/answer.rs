@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use base64_simd::STANDARD;
 use protocol::{
-    CreateImageRequest, CreateImageResponse, ImageData, ImageText, ImageUsage, SecretBytes,
-    SecretString,
+    CreateImageRequest, CreateImageResponse, ImageData, ImageProvenance, ImageText, ImageUsage,
+    SecretBytes, SecretString,
 };
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
@@ -14,6 +14,8 @@ use zeroize::Zeroizing;
 
 use crate::error::ApiError;
 
+/// What proves where an image is from.
+const PROVENANCE_BYTES: usize = 2048;
 /// What surrounds the images of an answer, in bytes; a longer answer moves once.
 const AROUND_BYTES: usize = 16 * 1024;
 
@@ -119,6 +121,8 @@ struct Entry<'a> {
     url: Option<Url<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     revised_prompt: Option<&'a SecretString>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provenance: Option<&'a ImageProvenance>,
 }
 
 #[derive(Serialize)]
@@ -138,7 +142,12 @@ impl<'a> Entry<'a> {
             Form::B64Json | Form::Unknown => (Some(base64), None),
             Form::Url => (None, Some(Url::Link(links.insert(media_type, base64)?))),
         };
-        Ok(Self { b64_json, url, revised_prompt: entry.revised_prompt.as_ref() })
+        Ok(Self {
+            b64_json,
+            url,
+            revised_prompt: entry.revised_prompt.as_ref(),
+            provenance: entry.provenance.as_ref(),
+        })
     }
 
     fn bytes(&self) -> usize {
@@ -147,7 +156,8 @@ impl<'a> Entry<'a> {
             _ => 0,
         };
         let prompt = self.revised_prompt.map_or(0, |prompt| 6 * prompt.len());
-        url + self.b64_json.map_or(0, str::len) + prompt
+        let provenance = self.provenance.map_or(0, |_| PROVENANCE_BYTES);
+        url + self.b64_json.map_or(0, str::len) + prompt + provenance
     }
 }
 
@@ -181,7 +191,7 @@ mod tests {
 
     fn written(form: Form) -> (Value, ImageStore) {
         let store = ImageStore::new(1000, Duration::from_secs(60));
-        let json = br#"{"created":7,"data":[{"url":"data:image/webp;base64,AAEC","revised_prompt":"a \"fox\""}],"seed":3}"#;
+        let json = br#"{"created":7,"data":[{"url":"data:image/webp;base64,AAEC","revised_prompt":"a \"fox\"","provenance":{"salt":"00","seed":3,"size":"16x16","steps":4}}],"seed":3}"#;
         let response = CreateImageResponse::from_json(json).unwrap();
         let links = Links { store: &store, base: "http://localhost:3300".to_owned() };
         let body = write(response, form, &links).map_err(|_| ()).unwrap();
@@ -194,6 +204,7 @@ mod tests {
         assert_eq!(both["data"][0]["b64_json"], "AAEC");
         assert_eq!(both["data"][0]["url"], "data:image/webp;base64,AAEC");
         assert_eq!(both["data"][0]["revised_prompt"], "a \"fox\"");
+        assert_eq!(both["data"][0]["provenance"]["salt"], "00");
         assert_eq!((both["created"].as_u64(), both["seed"].as_u64()), (Some(7), Some(3)));
 
         let (base64, _) = written(Form::B64Json);

@@ -211,6 +211,7 @@ fn keys(lifetime: Duration) -> Keys {
         build_id: "obscura/test".to_owned(),
         tls_spki_sha256: None,
         configuration_sha256: None,
+        c2pa_spki_sha256: None,
     });
     let digest = keyset.digest();
     let signed = keyset.prove_possession(|message| keys.prove_possession(message));
@@ -452,6 +453,7 @@ fn completed() -> CompletedEvent {
         usage: ImageUsage::new(InputTokensDetails { text_tokens: 1, image_tokens: 0 }, 1),
         seed: Some(3),
         revised_prompt: None,
+        provenance: None,
         warnings: Vec::new(),
     }
 }

@@ -67,6 +67,7 @@ fn body() -> KeysetBody {
         build_id: String::new(),
         tls_spki_sha256: None,
         configuration_sha256: None,
+        c2pa_spki_sha256: None,
     }
 }
 

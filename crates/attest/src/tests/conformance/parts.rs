@@ -43,6 +43,7 @@ impl Parts {
             build_id: "obscura/test".to_owned(),
             tls_spki_sha256: None,
             configuration_sha256: Some("22".repeat(32)),
+            c2pa_spki_sha256: None,
         };
         let manifest = b"00  7  weights\n".to_vec();
         Self { keyset, manifest, gpus: Vec::new(), path: NoncePath::alone([9; 32]) }

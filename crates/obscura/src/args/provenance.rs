@@ -1,0 +1,61 @@
+//! What `obscura replay` can be told, and `generate` of where images are from.
+
+use std::path::PathBuf;
+
+use attest::binding::Nonce;
+use clap::ValueEnum;
+
+use super::{ModelArgs, TrustArgs};
+use crate::time::At;
+
+/// What a node is to say of its images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProvenanceChoice {
+    /// Nothing
+    None,
+    /// A signed receipt, in a file beside the image
+    Receipt,
+    /// That, and a C2PA manifest in the image's file
+    C2pa,
+}
+
+impl ProvenanceChoice {
+    /// As requests have it; `None` where nothing is asked for.
+    pub(crate) fn name(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Receipt => Some("receipt"),
+            Self::C2pa => Some("c2pa"),
+        }
+    }
+}
+
+#[derive(clap::Args)]
+pub(crate) struct ReplayArgs {
+    /// What came with the image: the JSON that `obscura generate --provenance` writes beside it, or an
+    /// answer's `provenance`
+    #[arg(value_name = "RECEIPT")]
+    pub(crate) receipt: PathBuf,
+    /// The prompt, as it was asked for; a line's end at its end does not count
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prompt_file: PathBuf,
+    /// The image, to compare with by how far the pixels are, where another machine drew it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) image: Option<PathBuf>,
+    /// The node's evidence, by which its key is known; saved by `obscura verify --save`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// The nonce that the report was asked with
+    #[arg(long, value_name = "HEX", requires = "report")]
+    pub(crate) nonce: Option<Nonce>,
+    /// When to judge the report [default: now, by this machine's clock]
+    #[arg(long, value_name = "TIME", requires = "report")]
+    pub(crate) at: Option<At>,
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Print the verdict as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}

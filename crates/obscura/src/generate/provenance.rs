@@ -1,0 +1,85 @@
+//! What a node says of where an image is from: held against what was asked, and kept beside the image.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, bail, ensure};
+use base64_simd::STANDARD;
+use client::AttestedNode;
+use protocol::{ImageProvenance, Prompt, Style, VIVID_SUFFIX};
+use provenance::{Drawing, Manifest, Salt, SignedReceipt, Statement};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::Order;
+use crate::args::ProvenanceChoice;
+
+/// What was asked for, and whom.
+pub(super) struct Expected<'a> {
+    pub(super) order: &'a Order,
+    pub(super) prompt: &'a Prompt,
+    pub(super) node: &'a AttestedNode,
+}
+
+impl Expected<'_> {
+    /// Checks what came with an image, where anything was asked for, and writes it beside the image.
+    pub(super) fn keep(
+        &self,
+        file: &[u8],
+        told: Option<&ImageProvenance>,
+        image: &Path,
+    ) -> anyhow::Result<()> {
+        if self.order.provenance == ProvenanceChoice::None {
+            return Ok(());
+        }
+        let told = told.context("the node said nothing of where its image is from")?;
+        self.check(file, told).context("what the node said of where its image is from")?;
+        let mut name = image.as_os_str().to_owned();
+        name.push(".provenance.json");
+        let json = serde_json::to_vec_pretty(told)?;
+        fs::write(&name, json)
+            .with_context(|| format!("cannot write {}", Path::new(&name).display()))
+    }
+
+    fn check(&self, file: &[u8], told: &ImageProvenance) -> anyhow::Result<()> {
+        let receipt = told.receipt.as_deref().context("there is no receipt")?;
+        let receipt = STANDARD.decode_to_vec(receipt).ok().context("the receipt is no base64")?;
+        let signed = SignedReceipt::read(&receipt)?;
+        ensure!(signed.receipt.file == *Sha256::digest(file), "the receipt is for another file");
+        let attested = self.node.appraisal().attested().context("the node is not attested")?;
+        ensure!(signed.signing_key == attested.signing_key, "the receipt has another key");
+        self.check_statement(&signed.receipt.statement, told)?;
+        if self.order.provenance == ProvenanceChoice::C2pa {
+            let manifest = Manifest::read(file)?;
+            manifest.check_bytes(file)?;
+            manifest.check_signature()?;
+            let key = Some(manifest.signer_spki_sha256);
+            ensure!(key == attested.c2pa_spki_sha256, "another key signed the manifest");
+            ensure!(manifest.statement == signed.receipt.statement, "it says two things");
+        }
+        Ok(())
+    }
+
+    fn check_statement(&self, statement: &Statement, told: &ImageProvenance) -> anyhow::Result<()> {
+        let attested = self.node.appraisal().attested().context("the node is not attested")?;
+        ensure!(statement.model_manifest == attested.model_manifest, "it names another model");
+        ensure!(statement.keyset == attested.keyset_digest, "it names another keyset");
+        let size: protocol::Size = told.size.parse().context("`size`")?;
+        let Ok(steps) = usize::try_from(told.steps) else { bail!("`steps` is too large") };
+        ensure!(steps == self.order.steps().get(), "it tells of other steps");
+        let mut prompt = Zeroizing::new(self.prompt.expose().to_owned());
+        if self.order.style == Style::Vivid {
+            prompt.push_str(VIVID_SUFFIX);
+        }
+        let drawing = Drawing {
+            prompt: &prompt,
+            seed: told.seed,
+            width_px: size.width_px(),
+            height_px: size.height_px(),
+            steps,
+            guidance: self.order.guidance,
+        };
+        let salt = Salt::from_hex(&told.salt)?;
+        ensure!(drawing.commitment(&salt) == statement.commitment, "it commits to something else");
+        Ok(())
+    }
+}

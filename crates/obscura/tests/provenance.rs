@@ -1,0 +1,332 @@
+//! Images that tell where they are from: the real program draws, signs, verifies and draws again.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod program;
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use ed25519_dalek::{Signer, SigningKey};
+use provenance::{Drawing, Receipt, Salt, SignedReceipt, pixels_digest};
+use serde_json::{Value, json};
+use tests::{Exchange, Sent, http};
+
+use program::Program;
+
+const MODEL: &str = "obscura/demo";
+const PROMPT: &str = "a small yellow star above a red house";
+const NONCE: &str = "4242424242424242424242424242424242424242424242424242424242424242";
+
+/// A node that signs manifests, what it drew, and its evidence.
+struct Shown {
+    node: Program,
+    folder: tempfile::TempDir,
+}
+
+impl Shown {
+    /// With every protection that a node puts on before it serves.
+    async fn start() -> Self {
+        let words = ["--set", "provenance=c2pa", "--allow-plaintext", "--set", "sandbox=on"];
+        let node = Program::serve(&words, Stdio::null());
+        node.ready().await;
+        let shown = Self { node, folder: tempfile::tempdir().unwrap() };
+        fs::write(shown.at("prompt"), format!("{PROMPT}\n")).unwrap();
+        let save = shown.path("report");
+        shown.says(0, &["verify", &shown.node.url, "--nonce", NONCE, "--save", &save]);
+        shown
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.at(name).to_str().unwrap().to_owned()
+    }
+
+    /// Draws privately.
+    fn draw(&self, name: &str, more: &[&str]) {
+        let file = self.path(name);
+        let words =
+            ["generate", PROMPT, "--node", &self.node.url, "--size", "64x64", "--steps", "1"];
+        self.says(0, &[&words[..], &["--output", &file], more].concat());
+    }
+
+    /// What the command line says, and that it ends so.
+    fn says(&self, code: i32, words: &[&str]) -> String {
+        let mut command = Command::new(program::path());
+        let Output { status, stdout, stderr } =
+            command.args(words).arg("--accept-simulated").output().unwrap();
+        let said = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
+        assert_eq!(status.code(), Some(code), "{words:?}\n{said}");
+        said
+    }
+
+    fn verify(&self, code: i32, image: &str, more: &[&str]) -> String {
+        let (image, report) = (self.path(image), self.path("report"));
+        let words = ["verify", "--image", &image, "--report", &report, "--nonce", NONCE];
+        self.says(code, &[&words[..], more].concat())
+    }
+
+    fn disclosed(&self, code: i32, told: &str, prompt: &str) -> String {
+        let (told, prompt) = (self.path(told), self.path(prompt));
+        self.verify(code, "star.png", &["--disclose", &told, "--prompt-file", &prompt])
+    }
+
+    fn replay(&self, code: i32, told: &str, more: &[&str]) -> String {
+        let (told, prompt) = (self.path(told), self.path("prompt"));
+        let words = ["replay", &told, "--prompt-file", &prompt, "--device", "cpu"];
+        self.says(code, &[&words[..], more].concat())
+    }
+
+    fn told(&self, name: &str) -> Value {
+        serde_json::from_slice(&fs::read(self.at(name)).unwrap()).unwrap()
+    }
+
+    /// What came with the image, changed.
+    fn change(&self, name: &str, change: impl FnOnce(&mut Value)) {
+        let mut told = self.told("star.png.provenance.json");
+        change(&mut told);
+        fs::write(self.at(name), told.to_string()).unwrap();
+    }
+}
+
+fn holds_manifest(file: &[u8]) -> bool {
+    file.windows(8).any(|bytes| bytes == b"obscura.")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_proves_itself_offline() {
+    let shown = Shown::start().await;
+    for name in ["star.png", "star.jpg", "star.webp"] {
+        shown.draw(name, &["--seed", "5", "--provenance", "c2pa"]);
+        assert!(holds_manifest(&fs::read(shown.at(name)).unwrap()), "{name}");
+    }
+    shown.draw("plain.png", &["--seed", "5"]);
+    shown.draw("receipt.png", &["--seed", "5", "--provenance", "receipt"]);
+    let (signed, plain) = (fs::read(shown.at("star.png")), fs::read(shown.at("plain.png")));
+    assert!(!holds_manifest(plain.as_ref().unwrap()));
+    assert_eq!(fs::read(shown.at("receipt.png")).unwrap(), *plain.as_ref().unwrap());
+    let pixels = |file: &[u8]| image::load_from_memory(file).unwrap().to_rgb8();
+    assert_eq!(pixels(signed.as_ref().unwrap()), pixels(plain.as_ref().unwrap()));
+    // What was asked for is in neither.
+    let signed = signed.unwrap();
+    assert!(!signed.windows(6).any(|bytes| bytes == b"yellow"));
+
+    // Without any node.
+    let Shown { node, folder } = shown;
+    node.stop();
+    let other = Program::serve(&["--set", "provenance=c2pa"], Stdio::null());
+    other.ready().await;
+    let shown = Shown { node: other, folder };
+    for name in ["star.png", "star.jpg", "star.webp"] {
+        let said = shown.verify(0, name, &[]);
+        assert!(said.contains("names the key that signed it"), "{said}");
+    }
+    let told = "star.png.provenance.json";
+    assert!(shown.disclosed(0, told, "prompt").contains("committed to"));
+
+    // Another prompt, another salt, another seed.
+    fs::write(shown.at("other"), "a small yellow star above a blue house").unwrap();
+    assert!(shown.disclosed(10, told, "other").contains("something else was asked for"));
+    shown.change("salt", |told| told["salt"] = "00".repeat(32).into());
+    shown.disclosed(10, "salt", "prompt");
+    shown.change("seed", |told| told["seed"] = 6.into());
+    shown.disclosed(10, "seed", "prompt");
+    // Another node, no node.
+    let live = ["verify", &shown.node.url, "--image", &shown.path("star.png")];
+    assert!(shown.says(10, &live).contains("somebody else's key"));
+    let alone = shown.says(10, &["verify", "--image", &shown.path("star.png")]);
+    assert!(alone.contains("no evidence"), "{alone}");
+    // Cut off, changed, encoded again, none at all.
+    fs::write(shown.at("cut.png"), &signed[..900]).unwrap();
+    shown.verify(30, "cut.png", &[]);
+    let mut changed = signed.clone();
+    let middle = changed.len() - 30;
+    changed[middle] ^= 1;
+    fs::write(shown.at("changed.png"), &changed).unwrap();
+    assert!(shown.verify(10, "changed.png", &[]).contains("the image is not what"));
+    pixels(&signed).save(shown.at("again.png")).unwrap();
+    assert!(shown.verify(10, "again.png", &[]).contains("no C2PA manifest"));
+    shown.verify(30, "prompt", &[]);
+    let json: Value = serde_json::from_str(
+        &shown
+            .verify(0, "star.png", &["--json"])
+            .lines()
+            .filter(|line| !line.starts_with("warning"))
+            .collect::<String>(),
+    )
+    .unwrap();
+    assert_eq!((&json["verdict"], &json["exit_code"]), (&json!("accepted"), &json!(0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_is_true_or_false() {
+    let shown = Shown::start().await;
+    shown.draw("star.png", &["--seed", "5", "--provenance", "receipt"]);
+    shown.draw("other.png", &["--seed", "9"]);
+    let (told, star) = ("star.png.provenance.json", shown.path("star.png"));
+    let report = shown.path("report");
+    let evidence = ["--report", &report, "--nonce", NONCE];
+    let said = shown.replay(0, told, &[&evidence[..], &["--image", &star]].concat());
+    assert!(said.contains("bit for bit") && said.contains("names its key"), "{said}");
+    shown.replay(0, told, &[]);
+
+    // For another seed, size, number of steps, or with another salt.
+    let changes: [(&str, Value); 4] = [
+        ("seed", 6.into()),
+        ("size", "64x80".into()),
+        ("steps", 2.into()),
+        ("salt", "11".repeat(32).into()),
+    ];
+    for (field, value) in changes {
+        shown.change("changed", |told| told[field] = value);
+        assert!(shown.replay(10, "changed", &[]).contains("it is for another"), "{field}");
+    }
+    // With another image.
+    let other = shown.path("other.png");
+    assert!(shown.replay(10, told, &["--image", &other]).contains("for another file"));
+    // Cut off, or no receipt at all.
+    let receipt = shown.told(told)["receipt"].as_str().unwrap().to_owned();
+    shown.change("cut", |told| told["receipt"] = receipt[..400].into());
+    shown.replay(30, "cut", &[]);
+    shown.change("none", |told| drop(told.as_object_mut().unwrap().remove("receipt")));
+    shown.replay(30, "none", &[]);
+    for (file, code) in [("prompt", 1), ("star.png", 1)] {
+        shown.replay(code, file, &[]);
+    }
+    swapped(&shown, &receipt, &evidence);
+}
+
+/// A node that says one thing and draws with another: what it signs holds, and drawing tells.
+fn swapped(shown: &Shown, receipt: &str, evidence: &[&str]) {
+    let honest = SignedReceipt::read(&BASE64_STANDARD.decode(receipt).unwrap()).unwrap().receipt;
+    let swapper = SigningKey::from_bytes(&[7; 32]);
+    let sign = |receipt: &Receipt| {
+        let sign = |message: &[u8]| Ok::<_, ()>(swapper.sign(message).to_bytes());
+        BASE64_STANDARD.encode(receipt.sign(&swapper.verifying_key().to_bytes(), sign).unwrap())
+    };
+    // It draws with a smaller model.
+    let other = image::open(shown.at("other.png")).unwrap().to_rgb8();
+    let file = fs::read(shown.at("other.png")).unwrap();
+    let lie = Receipt {
+        pixels: pixels_digest(64, 64, &other),
+        file: <sha2::Sha256 as sha2::Digest>::digest(&file).into(),
+        ..honest.clone()
+    };
+    shown.change("lie", |told| told["receipt"] = sign(&lie).into());
+    let image = shown.path("other.png");
+    let said = shown.replay(10, "lie", &["--image", &image]);
+    assert!(said.contains("dB from the image"), "{said}");
+    assert!(shown.replay(10, "lie", &[]).contains("other pixels"));
+    // Another machine, whose last bits differ, is told from that by the image.
+    let mut near = image::open(shown.at("star.png")).unwrap().to_rgb8();
+    near.iter_mut().step_by(3).for_each(|value| *value ^= 1);
+    near.save(shown.at("near.png")).unwrap();
+    let elsewhere = Receipt {
+        pixels: pixels_digest(64, 64, &near),
+        file: <sha2::Sha256 as sha2::Digest>::digest(fs::read(shown.at("near.png")).unwrap())
+            .into(),
+        ..honest.clone()
+    };
+    shown.change("elsewhere", |told| told["receipt"] = sign(&elsewhere).into());
+    shown.replay(10, "elsewhere", &[]);
+    let said = shown.replay(0, "elsewhere", &["--image", &shown.path("near.png")]);
+    assert!(said.contains("with another seed"), "{said}");
+    // By a key that no evidence names.
+    shown.change("stranger", |told| told["receipt"] = sign(&honest).into());
+    let said = shown.replay(10, "stranger", evidence);
+    assert!(said.contains("of another key"), "{said}");
+    // With a model that is not the one here.
+    let mut named = honest.clone();
+    named.statement.model_manifest = [9; 32];
+    shown.change("model", |told| told["receipt"] = sign(&named).into());
+    assert!(shown.replay(10, "model", &[]).contains("--model names another"));
+}
+
+/// Two kinds of nodes, and what each says without being asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_asked_in_clear_text_signs_by_setting_and_sealed_on_request() {
+    let shown = Shown::start().await;
+    let off = Program::serve(&["--allow-plaintext"], Stdio::null());
+    off.ready().await;
+    let asked = |more: Value| {
+        let mut body = json!({ "model": MODEL, "prompt": PROMPT, "size": "64x64", "steps": 1,
+            "seed": 3, "response_format": "b64_json" });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let clear = async |url: &str, more: Value| -> Value {
+        let url = format!("{url}/v1/images/generations");
+        http().post(url).json(&asked(more)).send().await.unwrap().json().await.unwrap()
+    };
+    let is_signed = |answer: &Value| {
+        let data = &answer["data"][0];
+        let file = data["b64_json"].as_str().unwrap_or_else(|| panic!("{answer}"));
+        let signed = holds_manifest(&BASE64_STANDARD.decode(file).unwrap());
+        (signed, data["provenance"]["receipt"].is_string())
+    };
+    let on = &shown.node.url;
+    assert_eq!(is_signed(&clear(on, json!({})).await), (true, true));
+    assert_eq!(is_signed(&clear(on, json!({ "provenance": "none" })).await), (false, false));
+    assert_eq!(is_signed(&clear(on, json!({ "provenance": "receipt" })).await), (false, true));
+    assert_eq!(is_signed(&clear(&off.url, json!({})).await), (false, false));
+    assert_eq!(
+        is_signed(&clear(&off.url, json!({ "provenance": "receipt" })).await),
+        (false, true)
+    );
+    for (more, param) in [
+        (json!({ "provenance": "c2pa" }), "provenance"),
+        (json!({ "provenance": true }), "provenance"),
+        (json!({ "provenance": "receipt", "provenance_salt": "no" }), "provenance_salt"),
+    ] {
+        assert_eq!(clear(&off.url, more).await["error"]["param"], param);
+    }
+
+    // Sealed: nobody outside sees by the length what was asked for.
+    let salt = "ab".repeat(32);
+    let mut lengths = Vec::new();
+    for (more, signed) in
+        [(json!({}), false), (json!({ "provenance": "c2pa", "provenance_salt": salt }), true)]
+    {
+        let sent = sealed(on, &asked(more)).await;
+        let envelope: Value = serde_json::from_str(&sent.text).unwrap();
+        lengths.push(envelope["ciphertext"].as_str().unwrap_or_else(|| panic!("{envelope}")).len());
+        let answer: Value = serde_json::from_str(&sent.open()).unwrap();
+        assert_eq!(is_signed(&answer), (signed, signed));
+        if signed {
+            let told = &answer["data"][0]["provenance"];
+            assert_eq!(told["salt"], salt);
+            check_commitment(told);
+        }
+    }
+    assert_eq!(lengths[0], lengths[1]);
+    let sent = sealed(&off.url, &asked(json!({ "provenance": "c2pa" }))).await;
+    assert_eq!(sent.status, 400);
+    assert!(!sent.text.contains("manifests"), "sealed: {}", sent.text);
+}
+
+async fn sealed(url: &str, body: &Value) -> Sent {
+    let lock = http().post(format!("{url}/v1/nodes/lock")).json(&json!({ "model": MODEL }));
+    let lock: Value = lock.send().await.unwrap().json().await.unwrap();
+    let key = BASE64_STANDARD.decode(lock["public_key"].as_str().unwrap()).unwrap();
+    let body = body.to_string();
+    let mut exchange = Exchange::seal_to(url, &key.try_into().unwrap(), body.as_bytes(), http());
+    exchange.envelope.model_name = MODEL.to_owned();
+    exchange.send().await
+}
+
+/// The receipt commits to what was asked for, under the client's own salt.
+fn check_commitment(told: &Value) {
+    let receipt = BASE64_STANDARD.decode(told["receipt"].as_str().unwrap()).unwrap();
+    let statement = SignedReceipt::read(&receipt).unwrap().receipt.statement;
+    let drawing =
+        Drawing { prompt: PROMPT, seed: 3, width_px: 64, height_px: 64, steps: 1, guidance: None };
+    let salt = Salt::from_hex(told["salt"].as_str().unwrap()).unwrap();
+    assert_eq!(drawing.commitment(&salt), statement.commitment);
+    assert_eq!((statement.platform.as_str(), statement.measurements.len()), ("simulated", 4));
+}

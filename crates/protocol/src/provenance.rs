@@ -1,0 +1,110 @@
+//! What a client wants said of where its images are from, and what it is told.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use zeroize::Zeroizing;
+
+use crate::{InvalidParameter, SecretString};
+
+/// What is to be said of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProvenanceKind {
+    /// The client did not say: whatever the route does.
+    Unsaid,
+    /// Nothing.
+    None,
+    /// A receipt beside the image.
+    Receipt,
+    /// That, and a C2PA manifest in its file.
+    C2pa,
+}
+
+/// What a client wants said of its images. Holds a salt: no `Debug`, no `Clone`, wiped when dropped.
+pub struct ProvenanceWish {
+    /// How much.
+    pub kind: ProvenanceKind,
+    /// What commitments are salted with, where the client chose it.
+    pub salt: Option<Zeroizing<[u8; 32]>>,
+}
+
+impl ProvenanceWish {
+    pub(crate) fn parse(
+        kind: Option<&str>,
+        salt: Option<&SecretString>,
+    ) -> Result<Self, InvalidParameter> {
+        let kind = match kind {
+            None => ProvenanceKind::Unsaid,
+            Some("none") => ProvenanceKind::None,
+            Some("receipt") => ProvenanceKind::Receipt,
+            Some("c2pa") => ProvenanceKind::C2pa,
+            Some(_) => {
+                return Err(InvalidParameter::Choice {
+                    param: "provenance",
+                    choices: "none, receipt, c2pa",
+                });
+            }
+        };
+        let salt = salt.map(|text| bytes_of(text).ok_or(InvalidParameter::Salt)).transpose()?;
+        Ok(Self { kind, salt })
+    }
+}
+
+/// 64 lower-case hexadecimal digits.
+fn bytes_of(text: &str) -> Option<Zeroizing<[u8; 32]>> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    if text.len() != 64 || text.bytes().any(|byte| !matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        return None;
+    }
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
+    }
+    Some(bytes)
+}
+
+/// Our extension: what proves where an image is from. Kept, and shown with the prompt, it opens the
+/// commitment in receipt and manifest. Holds the salt: no `Debug`, no `Clone`.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct ImageProvenance {
+    /// COSE_Sign1 (RFC 9052) in base64: which node drew which pixels with which model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<String>,
+    /// What the commitment is salted with, 64 hexadecimal digits. For the client alone.
+    #[schema(value_type = String)]
+    pub salt: SecretString,
+    /// This image's own.
+    pub seed: u64,
+    /// `WIDTHxHEIGHT`.
+    pub size: String,
+    /// Of the sampler.
+    pub steps: u64,
+    /// The guidance scale, where one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<f32>,
+    /// `vivid`, where the prompt was added to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub style: Option<String>,
+}
+
+impl ImageProvenance {
+    /// How long it is in a message, at most, but for what nobody sends.
+    pub(crate) const ABOUT_BYTES: usize = 2048;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_is_one_of_three_words_and_a_salt_64_digits() {
+        let salt: SecretString = "0f".repeat(32).into();
+        let wish = ProvenanceWish::parse(Some("c2pa"), Some(&salt)).ok().unwrap();
+        assert_eq!((wish.kind, *wish.salt.unwrap()), (ProvenanceKind::C2pa, [15; 32]));
+        let refused = |kind, salt: &str| {
+            ProvenanceWish::parse(Some(kind), Some(&salt.to_owned().into())).err().unwrap()
+        };
+        assert_eq!(refused("C2PA", &salt).param(), Some("provenance"));
+        for wrong in ["", "0f", &"0F".repeat(32), &"+1".repeat(32), &"é".repeat(32)] {
+            assert_eq!(refused("receipt", wrong), InvalidParameter::Salt);
+        }
+    }
+}
