@@ -4,7 +4,7 @@ import { type Bytes, hex, text } from "./bytes.js";
 import { AnswerError, ConnectionError, NodeUntrustedError, RefusedError } from "./errors.js";
 import { Http, jsonBody, messages, refusalBody } from "./http.js";
 import { openaiFetch } from "./openai.js";
-import { readPolicy } from "./policy.js";
+import { readPolicy } from "./rules.js";
 import { MAX_REPORT_BYTES } from "./report.js";
 import { type Roots } from "./roots.js";
 import { type AnswerParts, type Opener, seal } from "./seal.js";

@@ -1,7 +1,7 @@
 // Whether to trust a node: a pure function of its report, a policy and a challenge. Nothing here reads a clock or the
 // network. One check that fails rejects the report, whatever the others say.
 
-import { type Bytes, concat, equal, hex, isZero, text, unhex, utf8 } from "./bytes.js";
+import { type Bytes, concat, equal, fail, hex, isZero, text, unhex, utf8 } from "./bytes.js";
 import { type Check, Checks } from "./checks.js";
 import { isSignedBy, sha256 } from "./crypto.js";
 import { gpuDevices } from "./gpu.js";
@@ -130,7 +130,7 @@ async function keyset(report: Report, now: number, rules: Policy, checks: Checks
     const [exchange, signing] = [unhex(fields.x25519, 32), unhex(fields.ed25519, 32)];
     // What is named and is no digest is a mistake, and not the same as nothing.
     if (exchange === undefined || signing === undefined || (tls !== undefined && unhex(tls, 32) === undefined) ||
-      (configuration !== undefined && unhex(configuration, 32) === undefined)) throw new Error("not keys");
+      (configuration !== undefined && unhex(configuration, 32) === undefined)) fail("not keys");
     keys = { exchange, signing, tls: tls as string | undefined, notAfter: until };
   } catch {
     checks.fail("keyset.format", "not the JSON object it should be");

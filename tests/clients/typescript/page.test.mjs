@@ -152,13 +152,13 @@ test("in Chromium", { skip: BROWSER === undefined && "there is no browser here" 
       const one = read("attestation", name, "case.json");
       const report = readFileSync(path.join(vectors, "attestation", name, one.report)).toString("base64");
       const found = await page.evaluate(async ([one, report, { amd }]) => {
-        const { appraise, pemChain, unhex } = window.sdk;
+        const { appraise, certificate, pemChain, unhex } = window.sdk;
         const bytes = Uint8Array.from(atob(report), (character) => character.charCodeAt(0));
         const { verdict, checks } = await appraise(bytes, { nonce: one.nonce === null ? new Uint8Array(32) : unhex(one.nonce), now: one.now }, {
           policy: one.policy === "production" ? undefined : one.policy,
           acceptSimulated: one.simulated !== null,
           simulatedRules: typeof one.simulated === "object" ? one.simulated ?? undefined : undefined,
-          roots: one.roots === "built in" ? {} : { amd: amd.map(({ generation, ark, ask }) => ({ generation, ark: pemChain(ark)[0], ask: pemChain(ask)[0] })) },
+          roots: one.roots === "built in" ? {} : { amd: amd.map(({ generation, ark, ask }) => ({ generation, ark: certificate(pemChain(ark)[0]), ask: certificate(pemChain(ask)[0]) })) },
         });
         return { verdict, failing: checks.filter(({ outcome }) => outcome === "FAIL").map(({ id }) => id) };
       }, [one, report, roots]);

@@ -10,7 +10,7 @@ import { module } from "./sdk.mjs";
 const { appraise } = await module("index");
 const { events } = await module("client");
 const { paddedLength, sealExact } = await module("seal");
-const { pemChain } = await module("x509");
+const { certificate, pemChain, rsaPss } = await module("x509");
 const { unhex, utf8, hex } = await module("bytes");
 const { isSignedBy } = await module("crypto");
 
@@ -26,7 +26,7 @@ function trust({ policy, simulated, roots }) {
     policy: policy === "production" ? undefined : policy,
     acceptSimulated: simulated !== null,
     simulatedRules: simulated === "simulated" || simulated === null ? undefined : simulated,
-    roots: named.amd && { amd: named.amd.map(({ generation, ark, ask }) => ({ generation, ark: pemChain(ark)[0], ask: pemChain(ask)[0] })) },
+    roots: named.amd && { amd: named.amd.map(({ generation, ark, ask }) => ({ generation, ark: certificate(pemChain(ark)[0]), ask: certificate(pemChain(ask)[0]) })) },
   };
 }
 
