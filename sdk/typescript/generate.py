@@ -17,16 +17,18 @@ HERE = Path(__file__).resolve().parent
 REPO = HERE.parent.parent
 ROOTS = REPO / "attestation" / "roots"
 TARGET = HERE / "src" / "data.ts"
-# What AMD's names and keys have in common, from their beginning.
-AMD_NAME = bytes.fromhex("307b31143012060355040b0c0b456e67696e656572696e67310b30090603550406130255533114301206035504070c0b53616e746120436c617261310b300906035504080c024341311f301d060355040a0c16416476616e636564204d6963726f20446576696365733112301006035504030c09")
-RSA_4096 = bytes.fromhex("30820222300d06092a864886f70d01010105000382020f003082020a0282020100")
+# Base64 that AMD's names and keys begin with.
+AMD_NAME = (
+    "MHsxFDASBgNVBAsMC0VuZ2luZWVyaW5nMQswCQYDVQQGEwJVUzEUMBIGA1UEBwwLU2FudGEgQ2xh"
+    "cmExCzAJBgNVBAgMAkNBMR8wHQYDVQQKDBZBZHZhbmNlZCBNaWNybyBEZXZpY2VzMRIwEAYDVQQD"
+)
+RSA_4096 = "MIICIjANBgkqhkiG9w0BAQEFAAOCAg8AMIICCgKCAgEA"
 
 
 def pem(name):
-    text = (ROOTS / name).read_text()
-    bodies = re.findall(r"-----BEGIN CERTIFICATE-----([^-]*)-----END CERTIFICATE-----", text)
+    bodies = re.findall(r"-----BEGIN CERTIFICATE-----([^-]*)-----END CERTIFICATE-----", (ROOTS / name).read_text())
     assert len(bodies) == 1, name
-    return "".join(bodies[0].split())
+    return base64.b64decode("".join(bodies[0].split()))
 
 
 def policy(name):
@@ -45,24 +47,25 @@ def values(der):
         der = der[start + length :]
 
 
-def trust_anchor(name):
-    """What is needed of a certificate whose key is pinned (RFC 5280 §6.1.1 (d)), and its serial number."""
-    (_, certificate, _), = values(base64.b64decode(pem(name)))
+def seconds(tag, text):
+    form = {0x17: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}[tag]
+    return int(datetime.strptime(text.decode(), form).replace(tzinfo=UTC).timestamp())
+
+
+def trust_anchor(der):
+    """What is believed of a certificate that is pinned: its name and key (RFC 5280 §6.1.1 (d)), number and time."""
+    ((_, certificate, _),) = values(der)
     (_, body, _), *_ = values(certificate)
     _, (_, serial, _), _, _, (_, validity, _), (_, _, subject), (_, _, spki), *_ = values(body)
-    start, end = (
-        int(datetime.strptime(text.decode(), "%y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp())
-        for tag, text, _ in values(validity)
-        if tag == 0x17
-    )
-    assert subject.startswith(AMD_NAME) and spki.startswith(RSA_4096), name
-    key = base64.b64encode(spki[len(RSA_4096) :]).decode()
-    letters = subject[len(AMD_NAME) :].decode()
-    return f'{{ name: "{letters}", serial: "{serial.hex()}", from: {start}, until: {end}, key: "{key}" }}'
+    start, end = (seconds(tag, text) for tag, text, _ in values(validity))
+    fields = f'serial: "{serial.hex()}", from: {start}, until: {end}'
+    return f"{{ subject: {shared('AMD_NAME', AMD_NAME, subject)}, {fields}, spki: {shared('RSA_4096', RSA_4096, spki)} }}"
 
 
-def der(path):
-    return base64.b64encode(path.read_bytes()).decode()
+def shared(name, prefix, der):
+    """Base64 as TypeScript, without a beginning that has a name there."""
+    text = base64.b64encode(der).decode()
+    return f'{name} + "{text[len(prefix) :]}"' if text.startswith(prefix) else f'"{text}"'
 
 
 def titles():
@@ -73,7 +76,7 @@ def titles():
 def written():
     generations = ["milan", "genoa", "turin"]
     amd = "".join(
-        f'  {{ generation: "{name}", ark: {trust_anchor(f"amd-ark-{name}.pem")}, ask: {trust_anchor(f"amd-ask-{name}.pem")} }},\n'
+        f'  {{ generation: "{name}", ark: {trust_anchor(pem(f"amd-ark-{name}.pem"))}, ask: {trust_anchor(pem(f"amd-ask-{name}.pem"))} }},\n'
         for name in generations
     )
     simulated = REPO / "tests/fixtures/attestation/simulated/root.der"
@@ -85,26 +88,24 @@ export const POLICY = {policy("policy.toml")};
 /** attestation/simulated.toml: the rules for simulated nodes, for those who ask for them. */
 export const SIMULATED_POLICY = {policy("simulated.toml")};
 
-/** Intel SGX Root CA: base64 of DER. */
-export const INTEL = "{der(ROOTS / "intel-sgx-root.der")}";
+/** Intel SGX Root CA. Names and keys are base64 of DER, serial numbers hex. */
+export const INTEL = {trust_anchor((ROOTS / "intel-sgx-root.der").read_bytes())};
 
 /** What simulated quotes lead to: «SIMULATED - NOT A TEE». Its key is published. */
-export const SIMULATED = "{der(simulated)}";
+export const SIMULATED = {trust_anchor(simulated.read_bytes())};
 
 /** NVIDIA Device Identity CA. */
-export const NVIDIA = "{pem("nvidia-device-identity.pem")}";
+export const NVIDIA = {trust_anchor(pem("nvidia-device-identity.pem"))};
 
 /** Every check there is, by its id: crates/attest/src/verify/check.rs. */
 export const TITLES = {{
 {titles()}}} as const;
 
-/** DER in hex: every name of AMD's before its last nine letters. */
-export const AMD_NAME = "{AMD_NAME.hex()}";
+/** How AMD's names begin, and how an RSA key of 4,096 bits does. */
+const AMD_NAME = "{AMD_NAME}";
+const RSA_4096 = "{RSA_4096}";
 
-/** A SubjectPublicKeyInfo of RSA, 4,096 bits, before its modulus: base64 of DER. */
-export const RSA_4096 = "{base64.b64encode(RSA_4096).decode()}";
-
-/** AMD's root and signing keys, by generation of processors: what their certificates say that is needed of them. */
+/** AMD's root and signing keys, by generation of processors. */
 export const AMD = [
 {amd}];
 """

@@ -5,6 +5,7 @@ import { type Bytes, Reader, concat, equal, fail, hex, isZero, text, unhex, utf8
 import { sha256 } from "./crypto.js";
 import { type Der, children, expect, objectId, one, sequence } from "./der.js";
 import { type JsonObject, asList, asObject, asString, asUint, parseObject } from "./json.js";
+import { type TrustAnchor } from "./roots.js";
 import { type Certificate, checkRevocation, ecdsa, path, revocationList, withoutPadding } from "./x509.js";
 
 const TDX = 0x81;
@@ -35,7 +36,7 @@ export interface Claims {
 }
 
 /** Verifies a quote by its collateral; throws where it does not hold. */
-export async function verifyQuote(quoteBytes: Bytes, collateralBytes: Bytes, root: Certificate, now: number): Promise<Claims> {
+export async function verifyQuote(quoteBytes: Bytes, collateralBytes: Bytes, root: TrustAnchor, now: number): Promise<Claims> {
   const collateral = readCollateral(collateralBytes);
   const quote = readQuote(quoteBytes);
   const lists = [collateral.root_ca_crl, collateral.pck_crl].map((list) => revocationList(anyHex(list)));

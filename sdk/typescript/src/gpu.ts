@@ -6,6 +6,7 @@ import { type CheckId, Checks } from "./checks.js";
 import { asList, asObject, asString, parseObject } from "./json.js";
 import { type Policy } from "./policy.js";
 import { type Report, gpuNonce } from "./report.js";
+import { type TrustAnchor } from "./roots.js";
 import { type Certificate, certificate, ecdsa, ecdsaDer, mayIssue, strictPemChain } from "./x509.js";
 
 const MAX_GPUS = 16;
@@ -24,7 +25,7 @@ interface Gpu {
   signature: Bytes;
 }
 
-export async function gpuDevices(report: Report, root: Bytes | undefined, nvidia: Bytes, now: number, policy: Policy, checks: Checks): Promise<void> {
+export async function gpuDevices(report: Report, root: Bytes | undefined, nvidia: TrustAnchor, now: number, policy: Policy, checks: Checks): Promise<void> {
   const rules = policy.gpu ?? {};
   const need = checks.rule("gpu.evidence", rules.evidence);
   if (need === undefined) return;
@@ -44,7 +45,7 @@ export async function gpuDevices(report: Report, root: Bytes | undefined, nvidia
   checks.info("gpu.locality", "that these GPUs are attached to this very machine is not shown");
 }
 
-async function signatures(gpus: Gpu[], nvidia: Bytes, now: number, checks: Checks): Promise<void> {
+async function signatures(gpus: Gpu[], nvidia: TrustAnchor, now: number, checks: Checks): Promise<void> {
   const leaves: Certificate[] = [];
   for (const [index, gpu] of gpus.entries()) {
     try {
@@ -75,13 +76,13 @@ function isFirmware(leaf: Certificate, id: Bytes | undefined): boolean {
 }
 
 /** P-384 from a leaf, which comes first, to the pinned root, which may be left out. */
-async function verifyChain(ders: Bytes[], root: Bytes, now: number): Promise<Certificate> {
-  const last = ders.at(-1);
-  const chain = (last !== undefined && equal(last, root) ? ders : [...ders, root]).map(certificate);
-  if (chain.length < 2 || chain.length > MAX_CERTIFICATES) fail("too few certificates, or too many");
+async function verifyChain(ders: Bytes[], root: TrustAnchor, now: number): Promise<Certificate> {
+  const chain = ders.map(certificate);
+  const length = chain.length + (chain.at(-1)?.subject === root.subject ? 0 : 1);
+  if (length < 2 || length > MAX_CERTIFICATES) fail("too few certificates, or too many");
+  if ([...chain, root].some(({ from, until }) => now < from || now > until)) fail("a certificate is not valid at this time");
   for (const [depth, one] of chain.entries()) {
-    const issuer = chain[depth + 1] ?? one;
-    if (now < one.from || now > one.until) fail(`certificate ${depth} is not valid at this time`);
+    const issuer = chain[depth + 1] ?? root;
     if (depth > 0 && !mayIssue(one, depth)) fail(`certificate ${depth} may not issue others`);
     if (one.issuer !== issuer.subject) fail(`certificate ${depth} is not from the one above it`);
     if (one.algorithm !== ECDSA_SHA384 || !(await ecdsaDer("P-384", issuer.key, one))) fail(`the signature of certificate ${depth} does not hold`);

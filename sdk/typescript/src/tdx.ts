@@ -7,14 +7,14 @@ import { type Claims, type TdReport, verifyQuote } from "./dcap.js";
 import { asList, asObject, asString, parse } from "./json.js";
 import { type Policy, type TdxImage, type TdxPlatform, type TdxRelease } from "./policy.js";
 import { type Report } from "./report.js";
-import { type Certificate } from "./x509.js";
+import { type TrustAnchor } from "./roots.js";
 
 const MAX_EVENTS = 256;
 
 type TdxRules = NonNullable<Policy["tdx"]>;
 
 /** Verifies the quote; gives the report data that it signs. */
-export async function tdxQuote(report: Report, root: Certificate | undefined, now: number, rules: Policy, checks: Checks): Promise<Bytes | undefined> {
+export async function tdxQuote(report: Report, root: TrustAnchor | undefined, now: number, rules: Policy, checks: Checks): Promise<Bytes | undefined> {
   const before = checks.all.length;
   const reportData = await signed(report, root, now, rules.tdx ?? {}, checks);
   if (report.platform === "simulated") {
@@ -24,7 +24,7 @@ export async function tdxQuote(report: Report, root: Certificate | undefined, no
   return reportData;
 }
 
-async function signed(report: Report, root: Certificate | undefined, now: number, rules: TdxRules, checks: Checks): Promise<Bytes | undefined> {
+async function signed(report: Report, root: TrustAnchor | undefined, now: number, rules: TdxRules, checks: Checks): Promise<Bytes | undefined> {
   const signature = report.platform === "simulated" ? "simulated.quote" : "tdx.quote";
   if (root === undefined) return void checks.fail(signature, "no root is known that simulated quotes lead to");
   let claims: Claims;

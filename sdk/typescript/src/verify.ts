@@ -11,7 +11,6 @@ import { type Platform, type Report, UnreadReport, nonceRoot, parseReport, repor
 import { type Roots, productionRoots } from "./roots.js";
 import { snpQuote } from "./snp.js";
 import { tdxQuote } from "./tdx.js";
-import { certificate } from "./x509.js";
 
 export type Verdict = "accepted" | "rejected" | "unsupported" | "malformed";
 
@@ -81,7 +80,7 @@ export async function appraise(json: Uint8Array, challenge: Challenge, trust: Tr
   checks.oneOf("model.manifest", rules.model?.manifests, manifest, `SHA-256 ${manifest}`);
 
   const bound = report.platform === "snp" ? await snpQuote(report, roots.amd, now, rules, checks)
-    : await tdxQuote(report, report.platform === "tdx" ? certificate(roots.intel) : trust.acceptSimulated ? certificate(roots.simulated) : undefined, now, rules, checks);
+    : await tdxQuote(report, report.platform === "tdx" ? roots.intel : trust.acceptSimulated ? roots.simulated : undefined, now, rules, checks);
   if (root === undefined) checks.fail("binding.report_data", "the nonce leads to no root");
   else if (bound === undefined) checks.skip("binding.report_data", "no quote was verified");
   else if (equal(bound, await reportData(report, root))) checks.pass("binding.report_data");

@@ -2,6 +2,7 @@
 
 import { type Bytes, concat, equal, fail, hex, text, unbase64 } from "./bytes.js";
 import { type Der, SEQUENCE, bits, children, expect, integer, objectId, octets, one, sequence, small, time } from "./der.js";
+import { type TrustAnchor } from "./roots.js";
 
 const ECDSA_SHA256 = "1.2.840.10045.4.3.2";
 const EXTENSIONS = { keyUsage: "2.5.29.15", constraints: "2.5.29.19", purposes: "2.5.29.37" };
@@ -76,7 +77,7 @@ export function revocationList(der: Bytes): RevocationList {
 }
 
 /** The way from a leaf to the root, root excluded, as webpki walks it: P-256 throughout, no certificate revoked. */
-export async function path(pem: string, root: Certificate, lists: RevocationList[], now: number): Promise<Certificate[]> {
+export async function path(pem: string, root: TrustAnchor, lists: RevocationList[], now: number): Promise<Certificate[]> {
   const [first, ...others] = pemChain(pem);
   if (others.length > MAX_INTERMEDIATES) fail("too many certificates");
   const leaf = certificate(first ?? fail("there is no certificate"));
@@ -100,16 +101,16 @@ export async function path(pem: string, root: Certificate, lists: RevocationList
     if (!servesPurpose(one)) fail(`certificate ${depth} is for another purpose`);
     if (one.algorithm !== ECDSA_SHA256 || !(await ecdsaDer("P-256", issuer.key, one))) fail(`the signature of certificate ${depth} does not hold`);
     const list = lists.find((list) => list.issuer === one.issuer) ?? fail(`there is no revocation list for certificate ${depth}`);
-    await checkRevocation(one, list, issuer, now, found.includes(issuer));
+    await checkRevocation(one, list, issuer, now);
+    if (depth > 0 && !allows(one, CRL_SIGN)) fail(`certificate ${depth} may not sign revocation lists`);
   }
   return found;
 }
 
 /** That its issuer's list, which holds now, does not name a certificate. */
-export async function checkRevocation(one: Certificate, list: RevocationList, issuer: Certificate, now: number, asksUsage = false): Promise<void> {
+export async function checkRevocation(one: TrustAnchor, list: RevocationList, issuer: TrustAnchor, now: number): Promise<void> {
   if (list.issuer !== issuer.subject || !(await ecdsaDer("P-256", issuer.key, list))) fail("a revocation list is not signed by its issuer");
   if (now >= list.until) fail("a revocation list has ended");
-  if (asksUsage && !allows(issuer, CRL_SIGN)) fail("an issuer may not sign revocation lists");
   if (list.serials.has(one.serial)) fail("a certificate is revoked");
 }
 
