@@ -51,7 +51,7 @@ const NUMBERS = ["n", "output_compression", "partial_images", "seed", "steps", "
 const FLAGS = ["stream", "progress"];
 
 /** The form that OpenAI's client sends for an edit, as the JSON that is sealed. What is no number stays a text, which the node refuses by its name. */
-async function formRequest(form: FormData): Promise<Record<string, unknown>> {
+export async function formRequest(form: FormData): Promise<Record<string, unknown>> {
   const request: Record<string, unknown> = {};
   const files: Record<"images" | "mask", File[]> = { images: [], mask: [] };
   for (const [name, value] of form) {

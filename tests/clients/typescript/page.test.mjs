@@ -75,7 +75,7 @@ test("in Chromium", { skip: BROWSER === undefined && "there is no browser here" 
       assert.match(await page.locator("#receipt").innerText(), /Seed \d+ · receipt checked/);
       const [download] = await Promise.all([page.waitForEvent("download"), page.click("#download")]);
       assert.match(download.suggestedFilename(), /^obscura-\d+\.png$/);
-      assert.deepEqual(sent.map(({ path }) => path), [EVIDENCE, SEALED]);
+      assert.deepEqual(sent.map(({ path }) => path), [EVIDENCE, "/info", SEALED]);
       sent.forEach(({ body }) => assertNoPrompt(body));
       assert.deepEqual(complaints, []);
       await page.close();
@@ -113,7 +113,43 @@ test("in Chromium", { skip: BROWSER === undefined && "there is no browser here" 
     assert.ok(await page.locator("#send").isDisabled());
     await page.click("#connect");
     await page.waitForFunction(() => /cannot be reached/.test(document.querySelector("#summary").textContent));
-    assert.deepEqual(sent.map(({ path }) => path), [EVIDENCE]);
+    assert.deepEqual(sent.map(({ path }) => path), [EVIDENCE, "/info"]);
+    await page.close();
+  });
+
+  await t.test("input images: chosen, pasted, dropped, removed, and sealed", async () => {
+    const { page, sent } = await open("about:blank", "");
+    await page.route("**/info", (route) => route.fulfill({ headers: { "access-control-allow-origin": "*" }, json: { model: "told/name", limits: { input_images: 3 } } }));
+    await page.goto(`${places.disk()}#node=${node}&demo`);
+    await state(page, "demo");
+    assert.equal(await page.inputValue("#model"), "told/name");
+    const png = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==", "base64");
+    const file = (name) => ({ name, mimeType: "image/png", buffer: png });
+    const given = () => page.locator("#given li").count();
+    await page.setInputFiles("#file", [file("a.png"), { ...file("b.gif"), mimeType: "image/gif" }]);
+    assert.equal(await given(), 1);
+    for (const [type, field] of [["paste", "clipboardData"], ["drop", "dataTransfer"]]) {
+      await page.evaluate(([type, field, base64]) => {
+        const data = new DataTransfer();
+        data.items.add(new File([Uint8Array.from(atob(base64), (character) => character.charCodeAt(0))], "c.png", { type: "image/png" }));
+        const init = { bubbles: true, cancelable: true, [field]: data };
+        document.querySelector("#prompt").dispatchEvent(type === "paste" ? new ClipboardEvent(type, init) : new DragEvent(type, init));
+      }, [type, field, png.toString("base64")]);
+    }
+    assert.equal(await given(), 3);
+    await page.setInputFiles("#file", file("d.png"));
+    assert.match(await page.innerText("#status"), /3 images at most/);
+    await page.waitForFunction(() => [...document.querySelectorAll("#given img")].every((image) => image.naturalWidth === 1));
+    await page.click("#given li:nth-child(2) button");
+    assert.equal(await given(), 2);
+    await page.fill("#model", "obscura/demo");
+    await page.fill("#prompt", PROMPT);
+    await page.keyboard.press("Enter");
+    await page.waitForFunction(() => document.querySelector("#status").className === "error");
+    const { path, body } = sent.at(-1);
+    assert.equal(path, "/v1/confidential/images/edits");
+    assertNoPrompt(body);
+    assert.ok(!body.includes(png.toString("base64").slice(0, 40)));
     await page.close();
   });
 

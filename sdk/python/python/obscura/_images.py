@@ -35,8 +35,8 @@ def data_urls(images: Sequence[InputImage]) -> list[str]:
         head, comma, text = url.partition(",")
         if not comma or head[:5].lower() != "data:" or not head.lower().endswith(";base64"):
             raise ConfigurationError("an input image is a file, or a data: URL in base64")
-        left -= len(text) * 3 // 4
-        if left < -2:
+        left -= len(text) * 3 // 4 - text[-2:].count("=")
+        if left < 0:
             raise ConfigurationError(f"the input images have more than {MAX_BYTES} bytes")
         urls.append(url)
     return urls
@@ -49,7 +49,7 @@ def _read(image: object, most: int) -> bytes:
         raise ConfigurationError("an input image is bytes, a path or a data: URL")
     try:
         with Path(image).open("rb") as file:
-            return file.read(most + 4)
+            return file.read(most + 1)
     except OSError as error:
         raise ConfigurationError(f"an input image cannot be read: {error.strerror}") from None
 
@@ -114,8 +114,8 @@ def _parts(content: bytes, content_type: str) -> Iterator[tuple[str, bool, bytes
     fault = ConfigurationError("the form cannot be read")
     if not boundary or not boundary.isascii():
         raise fault
-    before, *parts, after = (b"\r\n" + content).split(b"\r\n--" + boundary.encode())
-    if before or not after.startswith(b"--"):
+    before, *parts = (b"\r\n" + content).split(b"\r\n--" + boundary.encode())
+    if before or not parts or not parts.pop().startswith(b"--"):
         raise fault
     for part in parts:
         head, blank, value = part.partition(b"\r\n\r\n")
