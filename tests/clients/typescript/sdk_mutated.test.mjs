@@ -1,5 +1,5 @@
 // Reports with a random change: TypeScript and Rust come to the same verdict, by the same checks. Rust is asked through
-// the Python SDK, which is made of it. OBSCURA_MUTATED says how many; the changes are the same each time.
+// the Python SDK, which is made of it. MUTATED_REPORTS says how many; the changes are the same each time.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -10,8 +10,8 @@ import { test } from "node:test";
 
 import { VECTORS, judge, module, vector } from "./sdk.mjs";
 
-const COUNT = Number(process.env.OBSCURA_MUTATED ?? 300);
-const PYTHON = process.env.OBSCURA_PYTHON;
+const COUNT = Number(process.env.MUTATED_REPORTS ?? 300);
+const PYTHON = process.env.SDK_PYTHON;
 const BASES = ["simulated", "nonce-of-three", "keyset-tls", "gpu-nonce", "tdx-v4-first", "tdx-v5-td15ex-first", "snp-published", "snp-whole", "snp-genoa"];
 const SECTIONS = ["keyset", "possession", "model_manifest", "device_evidence", "event_log", "quote", "collateral"];
 
