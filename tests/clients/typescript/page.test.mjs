@@ -12,7 +12,7 @@ import { test } from "node:test";
 import { pathToFileURL } from "node:url";
 
 import { EVIDENCE, PROMPT, SEALED, assertNoPrompt } from "./sdk.mjs";
-import { serve } from "./serve.mjs";
+import { serve, standBeside } from "./serve.mjs";
 
 const PAGE = path.join(process.env.OBSCURA_SDK, "page", "obscura.html");
 const html = readFileSync(PAGE, "utf8");
@@ -20,6 +20,7 @@ const BROWSER = (process.env.CHROMIUM ? [process.env.CHROMIUM] : ["/usr/bin/chro
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 
 const node = BROWSER && (await serve({ plaintext: false }));
+const proxy = BROWSER && (await standBeside(node));
 
 test("a rebuild gives the same bytes", () => {
   execFileSync(process.execPath, [path.join(path.dirname(PAGE), "build.mjs"), "--check"]);
@@ -58,7 +59,8 @@ test("in Chromium", { skip: BROWSER === undefined && "there is no browser here" 
     return { page, sent, complaints };
   }
   const state = (page, wanted) => page.waitForSelector(`body[data-state="${wanted}"]`, { timeout: 30_000 });
-  const places = { disk: () => pathToFileURL(PAGE).href, loopback: () => `http://127.0.0.1:${served.address().port}/` };
+  // From a proxy it stands under that one's header too, and speaks to the node itself.
+  const places = { proxy: () => `${proxy}/page`, disk: () => pathToFileURL(PAGE).href, loopback: () => `http://127.0.0.1:${served.address().port}/` };
 
   for (const [place, from] of Object.entries(places)) {
     await t.test(`from ${place}: a picture that sharpens, and what was sent of it`, async () => {
