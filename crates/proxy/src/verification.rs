@@ -66,8 +66,9 @@ pub(crate) async fn sealing_page() -> Response {
 /// A page where its one style is the only thing that applies.
 fn page(html: String) -> Response {
     let style = BASE64_STANDARD.encode(Sha256::digest(html::STYLE));
-    let policy =
-        format!("default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'");
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'"
+    );
     page_under(&policy, html)
 }
 
