@@ -15,8 +15,9 @@ NATIVE_SIZE = (256, 256)
 @contextlib.contextmanager
 def serve(*flags, cwd=None):
     """A node: its process and its URL. It asks for no credentials, as it listens on loopback."""
+    model = [] if "--model" in flags else ["--model", "demo"]
     command = [
-        os.environ["OBSCURA_BIN"], "serve", "--model", "demo", "--tee", "simulated",
+        os.environ["OBSCURA_BIN"], "serve", *model, "--tee", "simulated",
         "--device", "cpu", "--listen", "127.0.0.1:0", "--allow-plaintext", *flags,
     ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=cwd)

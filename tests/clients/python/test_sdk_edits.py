@@ -2,6 +2,9 @@
 
 import asyncio
 import base64
+import io
+import os
+import subprocess
 
 import httpx
 import obscura
@@ -9,8 +12,9 @@ import openai
 import pytest
 from obscura._images import MAX_BYTES, data_urls, form_request
 
-from conftest import MODEL
-from relay import SMALL, TRUST
+from conftest import MODEL, serve
+from PIL import Image
+from relay import PROMPT, SMALL, TRUST
 
 EDITS = "/v1/confidential/images/edits"
 # PNG's first bytes, and enough after them to be found again.
@@ -116,3 +120,40 @@ def test_an_edit_is_sealed_image_and_words(wire, sealed):
         client.images.edit(model=MODEL, prompt="x", image=("x.gif", b"GIF89a"))
     assert len(wire.sent) == before
     client.close()
+
+
+@pytest.fixture(scope="module")
+def klein(tmp_path_factory):
+    """A node whose model takes input images: a small one with random weights, whose noise is other noise for each."""
+    if "OBSCURA_KLEIN_MODEL" not in os.environ:
+        pytest.skip("no model here takes input images")
+    directory = tmp_path_factory.mktemp("models") / "klein-noise"
+    subprocess.run([os.environ["OBSCURA_KLEIN_MODEL"], directory], check=True)
+    with serve("--model", directory) as (_, url):
+        yield url
+
+
+def test_the_sealed_image_is_the_one_in_clear_text(klein, tmp_path):
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 16), (200, 30, 90)).save(buffer, "PNG")
+    file, path = buffer.getvalue(), tmp_path / "input.png"
+    path.write_bytes(file)
+    asked = {"model": "klein-noise", "prompt": PROMPT}
+    ours = {"seed": 7, "steps": 2}
+    with openai.OpenAI(api_key="any", base_url=f"{klein}/v1", max_retries=0) as direct:
+        expected = direct.images.edit(image=("x.png", file), **asked, extra_body=ours).data[0].b64_json
+    http_client = obscura.client(klein, **TRUST)
+    with openai.OpenAI(api_key="any", base_url=f"{klein}/v1", max_retries=0, http_client=http_client) as client:
+        for image in (("x.png", file), [("x.png", file)]):
+            assert client.images.edit(image=image, **asked, extra_body=ours).data[0].b64_json == expected
+        *_, completed = client.images.edit(image=("x.png", file), **asked, stream=True, partial_images=1, extra_body=ours)
+        assert (completed.type, completed.b64_json) == ("image_edit.completed", expected)
+        with pytest.raises(openai.BadRequestError):
+            client.images.edit(image=("x.png", file[:40]), **asked)
+    answer = obscura.generate(klein, **asked, images=[path], fields=ours, **TRUST)
+    assert answer["data"][0]["url"].partition(",")[2] == expected
+    *_, last = obscura.stream(klein, **asked, images=[file], fields=ours, **TRUST)
+    assert last["type"] == "image_edit.completed"
+    with obscura.Node(klein, **TRUST) as node, pytest.raises(obscura.RefusedError) as refused:
+        node.generate(**asked, images=[file] * 5)
+    assert (refused.value.status, refused.value.attested) == (400, True)

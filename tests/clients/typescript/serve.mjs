@@ -7,8 +7,8 @@ import readline from "node:readline";
 import { after } from "node:test";
 
 /** Starts a node, and stops it after the tests; its URL. */
-export async function serve({ plaintext = true, more = [] } = {}) {
-  const args = ["serve", "--model", "demo", "--tee", "simulated", "--device", "cpu"];
+export async function serve({ plaintext = true, model = "demo", more = [] } = {}) {
+  const args = ["serve", "--model", model, "--tee", "simulated", "--device", "cpu"];
   const node = spawn(process.env.OBSCURA_BIN, [...args, "--listen", "127.0.0.1:0", ...(plaintext ? ["--allow-plaintext"] : []), ...more], {
     stdio: ["ignore", "pipe", "inherit"],
   });
