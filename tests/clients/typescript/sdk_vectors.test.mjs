@@ -31,6 +31,31 @@ test("attestation", async (t) => {
   }
 });
 
+test("what is pinned is what the certificates say, which sign themselves, and AMD's roots their signing keys", async () => {
+  const { certificate, ecdsaDer, pemChain, rsaPss } = await module("x509");
+  const { productionRoots } = await module("roots");
+  const file = (...names) => readFileSync(path.join(process.env.OBSCURA_FIXTURES, "../..", ...names));
+  const roots = (...names) => file("attestation/roots", ...names);
+  const { intel, simulated, nvidia, amd } = productionRoots();
+  const same = (pinned, found) => assert.deepEqual(pinned, Object.fromEntries(Object.keys(pinned).map((name) => [name, found[name]])));
+  for (const [pinned, der, curve] of [
+    [intel, roots("intel-sgx-root.der"), "P-256"], [nvidia, pemChain(roots("nvidia-device-identity.pem").toString())[0], "P-384"],
+    [simulated, file("tests/fixtures/attestation/simulated/root.der"), "P-256"],
+  ]) {
+    const found = certificate(new Uint8Array(der));
+    same(pinned, found);
+    assert.ok(await ecdsaDer(curve, found.key, found));
+  }
+  assert.deepEqual(amd.map(({ generation }) => generation), ["milan", "genoa", "turin"]);
+  for (const { generation, ark, ask } of amd) {
+    const [root, signer] = ["ark", "ask"].map((name) => certificate(pemChain(roots(`amd-${name}-${generation}.pem`).toString())[0]));
+    same(ark, root);
+    same(ask, signer);
+    assert.ok((await rsaPss(root.spki, root)) && (await rsaPss(root.spki, signer)));
+    assert.ok(!(await rsaPss(signer.spki, root)));
+  }
+});
+
 test("a copy of the root that a chain brings along is not looked at", async () => {
   const one = json("attestation", "simulated", "case.json");
   const report = JSON.parse(read("attestation", "simulated", one.report));
