@@ -125,17 +125,17 @@ def test_an_edit_is_sealed_image_and_words(wire, sealed):
 @pytest.fixture(scope="module")
 def klein(tmp_path_factory):
     """A node whose model takes input images: a small one with random weights, whose noise is other noise for each."""
-    if "OBSCURA_KLEIN_MODEL" not in os.environ:
+    if "KLEIN_MODEL_WRITER" not in os.environ:
         pytest.skip("no model here takes input images")
     directory = tmp_path_factory.mktemp("models") / "klein-noise"
-    subprocess.run([os.environ["OBSCURA_KLEIN_MODEL"], directory], check=True)
+    subprocess.run([os.environ["KLEIN_MODEL_WRITER"], directory], check=True)
     with serve("--model", directory) as (_, url):
         yield url
 
 
 def test_the_sealed_image_is_the_one_in_clear_text(klein, tmp_path):
     buffer = io.BytesIO()
-    Image.new("RGB", (32, 16), (200, 30, 90)).save(buffer, "PNG")
+    Image.new("RGB", (96, 64), (200, 30, 90)).save(buffer, "PNG")
     file, path = buffer.getvalue(), tmp_path / "input.png"
     path.write_bytes(file)
     asked = {"model": "klein-noise", "prompt": PROMPT}

@@ -14,13 +14,13 @@ import OpenAI from "openai";
 import { EVIDENCE, PROMPT, assertNoPrompt, module, paths, relay } from "./sdk.mjs";
 import { serve } from "./serve.mjs";
 
-const WRITER = process.env.OBSCURA_KLEIN_MODEL;
+const WRITER = process.env.KLEIN_MODEL_WRITER;
 const BROWSER = (process.env.CHROMIUM ? [process.env.CHROMIUM] : ["/usr/bin/chromium", "/usr/bin/google-chrome"]).find(existsSync);
 const EDITS = "/v1/confidential/images/edits";
 const MODEL = "klein-noise";
 const ASKED = { model: MODEL, prompt: PROMPT, seed: 7, steps: 2 };
-// 16 × 16 pixels.
-const RED = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAFklEQVR42mM4IRdFEmIY1TCqYfhqAACNxkAQW4PJIQAAAABJRU5ErkJggg==", "base64");
+// 64 × 64 pixels.
+const RED = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAT0lEQVR42u3PQQkAAAgEsEtiMBMbywi+hcEKLFP9WgQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQELgtXzQEt9EQNoQAAAABJRU5ErkJggg==", "base64");
 const file = (bytes = RED) => new File([bytes], "input.png", { type: "image/png" });
 
 test("edits", { skip: WRITER === undefined && "no model here takes input images" }, async (t) => {
@@ -45,7 +45,7 @@ test("edits", { skip: WRITER === undefined && "no model here takes input images"
     assert.equal(own.data[0].url.split(",")[1], expected.b64_json);
     const two = await o.generate({ ...ASKED, images: [RED, new Blob([RED])] });
     assert.notEqual(two.data[0].url.split(",")[1], expected.b64_json);
-    const text = await o.generate({ ...ASKED, size: "16x16" });
+    const text = await o.generate({ ...ASKED, size: "64x64" });
     assert.notEqual(text.data[0].url.split(",")[1], expected.b64_json);
   });
 
@@ -71,7 +71,7 @@ test("edits", { skip: WRITER === undefined && "no model here takes input images"
     assert.ok(paths(wire).includes(EDITS) && paths(wire).includes(EVIDENCE));
     for (const { head, body } of wire.sent) {
       assertNoPrompt(head + body);
-      assert.ok(!body.includes(RED.toString("base64").slice(4, 60)));
+      assert.ok(!body.includes(RED.toString("base64").slice(-60, -4)));
     }
   });
 
