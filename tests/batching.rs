@@ -9,7 +9,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use engine::Generator;
 use flux::{Generated, Job, ProgressObserver};
 use node::{Config, LoadedModel};
-use protocol::{Seed, Size};
+use protocol::Seed;
 use serde_json::{Value, json};
 use tests::{MODEL, OneColour, PANIC_PROMPT, TestNode, http, loaded_model};
 use tokio::task::JoinHandle;

@@ -12,12 +12,17 @@ const here = import.meta.dirname;
 const require = createRequire(path.join(here, "../typescript/package.json"));
 const { build, transform } = require("esbuild");
 
-/** What the page has no use for: OpenAI's client, and X25519 for runtimes without it. */
+/** What the page has no use for: OpenAI's client, policies that somebody else wrote, and Curve25519 where the browser has none. */
+const STUBS = {
+  openai: "export const openaiFetch = () => fetch;",
+  rules: "export const readPolicy = () => { throw new Error(); };",
+  fallback: `export const sharedSecret = () => { throw new Error("This browser is too old: it has no X25519 and no Ed25519."); };
+    export const isEquation = sharedSecret;`,
+};
 const without = {
   name: "without",
   setup({ onLoad }) {
-    onLoad({ filter: /typescript[\\/]src[\\/]openai\.ts$/ }, () => ({ contents: "export const openaiFetch = () => fetch;" }));
-    onLoad({ filter: /typescript[\\/]src[\\/]x25519\.ts$/ }, () => ({ contents: 'export const sharedSecret = () => { throw new Error("This browser is too old: it has no X25519."); };' }));
+    onLoad({ filter: /typescript[\\/]src[\\/](openai|rules|fallback)\.ts$/ }, ({ path: file }) => ({ contents: STUBS[path.basename(file, ".ts")] }));
   },
 };
 

@@ -9,6 +9,7 @@ const SIZES = ["auto", "1024x1024", "1344x768", "768x1344", "1152x896", "896x115
 
 interface Picture {
   url: string;
+  blob: Blob;
   seed: number | undefined;
   prompt: string;
   format: string;
@@ -19,6 +20,9 @@ let client: Obscura | undefined;
 let working: AbortController | undefined;
 let shown: Picture[] = [];
 const made: Picture[][] = [];
+/** What the next picture is drawn from, beside the prompt; and how many of them the model takes. */
+let inputs: Blob[] = [];
+let mostInputs = 0;
 
 function element<K extends keyof HTMLElementTagNameMap>(tag: K, properties: Partial<HTMLElementTagNameMap[K]> = {}, ...children: (Node | string)[]): HTMLElementTagNameMap[K] {
   const made = Object.assign(document.createElement(tag), properties);
@@ -54,10 +58,12 @@ async function verifyNode(): Promise<void> {
   try {
     const candidate = await connect(input("url").value.trim(), { acceptSimulated, apiKey: input("key").value || undefined });
     const { checks, platform } = candidate.appraisal!;
+    const { model, inputImages } = await candidate.info().catch(() => ({ model: undefined, inputImages: 0 }));
     client = candidate;
     showChecks(checks);
+    takeInputs(inputImages);
     const isDemo = platform === "simulated";
-    if (input("model").value === "") input("model").value = isDemo ? "obscura/demo" : "black-forest-labs/FLUX.1-schnell";
+    if (input("model").value === "") input("model").value = model ?? (isDemo ? "obscura/demo" : "black-forest-labs/FLUX.1-schnell");
     setState(isDemo ? "demo" : "trusted", isDemo ? "Sealed, but not protected" : "Verified",
       isDemo ? "A demonstration: everything is checked and sealed, and no hardware stands behind it." : `${platform === "snp" ? "AMD SEV-SNP" : "Intel TDX"} vouches for what runs there. Its operator cannot read your prompt.`);
     if ($("easel").childElementCount > 0) stage("easel");
@@ -108,6 +114,35 @@ function showChecks(checks: Check[]): void {
     element("b", {}, check.outcome), element("span", {}, check.title), ...(check.detail ? [element("code", {}, check.detail)] : []))));
 }
 
+// --- Input images.
+
+/** How many images may be given. Those that are there already stay, if they may. */
+function takeInputs(most: number): void {
+  mostInputs = most;
+  $("inputs").hidden = $("edit").hidden = most === 0;
+  give(inputs.slice(0, most));
+}
+
+function give(images: Blob[]): void {
+  inputs = images;
+  $("given").replaceChildren(...images.map((image, index) => {
+    const picture = element("img", { src: URL.createObjectURL(image), alt: `Input image ${index + 1}` });
+    const remove = element("button", { type: "button", title: "Remove", ariaLabel: `Remove input image ${index + 1}` }, "×");
+    picture.addEventListener("load", () => URL.revokeObjectURL(picture.src));
+    remove.addEventListener("click", () => give(inputs.filter((one) => one !== image)));
+    return element("li", {}, picture, remove);
+  }));
+}
+
+function add(files: Iterable<Blob>): void {
+  const images = [...files].filter(({ type }) => /^image\/(png|jpeg|webp)$/.test(type));
+  const room = mostInputs - inputs.length;
+  if (mostInputs === 0) return say("This node's model draws from words alone.", true);
+  if (images.length === 0) return say("An image is a PNG, JPEG or WebP file.", true);
+  say(images.length > room ? `This model takes ${mostInputs} images at most.` : "", true);
+  give([...inputs, ...images.slice(0, room)]);
+}
+
 // --- Drawing.
 
 async function draw(): Promise<void> {
@@ -128,7 +163,7 @@ async function draw(): Promise<void> {
   say("Sealing…");
   const pictures: Picture[] = [];
   try {
-    const request = { model: input("model").value.trim(), prompt, n: count, size: input("size").value, steps, seed, partial_images: 3, progress: true };
+    const request = { model: input("model").value.trim(), prompt, n: count, size: input("size").value, steps, seed, partial_images: 3, progress: true, images: inputs.length > 0 ? inputs : undefined };
     for await (const event of client.stream(request, { signal: controller.signal })) show(event, frames, pictures, prompt);
     shown = pictures;
     if (pictures.length > 0) keep(pictures);
@@ -160,7 +195,7 @@ function frame(size: string): Frame {
 }
 
 function show(event: ImageEvent, frames: Frame[], pictures: Picture[], prompt: string): void {
-  if (event.type === "image_generation.progress") {
+  if (event.type.endsWith(".progress")) {
     const { step = 0, steps = 1 } = event;
     meter((100 * step) / steps);
     return say(step === 0 ? "Sealed and sent. Waiting for a place…" : `Step ${step} of ${steps}`);
@@ -168,9 +203,10 @@ function show(event: ImageEvent, frames: Frame[], pictures: Picture[], prompt: s
   const { b64_json, index = 0 } = event;
   const target = frames[index];
   if (target === undefined || typeof b64_json !== "string") return;
-  const isLast = event.type === "image_generation.completed";
+  const isLast = event.type.endsWith(".completed");
   const format = String(event.output_format ?? "png");
-  const url = URL.createObjectURL(new Blob([Uint8Array.from(atob(b64_json), (character) => character.charCodeAt(0))], { type: `image/${format}` }));
+  const blob = new Blob([Uint8Array.from(atob(b64_json), (character) => character.charCodeAt(0))], { type: `image/${format}` });
+  const url = URL.createObjectURL(blob);
   const image = element("img", { src: url, alt: isLast ? prompt : "A preview", decoding: "async" });
   image.className = isLast ? "final" : `preview p${event.partial_image_index ?? 0}`;
   const before = [...target.box.children];
@@ -190,7 +226,7 @@ function show(event: ImageEvent, frames: Frame[], pictures: Picture[], prompt: s
   if (!isLast) return say(`Sharpening: preview ${(event.partial_image_index ?? 0) + 1}`);
   const thumb = element("button", { type: "button", title: prompt }, element("img", { src: url, alt: prompt }));
   thumb.setAttribute("role", "listitem");
-  pictures.push({ url, seed: event.seed, prompt, format, thumb });
+  pictures.push({ url, blob, seed: event.seed, prompt, format, thumb });
 }
 
 /** Adds what was made to the strip. */
@@ -273,6 +309,28 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") working?.abort();
 });
 $("download").addEventListener("click", download);
+$("edit").addEventListener("click", () => {
+  give(shown.map(({ blob }) => blob).slice(0, mostInputs));
+  $("prompt").focus();
+});
+input("file").addEventListener("change", () => {
+  add(input("file").files!);
+  input("file").value = "";
+});
+document.addEventListener("paste", (event) => {
+  const files = event.clipboardData?.files ?? [];
+  if (files.length === 0) return;
+  event.preventDefault();
+  add(files);
+});
+// Else the browser would leave this page for the file.
+for (const type of ["dragover", "drop"] as const) {
+  document.addEventListener(type, (event) => {
+    if (!event.dataTransfer!.types.includes("Files")) return;
+    event.preventDefault();
+    if (type === "drop") add(event.dataTransfer!.files);
+  });
+}
 $("again").addEventListener("click", () => {
   const [{ seed, prompt }] = shown;
   input("seed").value = String(seed ?? "");
@@ -283,6 +341,7 @@ for (const id of ["url", "key", "simulated"]) {
   $(id).addEventListener("input", () => {
     if (client === undefined) return;
     client = undefined;
+    takeInputs(0);
     setState("idle", "Another node", "It is not verified yet.");
     showChecks([]);
   });

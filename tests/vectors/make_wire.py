@@ -116,6 +116,49 @@ def malleable(signature):
     return signature[:32] + s.to_bytes(32, "little")
 
 
+D = -121665 * pow(121666, -1, P) % P
+BASE = (15112221349535400772501151409588531511454012693041857206046113283949847762202, 4 * pow(5, -1, P) % P)
+# Of order 8.
+EIGHTH = (0x1FD5B9A006394A28E933993238DE4ABB5C193C7013E5E238DEA14646C545D14A, 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7)
+
+
+def add(p, q):
+    """RFC 8032 §5.1.4, in affine coordinates."""
+    (a, b), (c, d) = p, q
+    t = D * a * c * b * d % P
+    return (a * d + b * c) * pow(1 + t, -1, P) % P, (b * d + a * c) * pow(1 - t, -1, P) % P
+
+
+def times(n, p):
+    found = (0, 1)
+    while n:
+        found, p, n = add(found, p) if n & 1 else found, add(p, p), n >> 1
+    return found
+
+
+def encoded(p):
+    return (p[1] | (p[0] & 1) << 255).to_bytes(32, "little")
+
+
+def challenge(r, key, message):
+    return int.from_bytes(hashlib.sha512(r + key + message).digest(), "little") % L
+
+
+def cofactored(message):
+    """By a key that has a part of small order: 8SB = 8R + 8kA holds, SB = R + kA does not."""
+    secret, key = 12345, encoded(add(times(12345, BASE), EIGHTH))
+    nonce = next(n for n in range(1, 99) if challenge(encoded(times(n, BASE)), key, message) % 8)
+    r = encoded(times(nonce, BASE))
+    return r + ((nonce + challenge(r, key, message) * secret) % L).to_bytes(32, "little") + key
+
+
+def eighth(message):
+    """By a key of order 8: SB = R + kA holds, and says nothing, as anybody can make it hold."""
+    key = encoded(EIGHTH)
+    nonce = next(n for n in range(1, 99) if challenge(encoded(times(n, BASE)), key, message) % 8 == 0)
+    return encoded(times(nonce, BASE)) + nonce.to_bytes(32, "little") + key
+
+
 def opens():
     good = answer()
     signature, receipt = base64.b64decode(good["signature"]), base64.b64decode(good["receipt"])
@@ -145,6 +188,9 @@ def opens():
     yield "signature-long", "98 bytes", {**good, "signature": b64(signature + b"\0")}, "signature"
     yield "signature-malleable", "S + L", {**good, "signature": b64(b"\0" + malleable(signature[1:65]) + signature[65:])}, "signature"
     yield "signature-small-order", "A key of small order, which signs everything", {**good, "signature": b64(b"\0" + IDENTITY + bytes(32) + IDENTITY)}, "signature"
+    response_hash = base64.b64decode(good["response_hash"])
+    yield "signature-order-8", "A key of order 8, under which anybody's signature holds", {**good, "signature": b64(b"\0" + eighth(response_hash))}, "signature"
+    yield "signature-cofactored", "It holds when it is multiplied by the cofactor, and not as it is", {**good, "signature": b64(b"\0" + cofactored(response_hash))}, "signature"
     yield "signature-of-another", "A stranger's key signed", answer(signer=STRANGER), "signer"
     yield "receipt-missing", "There is none", without("receipt"), "receipt_missing"
     yield "receipt-null", "It is null", {**good, "receipt": None}, "receipt_missing"

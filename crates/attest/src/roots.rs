@@ -1,4 +1,5 @@
-//! The roots that evidence must lead to. They are compiled in, and no flag adds another.
+//! The roots that evidence must lead to. They are compiled in, and nothing adds another where this crate is not built
+//! with `test-roots`.
 //!
 //! Sources and fingerprints are in `attestation/roots/README.md`.
 

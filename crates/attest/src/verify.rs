@@ -126,8 +126,31 @@ fn judge(
     Appraisal { platform: Some(report.platform), verdict, checks: checks.0, attested }
 }
 
+/// What only tests of bindings may do.
+#[cfg(feature = "test-roots")]
+pub mod dangerous {
+    use super::{AmdRoot, Appraisal, Challenge, Policy, appraise_under};
+
+    /// Judges a report by roots of a test's own instead of AMD's: each a generation, its root and its signing key, PEM.
+    /// Whoever holds their keys is believed. The roots are never freed.
+    pub fn appraise_under_roots(
+        roots: &[(String, String, String)],
+        json: &[u8],
+        policy: &Policy,
+        challenge: &Challenge,
+    ) -> Appraisal {
+        let root = |(generation, ark, ask): &(String, String, String)| AmdRoot {
+            generation: generation.clone().leak(),
+            ark: ark.clone().leak().as_bytes(),
+            ask: ask.clone().leak().as_bytes(),
+        };
+        let roots: Vec<_> = roots.iter().map(root).collect();
+        appraise_under(&roots, json, policy, challenge)
+    }
+}
+
 /// A whole report, under these roots instead of AMD's.
-#[cfg(all(test, feature = "simulator"))]
+#[cfg(any(all(test, feature = "simulator"), feature = "test-roots"))]
 pub(crate) fn appraise_under(
     roots: &[AmdRoot],
     json: &[u8],

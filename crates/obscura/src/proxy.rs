@@ -42,7 +42,7 @@ pub(crate) fn run(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
         // What a script waits for.
         println!("obscura proxy listens on http://{listen}");
         if args.open {
-            open(&format!("http://{listen}/"));
+            open(&format!("http://{listen}{}", page(args)));
         }
         proxy::serve(listener, proxy, process::asked_to_stop()).await;
         Ok(ExitCode::SUCCESS)
@@ -90,6 +90,18 @@ fn key(file: &Path) -> anyhow::Result<Zeroizing<String>> {
     let key = text.trim_end_matches(['\r', '\n']);
     ensure!(!key.is_empty() && !key.contains('\n'), "{shown} holds no key: one line is expected");
     Ok(Zeroizing::new(key.to_owned()))
+}
+
+/// Where people draw; or the verdict, where the page that seals would judge by another policy than this proxy, or
+/// ask for evidence elsewhere.
+fn page(args: &ProxyArgs) -> String {
+    match (&args.nodes[..], &args.evidence[..], &args.trust.policy) {
+        ([node, ..], [], None) => {
+            let demo = if args.trust.accept_simulated { "&demo" } else { "" };
+            format!("/page#node={node}{demo}")
+        }
+        _ => "/".to_owned(),
+    }
 }
 
 /// Shows a page. That there is no browser is no reason not to serve.

@@ -30,6 +30,8 @@ pub(crate) fn app(proxy: Arc<Proxy>) -> Router {
     keyed
         // The name is the key.
         .route("/v1/images/files/{name}", get(images::file))
+        // A released file, in which nothing is secret.
+        .route("/page", get(verification::sealing_page))
         .route("/healthz", get(|| async { StatusCode::OK }))
         .route("/readyz", get(ready))
         .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })

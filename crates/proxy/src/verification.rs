@@ -11,6 +11,7 @@ use std::{
 use attest::verify::{Appraisal, Outcome};
 use axum::{
     Json,
+    body::Body,
     extract::State,
     http::{
         HeaderMap, HeaderName, HeaderValue,
@@ -49,14 +50,32 @@ pub(crate) async fn start(State(proxy): State<Arc<Proxy>>) -> Response {
     page(html::start(&Verification::of(&proxy)))
 }
 
-/// Where the page's one style is the only thing that applies.
+/// The page that verifies and seals by itself, as it is released.
+const SEALING_PAGE: &str = include_str!("../../../sdk/page/obscura.html");
+
+/// `GET /page`: people draw there. It speaks to nodes itself, and to this proxy not at all.
+pub(crate) async fn sealing_page() -> Response {
+    let policy = SEALING_PAGE
+        .split_once("Content-Security-Policy\" content=\"")
+        .and_then(|(_, rest)| rest.split_once('"'))
+        .map(|(policy, _)| policy)
+        .expect("the page names its policy");
+    page_under(policy, SEALING_PAGE)
+}
+
+/// A page where its one style is the only thing that applies.
 fn page(html: String) -> Response {
     let style = BASE64_STANDARD.encode(Sha256::digest(html::STYLE));
     let policy = format!(
-        "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; \
-         frame-ancestors 'none'"
+        "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'"
     );
-    let policy = HeaderValue::from_str(&policy).expect("base64 is a header's text");
+    page_under(&policy, html)
+}
+
+/// A page under a policy, in nobody's frame.
+fn page_under(policy: &str, html: impl Into<Body>) -> Response {
+    let policy = HeaderValue::from_str(&format!("{policy}; frame-ancestors 'none'"))
+        .expect("a policy is a header's text");
     let headers: [(HeaderName, HeaderValue); 5] = [
         (CONTENT_SECURITY_POLICY, policy),
         (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
@@ -64,7 +83,7 @@ fn page(html: String) -> Response {
         (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
-    (headers, Html(html)).into_response()
+    (headers, Html(html.into())).into_response()
 }
 
 /// Browsers name `text/html` before anything else; programs say `*/*`, or nothing.

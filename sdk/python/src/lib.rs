@@ -192,16 +192,36 @@ fn appraise(
     policy: &Policy,
     certificate: Option<&[u8]>,
 ) -> PyResult<Appraisal> {
-    let nonce = match nonce {
-        Some(nonce) => Nonce::from_str(nonce).map_err(|error| value_error(&error))?,
-        None => Nonce::ABSENT,
-    };
+    let nonce = read_nonce(nonce)?;
     let channel = match certificate {
         Some(der) => Channel::Tls { spki_sha256: spki_sha256(der)?, is_publicly_valid: true },
         None => Channel::Plain,
     };
     let challenge = Challenge { nonce, now_secs: now };
     Ok(Appraisal(py.detach(|| verify::appraise_over(report, &policy.0, &challenge, &channel))))
+}
+
+/// For test vectors: the same, by roots of a test's own in place of AMD's, each a generation and two certificates in PEM.
+/// Not in a wheel that is built without `test-roots`.
+#[cfg(feature = "test-roots")]
+#[pyfunction]
+#[pyo3(signature = (roots, report, *, nonce, now, policy))]
+fn dangerous_appraise(
+    roots: Vec<(String, String, String)>,
+    report: &[u8],
+    nonce: Option<&str>,
+    now: u64,
+    policy: &Policy,
+) -> PyResult<Appraisal> {
+    let challenge = Challenge { nonce: read_nonce(nonce)?, now_secs: now };
+    let appraise = verify::dangerous::appraise_under_roots;
+    Ok(Appraisal(appraise(&roots, report, &policy.0, &challenge)))
+}
+
+fn read_nonce(nonce: Option<&str>) -> PyResult<Nonce> {
+    nonce.map_or(Ok(Nonce::ABSENT), |nonce| {
+        Nonce::from_str(nonce).map_err(|error| value_error(&error))
+    })
 }
 
 /// SHA-256 of a certificate's SubjectPublicKeyInfo in DER (RFC 5280 §4.1.2.7).
@@ -232,6 +252,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Attested>()?;
     module.add_class::<exchange::Exchange>()?;
     module.add_function(wrap_pyfunction!(appraise, module)?)?;
+    #[cfg(feature = "test-roots")]
+    module.add_function(wrap_pyfunction!(dangerous_appraise, module)?)?;
     module.add_function(wrap_pyfunction!(exchange::seal_body, module)?)?;
     module.add_function(wrap_pyfunction!(exchange::dangerous_seal, module)?)?;
     Ok(())

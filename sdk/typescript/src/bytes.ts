@@ -5,6 +5,11 @@ export type Bytes = Uint8Array<ArrayBuffer>;
 
 const BASE64 = /^[A-Za-z0-9+/]*={0,2}$/;
 
+/** What is read is not what it should be: caught by the check that it belongs to, which says so. */
+export function fail(message: string): never {
+  throw new Error(message);
+}
+
 /** A copy, or the same bytes where they have a buffer of their own kind already. */
 export const own = (bytes: Uint8Array): Bytes =>
   bytes.buffer instanceof ArrayBuffer ? (bytes as Bytes) : new Uint8Array(bytes);
@@ -90,7 +95,7 @@ export class Reader {
   }
 
   take(length: number): Bytes {
-    if (!(length >= 0) || length > this.bytes.length - this.#at) throw new Error("the bytes end early");
+    if (!(length >= 0) || length > this.bytes.length - this.#at) fail("the bytes end early");
     this.#at += length;
     return this.bytes.subarray(this.#at - length, this.#at);
   }

@@ -3,17 +3,20 @@
 import { type Bytes, hex, text } from "./bytes.js";
 import { AnswerError, ConnectionError, NodeUntrustedError, RefusedError } from "./errors.js";
 import { Http, jsonBody, messages, refusalBody } from "./http.js";
+import { type InputImage, dataUrls } from "./images.js";
 import { openaiFetch } from "./openai.js";
-import { readPolicy } from "./policy.js";
+import { readPolicy } from "./rules.js";
 import { MAX_REPORT_BYTES } from "./report.js";
 import { type Roots } from "./roots.js";
 import { type AnswerParts, type Opener, seal } from "./seal.js";
 import { type Appraisal, type Attested, type Trust, appraise } from "./verify.js";
 
-const PATH = "/v1/confidential/images/generations";
 const MAX_AGE_SECS = 600;
 const MARGIN_SECS = 60;
-const TYPES = ["progress", "partial_image", "completed"].map((name) => `image_generation.${name}`).concat("error");
+
+/** What a request asks for: its route, and how its events are called. */
+export type Operation = "generations" | "edits";
+const EVENTS = { generations: "image_generation", edits: "image_edit" };
 
 export interface Options {
   /** attestation/policy.toml's rules as JSON; this release's own unless given. */
@@ -34,6 +37,8 @@ export interface Options {
 export interface ImageRequest {
   model: string; prompt: string; n?: number; size?: string; quality?: string; style?: string; seed?: number; steps?: number;
   output_format?: string; partial_images?: number; progress?: boolean;
+  /** What to draw it from: the request is an edit then, which not every model takes. */
+  images?: InputImage[];
   [field: string]: unknown;
 }
 
@@ -45,11 +50,18 @@ export interface ImagesResponse {
   [field: string]: unknown;
 }
 
-/** One event of a stream: `type` is `image_generation.progress`, `.partial_image` or `.completed`. */
+/** One event of a stream: `type` is `image_generation.progress`, `.partial_image` or `.completed`; of an edit, `image_edit.…`. */
 export interface ImageEvent {
   type: string; sequence_number: number; b64_json?: string; index?: number; partial_image_index?: number;
   step?: number; steps?: number; seed?: number; final?: boolean; error?: Record<string, unknown>;
   [field: string]: unknown;
+}
+
+/** The attested node's answer: a body, or events that are still to come. */
+interface Exchanged {
+  headers: Headers;
+  body?: Record<string, unknown>;
+  events?: AsyncGenerator<ImageEvent, void, undefined>;
 }
 
 interface Session {
@@ -103,6 +115,14 @@ export class Obscura {
     return this.#appraisal;
   }
 
+  /** Its model's name, and how many input images that draws from. Anybody on the way may have written it: a suggestion. */
+  async info(): Promise<{ model: string | undefined; inputImages: number }> {
+    const response = await this.#http.get("/info");
+    const { model, limits } = response.status === 200 ? lenient(await jsonBody(response, MAX_REPORT_BYTES)) : {};
+    const most = (limits as { input_images?: unknown } | undefined)?.input_images;
+    return { model: typeof model === "string" ? model : undefined, inputImages: Number.isSafeInteger(most) ? Math.max(0, most as number) : 0 };
+  }
+
   /** Asks for evidence anew, and judges it. While it is not accepted, nothing is sent. */
   verify(): Promise<Appraisal> {
     this.#asking ??= this.#attest().finally(() => (this.#asking = undefined));
@@ -111,16 +131,22 @@ export class Obscura {
 
   /** Seals a request, and gives the answer of the attested node. */
   async generate(request: ImageRequest, { signal }: { signal?: AbortSignal } = {}): Promise<ImagesResponse> {
-    return (await this.exchange({ ...request, stream: undefined }, { signal })).body as unknown as ImagesResponse;
+    return (await this.#ask({ ...request, stream: undefined }, signal)).body as unknown as ImagesResponse;
   }
 
   /** The same as events. One that is missing, repeated, moved or forged is an error, and so is an early end. */
   async *stream(request: ImageRequest, { signal }: { signal?: AbortSignal } = {}): AsyncGenerator<ImageEvent, void, undefined> {
-    const { events, headers } = await this.exchange({ ...request, stream: true }, { signal });
+    const { events, headers } = await this.#ask({ ...request, stream: true }, signal);
     for await (const event of events!) {
       if (event.type === "error") throw new RefusedError(200, event.error ?? {}, headers, true);
       yield event;
     }
+  }
+
+  async #ask(request: ImageRequest, signal: AbortSignal | undefined): Promise<Exchanged> {
+    const { images } = request;
+    if (images === undefined) return this.exchange("generations", request, { signal });
+    return this.exchange("edits", { ...request, images: await dataUrls(images) }, { signal });
   }
 
   /** A fetch for OpenAI's client: images are sealed, and nothing else is sent. */
@@ -130,8 +156,8 @@ export class Obscura {
 
   /** One sealed exchange: a body, or with `stream: true` events. For `openaiFetch`. */
   async exchange(
-    request: Record<string, unknown>, { signal, authorization }: { signal?: AbortSignal; authorization?: string },
-  ): Promise<{ headers: Headers; body?: Record<string, unknown>; events?: AsyncGenerator<ImageEvent, void, undefined> }> {
+    operation: Operation, request: Record<string, unknown>, { signal, authorization }: { signal?: AbortSignal; authorization?: string },
+  ): Promise<Exchanged> {
     const stream = request.stream === true;
     const credentials = this.#http.authorization(authorization ?? this.#authorization);
     for (let attempt = 0; ; attempt++) {
@@ -140,7 +166,7 @@ export class Obscura {
       const [parts, opener] = await seal(attested.exchangeKey, request);
       const model_name = typeof request.model === "string" ? request.model : "";
       const envelope = { ...parts, model_name, num_compute_units: null, stack_small_id: 0, stream };
-      const response = await this.#http.post(PATH, envelope, credentials, signal);
+      const response = await this.#http.post(`/v1/confidential/images/${operation}`, envelope, credentials, signal);
       const { headers } = response;
       if (response.status === 422 && attempt === 0) {
         // The node's keys are others now. They are sealed to when their evidence is accepted.
@@ -149,7 +175,7 @@ export class Obscura {
         continue;
       }
       if (response.status !== 200) throw await refusal(response, opener, attested);
-      if (stream) return { headers, events: events(response, opener, attested) };
+      if (stream) return { headers, events: events(response, opener, attested, EVENTS[operation]) };
       const body = object(await opener.open(parse(await jsonBody(response)), attested));
       if (!Array.isArray(body.data) || !body.data.every((entry: { url?: unknown }) => typeof entry?.url === "string")) throw new AnswerError("shape", "the answer holds no images");
       return { headers, body };
@@ -184,11 +210,14 @@ export class Obscura {
 }
 
 /** The events of one answer. Whoever stops reading, or finds a fault, ends the connection. */
-export async function* events(response: Response, opener: Opener, attested: Attested): AsyncGenerator<ImageEvent, void, undefined> {
+export async function* events(
+  response: Response, opener: Opener, attested: Attested, name = EVENTS.generations,
+): AsyncGenerator<ImageEvent, void, undefined> {
+  const types = ["error", ...["progress", "partial_image", "completed"].map((kind) => `${name}.${kind}`)];
   let expected = 0;
   for await (const data of messages(response)) {
     const event = object(await opener.open(parse(data), attested)) as unknown as ImageEvent;
-    if (!TYPES.includes(event.type) || !Number.isSafeInteger(event.sequence_number)) throw new AnswerError("shape", "an event of an unknown kind");
+    if (!types.includes(event.type) || !Number.isSafeInteger(event.sequence_number)) throw new AnswerError("shape", "an event of an unknown kind");
     if (event.sequence_number !== expected) throw new AnswerError("order", `event ${event.sequence_number} of the answer came where ${expected} was due`);
     expected++;
     yield event;

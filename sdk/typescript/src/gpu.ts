@@ -1,11 +1,12 @@
 // NVIDIA GPUs in confidential-computing mode: SPDM 1.1 measurements (DMTF DSP0274), and the chain to NVIDIA's root.
 // Reference measurements (RIM) and revocation (OCSP) are not appraised, and never said to pass.
 
-import { type Bytes, Reader, concat, equal, hex, text, unbase64 } from "./bytes.js";
+import { type Bytes, Reader, concat, equal, fail, hex, text, unbase64 } from "./bytes.js";
 import { type CheckId, Checks } from "./checks.js";
 import { asList, asObject, asString, parseObject } from "./json.js";
 import { type Policy } from "./policy.js";
 import { type Report, gpuNonce } from "./report.js";
+import { type TrustAnchor } from "./roots.js";
 import { type Certificate, beforePadding, certificate, ecdsa, ecdsaDer, mayIssue, strictPemChain } from "./x509.js";
 
 const MAX_GPUS = 16;
@@ -24,7 +25,7 @@ interface Gpu {
   signature: Bytes;
 }
 
-export async function gpuDevices(report: Report, root: Bytes | undefined, nvidia: Bytes, now: number, policy: Policy, checks: Checks): Promise<void> {
+export async function gpuDevices(report: Report, root: Bytes | undefined, nvidia: TrustAnchor, now: number, policy: Policy, checks: Checks): Promise<void> {
   const rules = policy.gpu ?? {};
   const need = checks.rule("gpu.evidence", rules.evidence);
   if (need === undefined) return;
@@ -44,7 +45,7 @@ export async function gpuDevices(report: Report, root: Bytes | undefined, nvidia
   checks.info("gpu.locality", "that these GPUs are attached to this very machine is not shown");
 }
 
-async function signatures(gpus: Gpu[], nvidia: Bytes, now: number, checks: Checks): Promise<void> {
+async function signatures(gpus: Gpu[], nvidia: TrustAnchor, now: number, checks: Checks): Promise<void> {
   const leaves: Certificate[] = [];
   for (const [index, gpu] of gpus.entries()) {
     try {
@@ -75,28 +76,27 @@ function isFirmware(leaf: Certificate, id: Bytes | undefined): boolean {
 }
 
 /** P-384 from a leaf, which comes first, to the pinned root, which may be left out. */
-async function verifyChain(ders: Bytes[], root: Bytes, now: number): Promise<Certificate> {
-  const last = ders.at(-1);
-  const chain = (last !== undefined && equal(last, root) ? ders : [...ders, root]).map(certificate);
-  if (chain.length < 2 || chain.length > MAX_CERTIFICATES) throw new Error("too few certificates, or too many");
+async function verifyChain(ders: Bytes[], root: TrustAnchor, now: number): Promise<Certificate> {
+  const chain = ders.map(certificate);
+  const length = chain.length + (chain.at(-1)?.subject === root.subject ? 0 : 1);
+  if (length < 2 || length > MAX_CERTIFICATES) fail("too few certificates, or too many");
+  if ([...chain, root].some(({ from, until }) => now < from || now > until)) fail("a certificate is not valid at this time");
   for (const [depth, one] of chain.entries()) {
-    const issuer = chain[depth + 1] ?? one;
-    if (now < one.from || now > one.until) throw new Error(`certificate ${depth} is not valid at this time`);
-    if (depth > 0 && !mayIssue(one, depth)) throw new Error(`certificate ${depth} may not issue others`);
-    if (one.issuer !== issuer.subject) throw new Error(`certificate ${depth} is not from the one above it`);
-    if (one.algorithm !== ECDSA_SHA384 || !(await ecdsaDer("P-384", issuer.key, one.body, one.signature))) throw new Error(`the signature of certificate ${depth} does not hold`);
+    const issuer = chain[depth + 1] ?? root;
+    if (depth > 0 && !mayIssue(one, depth)) fail(`certificate ${depth} may not issue others`);
+    if (one.issuer !== issuer.subject) fail(`certificate ${depth} is not from the one above it`);
+    if (one.algorithm !== ECDSA_SHA384 || !(await ecdsaDer("P-384", issuer.key, one))) fail(`the signature of certificate ${depth} does not hold`);
   }
   return chain[0];
 }
 
 function read(json: Bytes): Gpu[] {
   const gpus = asList(parseObject(text(json), ["gpus"]).gpus);
-  if (gpus.length < 1 || gpus.length > MAX_GPUS) throw new Error("no GPUs, or too many");
+  if (gpus.length < 1 || gpus.length > MAX_GPUS) fail("no GPUs, or too many");
   return gpus.map((gpu) => {
     const fields = asObject(gpu, ["report", "certificates"]);
-    const [report, certificates] = [unbase64(asString(fields.report), 8 * 1024), unbase64(asString(fields.certificates), 16 * 1024)];
-    if (report === undefined || certificates === undefined) throw new Error("not base64");
-    return { ...measurements(report), certificates };
+    const bytes = (name: string, max: number): Bytes => unbase64(asString(fields[name]), max) ?? fail("not base64");
+    return { ...measurements(bytes("report", 8 * 1024)), certificates: bytes("certificates", 16 * 1024) };
   });
 }
 
@@ -106,22 +106,22 @@ function measurements(message: Bytes): Omit<Gpu, "certificates"> {
   const request = reader.take(37);
   const head = reader.take(8);
   const record = new Reader(reader.take(head[5] + 256 * head[6] + 65536 * head[7]));
-  if (request[0] !== 0x11 || request[1] !== 0xe0 || head[0] !== 0x11 || head[1] !== 0x60) throw new Error("not measurements");
+  if (request[0] !== 0x11 || request[1] !== 0xe0 || head[0] !== 0x11 || head[1] !== 0x60) fail("not measurements");
   let blocks = 0;
   for (; record.at < record.bytes.length; blocks++) record.take(2), record.take(record.uint(2));
-  if (blocks !== head[4]) throw new Error("not as many measurements as it says");
+  if (blocks !== head[4]) fail("not as many measurements as it says");
   reader.take(32);
   const fields = new Reader(reader.take(reader.uint(2)));
   const opaque = new Map<number, Bytes>();
   while (fields.at < fields.bytes.length) {
     const kind = fields.uint(2);
-    if (opaque.has(kind) && Object.values(FIELDS).includes(kind)) throw new Error("a field that stands twice");
+    if (opaque.has(kind) && Object.values(FIELDS).includes(kind)) fail("a field that stands twice");
     opaque.set(kind, fields.take(fields.uint(2)));
   }
   const unsigned = reader.at;
   const signature = beforePadding(reader.rest(), 96);
   const firmware = opaque.get(FIELDS.firmware);
-  if (signature === undefined || (firmware !== undefined && firmware.length !== 48)) throw new Error("not measurements");
+  if (signature === undefined || (firmware !== undefined && firmware.length !== 48)) return fail("not measurements");
   return { nonce: request.subarray(4, 36), blocks, opaque, signed: message.subarray(0, unsigned), signature };
 }
 

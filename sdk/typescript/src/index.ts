@@ -2,6 +2,7 @@ export { Obscura, connect, verify } from "./client.js";
 export type { ImageEvent, ImageRequest, ImagesResponse, Options } from "./client.js";
 export type { Check, CheckId, Outcome } from "./checks.js";
 export type { AnswerFault } from "./errors.js";
+export type { InputImage } from "./images.js";
 export { AnswerError, ConfigurationError, ConnectionError, NodeUntrustedError, ObscuraError, RefusedError } from "./errors.js";
 export { productionPolicy } from "./policy.js";
 export type { Policy } from "./policy.js";

@@ -1,17 +1,15 @@
 // Sealing a request, and opening what answers it: docs/wire.md.
 
-import { blake2b } from "@noble/hashes/blake2.js";
-import { type Bytes, base64, concat, equal, isZero, own, unbase64, utf8 } from "./bytes.js";
-import { isSignedBy } from "./crypto.js";
+import { hash } from "./blake2b.js";
+import { type Bytes, base64, concat, equal, isZero, unbase64, utf8 } from "./bytes.js";
+import { hasCurve25519, isSignedBy } from "./crypto.js";
 import { AnswerError, ConfigurationError } from "./errors.js";
+import { sharedSecret } from "./fallback.js";
 import { type Attested } from "./verify.js";
-import { sharedSecret } from "./x25519.js";
 
 const FLOOR_BYTES = 4096;
 const MAX_BYTES = 160 * 1024 * 1024;
 const PKCS8_X25519 = Uint8Array.from([0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x6e, 4, 0x22, 4, 0x20]);
-/** Node before version 23 warns that its X25519 is an experiment, so that it is not used there. */
-const hasX25519 = !(Number((globalThis as { process?: { versions?: { node?: string } } }).process?.versions?.node?.split(".")[0]) < 23);
 
 /** What is sent of a sealed body. */
 export interface SealedParts {
@@ -28,9 +26,6 @@ export interface Draws {
 export type AnswerParts = Partial<Record<"ciphertext" | "nonce" | "response_hash" | "signature" | "receipt", unknown>>;
 
 const random = (length: number): Bytes => crypto.getRandomValues(new Uint8Array(length));
-
-/** BLAKE2b with a digest of 32 bytes (RFC 7693). */
-export const hash = (...parts: Uint8Array[]): Bytes => own(blake2b(parts.length === 1 ? parts[0] : concat(...parts), { dkLen: 32 }));
 
 /** Seals a JSON body to a node's key, salted and padded, so that neither its hash nor its length tells of the prompt. */
 export async function seal(nodeKey: Bytes, request: Record<string, unknown>): Promise<[SealedParts, Opener]> {
@@ -110,23 +105,14 @@ function pad(body: Bytes): Bytes {
 
 /** X25519 (RFC 7748 §5); zeros where the point has low order. */
 async function multiply(secret: Bytes, point: Bytes): Promise<Bytes> {
-  if (hasX25519) {
-    let keys: [CryptoKey, CryptoKey] | undefined;
-    try {
-      keys = await Promise.all([
-        crypto.subtle.importKey("pkcs8", concat(PKCS8_X25519, secret), "X25519", false, ["deriveBits"]),
-        crypto.subtle.importKey("raw", point, "X25519", false, []),
-      ]);
-    } catch {
-      // A browser that does not have it.
+  try {
+    if (hasCurve25519) {
+      const key = await crypto.subtle.importKey("pkcs8", concat(PKCS8_X25519, secret), "X25519", false, ["deriveBits"]);
+      const other = await crypto.subtle.importKey("raw", point, "X25519", false, []);
+      return new Uint8Array(await crypto.subtle.deriveBits({ name: "X25519", public: other }, key, 256));
     }
-    if (keys !== undefined) {
-      try {
-        return new Uint8Array(await crypto.subtle.deriveBits({ name: "X25519", public: keys[1] }, keys[0], 256));
-      } catch {
-        return new Uint8Array(32);
-      }
-    }
+  } catch (error) {
+    if ((error as Error).name !== "NotSupportedError") return new Uint8Array(32);
   }
   return sharedSecret(secret, point);
 }

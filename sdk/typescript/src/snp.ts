@@ -1,10 +1,9 @@
 // AMD SEV-SNP reports (AMD 56860), and the certificates behind them: AMD Root Key, SEV signing key, the chip's VCEK
 // (AMD 57230).
 
-import { type Bytes, concat, equal, hex, isZero, text, unbase64 } from "./bytes.js";
+import { type Bytes, concat, equal, fail, hex, isZero, text, unbase64 } from "./bytes.js";
 import { type CheckId, Checks } from "./checks.js";
-import { one, small } from "./der.js";
-import { asString, parseObject } from "./json.js";
+import { type Json, asString, parseObject } from "./json.js";
 import { type Policy, type SnpRelease, type SnpTcb } from "./policy.js";
 import { type Report } from "./report.js";
 import { type AmdRoot } from "./roots.js";
@@ -14,6 +13,7 @@ import { type Certificate, beforePadding, certificate, ecdsa, revocationList, rs
 const REPORT_BYTES = 1184;
 const SIGNED_BYTES = 0x2a0;
 const RSA_PSS = "1.2.840.113549.1.1.10";
+const FIRMWARE = ["fmc", "bootloader", "tee", "snp", "microcode"] as const;
 const OIDS = { chip: "1.3.6.1.4.1.3704.1.4", bootloader: "1.3.6.1.4.1.3704.1.3.1", tee: "1.3.6.1.4.1.3704.1.3.2", snp: "1.3.6.1.4.1.3704.1.3.3", microcode: "1.3.6.1.4.1.3704.1.3.8", fmc: "1.3.6.1.4.1.3704.1.3.9" };
 
 type SnpRules = NonNullable<Policy["snp"]>;
@@ -110,45 +110,30 @@ function signingKey(keyInfo: number, checks: Checks): boolean {
 
 interface Chain {
   root: AmdRoot;
-  ark: Certificate;
-  ask: Certificate;
   vcek: Certificate;
   crl: Bytes | undefined;
 }
 
-/** The chain from the chip's certificate to the pinned root whose signing key it names. */
+/** The chain from the chip's certificate to the pinned signing key that it names. */
 function readChain(collateral: Bytes, roots: AmdRoot[]): Chain {
-  let fields: { vcek: Bytes | undefined; crl: Bytes | undefined };
-  try {
+  const [der, crl] = attempt(() => {
     const json = parseObject(text(collateral), ["vcek", "crl"]);
-    fields = { vcek: unbase64(asString(json.vcek), 16 * 1024), crl: undefined };
-    if (json.crl !== undefined && json.crl !== null) fields.crl = unbase64(asString(json.crl), 128 * 1024) ?? never();
-  } catch {
-    throw new Error("the collateral is not the JSON object it should be");
-  }
-  if (fields.vcek === undefined) throw new Error("the collateral is not the JSON object it should be");
-  const vcek = attempt(() => certificate(fields.vcek!), "the chip's certificate cannot be read");
-  for (const root of roots) {
-    const [ark, ask] = [certificate(root.ark), certificate(root.ask)];
-    if (ask.subject === vcek.issuer) return { root, ark, ask, vcek, crl: fields.crl };
-  }
-  throw new Error("the chip's certificate is not from a signing key of AMD that is pinned here");
+    const read = (value: Json, max: number): Bytes => unbase64(asString(value), max) ?? fail("not base64");
+    return [read(json.vcek, 16 * 1024), (json.crl ?? undefined) === undefined ? undefined : read(json.crl, 128 * 1024)] as const;
+  }, "the collateral is not the JSON object it should be");
+  const vcek = attempt(() => certificate(der), "the chip's certificate cannot be read");
+  const root = roots.find(({ ask }) => ask.subject === vcek.issuer);
+  return { root: root ?? fail("the chip's certificate is not from a signing key of AMD that is pinned here"), vcek, crl };
 }
 
-const never = (): never => {
-  throw new Error("not base64");
-};
-
-async function chainProblem({ root, ark, ask, vcek }: Chain, now: number, says: string | undefined): Promise<string> {
-  for (const [signee, signer] of [[ark, ark], [ask, ark], [vcek, ask]]) {
-    if (signee.algorithm !== RSA_PSS || !(await rsaPss(signer.spki, signee.body, signee.signature))) return "a signature does not hold";
-  }
+async function chainProblem({ root: { generation, ark, ask }, vcek }: Chain, now: number, says: string | undefined): Promise<string> {
+  if (vcek.algorithm !== RSA_PSS || !(await rsaPss(ask.spki, vcek))) return "a signature does not hold";
   if (![ark, ask, vcek].every(({ from, until }) => from <= now && now <= until)) return "a certificate is not valid at this time";
-  return says === undefined || says === root.generation ? "" : "the certificate is of another generation of processors";
+  return says === undefined || says === generation ? "" : "the certificate is of another generation of processors";
 }
 
 /** AMD's root signs the list of what it has revoked. Old firmware is what the policy's floor keeps out. */
-async function revocation({ ark, ask, crl }: Chain, now: number, rules: SnpRules, checks: Checks): Promise<void> {
+async function revocation({ root: { ark, ask }, crl }: Chain, now: number, rules: SnpRules, checks: Checks): Promise<void> {
   const need = checks.rule("snp.crl", rules.crl);
   if (need === undefined) return;
   if (crl === undefined) {
@@ -157,9 +142,9 @@ async function revocation({ ark, ask, crl }: Chain, now: number, rules: SnpRules
   }
   try {
     const list = attempt(() => revocationList(crl), "the revocation list cannot be read");
-    if (list.issuer !== ark.subject || !(await rsaPss(ark.spki, list.body, list.signature))) throw new Error("the revocation list is not signed by AMD's root");
-    if (now < list.from || now >= list.until) throw new Error("the revocation list is not of this time");
-    if (list.serials.has(ask.serial)) throw new Error("AMD has revoked its signing key");
+    if (list.issuer !== ark.subject || !(await rsaPss(ark.spki, list))) fail("the revocation list is not signed by AMD's root");
+    if (now < list.from || now >= list.until) fail("the revocation list is not of this time");
+    if (list.serials.has(ask.serial)) fail("AMD has revoked its signing key");
     checks.pass("snp.crl");
   } catch (error) {
     checks.fail("snp.crl", (error as Error).message);
@@ -173,13 +158,11 @@ function chip(vcek: Certificate, bytes: Bytes, { tcb, hasFmc }: Layout, checks: 
   // Turin's ids are 8 bytes, padded with zeros in reports; those before are 64. All zeros is no chip's.
   const isChip = id !== undefined && (id.length === 8 || id.length === 64) && !isZero(reported) &&
     equal(id, reported.subarray(0, id.length)) && isZero(reported.subarray(id.length));
-  const level = (oid: string): number | undefined => {
-    const value = vcek.extensions.get(oid);
-    return value && attempt(() => small(one(value)), undefined);
-  };
   const versions = tcb(0x180);
-  const isFirmware = (["bootloader", "tee", "snp", "microcode"] as const).every((name) => level(OIDS[name]) === versions[name]) &&
-    level(OIDS.fmc) === (hasFmc ? versions.fmc : undefined);
+  /** An INTEGER of one byte. */
+  const says = (name: keyof SnpTcb): boolean =>
+    hex(vcek.extensions.get(OIDS[name]) ?? new Uint8Array()) === (versions[name] < 0x80 ? "0201" : "020200") + hex(Uint8Array.of(versions[name]));
+  const isFirmware = FIRMWARE.every((name) => (name === "fmc" && !hasFmc ? !vcek.extensions.has(OIDS.fmc) : says(name)));
   const problem = !isChip ? "the certificate is of another chip" : !isFirmware ? "the certificate is of another version of the firmware" : "";
   checks.expect("snp.chip", problem === "", problem);
 }
@@ -188,8 +171,7 @@ function chip(vcek: Certificate, bytes: Bytes, { tcb, hasFmc }: Layout, checks: 
 function firmware({ tcb }: Layout, generation: string, rules: SnpRules, checks: Checks): void {
   const floor = checks.rule("snp.tcb", rules.min_tcb?.[generation as Generation]);
   if (floor === undefined) return;
-  const names = ["fmc", "bootloader", "tee", "snp", "microcode"] as const;
-  const holds = [0x180, 0x1e0, 0x1f0].every((at) => names.every((name) => tcb(at)[name] >= (floor[name] ?? 0)));
+  const holds = [0x180, 0x1e0, 0x1f0].every((at) => FIRMWARE.every((name) => tcb(at)[name] >= (floor[name] ?? 0)));
   const { bootloader, tee, snp, microcode } = tcb(0x180);
   checks.expect("snp.tcb", holds, `${generation}: bootloader ${bootloader}, tee ${tee}, snp ${snp}, microcode ${microcode}`);
 }
@@ -209,13 +191,10 @@ const uint32 = (bytes: Bytes, at: number): number => new DataView(bytes.buffer, 
 /** A number of 48 bytes, little-endian, as WebCrypto takes it. */
 const scalar = (bytes: Bytes, at: number): Bytes => bytes.slice(at, at + 48).reverse();
 
-function attempt<T>(read: () => T, message: string): T;
-function attempt<T>(read: () => T, message: undefined): T | undefined;
-function attempt<T>(read: () => T, message: string | undefined): T | undefined {
+function attempt<T>(read: () => T, message: string): T {
   try {
     return read();
   } catch {
-    if (message === undefined) return undefined;
-    throw new Error(message);
+    return fail(message);
   }
 }

@@ -1,20 +1,20 @@
 // A TDX guest, by its quote: a check for each thing that a policy decides.
 
-import { type Bytes, equal, hex, isZero, text, unhex, utf8 } from "./bytes.js";
+import { type Bytes, equal, fail, hex, isZero, text, unhex, utf8 } from "./bytes.js";
 import { type CheckId, Checks } from "./checks.js";
 import { sha, sha256 } from "./crypto.js";
 import { type Claims, type TdReport, verifyQuote } from "./dcap.js";
 import { asList, asObject, asString, parse } from "./json.js";
 import { type Policy, type TdxImage, type TdxPlatform, type TdxRelease } from "./policy.js";
 import { type Report } from "./report.js";
-import { type Certificate } from "./x509.js";
+import { type TrustAnchor } from "./roots.js";
 
 const MAX_EVENTS = 256;
 
 type TdxRules = NonNullable<Policy["tdx"]>;
 
 /** Verifies the quote; gives the report data that it signs. */
-export async function tdxQuote(report: Report, root: Certificate | undefined, now: number, rules: Policy, checks: Checks): Promise<Bytes | undefined> {
+export async function tdxQuote(report: Report, root: TrustAnchor | undefined, now: number, rules: Policy, checks: Checks): Promise<Bytes | undefined> {
   const before = checks.all.length;
   const reportData = await signed(report, root, now, rules.tdx ?? {}, checks);
   if (report.platform === "simulated") {
@@ -24,7 +24,7 @@ export async function tdxQuote(report: Report, root: Certificate | undefined, no
   return reportData;
 }
 
-async function signed(report: Report, root: Certificate | undefined, now: number, rules: TdxRules, checks: Checks): Promise<Bytes | undefined> {
+async function signed(report: Report, root: TrustAnchor | undefined, now: number, rules: TdxRules, checks: Checks): Promise<Bytes | undefined> {
   const signature = report.platform === "simulated" ? "simulated.quote" : "tdx.quote";
   if (root === undefined) return void checks.fail(signature, "no root is known that simulated quotes lead to");
   let claims: Claims;
@@ -125,7 +125,7 @@ async function rtmr3({ event_log, model_manifest }: Report, td: TdReport, rules:
     const events = await eventLog(event_log);
     let replayed: Bytes = new Uint8Array(48);
     for (const { digest } of events) replayed = await sha("SHA-384", replayed, digest);
-    if (!equal(replayed, td.rtmr3)) throw new Error(`the log does not lead to RTMR3 ${hex(td.rtmr3)}`);
+    if (!equal(replayed, td.rtmr3)) fail(`the log does not lead to RTMR3 ${hex(td.rtmr3)}`);
     const models = events.filter(({ name }) => name === "model-manifest").map(({ payload }) => payload);
     checks.expect("tdx.rtmr3", models.length === 1 && models[0] === hex(await sha256(model_manifest)), `RTMR3 ${hex(td.rtmr3)}, ${models.length} model(s)`);
   } catch (error) {
@@ -136,14 +136,14 @@ async function rtmr3({ event_log, model_manifest }: Report, td: TdReport, rules:
 /** What the guest extended; each digest must be that of its event. */
 async function eventLog(json: Bytes): Promise<{ name: string; payload: string; digest: Bytes }[]> {
   const events = asList(parse(text(json) ?? ""));
-  if (events.length > MAX_EVENTS) throw new Error(`the event log has more than ${MAX_EVENTS} events`);
+  if (events.length > MAX_EVENTS) fail(`the event log has more than ${MAX_EVENTS} events`);
   return Promise.all(events.map(async (event, index) => {
     const fields = asObject(event, ["name", "payload", "digest"]);
     const [name, payload] = [utf8(asString(fields.name)), unhex(fields.payload)];
     const length = new Uint8Array(new Uint32Array([name.length]).buffer);
     const digest = payload && (await sha("SHA-384", utf8("obscura/event/v1\0"), length, name, payload));
     const said = unhex(asString(fields.digest), 48);
-    if (digest === undefined || said === undefined || !equal(digest, said)) throw new Error(`event ${index} does not have the digest it says`);
+    if (digest === undefined || said === undefined || !equal(digest, said)) fail(`event ${index} does not have the digest it says`);
     return { name: fields.name as string, payload: fields.payload as string, digest: said };
   }));
 }

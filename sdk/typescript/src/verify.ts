@@ -1,7 +1,7 @@
 // Whether to trust a node: a pure function of its report, a policy and a challenge. Nothing here reads a clock or the
 // network. One check that fails rejects the report, whatever the others say.
 
-import { type Bytes, concat, equal, hex, isZero, text, unhex, utf8 } from "./bytes.js";
+import { type Bytes, concat, equal, fail, hex, isZero, text, unhex, utf8 } from "./bytes.js";
 import { type Check, Checks } from "./checks.js";
 import { isSignedBy, sha256 } from "./crypto.js";
 import { gpuDevices } from "./gpu.js";
@@ -11,7 +11,6 @@ import { type Platform, type Report, UnreadReport, nonceRoot, parseReport, repor
 import { type Roots, productionRoots } from "./roots.js";
 import { snpQuote } from "./snp.js";
 import { tdxQuote } from "./tdx.js";
-import { certificate } from "./x509.js";
 
 export type Verdict = "accepted" | "rejected" | "unsupported" | "malformed";
 
@@ -81,7 +80,7 @@ export async function appraise(json: Uint8Array, challenge: Challenge, trust: Tr
   checks.oneOf("model.manifest", rules.model?.manifests, manifest, `SHA-256 ${manifest}`);
 
   const bound = report.platform === "snp" ? await snpQuote(report, roots.amd, now, rules, checks)
-    : await tdxQuote(report, report.platform === "tdx" ? certificate(roots.intel) : trust.acceptSimulated ? certificate(roots.simulated) : undefined, now, rules, checks);
+    : await tdxQuote(report, report.platform === "tdx" ? roots.intel : trust.acceptSimulated ? roots.simulated : undefined, now, rules, checks);
   if (root === undefined) checks.fail("binding.report_data", "the nonce leads to no root");
   else if (bound === undefined) checks.skip("binding.report_data", "no quote was verified");
   else if (equal(bound, await reportData(report, root))) checks.pass("binding.report_data");
@@ -133,7 +132,7 @@ async function keyset(report: Report, now: number, rules: Policy, checks: Checks
     // What is named and is no digest is a mistake, and not the same as nothing.
     if (exchange === undefined || signing === undefined || (tls !== undefined && unhex(tls, 32) === undefined) ||
       (configuration !== undefined && unhex(configuration, 32) === undefined) ||
-      (c2pa !== undefined && unhex(c2pa, 32) === undefined)) throw new Error("not keys");
+      (c2pa !== undefined && unhex(c2pa, 32) === undefined)) fail("not keys");
     keys = { exchange, signing, tls: tls as string | undefined, notAfter: until };
   } catch {
     checks.fail("keyset.format", "not the JSON object it should be");

@@ -63,3 +63,28 @@ def node():
         yield url
         process.terminate()
         assert process.wait(timeout=40) == 0, "SIGTERM must end the node cleanly"
+
+
+@pytest.fixture(scope="session")
+def shared(node):
+    from relay import relay
+
+    with relay(node) as state:
+        yield state
+
+
+@pytest.fixture
+def wire(shared):
+    """A relay between a client and the node, which keeps all that is sent."""
+    shared.reset()
+    return shared
+
+
+@pytest.fixture
+def sealed(wire):
+    """The node behind the relay, as our SDK has it."""
+    import obscura
+    from relay import TRUST
+
+    with obscura.Node(wire.url, **TRUST) as node:
+        yield node

@@ -16,6 +16,7 @@ SMALL = {"model": MODEL, "prompt": PROMPT, "size": "64x64"}
 EVIDENCE = "/v1/attestation"
 SEALED = "/v1/confidential/images/generations"
 JSON = {"content-type": "application/json"}
+TRUST = {"accept_simulated": True}
 
 
 @dataclasses.dataclass

@@ -23,7 +23,7 @@ ASKED = {"model": MODEL, "prompt": "the same with a hat", "extra_body": {"seed":
 def klein(tmp_path_factory):
     """A node with that model."""
     directory = tmp_path_factory.mktemp("models") / MODEL
-    subprocess.run([os.environ["KLEIN_MODEL"], directory], check=True)
+    subprocess.run([os.environ["KLEIN_MODEL_WRITER"], directory], check=True)
     with serve("--model", directory) as (_, url):
         yield url
 

@@ -123,6 +123,6 @@ def test_litellm(proxy):
 def test_langchain(proxy):
     langchain = pytest.importorskip("langchain_community.utilities.dalle_image_generator")
     wrapper = langchain.DallEAPIWrapper(
-        model=MODEL, size="64x64", openai_api_base=f"{proxy}/v1", openai_api_key="any"
+        model=MODEL, size="64x64", base_url=f"{proxy}/v1", api_key="any"
     )
     assert wrapper.run("a red fox").startswith("data:image/png;base64,")

@@ -10,27 +10,7 @@ import openai
 import pytest
 
 from conftest import MODEL
-from relay import EVIDENCE, SEALED, SMALL, relay
-
-TRUST = {"accept_simulated": True}
-
-
-@pytest.fixture(scope="module")
-def shared(node):
-    with relay(node) as state:
-        yield state
-
-
-@pytest.fixture
-def wire(shared):
-    shared.reset()
-    return shared
-
-
-@pytest.fixture
-def sealed(wire):
-    with obscura.Node(wire.url, **TRUST) as node:
-        yield node
+from relay import EVIDENCE, SEALED, SMALL, TRUST
 
 
 @pytest.fixture

@@ -14,9 +14,8 @@ import openai
 import pytest
 
 from conftest import serve
-from relay import EVIDENCE, JSON, SEALED, SMALL, changed, constant, flipped, relay
+from relay import EVIDENCE, JSON, SEALED, SMALL, TRUST, changed, constant, flipped
 
-TRUST = {"accept_simulated": True}
 STALE = constant(422, JSON, b'{"error": {"message": "x", "code": "stale_key"}}')
 
 
@@ -24,24 +23,6 @@ STALE = constant(422, JSON, b'{"error": {"message": "x", "code": "stale_key"}}')
 def other():
     with serve() as (_, url):
         yield url
-
-
-@pytest.fixture(scope="module")
-def shared(node):
-    with relay(node) as state:
-        yield state
-
-
-@pytest.fixture
-def wire(shared):
-    shared.reset()
-    return shared
-
-
-@pytest.fixture
-def sealed(wire):
-    with obscura.Node(wire.url, **TRUST) as node:
-        yield node
 
 
 def without(answer, name):

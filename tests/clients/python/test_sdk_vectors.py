@@ -31,19 +31,26 @@ def document(rules):
     return "\n".join(f"{json.dumps(key)} = {toml(value)}" for key, value in rules.items())
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_attestation(name):
-    case = load("attestation", name, "case.json")
-    if case["roots"] != "built in":
-        pytest.skip("AMD's root is compiled in, and nothing puts another in its place")
+def judge(case, report):
+    """What the SDK makes of a report, under a case's policy, challenge and roots."""
     rules, simulated = case["policy"], case["simulated"]
     policy = obscura.Policy(
         None if rules == "production" else document(rules),
         accept_simulated=simulated is not None,
         simulated_toml=document(simulated) if isinstance(simulated, dict) else None,
     )
-    report = (VECTORS / "attestation" / name / case["report"]).read_bytes()
-    appraisal = _native.appraise(report, nonce=case["nonce"], now=case["now"], policy=policy)
+    given = {"nonce": case["nonce"], "now": case["now"], "policy": policy}
+    if case["roots"] == "built in":
+        return _native.appraise(report, **given)
+    # Of a wheel that is built for tests: AMD's roots are compiled in, and a released one takes no other.
+    roots = [(root["generation"], root["ark"], root["ask"]) for root in load("roots", f"{case['roots']}.json")["amd"]]
+    return _native.dangerous_appraise(roots, report, **given)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_attestation(name):
+    case = load("attestation", name, "case.json")
+    appraisal = judge(case, (VECTORS / "attestation" / name / case["report"]).read_bytes())
     expect = case["expect"]
     assert (appraisal.verdict, appraisal.exit_code) == (expect["verdict"], expect["exit_code"])
     for outcome, field in [("FAIL", "failing"), ("SKIP", "not_checked")]:
@@ -52,8 +59,7 @@ def test_attestation(name):
 
 
 def test_there_are_enough():
-    assert len(CASES) >= 150
-    assert sum(load("attestation", name, "case.json")["roots"] == "built in" for name in CASES) >= 240
+    assert len(CASES) >= 290
 
 
 def test_a_copy_of_the_root_that_a_chain_brings_along_is_not_looked_at():

@@ -12,7 +12,7 @@ import { test } from "node:test";
 import { pathToFileURL } from "node:url";
 
 import { EVIDENCE, PROMPT, SEALED, assertNoPrompt } from "./sdk.mjs";
-import { serve } from "./serve.mjs";
+import { serve, standBeside } from "./serve.mjs";
 
 const PAGE = path.join(process.env.OBSCURA_SDK, "page", "obscura.html");
 const html = readFileSync(PAGE, "utf8");
@@ -20,10 +20,11 @@ const BROWSER = (process.env.CHROMIUM ? [process.env.CHROMIUM] : ["/usr/bin/chro
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 
 const node = BROWSER && (await serve({ plaintext: false }));
+const proxy = BROWSER && (await standBeside(node));
 
 test("a rebuild gives the same bytes", () => {
   execFileSync(process.execPath, [path.join(path.dirname(PAGE), "build.mjs"), "--check"]);
-  assert.ok(Buffer.byteLength(html) <= 120_000, "a page that fits in a mail");
+  assert.ok(Buffer.byteLength(html) <= 92_000, "a page that fits in a mail");
 });
 
 test("its policy lets nothing in but itself", () => {
@@ -58,7 +59,8 @@ test("in Chromium", { skip: BROWSER === undefined && "there is no browser here" 
     return { page, sent, complaints };
   }
   const state = (page, wanted) => page.waitForSelector(`body[data-state="${wanted}"]`, { timeout: 30_000 });
-  const places = { disk: () => pathToFileURL(PAGE).href, loopback: () => `http://127.0.0.1:${served.address().port}/` };
+  // From a proxy it stands under that one's header too, and speaks to the node itself.
+  const places = { proxy: () => `${proxy}/page`, disk: () => pathToFileURL(PAGE).href, loopback: () => `http://127.0.0.1:${served.address().port}/` };
 
   for (const [place, from] of Object.entries(places)) {
     await t.test(`from ${place}: a picture that sharpens, and what was sent of it`, async () => {
@@ -75,7 +77,7 @@ test("in Chromium", { skip: BROWSER === undefined && "there is no browser here" 
       assert.match(await page.locator("#receipt").innerText(), /Seed \d+ · receipt checked/);
       const [download] = await Promise.all([page.waitForEvent("download"), page.click("#download")]);
       assert.match(download.suggestedFilename(), /^obscura-\d+\.png$/);
-      assert.deepEqual(sent.map(({ path }) => path), [EVIDENCE, SEALED]);
+      assert.deepEqual(sent.map(({ path }) => path), [EVIDENCE, "/info", SEALED]);
       sent.forEach(({ body }) => assertNoPrompt(body));
       assert.deepEqual(complaints, []);
       await page.close();
@@ -113,7 +115,44 @@ test("in Chromium", { skip: BROWSER === undefined && "there is no browser here" 
     assert.ok(await page.locator("#send").isDisabled());
     await page.click("#connect");
     await page.waitForFunction(() => /cannot be reached/.test(document.querySelector("#summary").textContent));
-    assert.deepEqual(sent.map(({ path }) => path), [EVIDENCE]);
+    assert.deepEqual(sent.map(({ path }) => path), [EVIDENCE, "/info"]);
+    await page.close();
+  });
+
+  await t.test("input images: chosen, pasted, dropped, removed, and sealed", async () => {
+    const { page, sent } = await open("about:blank", "");
+    await page.route("**/info", (route) => route.fulfill({ headers: { "access-control-allow-origin": "*" }, json: { model: "told/name", limits: { input_images: 3 } } }));
+    await page.goto(`${places.disk()}#node=${node}&demo`);
+    await state(page, "demo");
+    assert.equal(await page.inputValue("#model"), "told/name");
+    const png = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==", "base64");
+    const file = (name) => ({ name, mimeType: "image/png", buffer: png });
+    const given = () => page.locator("#given li").count();
+    await page.setInputFiles("#file", [file("a.png"), { ...file("b.gif"), mimeType: "image/gif" }]);
+    assert.equal(await given(), 1);
+    for (const [type, field] of [["paste", "clipboardData"], ["drop", "dataTransfer"]]) {
+      await page.evaluate(([type, field, base64]) => {
+        const data = new DataTransfer();
+        data.items.add(new File([Uint8Array.from(atob(base64), (character) => character.charCodeAt(0))], "c.png", { type: "image/png" }));
+        const init = { bubbles: true, cancelable: true, [field]: data };
+        document.querySelector("#prompt").dispatchEvent(type === "paste" ? new ClipboardEvent(type, init) : new DragEvent(type, init));
+      }, [type, field, png.toString("base64")]);
+    }
+    assert.equal(await given(), 3);
+    await page.setInputFiles("#file", file("d.png"));
+    assert.match(await page.innerText("#status"), /3 images at most/);
+    await page.waitForFunction(() => [...document.querySelectorAll("#given img")].every((image) => image.naturalWidth === 1));
+    await page.click("#given li:nth-child(2) button");
+    assert.equal(await given(), 2);
+    await page.click("#node-details summary");
+    await page.fill("#model", "obscura/demo");
+    await page.fill("#prompt", PROMPT);
+    await page.keyboard.press("Enter");
+    await page.waitForFunction(() => document.querySelector("#status").className === "error");
+    const { path, body } = sent.at(-1);
+    assert.equal(path, "/v1/confidential/images/edits");
+    assertNoPrompt(body);
+    assert.ok(!body.includes(png.toString("base64").slice(0, 40)));
     await page.close();
   });
 
@@ -152,13 +191,13 @@ test("in Chromium", { skip: BROWSER === undefined && "there is no browser here" 
       const one = read("attestation", name, "case.json");
       const report = readFileSync(path.join(vectors, "attestation", name, one.report)).toString("base64");
       const found = await page.evaluate(async ([one, report, { amd }]) => {
-        const { appraise, pemChain, unhex } = window.sdk;
+        const { appraise, certificate, pemChain, unhex } = window.sdk;
         const bytes = Uint8Array.from(atob(report), (character) => character.charCodeAt(0));
         const { verdict, checks } = await appraise(bytes, { nonce: one.nonce === null ? new Uint8Array(32) : unhex(one.nonce), now: one.now }, {
           policy: one.policy === "production" ? undefined : one.policy,
           acceptSimulated: one.simulated !== null,
           simulatedRules: typeof one.simulated === "object" ? one.simulated ?? undefined : undefined,
-          roots: one.roots === "built in" ? {} : { amd: amd.map(({ generation, ark, ask }) => ({ generation, ark: pemChain(ark)[0], ask: pemChain(ask)[0] })) },
+          roots: one.roots === "built in" ? {} : { amd: amd.map(({ generation, ark, ask }) => ({ generation, ark: certificate(pemChain(ark)[0]), ask: certificate(pemChain(ask)[0]) })) },
         });
         return { verdict, failing: checks.filter(({ outcome }) => outcome === "FAIL").map(({ id }) => id) };
       }, [one, report, roots]);

@@ -1,30 +1,20 @@
-// npm's openai and Vercel's AI SDK, unmodified, through `obscura proxy`.
+// npm's openai, Vercel's AI SDK and Atoma's, unmodified, through `obscura proxy`.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import readline from "node:readline";
-import { after, test } from "node:test";
+import { test } from "node:test";
 
 import { createOpenAI } from "@ai-sdk/openai";
 import { generateImage } from "ai";
+import { AtomaSDK } from "atoma-sdk";
 import OpenAI from "openai";
 
-import { serve } from "./serve.mjs";
+import { serve, standBeside } from "./serve.mjs";
 
 const SMALL = { model: "obscura/demo", prompt: "a red fox", size: "64x64" };
 
 const node = await serve();
-const args = ["proxy", "--node", node, "--accept-simulated", "--listen", "127.0.0.1:0"];
-const proxy = spawn(process.env.OBSCURA_BIN, args, { stdio: ["ignore", "pipe", "inherit"] });
-// Before the node, which would wait for its connections.
-after(async () => {
-  proxy.kill("SIGTERM");
-  const [code] = await once(proxy, "exit");
-  assert.equal(code, 0, "SIGTERM must end the proxy cleanly");
-});
-const [line] = await once(readline.createInterface(proxy.stdout), "line");
-const client = new OpenAI({ apiKey: "any", baseURL: `${line.split(" ").at(-1)}/v1`, maxRetries: 0 });
+const proxy = await standBeside(node);
+const client = new OpenAI({ apiKey: "any", baseURL: `${proxy}/v1`, maxRetries: 0 });
 
 test("the image is the node's", async () => {
   const direct = new OpenAI({ apiKey: "any", baseURL: `${node}/v1`, maxRetries: 0 });
@@ -55,4 +45,11 @@ test("the AI SDK", async () => {
   const { image } = await generateImage({ model: provider.image(SMALL.model), prompt: SMALL.prompt, size: SMALL.size, maxRetries: 0 });
   assert.equal(image.mediaType, "image/png");
   assert.ok(image.uint8Array.length > 100);
+});
+
+test("Atoma's SDK", async () => {
+  const sdk = new AtomaSDK({ bearerAuth: "any", serverURL: proxy });
+  const { data } = await sdk.confidentialImages.generate({ ...SMALL, n: 2 });
+  assert.equal(data.length, 2);
+  for (const { url } of data) assert.match(url, /^data:image\/png;base64,iVBORw0KGgo/);
 });

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import path from "node:path";
 import { after } from "node:test";
@@ -11,6 +12,22 @@ const DIST = path.join(process.env.OBSCURA_SDK, "typescript", "dist");
 
 /** A module of the SDK, also one that the package does not export. */
 export const module = (name) => import(pathToFileURL(path.join(DIST, `${name}.js`)));
+
+export const VECTORS = path.join(process.env.OBSCURA_FIXTURES, "../vectors");
+export const vector = (...names) => JSON.parse(readFileSync(path.join(VECTORS, ...names)));
+
+/** What the SDK makes of a report, under a case's policy, challenge and roots. */
+export async function judge(appraise, { policy, simulated, roots, nonce, now }, report) {
+  const { certificate, pemChain } = await module("x509");
+  const { unhex } = await module("bytes");
+  const root = (pem) => certificate(pemChain(pem)[0]);
+  return appraise(new Uint8Array(report), { nonce: nonce === null ? new Uint8Array(32) : unhex(nonce), now }, {
+    policy: policy === "production" ? undefined : policy,
+    acceptSimulated: simulated !== null,
+    simulatedRules: typeof simulated === "object" ? simulated ?? undefined : undefined,
+    roots: roots === "built in" ? {} : { amd: vector("roots", `${roots}.json`).amd.map(({ generation, ark, ask }) => ({ generation, ark: root(ark), ask: root(ask) })) },
+  });
+}
 
 export const MODEL = "obscura/demo";
 export const PROMPT = "an unmistakable zebra under a violet umbrella";

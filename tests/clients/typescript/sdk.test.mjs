@@ -137,7 +137,7 @@ test("openai: what is not sealed goes nowhere", async () => {
   const image = new File([Buffer.from("x")], "x.png", { type: "image/png" });
   for (const asked of [
     () => client.chat.completions.create({ model: MODEL, messages: [{ role: "user", content: SMALL.prompt }] }),
-    () => client.images.edit({ image, prompt: SMALL.prompt }),
+    () => client.images.createVariation({ image }),
     () => client.models.list(),
   ]) {
     const refused = await asked().catch((error) => error);
@@ -146,6 +146,61 @@ test("openai: what is not sealed goes nowhere", async () => {
   }
   const elsewhere = new OpenAI({ apiKey: "any", baseURL: "http://127.0.0.1:9/v1", maxRetries: 0, fetch: o.openaiFetch() });
   assert.equal((await elsewhere.images.generate(SMALL).catch((error) => error)).code, "not_sealed");
+  assert.deepEqual(paths(wire), []);
+});
+
+const EDITS = "/v1/confidential/images/edits";
+/** PNG's first bytes, and enough after them to be found again. */
+const FILE = Buffer.concat([Buffer.from("\x89PNG\r\n\x1a\n", "latin1"), Buffer.from("an input image that nobody else may see")]);
+
+test("an edit's files are known by their content, and bounded", async () => {
+  const { dataUrls } = await module("images");
+  const webp = Buffer.from("RIFF\0\0\0\0WEBPVP8 ");
+  const data = `data:image/png;base64,${FILE.toString("base64")}`;
+  assert.deepEqual(await dataUrls([FILE, new Blob([Buffer.from([0xff, 0xd8, 0xff])]), new File([webp], "x.png"), data]), [
+    data, "data:image/jpeg;base64,/9j/", `data:image/webp;base64,${webp.toString("base64")}`, data,
+  ]);
+  const large = new Uint8Array(10_000_001);
+  large.set(FILE);
+  for (const [images, message] of [
+    [[Buffer.from("GIF89a")], /PNG, JPEG or WebP/], [[new Blob([])], /PNG, JPEG or WebP/],
+    [["https://node.example/x.png"], /data: URL/], [["data:image/png,x"], /data: URL/], [[""], /data: URL/],
+    [[large, large], /20000000 bytes/],
+  ]) await assert.rejects(dataUrls(images), (error) => error instanceof ConfigurationError && message.test(error.message));
+});
+
+test("a form says what the JSON would", async () => {
+  const { formRequest } = await module("openai");
+  const form = (...fields) => fields.reduce((all, [name, value]) => (all.append(name, value), all), new FormData());
+  const file = new File([FILE], "x.png");
+  const { images, ...request } = await formRequest(form(["image[]", file], ["image", file], ["prompt", "1"], ["n", "2"], ["stream", "true"], ["guidance", "3.5"], ["seed", "-1"], ["other", "7"]));
+  assert.deepEqual(request, { prompt: "1", n: 2, stream: true, guidance: 3.5, seed: -1, other: "7" });
+  assert.equal(images.length, 2);
+  // What is no number is the node's to refuse, by its name.
+  assert.equal((await formRequest(form(["n", "two"]))).n, "two");
+  for (const [fields, message] of [
+    [[["n", "1"], ["n", "2"]], /n stands twice/], [[["image", "x"]], /image is no file/], [[["mask", "x"]], /mask is no file/], [[["prompt", file]], /prompt is a file/],
+  ]) await assert.rejects(formRequest(form(...fields)), message);
+});
+
+test("an edit is sealed, image and words", async () => {
+  wire.reset();
+  // The demo model takes no input images: what is looked at is what was sent.
+  const sent = [
+    () => o.generate({ ...SMALL, images: [FILE] }),
+    () => client.images.edit({ ...SMALL, image: new File([FILE], "x.png") }),
+    () => client.images.edit({ ...SMALL, image: [new File([FILE], "x.png"), new File([FILE], "y.png")] }),
+  ];
+  for (const send of sent) await assert.rejects(send());
+  assert.deepEqual(paths(wire), sent.map(() => EDITS));
+  for (const { head, body } of wire.sent) {
+    assertNoPrompt(head + body);
+    assert.ok(!body.includes(FILE.subarray(9, 30).toString("base64").slice(2, -4)) && !body.includes("nobody else"));
+    assert.equal(JSON.parse(body).model_name, MODEL);
+  }
+  wire.reset();
+  const refused = await client.images.edit({ ...SMALL, image: new File([Buffer.from("GIF89a")], "x.gif") }).catch((error) => error);
+  assert.deepEqual([refused.status, /PNG, JPEG or WebP.*nothing was sent/.test(refused.message)], [400, true]);
   assert.deepEqual(paths(wire), []);
 });
 

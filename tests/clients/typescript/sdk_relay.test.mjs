@@ -12,7 +12,7 @@ import { EVIDENCE, MODEL, PROMPT, SEALED, SMALL, assertNoPrompt, module, paths, 
 import { serve } from "./serve.mjs";
 
 const { connect, AnswerError, ConnectionError, NodeUntrustedError, RefusedError } = await module("index");
-const { hash } = await module("seal");
+const { hash } = await module("blake2b");
 
 const TRUST = { acceptSimulated: true };
 const [node, other] = await Promise.all([serve({ plaintext: false }), serve({ plaintext: false })]);

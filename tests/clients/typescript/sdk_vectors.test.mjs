@@ -5,48 +5,60 @@ import { readFileSync, readdirSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 
-import { module } from "./sdk.mjs";
+import { VECTORS, judge, module, vector } from "./sdk.mjs";
 
 const { appraise } = await module("index");
 const { events } = await module("client");
 const { paddedLength, sealExact } = await module("seal");
-const { pemChain } = await module("x509");
 const { unhex, utf8, hex } = await module("bytes");
 const { isSignedBy } = await module("crypto");
 
-const VECTORS = path.join(process.env.OBSCURA_FIXTURES, "../vectors");
 const read = (...names) => readFileSync(path.join(VECTORS, ...names));
-const json = (...names) => JSON.parse(read(...names));
+const json = vector;
 const bytes = (base64) => new Uint8Array(Buffer.from(base64, "base64"));
-
-/** What a case says of whom to trust, as this SDK takes it. */
-function trust({ policy, simulated, roots }) {
-  const named = roots === "built in" ? {} : json("roots", `${roots}.json`);
-  return {
-    policy: policy === "production" ? undefined : policy,
-    acceptSimulated: simulated !== null,
-    simulatedRules: simulated === "simulated" || simulated === null ? undefined : simulated,
-    roots: named.amd && { amd: named.amd.map(({ generation, ark, ask }) => ({ generation, ark: pemChain(ark)[0], ask: pemChain(ask)[0] })) },
-  };
-}
 
 test("attestation", async (t) => {
   const names = readdirSync(path.join(VECTORS, "attestation"));
   assert.ok(names.length >= 150, `${names.length} cases`);
   for (const name of names) {
     await t.test(name, async () => {
-      const { report, nonce, now, expect, ...rest } = json("attestation", name, "case.json");
-      const challenge = { nonce: nonce === null ? new Uint8Array(32) : unhex(nonce), now };
-      const { verdict, checks } = await appraise(new Uint8Array(read("attestation", name, report)), challenge, trust(rest));
+      const one = json("attestation", name, "case.json");
+      const { expect } = one;
+      const { verdict, checks } = await judge(appraise, one, read("attestation", name, one.report));
       const ids = (wanted) => checks.filter(({ outcome }) => outcome === wanted).map(({ id }) => id);
       assert.deepEqual({ verdict, failing: ids("FAIL"), not_checked: ids("SKIP") }, { verdict: expect.verdict, failing: expect.failing, not_checked: expect.not_checked });
     });
   }
 });
 
+test("what is pinned is what the certificates say, which sign themselves, and AMD's roots their signing keys", async () => {
+  const { certificate, ecdsaDer, pemChain, rsaPss } = await module("x509");
+  const { productionRoots } = await module("roots");
+  const file = (...names) => readFileSync(path.join(process.env.OBSCURA_FIXTURES, "../..", ...names));
+  const roots = (...names) => file("attestation/roots", ...names);
+  const { intel, simulated, nvidia, amd } = productionRoots();
+  const same = (pinned, found) => assert.deepEqual(pinned, Object.fromEntries(Object.keys(pinned).map((name) => [name, found[name]])));
+  for (const [pinned, der, curve] of [
+    [intel, roots("intel-sgx-root.der"), "P-256"], [nvidia, pemChain(roots("nvidia-device-identity.pem").toString())[0], "P-384"],
+    [simulated, file("tests/fixtures/attestation/simulated/root.der"), "P-256"],
+  ]) {
+    const found = certificate(new Uint8Array(der));
+    same(pinned, found);
+    assert.ok(await ecdsaDer(curve, found.key, found));
+  }
+  assert.deepEqual(amd.map(({ generation }) => generation), ["milan", "genoa", "turin"]);
+  for (const { generation, ark, ask } of amd) {
+    const [root, signer] = ["ark", "ask"].map((name) => certificate(pemChain(roots(`amd-${name}-${generation}.pem`).toString())[0]));
+    same(ark, root);
+    same(ask, signer);
+    assert.ok((await rsaPss(root.spki, root)) && (await rsaPss(root.spki, signer)));
+    assert.ok(!(await rsaPss(signer.spki, root)));
+  }
+});
+
 test("a copy of the root that a chain brings along is not looked at", async () => {
-  const { report: file, now, nonce, ...rest } = json("attestation", "simulated", "case.json");
-  const report = JSON.parse(read("attestation", "simulated", file));
+  const one = json("attestation", "simulated", "case.json");
+  const report = JSON.parse(read("attestation", "simulated", one.report));
   const collateral = JSON.parse(Buffer.from(report.collateral, "base64"));
   let broken = 0;
   for (const [name, chain] of Object.entries(collateral)) {
@@ -59,7 +71,7 @@ test("a copy of the root that a chain brings along is not looked at", async () =
   }
   assert.ok(broken >= 2, `${broken} chains`);
   const bytes = utf8(JSON.stringify({ ...report, collateral: Buffer.from(JSON.stringify(collateral)).toString("base64") }));
-  const { verdict, checks } = await appraise(bytes, { nonce: unhex(nonce), now }, trust(rest));
+  const { verdict, checks } = await judge(appraise, one, bytes);
   assert.equal(verdict, "accepted", JSON.stringify(checks.filter(({ outcome }) => outcome === "FAIL")));
 });
 

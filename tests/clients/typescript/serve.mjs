@@ -1,4 +1,4 @@
-// A node with the demo model on loopback, for as long as a file's tests run.
+// A node with the demo model on loopback, and a proxy of it, for as long as a file's tests run.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -7,8 +7,8 @@ import readline from "node:readline";
 import { after } from "node:test";
 
 /** Starts a node, and stops it after the tests; its URL. */
-export async function serve({ plaintext = true, more = [] } = {}) {
-  const args = ["serve", "--model", "demo", "--tee", "simulated", "--device", "cpu"];
+export async function serve({ plaintext = true, model = "demo", more = [] } = {}) {
+  const args = ["serve", "--model", model, "--tee", "simulated", "--device", "cpu"];
   const node = spawn(process.env.OBSCURA_BIN, [...args, "--listen", "127.0.0.1:0", ...(plaintext ? ["--allow-plaintext"] : []), ...more], {
     stdio: ["ignore", "pipe", "inherit"],
   });
@@ -23,4 +23,18 @@ export async function serve({ plaintext = true, more = [] } = {}) {
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
   return url;
+}
+
+/** Starts a proxy of a node, and stops it after the tests; its URL. */
+export async function standBeside(node) {
+  const args = ["proxy", "--node", node, "--accept-simulated", "--listen", "127.0.0.1:0"];
+  const proxy = spawn(process.env.OBSCURA_BIN, args, { stdio: ["ignore", "pipe", "inherit"] });
+  // Before the node, which would wait for its connections.
+  after(async () => {
+    proxy.kill("SIGTERM");
+    const [code] = await once(proxy, "exit");
+    assert.equal(code, 0, "SIGTERM must end the proxy cleanly");
+  });
+  const [line] = await once(readline.createInterface(proxy.stdout), "line");
+  return line.split(" ").at(-1);
 }

@@ -51,6 +51,7 @@ pub fn app(node: Arc<Node>) -> Router {
         .route("/v1/confidential/images/edits", signed(post(confidential::edit)))
         .route("/v1/attestation", get(attestation::report))
         .route("/v1/attestation/configuration", get(attestation::configuration))
+        .route("/info", get(operations::info))
         // Before the layers, which answer a browser's preflight in its place.
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(node.origins().clone(), origins::listed_pages))
@@ -63,7 +64,6 @@ pub fn app(node: Arc<Node>) -> Router {
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(operations::metrics))
-        .route("/info", get(operations::info))
         .route("/openapi.json", get(openapi::document))
         .route("/docs", get(pages::docs))
         .route("/", get(pages::playground));

@@ -77,7 +77,8 @@ pub(crate) struct ProxyArgs {
     /// Keep every report that is judged in this folder, and its verdict
     #[arg(long, value_name = "DIR")]
     pub(crate) audit: Option<PathBuf>,
-    /// Open the page with the verdict in the browser, which can send no key
+    /// Open the page that verifies and seals in the browser; with `--policy` or `--evidence`, which that page does
+    /// not know, the page with the verdict
     #[arg(long, conflicts_with = "client_key_file")]
     pub(crate) open: bool,
     /// What is logged: LEVEL or MODULE=LEVEL, with commas between

@@ -62,6 +62,26 @@ async fn without_a_log_nothing_is_trusted() {
     assert_eq!(run(audited()).await.err().unwrap().exit_code(), 1);
 }
 
+/// The released file, byte for byte, under the policy that it names itself, and in nobody's frame.
+#[tokio::test]
+async fn the_page_that_seals_is_the_released_one() {
+    let node = StandIn::start().await;
+    let proxy = run(config(&[&node.url])).await.unwrap();
+    let page = proxy.get("/page").await;
+    assert_eq!(page.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
+    let policy = page.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
+    let (own, frames) = policy.rsplit_once("; ").unwrap();
+    assert_eq!(frames, "frame-ancestors 'none'");
+    assert!(own.contains("script-src 'sha256-") && !own.contains("unsafe"), "{own}");
+    let html = page.text().await.unwrap();
+    assert!(html == include_str!("../../../../sdk/page/obscura.html"));
+    assert!(html.contains(own), "its own policy");
+    for (name, value) in [("host", "evil.example"), ("origin", "http://evil.example")] {
+        let asked = proxy.http().get(format!("{}/page", proxy.url)).header(name, value);
+        assert_eq!(asked.send().await.unwrap().status(), 403, "{name}");
+    }
+}
+
 #[tokio::test]
 async fn people_see_the_verdict_on_a_page_that_runs_nothing() {
     let node = StandIn::start().await;
@@ -78,6 +98,8 @@ async fn people_see_the_verdict_on_a_page_that_runs_nothing() {
         assert!(html.contains("Simulated nodes are accepted"), "{html}");
         assert!(!html.contains("<script") && !html.contains(" style="), "{html}");
     }
+    let to_page = format!("<a href=\"/page#node={}&amp;demo\">", node.url);
+    assert!(proxy.get("/").await.text().await.unwrap().contains(&to_page));
     let json = proxy.get("/verification").await;
     assert_eq!(json.headers()[header::CONTENT_TYPE], "application/json");
     let told: Value = json.json().await.unwrap();

@@ -29,7 +29,9 @@ pub(super) fn start(verification: &Verification) -> String {
         &mut body,
         format_args!(
             "<p><a href=\"/verification\">Every check</a>, as JSON with <code>Accept: application/json\
-             </code>.</p><h2>Point a program here</h2>\
+             </code>.</p><h2>Draw here</h2>\
+             <p><a href=\"/page#node={1}{2}\">A page</a> that verifies and seals by itself, by this \
+             release's own policy.</p><h2>Point a program here</h2>\
              <p>OpenAI's clients, in any language:</p>\
              <pre>client = OpenAI(base_url=\"{0}/v1\", api_key=\"any\")\n\
              client.images.generate(model=\"…\", prompt=\"…\")</pre>\
@@ -40,6 +42,8 @@ pub(super) fn start(verification: &Verification) -> String {
              <p>Prompts are in clear text between the program and this page's address, and nowhere else: \
              what leaves this machine is sealed to the keys of nodes that are verified above.</p>",
             Escaped(&base),
+            Escaped(verification.nodes.first().map_or("", |node| node.url.as_str())),
+            if verification.policy.accepts_simulated { "&amp;demo" } else { "" },
         ),
     );
     document("Obscura proxy", &body)

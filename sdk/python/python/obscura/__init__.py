@@ -14,19 +14,20 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, closing
 from typing import Any, TypedDict
 
 from ._errors import AnswerError, ConfigurationError, ConnectionError, NodeUntrustedError, ObscuraError, RefusedError
 from ._http import AsyncCarrier, Carrier, context, library
+from ._images import InputImage, data_urls
 from ._native import Appraisal, Attested, Check, Policy
 from ._openai import transports
 from ._session import Session, refused_event
 
 __all__ = [
     "AnswerError", "Appraisal", "AsyncNode", "Attested", "Check", "ConfigurationError", "ConnectionError", "ImageEvent",
-    "ImagesResponse", "Node", "NodeUntrustedError", "ObscuraError", "Policy", "RefusedError", "async_client", "client",
+    "ImagesResponse", "InputImage", "Node", "NodeUntrustedError", "ObscuraError", "Policy", "RefusedError", "async_client", "client",
     "generate", "stream", "verify",
 ]  # fmt: skip
 
@@ -41,7 +42,8 @@ class ImagesResponse(TypedDict, total=False):
 
 
 class ImageEvent(TypedDict, total=False):
-    """One event of a stream: `type` is `image_generation.progress`, `.partial_image` or `.completed`."""
+    """One event of a stream: `type` is `image_generation.progress`, `.partial_image` or `.completed`; of an edit,
+    `image_edit.…`."""
 
     type: str
     sequence_number: int
@@ -116,14 +118,15 @@ class Node(_Of):
     def generate(self, *, model: str, prompt: str, **fields: Any) -> ImagesResponse:
         """Seals a request, whose fields are those of `docs/api.md`, and gives the attested node's answer.
 
-        Raises `NodeUntrustedError`, `RefusedError`, `AnswerError`, `ConnectionError`.
+        `images`, a list of bytes, paths or `data:` URLs of PNG, JPEG or WebP files, makes it an edit, which not every
+        model takes. Raises `NodeUntrustedError`, `RefusedError`, `AnswerError`, `ConnectionError`.
         """
-        return self._carrier.exchange(_fields(model, prompt, fields, False)).body  # type: ignore[return-value]
+        return self._carrier.exchange(*_asked(model, prompt, fields, False)).body  # type: ignore[return-value]
 
     def stream(self, *, model: str, prompt: str, **fields: Any) -> Iterator[ImageEvent]:
         """The same as events, previews among them with `partial_images`. One that is missing, repeated, moved or
         forged raises `AnswerError`, and so does an early end."""
-        exchanged = self._carrier.exchange(_fields(model, prompt, fields, True))
+        exchanged = self._carrier.exchange(*_asked(model, prompt, fields, True))
         with closing(self._carrier.events(exchanged)) as events:  # type: ignore[type-var]
             for event in events:
                 if event["type"] == "error":
@@ -165,11 +168,11 @@ class AsyncNode(_Of):
 
     async def generate(self, *, model: str, prompt: str, **fields: Any) -> ImagesResponse:
         """As `Node.generate`."""
-        return (await self._carrier.exchange(_fields(model, prompt, fields, False))).body  # type: ignore[return-value]
+        return (await self._carrier.exchange(*_asked(model, prompt, fields, False))).body  # type: ignore[return-value]
 
     async def stream(self, *, model: str, prompt: str, **fields: Any) -> AsyncIterator[ImageEvent]:
         """As `Node.stream`. Who stops reading early closes it: `async with contextlib.aclosing(…)`."""
-        exchanged = await self._carrier.exchange(_fields(model, prompt, fields, True))
+        exchanged = await self._carrier.exchange(*_asked(model, prompt, fields, True))
         async with aclosing(self._carrier.events(exchanged)) as events:  # type: ignore[type-var]
             async for event in events:
                 if event["type"] == "error":
@@ -216,25 +219,43 @@ def async_client(url: str, **options: Any) -> Any:
 
 
 def generate(
-    url: str, *, model: str, prompt: str, fields: dict[str, Any] | None = None, **options: Any
+    url: str,
+    *,
+    model: str,
+    prompt: str,
+    images: Sequence[InputImage] | None = None,
+    fields: dict[str, Any] | None = None,
+    **options: Any,
 ) -> ImagesResponse:
-    """Verifies a node, and seals one request to it. `fields` are further ones of `docs/api.md`; `options` are `Node`'s."""
+    """Verifies a node, and seals one request to it: an edit where there are `images`, bytes, paths or `data:` URLs of
+    PNG, JPEG or WebP files. `fields` are further ones of `docs/api.md`; `options` are `Node`'s."""
     with Node(url, **options) as node:
-        return node.generate(model=model, prompt=prompt, **(fields or {}))
+        return node.generate(model=model, prompt=prompt, images=images, **(fields or {}))
 
 
 def stream(
-    url: str, *, model: str, prompt: str, fields: dict[str, Any] | None = None, **options: Any
+    url: str,
+    *,
+    model: str,
+    prompt: str,
+    images: Sequence[InputImage] | None = None,
+    fields: dict[str, Any] | None = None,
+    **options: Any,
 ) -> Iterator[ImageEvent]:
     """The same as events."""
     with Node(url, **options) as node:
-        yield from node.stream(model=model, prompt=prompt, **(fields or {}))
+        yield from node.stream(model=model, prompt=prompt, images=images, **(fields or {}))
 
 
-def _fields(model: str, prompt: str, fields: dict[str, Any], stream: bool) -> dict[str, Any]:
+def _asked(model: str, prompt: str, fields: dict[str, Any], stream: bool) -> tuple[str, dict[str, Any]]:
+    """The operation, and its request."""
     if "stream" in fields:
         raise ConfigurationError("`stream` is a method of its own")
-    return {"model": model, "prompt": prompt, **fields} | ({"stream": True} if stream else {})
+    images = fields.pop("images", None)
+    request = {"model": model, "prompt": prompt, **fields} | ({"stream": True} if stream else {})
+    if images is None:
+        return "generations", request
+    return "edits", request | {"images": data_urls(images)}
 
 
 def _client_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -6,35 +6,47 @@ import functools
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ._errors import AnswerError, ConfigurationError, ConnectionError, NodeUntrustedError, ObscuraError, RefusedError
-from ._http import AsyncCarrier, Carrier
-from ._session import Exchanged, Session
+from ._http import AsyncCarrier, Carrier, run
+from ._images import form_request
+from ._session import OPERATIONS, Exchanged, Session
 
-PATH = "/v1/images/generations"
+PATHS = {f"/v1/images/{operation}": operation for operation in OPERATIONS}
 PASSED = ("retry-after", "x-request-id", "x-should-retry")
 
 
-def asked(session: Session, request: Any, content: bytes) -> dict[str, Any] | tuple[int, str | None, str]:
-    """The image request; or why nothing is sent: status, code and message."""
-    # Compared as texts, path undecoded: what is not byte for byte this route is not it.
+class NotSealed(NamedTuple):
+    """Why nothing is sent."""
+
+    status: int
+    code: str | None
+    message: str
+
+
+def asked(session: Session, request: Any, content: bytes) -> tuple[str, dict[str, Any]] | NotSealed:
+    """The operation and its request; or why nothing is sent."""
+    # Compared as texts, path undecoded: what is not byte for byte one of these routes is none of them.
     url = str(request.url)
-    if request.method != "POST" or url != session.url + PATH:
+    operation = PATHS.get(url.removeprefix(session.url)) if url.startswith(session.url) else None
+    if request.method != "POST" or operation is None:
         path = urlsplit(url).path
-        return (
-            404,
-            "not_sealed",
-            f"{request.method} {path} is nothing that is sealed, and was not sent: POST {session.url}{PATH} is",
-        )
+        sealed = f"POST {session.url}{' or '.join(PATHS)} is"
+        return NotSealed(404, "not_sealed", f"{request.method} {path} is nothing that is sealed, and was not sent: {sealed}")
+    kind = request.headers.get("content-type", "")
     try:
+        if operation == "edits" and kind.lower().startswith("multipart/form-data"):
+            return operation, form_request(content, kind)
         body = json.loads(content)
+    except ConfigurationError as error:
+        return NotSealed(400, None, f"{error}; nothing was sent")
     except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):
-        return 400, None, "the body is not a JSON object, and was not sent"
-    return body
+        return NotSealed(400, None, "the body is not a JSON object, and was not sent")
+    return operation, body
 
 
 def told(exchanged: Exchanged, response_format: object) -> tuple[int, dict[str, str], bytes]:
@@ -91,14 +103,33 @@ def line(event: Mapping[str, Any]) -> bytes:
     return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
 
 
+async def answered(
+    carrier: AsyncCarrier, request: Any, content: bytes
+) -> tuple[int, dict[str, str], bytes | Exchanged]:
+    """Status, headers and body of what the OpenAI client gets; or the answer whose events are to be read."""
+    found = asked(carrier.session, request, content)
+    if isinstance(found, NotSealed):
+        return failure(*found)
+    operation, body = found
+    response_format = _take_format(body)
+    how = request.headers.get("authorization"), request.extensions.get("timeout")
+    try:
+        exchanged = await carrier.exchange(operation, body, *how)
+    except ObscuraError as error:
+        return told_error(error, carrier.http)
+    if exchanged.events is None:
+        return told(exchanged, response_format)
+    return 200, passed(exchanged.headers, "text/event-stream"), exchanged
+
+
 @functools.cache
 def transports(http: ModuleType) -> tuple[type, type]:
-    """The two transports, as classes of this library."""
+    """The two transports, as classes of this library: they seal image requests, and answer everything else themselves."""
 
     class Stream(http.SyncByteStream):  # type: ignore[name-defined]
         def __init__(self, exchanged: Exchanged, carrier: Carrier):
+            self._exchanged, self._carrier = exchanged, carrier
             self._events = carrier.events(exchanged)
-            self._body = exchanged.stream
 
         def __iter__(self) -> Iterator[bytes]:
             try:
@@ -110,12 +141,12 @@ def transports(http: ModuleType) -> tuple[type, type]:
         def close(self) -> None:
             # A generator that nobody began does not close what it was to read.
             self._events.close()  # type: ignore[attr-defined]
-            self._body.close()
+            run(self._carrier.inner.leave(self._exchanged))
 
     class AsyncStream(http.AsyncByteStream):  # type: ignore[name-defined]
         def __init__(self, exchanged: Exchanged, carrier: AsyncCarrier):
+            self._exchanged, self._carrier = exchanged, carrier
             self._events = carrier.events(exchanged)
-            self._body = exchanged.stream
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             try:
@@ -125,61 +156,33 @@ def transports(http: ModuleType) -> tuple[type, type]:
                 raise http.ReadError(str(error)) from error
 
         async def aclose(self) -> None:
-            # A generator that nobody began does not close what it was to read.
             await self._events.aclose()  # type: ignore[attr-defined]
-            await self._body.aclose()
+            await self._carrier.leave(self._exchanged)
 
     class Transport(http.BaseTransport):  # type: ignore[name-defined]
-        """Seals image requests; answers everything else itself."""
-
         def __init__(self, carrier: Carrier):
             self._carrier = carrier
 
         def handle_request(self, request: Any) -> Any:
-            body = asked(self._carrier.session, request, request.read())
-            if isinstance(body, tuple):
-                return _response(http, failure(*body))
-            response_format = _take_format(body)
-            how = request.headers.get("authorization"), request.extensions.get("timeout")
-            try:
-                exchanged = self._carrier.exchange(body, *how)
-            except ObscuraError as error:
-                return _response(http, told_error(error, http))
-            if exchanged.events is None:
-                return _response(http, told(exchanged, response_format))
-            headers = passed(exchanged.headers, "text/event-stream")
-            return http.Response(200, headers=headers, stream=Stream(exchanged, self._carrier))
+            status, headers, body = run(answered(self._carrier.inner, request, request.read()))
+            if isinstance(body, bytes):
+                return http.Response(status, headers=headers, content=body)
+            return http.Response(status, headers=headers, stream=Stream(body, self._carrier))
 
         def close(self) -> None:
             self._carrier.close()
 
     class AsyncTransport(http.AsyncBaseTransport):  # type: ignore[name-defined]
-        """The same for `async`."""
-
         def __init__(self, carrier: AsyncCarrier):
             self._carrier = carrier
 
         async def handle_async_request(self, request: Any) -> Any:
-            body = asked(self._carrier.session, request, await request.aread())
-            if isinstance(body, tuple):
-                return _response(http, failure(*body))
-            response_format = _take_format(body)
-            how = request.headers.get("authorization"), request.extensions.get("timeout")
-            try:
-                exchanged = await self._carrier.exchange(body, *how)
-            except ObscuraError as error:
-                return _response(http, told_error(error, http))
-            if exchanged.events is None:
-                return _response(http, told(exchanged, response_format))
-            headers = passed(exchanged.headers, "text/event-stream")
-            return http.Response(200, headers=headers, stream=AsyncStream(exchanged, self._carrier))
+            status, headers, body = await answered(self._carrier, request, await request.aread())
+            if isinstance(body, bytes):
+                return http.Response(status, headers=headers, content=body)
+            return http.Response(status, headers=headers, stream=AsyncStream(body, self._carrier))
 
         async def aclose(self) -> None:
             await self._carrier.close()
 
     return Transport, AsyncTransport
-
-
-def _response(http: ModuleType, words: tuple[int, dict[str, str], bytes]) -> Any:
-    status, headers, content = words
-    return http.Response(status, headers=headers, content=content)

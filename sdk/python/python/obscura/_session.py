@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 from . import _native
 from ._errors import AnswerError, ConfigurationError, ConnectionError, RefusedError
 
-PATH = "/v1/confidential/images/generations"
 MAX_ANSWER_BYTES = 160 * 1024 * 1024
 MAX_WORDS_BYTES = 1024 * 1024
 MAX_LINE_BYTES = 64 * 1024 * 1024
@@ -26,7 +25,8 @@ MAX_LINES = 100_000
 MAX_AGE_SECS = 600
 MARGIN_SECS = 60
 ATTEST_TIMEOUT_SECS = 90.0
-EVENTS = {f"image_generation.{name}" for name in ("progress", "partial_image", "completed")} | {"error"}
+OPERATIONS = {"generations": "image_generation", "edits": "image_edit"}
+"""The last part of each operation's route, and how the events of its answers are called."""
 
 
 @dataclass
@@ -140,7 +140,12 @@ class Session:
         return appraisal
 
     def exchange(
-        self, attested: _native.Attested, request: Mapping[str, Any], authorization: str | None, timeout: Any
+        self,
+        attested: _native.Attested,
+        operation: str,
+        request: Mapping[str, Any],
+        authorization: str | None = None,
+        timeout: Any = None,
     ) -> Generator[Call, Answer, Exchanged]:
         """One sealed exchange. Raises `StaleKey` where the node says that its keys are others now."""
         headers = self.credentials(authorization or self._authorization)
@@ -150,14 +155,15 @@ class Session:
         envelope = json.loads(sealed) | {"model_name": model if isinstance(model, str) else "", "stream": stream}
         content = json.dumps(envelope).encode()
         headers["content-type"] = "application/json"
-        answer = yield Call("POST", PATH, headers, content, timeout=timeout, streams=stream)
+        path = f"/v1/confidential/images/{operation}"
+        answer = yield Call("POST", path, headers, content, timeout=timeout, streams=stream)
         if answer.status == 422:
             self.forget(attested)
             raise StaleKey(answer.status, _words(answer.body), answer.headers, attested=False)
         if answer.status != 200:
             raise _refusal(answer, opener)
         if stream:
-            return Exchanged(answer.headers, events=Events(opener), stream=answer.stream)
+            return Exchanged(answer.headers, events=Events(opener, OPERATIONS[operation]), stream=answer.stream)
         expect_type(answer.headers, "application/json")
         body = _object(_open(opener, answer.body))
         data = body.get("data")
@@ -176,8 +182,9 @@ class Events:
     """The events of one answer, out of the chunks of its body. One that is missing, repeated, moved or forged raises
     `AnswerError`, and so does an early end."""
 
-    def __init__(self, opener: _native.Exchange):
+    def __init__(self, opener: _native.Exchange, name: str = OPERATIONS["generations"]):
         self._opener = opener
+        self._types = {f"{name}.progress", f"{name}.partial_image", f"{name}.completed", "error"}
         self._pending: list[bytes] = []
         self._pending_bytes = self._bytes = self._lines = self._expected = 0
         self.ended = False
@@ -210,7 +217,7 @@ class Events:
     def _event(self, data: bytes) -> dict[str, Any]:
         event = _object(_open(self._opener, data))
         number = event.get("sequence_number")
-        if event.get("type") not in EVENTS or type(number) is not int:
+        if event.get("type") not in self._types or type(number) is not int:
             raise AnswerError("shape", "an event of an unknown kind")
         if number != self._expected:
             raise AnswerError("order", f"event {number} of the answer came where {self._expected} was due")
