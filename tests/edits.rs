@@ -174,8 +174,8 @@ async fn a_stream_has_the_names_of_edits() {
     found.sort_unstable();
     expected_names.sort_unstable();
     assert_eq!(found, expected_names);
-    let events = text.lines().filter_map(|line| line.strip_prefix("data: "));
-    let last: Value = serde_json::from_str(events.last().unwrap()).unwrap();
+    let mut events = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    let last: Value = serde_json::from_str(events.next_back().unwrap()).unwrap();
     assert_eq!(last["type"], "image_edit.completed");
     let file_made = BASE64_STANDARD.decode(last["b64_json"].as_str().unwrap()).unwrap();
     assert!(shown(&file_made) == expected);

@@ -39,7 +39,6 @@ impl Exchange {
     }
 
     pub(crate) fn seal(node_public: &[u8; 32], body: &Value) -> Self {
-        let model = body["model"].as_str().unwrap_or(MODEL);
         let plaintext = format!("{:4096}", body.to_string()).into_bytes();
         let [secret, salt, nonce] = std::array::from_fn(|_| fresh());
         let (salt, nonce) = (&salt[..16], &nonce[..12]);
@@ -55,7 +54,7 @@ impl Exchange {
         let envelope = json!({
             "ciphertext": base64(&ciphertext),
             "client_dh_public_key": base64(PublicKey::from(&secret).as_bytes()),
-            "model_name": model,
+            "model_name": MODEL,
             "node_dh_public_key": base64(node_public),
             "nonce": base64(nonce),
             "num_compute_units": null,
