@@ -69,7 +69,7 @@ enum Form {
 }
 
 /// Settings of the node that cannot change who reads a prompt.
-const FREE: [(&str, Form); 39] = [
+const FREE: [(&str, Form); 40] = [
     ("allowed_hosts", Form::List),
     ("allowed_origins", Form::List),
     ("answer_memory_bytes", Form::Number),
@@ -96,6 +96,7 @@ const FREE: [(&str, Form); 39] = [
     ("metrics_keys_sha256", Form::List),
     ("min_write_bytes_per_sec", Form::Number),
     ("model_id", Form::Text),
+    ("provenance", Form::Text),
     ("public_url", Form::Text),
     ("queue_capacity", Form::Number),
     ("queue_share", Form::Number),
@@ -113,7 +114,7 @@ const FREE: [(&str, Form); 39] = [
 
 /// Settings of the node that the measured root decides: those that can change who reads a prompt, how long
 /// keys live, and paths and addresses that the guest itself has laid out.
-const MEASURED: [&str; 15] = [
+const MEASURED: [&str; 16] = [
     "allow_plaintext",
     "collateral",
     "device",
@@ -122,6 +123,7 @@ const MEASURED: [&str; 15] = [
     "key_lifetime_secs",
     "listen",
     "log",
+    "lora",
     "manifest",
     "model",
     "otlp_endpoint",

@@ -83,6 +83,8 @@ impl CreateImageRequest {
             "progress" => self.progress = flag()?,
             "input_fidelity" => self.input_fidelity = plain(),
             "negative_prompt" => self.negative_prompt = secret(),
+            "provenance" => self.provenance = plain(),
+            "provenance_salt" => self.provenance_salt = secret(),
             "padding" => {}
             // `images` is the name in JSON; a text is no image.
             _ => return Err(wrong),

@@ -11,6 +11,7 @@ mod form;
 mod image;
 mod image_text;
 mod input;
+mod input_error;
 mod integer;
 mod json;
 mod lock;
@@ -37,9 +38,10 @@ pub use image::{
 };
 pub use image_text::ImageText;
 pub use input::{
-    InputReference, InvalidInputImage, MAX_EDIT_FORM_BYTES, MAX_EDIT_JSON_BYTES,
-    MAX_INPUT_FILES_BYTES, MAX_INPUT_IMAGES,
+    InputReference, MAX_EDIT_FORM_BYTES, MAX_EDIT_JSON_BYTES, MAX_INPUT_FILES_BYTES,
+    MAX_INPUT_IMAGES,
 };
+pub use input_error::InvalidInputImage;
 pub use lock::{NodeLockRequest, NodeLockResponse};
 pub use models::{Model, ModelList};
 pub use operation::Operation;

@@ -161,7 +161,7 @@ fn grey_palettes_alpha_and_16_bits_are_read() {
     let mut file = header(64, 64, 1, 3);
     let at = file.windows(4).position(|name| name == b"IDAT").unwrap() - 4;
     let stored: Vec<u8> = [&[0x78, 0x01, 0x01, 0x40, 0x02, 0xbf, 0xfd][..], &[0; 9 * 64]].concat();
-    let adler = 9 * 64 << 16 | 1_u32;
+    let adler = ((9 * 64) << 16) | 1_u32;
     let data = [&stored[..], &adler.to_be_bytes()].concat();
     let rest = [chunk(b"PLTE", &[9, 8, 7, 0, 0, 0]), chunk(b"IDAT", &data), chunk(b"IEND", b"")];
     file.splice(at.., rest.concat());
