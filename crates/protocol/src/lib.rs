@@ -12,6 +12,7 @@ mod image;
 mod image_text;
 mod input;
 mod input_error;
+mod input_files;
 mod integer;
 mod json;
 mod lock;
