@@ -6,16 +6,13 @@
 The files are described in tests/fixtures/flux/PROVENANCE.md.
 """
 
-import argparse
 import pathlib
 import shutil
 import sys
 import tempfile
 
-import diffusers
 import numpy as np
 import torch
-import transformers
 from diffusers import FluxPipeline
 from safetensors.torch import save_file
 
@@ -25,7 +22,7 @@ import record
 import weights
 from noise import noise_table
 from prompts import PROMPTS
-from small import compare, write_configs, write_json
+from small import begin, compare, write_configs, write_json
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures" / "flux"
 TOKENIZERS = FIXTURES / "tokenizers"
@@ -36,13 +33,7 @@ SINGLE_FILES = ("schnell-1x1", "dev-1x2")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="compare, write nothing")
-    check = parser.parse_args().check
-    torch.set_num_threads(1)  # one order of summation
-    for library in (diffusers, transformers):  # they print every cut prompt at length
-        library.utils.logging.set_verbosity_error()
-        library.utils.logging.disable_progress_bar()
+    check = begin(__doc__)
     with tempfile.TemporaryDirectory() as temp:
         out = pathlib.Path(temp)
         write_all(out)

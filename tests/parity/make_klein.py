@@ -6,22 +6,19 @@
 The files are described in tests/fixtures/klein/PROVENANCE.md.
 """
 
-import argparse
 import pathlib
 import shutil
 import sys
 import tempfile
 
-import diffusers
 import numpy as np
 import torch
-import transformers
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 import klein_models
 from prompts import PROMPTS
-from small import compare, write_configs, write_json
+from small import begin, compare, write_configs, write_json
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures" / "klein"
 CORPUS = pathlib.Path(__file__).with_name("corpus.txt")
@@ -49,13 +46,7 @@ TEMPLATE = (
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="compare, write nothing")
-    check = parser.parse_args().check
-    torch.set_num_threads(1)  # one order of summation
-    for library in (diffusers, transformers):
-        library.utils.logging.set_verbosity_error()
-        library.utils.logging.disable_progress_bar()
+    check = begin(__doc__)
     if not check and not (FIXTURES / "tokenizer").exists():
         write_tokenizer(FIXTURES / "tokenizer")
     with tempfile.TemporaryDirectory() as temp:

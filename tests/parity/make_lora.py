@@ -6,26 +6,24 @@
 The files are described in tests/fixtures/lora/PROVENANCE.md.
 """
 
-import argparse
 import inspect
 import pathlib
 import shutil
 import sys
 import tempfile
 
-import diffusers
 import torch
-import transformers
 from diffusers.loaders import lora_conversion_utils, lora_pipeline
 from safetensors.torch import save_file
 
 import klein_models
+import klein_names
 import make_klein
 import models
 import record
 import weights
 from prompts import PROMPTS
-from small import compare, write_json
+from small import begin, compare, write_json
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures"
 OUT = FIXTURES / "lora"
@@ -59,18 +57,7 @@ SINGLE = {
     "attn.to_q,attn.to_k,attn.to_v,proj_mlp": "linear1",
     "proj_out": "linear2",
 }
-# … and of FLUX.2-klein.
-KLEIN_OUTER = {
-    "x_embedder": "img_in",
-    "context_embedder": "txt_in",
-    "time_guidance_embed.timestep_embedder.linear_1": "time_in.in_layer",
-    "time_guidance_embed.timestep_embedder.linear_2": "time_in.out_layer",
-    "double_stream_modulation_img.linear": "double_stream_modulation_img.lin",
-    "double_stream_modulation_txt.linear": "double_stream_modulation_txt.lin",
-    "single_stream_modulation.linear": "single_stream_modulation.lin",
-    "norm_out.linear": "final_layer.adaLN_modulation.1",
-    "proj_out": "final_layer.linear",
-}
+# … and of FLUX.2-klein, whose outer layers `klein_names` has.
 KLEIN_DOUBLE = {
     "attn.to_q,attn.to_k,attn.to_v": "img_attn.qkv",
     "attn.add_q_proj,attn.add_k_proj,attn.add_v_proj": "txt_attn.qkv",
@@ -88,13 +75,7 @@ KLEIN_KOHYA_OUTER = ("x_embedder", "context_embedder", "time_guidance_embed.time
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="compare, write nothing")
-    check = parser.parse_args().check
-    torch.set_num_threads(1)  # one order of summation
-    for library in (diffusers, transformers):
-        library.utils.logging.set_verbosity_error()
-        library.utils.logging.disable_progress_bar()
+    check = begin(__doc__)
     with tempfile.TemporaryDirectory() as temp:
         out = pathlib.Path(temp)
         write_flux1(out / "dev-1x2")
@@ -144,7 +125,7 @@ def write_flux1(folder):
 def write_klein(folder):
     tiny = next(tiny for tiny, _ in klein_models.GOLDEN if tiny.name == "klein-2x3")
     shapes = linear_shapes(tiny.build(FIXTURES / "klein" / "tokenizer").transformer)
-    layers = list(layers_of((KLEIN_OUTER, KLEIN_DOUBLE, KLEIN_SINGLE), (tiny.double_blocks, tiny.single_blocks)))
+    layers = list(layers_of((klein_names.OUTER, KLEIN_DOUBLE, KLEIN_SINGLE), (tiny.double_blocks, tiny.single_blocks)))
     kohya = [layer for layer in layers if "blocks" in layer[1] or layer[0][0] in KLEIN_KOHYA_OUTER]
     files = {
         "diffusers": diffusers_form(layers, shapes),

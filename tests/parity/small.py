@@ -1,11 +1,14 @@
 """What the tiny models of every family have in common: how they are put together, described and compared."""
 
+import argparse
 import json
 import pathlib
 import shutil
 import tempfile
 
+import diffusers
 import torch
+import transformers
 from safetensors.torch import load_file
 
 import weights
@@ -14,6 +17,18 @@ import weights
 TOLERANCE = 1e-5
 # 8-bit values that may be one off: where a value lies on the edge between two.
 ONE_OFF = 1e-3
+
+
+def begin(about):
+    """What every script that makes golden files begins with. Whether it is to compare, and to write nothing."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    check = parser.parse_args().check
+    torch.set_num_threads(1)  # one order of summation
+    for library in (diffusers, transformers):  # they print every cut prompt at length
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+    return check
 
 
 def assemble(pipeline, parts, **others):
