@@ -1,4 +1,4 @@
-//! What the client of a request calls this node: URLs that lead back here begin with it.
+//! The base URL of this node as the client of a request knows it: URLs that lead back here begin with it.
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-pref
 /// `https://host/prefix`, without a slash at its end, as far as the request says it. A trusted reverse
 /// proxy is believed where it says scheme, host and path that its clients use; what it does not say, or
 /// says in words that make no URL, is as the request reached this node.
-pub(crate) fn called(
+pub(crate) fn base_url(
     own_scheme: &str,
     uri: &Uri,
     headers: &HeaderMap,
@@ -95,7 +95,11 @@ fn is_path(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn called_by(header: ForwardedHeader, peer: &str, lines: &[(&'static str, &str)]) -> String {
+    fn base_url_from(
+        header: ForwardedHeader,
+        peer: &str,
+        lines: &[(&'static str, &str)],
+    ) -> String {
         let forwarders = Forwarders { trusted: vec!["10.0.0.0/8".parse().unwrap()], header };
         let mut headers = HeaderMap::new();
         headers.append("host", "node.internal:8080".parse().unwrap());
@@ -103,7 +107,7 @@ mod tests {
             headers.append(*name, value.parse().unwrap());
         }
         let uri = "/v1/images/generations".parse().unwrap();
-        called("http", &uri, &headers, Some(peer.parse().unwrap()), &forwarders).unwrap()
+        base_url("http", &uri, &headers, Some(peer.parse().unwrap()), &forwarders).unwrap()
     }
 
     #[test]
@@ -131,10 +135,10 @@ mod tests {
             (&[("x-forwarded-prefix", "a")], OWN),
             (&[("forwarded", "proto=https;host=images.example")], OWN),
         ] {
-            let found = called_by(ForwardedHeader::XForwardedFor, "10.0.0.1", lines);
+            let found = base_url_from(ForwardedHeader::XForwardedFor, "10.0.0.1", lines);
             assert_eq!(found, expected, "{lines:?}");
             // Nobody else is believed.
-            assert_eq!(called_by(ForwardedHeader::XForwardedFor, "192.0.2.1", lines), OWN);
+            assert_eq!(base_url_from(ForwardedHeader::XForwardedFor, "192.0.2.1", lines), OWN);
         }
         for (line, expected) in [
             ("for=192.0.2.1;proto=https;host=images.example", "https://images.example"),
@@ -142,7 +146,7 @@ mod tests {
             ("for=192.0.2.1", OWN),
         ] {
             let lines = [("forwarded", line), ("x-forwarded-host", "not.this")];
-            assert_eq!(called_by(ForwardedHeader::Forwarded, "10.0.0.1", &lines), expected);
+            assert_eq!(base_url_from(ForwardedHeader::Forwarded, "10.0.0.1", &lines), expected);
         }
     }
 }

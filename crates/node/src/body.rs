@@ -16,7 +16,7 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::{self, Instant},
 };
-use web::{media_type::is_json, multipart};
+use web::{body_error::BodyError, media_type::is_json, multipart};
 
 use self::budget::{Arrival, BodyBudget};
 use crate::{
@@ -44,7 +44,7 @@ impl BodyReader {
     async fn read(&self, request: Request, max_bytes: usize) -> Result<Bytes, ApiError> {
         // What is declared too long is not even begun to be read.
         if request.body().size_hint().lower() > max_bytes as u64 {
-            return Err(ApiError::TooLarge { max_bytes });
+            return Err(BodyError::TooLarge { max_bytes }.into());
         }
         let arrival = self.budget.arrives();
         let read = read(request.into_body(), &arrival, Bounds { max_bytes, timeout: self.timeout });
@@ -72,7 +72,7 @@ where
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         if !is_json(request.headers()) {
-            return Err(ApiError::NotJson);
+            return Err(BodyError::NotJson.into());
         }
         BodyReader::from_ref(state).read(request, MAX_BYTES).await.map(Self)
     }
@@ -106,7 +106,7 @@ where
         if is_json(request.headers()) {
             return reader.read(request, MAX_EDIT_JSON_BYTES).await.map(Self::Json);
         }
-        let boundary = multipart::boundary(request.headers()).ok_or(ApiError::NotJsonOrForm)?;
+        let boundary = multipart::boundary(request.headers()).ok_or(BodyError::NotJsonOrForm)?;
         let body = reader.read(request, MAX_EDIT_FORM_BYTES).await?;
         Ok(Self::Form { boundary, body })
     }
@@ -141,7 +141,7 @@ impl Held {
     ) -> Result<(), ApiError> {
         let needed = self.bytes.len() + more;
         if needed > most {
-            return Err(ApiError::TooLarge { max_bytes: most });
+            return Err(BodyError::TooLarge { max_bytes: most }.into());
         }
         let held = self.share.num_permits();
         if needed > held {
@@ -173,7 +173,7 @@ async fn read(
             Ok::<_, ApiError>(true)
         };
         let more = time::timeout_at(begun + timeout + earned, frame).await;
-        if !more.map_err(|_| ApiError::TooSlow)?? {
+        if !more.map_err(|_| BodyError::TooSlow)?? {
             return Ok(held);
         }
     }

@@ -11,7 +11,7 @@ use protocol::{
     ConfidentialComputeResponse, ErrorKind, ErrorObject, InvalidParameter, InvalidRequest,
 };
 use seal::{KeyId, OpenError, SealError};
-use web::{answer::ErrorAnswer, multipart::InvalidForm};
+use web::{answer::ErrorAnswer, body_error::BodyError};
 
 /// The one text for everything from base64 to the body's JSON: which of them failed is nobody's
 /// business.
@@ -25,8 +25,8 @@ const CHALLENGE_INVALID: &str = "Bearer realm=\"obscura\", error=\"invalid_token
 pub(crate) enum ApiError {
     /// The envelope, its opening, or the JSON within.
     Malformed,
-    /// On a route in clear text: the body is no JSON object.
-    NotAnObject,
+    /// The body, before anybody looks at what it asks for.
+    Body(BodyError),
     /// A rule that a readable body breaks, on a route in clear text.
     Invalid(InvalidParameter),
     /// The same, told to the client alone.
@@ -42,18 +42,6 @@ pub(crate) enum ApiError {
     /// The proxy's signature has paid for another sealing of this body.
     SignatureSpent,
     Replayed,
-    TooLarge {
-        /// The longest that its route takes.
-        max_bytes: usize,
-    },
-    /// The body took too long to arrive.
-    TooSlow,
-    /// The body does not say that it is JSON.
-    NotJson,
-    /// Nor that it is a form, where that is taken too.
-    NotJsonOrForm,
-    /// A form that cannot be read.
-    NotAForm(InvalidForm),
     /// The bodies of others fill the memory that there is for bodies.
     BodiesBusy,
     /// Its client has as many requests open as one may.
@@ -124,9 +112,7 @@ impl ApiError {
         use ErrorKind::{InvalidRequestError, RateLimitError, ServerError, StaleKey};
         match self {
             Self::Malformed => answer(400, InvalidRequestError, "", MALFORMED),
-            Self::NotAnObject => {
-                answer(400, InvalidRequestError, "invalid_json", "the body is no JSON object")
-            }
+            Self::Body(error) => error.into(),
             Self::Invalid(error) => invalid(&error),
             Self::Sealed(envelope) => answer(
                 400,
@@ -157,33 +143,6 @@ impl ApiError {
                 "this sealed request was opened before; seal a fresh one",
             )
             .no_retry(),
-            Self::TooLarge { max_bytes } => answer(
-                413,
-                InvalidRequestError,
-                "body_too_large",
-                format!("the body is longer than {max_bytes} bytes"),
-            ),
-            Self::TooSlow => answer(
-                408,
-                InvalidRequestError,
-                "body_too_slow",
-                "the body took too long to arrive",
-            ),
-            Self::NotJson => answer(
-                415,
-                InvalidRequestError,
-                "unsupported_media_type",
-                "the body must be `Content-Type: application/json`",
-            ),
-            Self::NotJsonOrForm => answer(
-                415,
-                InvalidRequestError,
-                "unsupported_media_type",
-                "the body must be `Content-Type: application/json`, or `multipart/form-data` with its boundary",
-            ),
-            Self::NotAForm(error) => {
-                answer(400, InvalidRequestError, "invalid_form", error.to_string())
-            }
             Self::BodiesBusy => answer(
                 503,
                 ServerError,
@@ -276,10 +235,16 @@ impl ApiError {
     }
 }
 
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        Self::Body(error)
+    }
+}
+
 impl From<InvalidRequest> for ApiError {
     fn from(error: InvalidRequest) -> Self {
         match error {
-            InvalidRequest::NotAnObject => Self::NotAnObject,
+            InvalidRequest::NotAnObject => Self::Body(BodyError::NotAnObject),
             InvalidRequest::Parameter(invalid) => Self::Invalid(invalid),
         }
     }

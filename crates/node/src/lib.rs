@@ -11,8 +11,8 @@
 
 mod address;
 mod auth;
+mod base_url;
 mod body;
-mod called;
 mod client_id;
 mod clock;
 mod config;

@@ -9,7 +9,7 @@ use axum::{
 use http_body_util::BodyExt;
 use protocol::{MAX_EDIT_FORM_BYTES, MAX_EDIT_JSON_BYTES};
 use tokio::time;
-use web::{media_type::is_json, multipart};
+use web::{body_error::BodyError, media_type::is_json, multipart};
 use zeroize::Zeroizing;
 
 use crate::{config::MAX_BODY_BYTES, error::ApiError};
@@ -25,7 +25,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         if !is_json(request.headers()) {
-            return Err(ApiError::NotJson);
+            return Err(BodyError::NotJson.into());
         }
         whole(request.into_body(), MAX_BODY_BYTES).await.map(Self)
     }
@@ -44,7 +44,7 @@ impl<S: Send + Sync> FromRequest<S> for EditBody {
         if is_json(request.headers()) {
             return whole(request.into_body(), MAX_EDIT_JSON_BYTES).await.map(Self::Json);
         }
-        let boundary = multipart::boundary(request.headers()).ok_or(ApiError::NotJsonOrForm)?;
+        let boundary = multipart::boundary(request.headers()).ok_or(BodyError::NotJsonOrForm)?;
         let body = whole(request.into_body(), MAX_EDIT_FORM_BYTES).await?;
         Ok(Self::Form { boundary, body })
     }
@@ -52,9 +52,9 @@ impl<S: Send + Sync> FromRequest<S> for EditBody {
 
 async fn whole(body: Incoming, max_bytes: usize) -> Result<Zeroizing<Vec<u8>>, ApiError> {
     if body.size_hint().lower() > max_bytes as u64 {
-        return Err(ApiError::TooLarge { max_bytes });
+        return Err(BodyError::TooLarge { max_bytes }.into());
     }
-    time::timeout(TIMEOUT, read(body, max_bytes)).await.map_err(|_| ApiError::TooSlow)?
+    time::timeout(TIMEOUT, read(body, max_bytes)).await.map_err(|_| BodyError::TooSlow)?
 }
 
 async fn read(mut body: Incoming, max_bytes: usize) -> Result<Zeroizing<Vec<u8>>, ApiError> {
@@ -65,7 +65,7 @@ async fn read(mut body: Incoming, max_bytes: usize) -> Result<Zeroizing<Vec<u8>>
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| ApiError::Malformed)?.into_data() else { continue };
         if bytes.len() + data.len() > room {
-            return Err(ApiError::TooLarge { max_bytes });
+            return Err(BodyError::TooLarge { max_bytes }.into());
         }
         bytes.extend_from_slice(&data);
     }

@@ -9,7 +9,7 @@ use protocol::{
     ConfidentialComputeResponse, ErrorKind, ErrorObject, InvalidParameter, InvalidRequest,
 };
 use seal::{OpenError, SealError};
-use web::{answer::ErrorAnswer, multipart::InvalidForm};
+use web::{answer::ErrorAnswer, body_error::BodyError};
 
 use crate::pool::Failure;
 
@@ -17,20 +17,14 @@ use crate::pool::Failure;
 pub(crate) enum ApiError {
     /// An envelope that is none, or does not open: one answer for all, as nodes give it.
     Malformed,
-    NotAnObject,
+    /// The body, before anybody looks at what it asks for.
+    Body(BodyError),
     Invalid(InvalidParameter),
     /// A rule that is broken inside of an envelope: told to the caller alone.
     Sealed(Box<ConfidentialComputeResponse>),
     StaleKey,
     Replayed,
     KeyWornOut,
-    NotJson,
-    NotJsonOrForm,
-    NotAForm(InvalidForm),
-    TooLarge {
-        max_bytes: usize,
-    },
-    TooSlow,
     Busy,
     Unauthorized,
     UnknownHost,
@@ -64,9 +58,7 @@ impl ApiError {
                 "",
                 "the request is malformed or could not be opened",
             ),
-            Self::NotAnObject => {
-                answer(400, InvalidRequestError, "invalid_json", "the body is no JSON object")
-            }
+            Self::Body(error) => error.into(),
             Self::Invalid(error) => ErrorAnswer::of(StatusCode::BAD_REQUEST, error.body().error),
             Self::Sealed(envelope) => answer(
                 400,
@@ -92,33 +84,6 @@ impl ApiError {
                 answer(503, ServerError, "key_worn_out", "fresh keys are about to take over")
                     .after(1)
             }
-            Self::NotJson => answer(
-                415,
-                InvalidRequestError,
-                "unsupported_media_type",
-                "the body must be `Content-Type: application/json`",
-            ),
-            Self::TooLarge { max_bytes } => answer(
-                413,
-                InvalidRequestError,
-                "body_too_large",
-                format!("the body is longer than {max_bytes} bytes"),
-            ),
-            Self::NotJsonOrForm => answer(
-                415,
-                InvalidRequestError,
-                "unsupported_media_type",
-                "the body must be `Content-Type: application/json`, or `multipart/form-data` with its boundary",
-            ),
-            Self::NotAForm(error) => {
-                answer(400, InvalidRequestError, "invalid_form", error.to_string())
-            }
-            Self::TooSlow => answer(
-                408,
-                InvalidRequestError,
-                "body_too_slow",
-                "the body took too long to arrive",
-            ),
             Self::Busy => answer(
                 429,
                 RateLimitError,
@@ -272,10 +237,16 @@ impl IntoResponse for ApiError {
     }
 }
 
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        Self::Body(error)
+    }
+}
+
 impl From<InvalidRequest> for ApiError {
     fn from(invalid: InvalidRequest) -> Self {
         match invalid {
-            InvalidRequest::NotAnObject => Self::NotAnObject,
+            InvalidRequest::NotAnObject => Self::Body(BodyError::NotAnObject),
             InvalidRequest::Parameter(invalid) => Self::Invalid(invalid),
         }
     }

@@ -15,7 +15,7 @@ use axum::{
 use client::TraceParent;
 use protocol::{CreateImageRequest, FormField, Operation};
 use tokio::sync::OwnedSemaphorePermit;
-use web::{credentials::bearer, multipart, origin::own_authority};
+use web::{body_error::BodyError, credentials::bearer, multipart, origin::own_authority};
 
 use self::answer::{Answered, Form};
 pub(crate) use self::events::{Last, Teller, event_stream};
@@ -74,7 +74,7 @@ fn read_edit(body: &EditBody) -> Result<CreateImageRequest, ApiError> {
     match body {
         EditBody::Json(body) => Ok(CreateImageRequest::from_json(body)?),
         EditBody::Form { boundary, body } => {
-            let parts = multipart::parts(body, boundary).map_err(ApiError::NotAForm)?;
+            let parts = multipart::parts(body, boundary).map_err(BodyError::NotAForm)?;
             let fields = parts.iter().map(|part| FormField { name: &part.name, value: part.data });
             CreateImageRequest::from_form(fields).map_err(ApiError::Invalid)
         }

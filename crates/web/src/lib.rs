@@ -6,12 +6,14 @@
 //! | [`origin`] | whether a request was meant for this service, or a page of another site sent it |
 //! | [`credentials`] | the bearer key of a request |
 //! | [`media_type`] | whether a body is JSON |
+//! | [`body_error`] | why a body is not read |
 //! | [`multipart`] | forms with files |
 //! | [`answer`] | errors as OpenAI's clients read them |
 //! | [`image_store`] | images that wait to be fetched by an unguessable name |
 //! | [`linger`] | closing a connection without cutting off what was said last |
 
 pub mod answer;
+pub mod body_error;
 pub mod credentials;
 pub mod image_store;
 pub mod linger;

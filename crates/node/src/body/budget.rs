@@ -11,6 +11,7 @@ use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::{self, Instant},
 };
+use web::body_error::BodyError;
 
 use crate::error::ApiError;
 
@@ -51,7 +52,7 @@ impl BodyBudget {
 
     async fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
         let bytes =
-            u32::try_from(bytes).map_err(|_| ApiError::TooLarge { max_bytes: self.bytes })?;
+            u32::try_from(bytes).map_err(|_| BodyError::TooLarge { max_bytes: self.bytes })?;
         let mut permit = pin!(self.memory.clone().acquire_many_owned(bytes));
         let mut patience = pin!(time::sleep(PATIENCE));
         loop {

@@ -15,7 +15,7 @@ use protocol::{
     ImageEvent, ImageRequest, Operation,
 };
 use utoipa::ToSchema;
-use web::multipart;
+use web::{body_error::BodyError, multipart};
 
 use super::{
     client::Client,
@@ -27,8 +27,8 @@ use super::{
 };
 use crate::{
     address::Peer,
+    base_url::base_url,
     body::{Body, Bounded, ClearEdit},
-    called::called,
     delivery::Outbox,
     error::ApiError,
     node::{Node, Service},
@@ -108,8 +108,9 @@ pub(super) struct EditForm {
     /// What to draw.
     #[schema(min_length = 1)]
     prompt: String,
-    /// The model. Every other field of the JSON form is taken as well, as text.
-    model: String,
+    /// The model; the node's first that takes images where absent. Every other field of the JSON form is taken as
+    /// well, as text.
+    model: Option<String>,
 }
 
 /// What the routes see of a request beside its body.
@@ -225,7 +226,7 @@ fn read_edit(body: &ClearEdit) -> Result<CreateImageRequest, ApiError> {
     match body {
         ClearEdit::Json(body) => Ok(CreateImageRequest::from_json(body)?),
         ClearEdit::Form { boundary, body } => {
-            let parts = multipart::parts(body, boundary).map_err(ApiError::NotAForm)?;
+            let parts = multipart::parts(body, boundary).map_err(BodyError::NotAForm)?;
             let fields = parts.iter().map(|part| FormField { name: &part.name, value: part.data });
             CreateImageRequest::from_form(fields).map_err(ApiError::Invalid)
         }
@@ -256,8 +257,8 @@ fn prefix(node: &Node, uri: &Uri, headers: &HeaderMap, peer: Option<IpAddr>) -> 
     if let Some(url) = &config.public_url {
         return url.trim_end_matches('/').to_owned();
     }
-    let called = called(node.scheme(), uri, headers, peer, &config.forwarders());
-    called.unwrap_or_else(|| format!("{}://{}", node.scheme(), config.listen))
+    let known = base_url(node.scheme(), uri, headers, peer, &config.forwarders());
+    known.unwrap_or_else(|| format!("{}://{}", node.scheme(), config.listen))
 }
 
 /// Events as they are.

@@ -1,0 +1,57 @@
+//! What may be wrong with a request's body before anybody looks at what it asks for.
+
+use axum::http::StatusCode;
+use protocol::ErrorKind::InvalidRequestError;
+
+use crate::{answer::ErrorAnswer, multipart::InvalidForm};
+
+/// Why a body is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyError {
+    /// It is no JSON object.
+    NotAnObject,
+    /// It does not say that it is JSON.
+    NotJson,
+    /// Nor that it is a form, where that is taken too.
+    NotJsonOrForm,
+    /// A form that cannot be read.
+    NotAForm(InvalidForm),
+    /// It is too long.
+    TooLarge {
+        /// The longest that its route takes.
+        max_bytes: usize,
+    },
+    /// It took too long to arrive.
+    TooSlow,
+}
+
+impl From<BodyError> for ErrorAnswer {
+    fn from(error: BodyError) -> Self {
+        let answer =
+            |status, code, message: String| Self::new(status, InvalidRequestError, code, message);
+        let media_type = |message: &str| {
+            answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message.to_owned())
+        };
+        match error {
+            BodyError::NotAnObject => {
+                let message = "the body is no JSON object".to_owned();
+                answer(StatusCode::BAD_REQUEST, "invalid_json", message)
+            }
+            BodyError::NotJson => media_type("the body must be `Content-Type: application/json`"),
+            BodyError::NotJsonOrForm => media_type(
+                "the body must be `Content-Type: application/json`, or `multipart/form-data` with its boundary",
+            ),
+            BodyError::NotAForm(error) => {
+                answer(StatusCode::BAD_REQUEST, "invalid_form", error.to_string())
+            }
+            BodyError::TooLarge { max_bytes } => {
+                let message = format!("the body is longer than {max_bytes} bytes");
+                answer(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+            }
+            BodyError::TooSlow => {
+                let message = "the body took too long to arrive".to_owned();
+                answer(StatusCode::REQUEST_TIMEOUT, "body_too_slow", message)
+            }
+        }
+    }
+}
