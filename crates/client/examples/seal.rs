@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = env::args().nth(1).ok_or("seal URL")?;
     let model = "obscura/demo";
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    client::install_crypto_provider();
     let http = reqwest::Client::new();
 
     // 1. Which key?

@@ -52,6 +52,16 @@ pub(crate) struct Headers {
     pub(crate) traceparent: Option<TraceParent>,
 }
 
+/// Says for the whole process that TLS computes with `ring`. Clients call it themselves; programs do that make
+/// other connections with rustls, which panics where nobody has said what it computes with.
+pub fn install_crypto_provider() {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        // Whoever was first is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+}
+
 pub(crate) struct Http {
     base: Url,
     key: ApiKey,
@@ -60,11 +70,7 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) fn new(base_url: &str, key: ApiKey) -> Result<Self, HttpError> {
-        // rustls takes its cryptography from the process; whoever was first is as good.
-        static PROVIDER: Once = Once::new();
-        PROVIDER.call_once(|| {
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        });
+        install_crypto_provider();
         let base = Url::parse(base_url).map_err(|_| HttpError::Url)?;
         if !matches!(base.scheme(), "http" | "https") || base.host().is_none() {
             return Err(HttpError::Url);

@@ -49,7 +49,7 @@ pub use attestation::{AttestedNode, Evidence, fresh_nonce};
 pub use call::Call;
 pub use document::{Document, document};
 pub use error::HttpError;
-pub use http::{ApiKey, travels_in_clear_text};
+pub use http::{ApiKey, install_crypto_provider, travels_in_clear_text};
 pub use image::{InvalidImage, decode_image, image_file};
 pub use refusal::Refusal;
 pub use stream::{End, EventStream};

@@ -64,6 +64,8 @@ fn main() -> ExitCode {
         // As every tool does, end when nobody reads what is printed (`obscura models list | head`).
         sigpipe::reset();
     }
+    // Before anything speaks TLS, a collector's exporter and downloads among them.
+    client::install_crypto_provider();
     let done = variables::check(&args.command).and_then(|()| run(args.command, &given));
     match done {
         Ok(code) => code,
