@@ -58,7 +58,7 @@ async function verifyNode(): Promise<void> {
   try {
     const candidate = await connect(input("url").value.trim(), { acceptSimulated, apiKey: input("key").value || undefined });
     const { checks, platform } = candidate.appraisal!;
-    const { model, inputImages } = await candidate.info().catch(() => ({ model: undefined, inputImages: 0 }));
+    const { model, inputImages } = await described(candidate);
     client = candidate;
     showChecks(checks);
     takeInputs(inputImages);
@@ -75,6 +75,13 @@ async function verifyNode(): Promise<void> {
   } finally {
     button.disabled = false;
   }
+}
+
+/** What the node says of itself. The verdict does not wait long for it: who hangs here would hold it back. */
+async function described(candidate: Obscura): Promise<{ model?: string | undefined; inputImages: number }> {
+  const nothing = { model: undefined, inputImages: 0 };
+  const late = new Promise<typeof nothing>((resolve) => setTimeout(() => resolve(nothing), 3000));
+  return Promise.race([candidate.info().catch(() => nothing), late]);
 }
 
 function refuse(error: unknown): void {

@@ -34,20 +34,36 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// Bytes of the weights where a CPU holds them in `precision`; there are no 8-bit kernels for one, so that
-    /// they stay in 16.
+    /// Of the published model; none of the demo model's are left out.
     #[must_use]
-    pub fn cpu_weight_bytes(self, precision: Precision) -> u64 {
+    pub fn blocks(self) -> Blocks {
+        match self {
+            Self::Schnell => Blocks { double: 19, single: 38 },
+            Self::Klein => Blocks { double: 5, single: 20 },
+            Self::Small => Blocks { double: 0, single: 0 },
+        }
+    }
+
+    /// Bytes of the weights where a CPU holds them in `precision`; there are no 8-bit kernels for one, so that
+    /// they stay in 16. Of so many blocks where they are given, see [`BenchConfig::blocks`].
+    #[must_use]
+    pub fn cpu_weight_bytes(self, blocks: Option<Blocks>, precision: Precision) -> u64 {
         // T5-XXL's encoder, CLIP-L's text encoder, the transformer, the autoencoder.
         const SCHNELL: u64 = 4_762_310_656 + 123_060_480 + 11_891_178_560 + 83_819_683;
         // Qwen3's embedding and 27 layers, the transformer, the autoencoder: in round numbers.
         const KLEIN: u64 = 3_114_000_000 + 3_876_000_000 + 168_000_000;
         const SMALL: u64 = 20_000_000;
-        let parameters = match self {
-            Self::Schnell => SCHNELL,
-            Self::Klein => KLEIN,
-            Self::Small => SMALL,
+        // Of one block of either kind, in squares of the width: schnell's modulate by themselves.
+        const WIDTH_SQUARED: u64 = 3072 * 3072;
+        let (whole, of_double, of_single) = match self {
+            Self::Schnell => (SCHNELL, 36 * WIDTH_SQUARED, 15 * WIDTH_SQUARED),
+            Self::Klein => (KLEIN, 26 * WIDTH_SQUARED, 13 * WIDTH_SQUARED),
+            Self::Small => (SMALL, 0, 0),
         };
+        let of =
+            |blocks: Blocks| blocks.double as u64 * of_double + blocks.single as u64 * of_single;
+        let cut = blocks.map_or(0, |left| of(self.blocks()).saturating_sub(of(left)));
+        let parameters = whole - cut;
         match precision {
             Precision::F32 => 4 * parameters,
             _ => 2 * parameters,
@@ -55,11 +71,23 @@ impl Preset {
     }
 }
 
+/// Blocks of a transformer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blocks {
+    /// In which image and text have weights of their own; at least one.
+    pub double: usize,
+    /// In which they share them; at least one.
+    pub single: usize,
+}
+
 /// What is measured.
 #[derive(Debug, Clone, Copy)]
 pub struct BenchConfig {
     /// Of which shapes.
     pub preset: Preset,
+    /// How many blocks the transformer has, at most the published model's; `None` for all of them. A few show how
+    /// long one takes at the true width where there is no time or memory for all.
+    pub blocks: Option<Blocks>,
     /// In which precision.
     pub precision: Precision,
     /// Of each image.
@@ -122,7 +150,7 @@ pub fn measure(
     let (precision, limit) = (config.precision, config.memory_limit);
     let mut pipeline = match config.preset {
         Preset::Schnell | Preset::Klein => {
-            Pipeline::synthetic(config.preset, device, precision, limit)?
+            Pipeline::synthetic(config.preset, config.blocks, device, precision, limit)?
         }
         Preset::Small => Pipeline::demo_as(device, precision, limit)?,
     };
@@ -259,6 +287,7 @@ mod tests {
     fn a_small_model_is_measured_on_a_cpu() {
         let config = BenchConfig {
             preset: Preset::Small,
+            blocks: None,
             precision: Precision::F32,
             size: Size::new(64, 48).unwrap(),
             steps: Steps::new(2).unwrap(),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use flux::MemoryLimit;
-use flux::bench::{BenchConfig, Measured, Stage, measure, median};
+use flux::bench::{BenchConfig, Blocks, Measured, Preset, Stage, measure, median};
 use flux::groups;
 use printable::Printable;
 use protocol::{Count, Format, Steps};
@@ -19,8 +19,10 @@ use crate::{
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let off = groups::turned_off()?;
     let device = args.device.open()?;
+    let preset = args.preset.into();
     let config = BenchConfig {
-        preset: args.preset.into(),
+        preset,
+        blocks: args.blocks.map(|blocks| known(blocks, preset)).transpose()?,
         precision: args.dtype.precision(&device),
         size: args.size,
         steps: Steps::new(args.steps).context("--steps")?,
@@ -33,7 +35,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         runs: args.runs.max(1),
     };
     if device.is_cpu() {
-        let needed = config.preset.cpu_weight_bytes(config.precision);
+        let needed = preset.cpu_weight_bytes(config.blocks, config.precision);
         refuse_without_room(needed, machine::available_memory_bytes(Path::new("/")))?;
     }
     let mut bytes = 0;
@@ -55,12 +57,18 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
             })
         });
         let mut found = report.to_json();
+        if let Some(Blocks { double, single }) = config.blocks {
+            found["blocks"] = json!([double, single]);
+        }
         found["reference"] = off.names().into();
         found["refusals"] = refusals.collect();
         println!("{found}");
     } else {
         let card = Printable::new(&report.card);
-        println!("{card}: {} in {} steps, prompt to PNG", args.size, args.steps);
+        let part = args.blocks.map_or(String::new(), |Blocks { double, single }| {
+            format!(", a part: {double} double and {single} single blocks")
+        });
+        println!("{card}: {} in {} steps, prompt to PNG{part}", args.size, args.steps);
         report.print_table();
         for refusal in refusals {
             println!("refused: {}, {} times: {}", refusal.group, refusal.count, refusal.reason);
@@ -72,6 +80,21 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Fewer than the published model has, and of both kinds.
+fn known(asked: Blocks, preset: Preset) -> anyhow::Result<Blocks> {
+    let all = preset.blocks();
+    ensure!(all.double > 0, "--blocks: the demo model is measured whole");
+    ensure!(
+        (1..=all.double).contains(&asked.double) && (1..=all.single).contains(&asked.single),
+        "--blocks {},{}: that model has {},{}, and at least 1,1 are drawn with",
+        asked.double,
+        asked.single,
+        all.double,
+        all.single
+    );
+    Ok(asked)
+}
+
 /// A machine that runs out of memory takes others' programs down with this one: it is asked first.
 fn refuse_without_room(needed: u64, available: Option<u64>) -> anyhow::Result<()> {
     // Beside the weights: what lies between layers, and the images.
@@ -80,8 +103,8 @@ fn refuse_without_room(needed: u64, available: Option<u64>) -> anyhow::Result<()
     let gigabytes = |bytes: u64| bytes as f64 / 1e9;
     ensure!(
         needed + BESIDES.min(needed) <= available,
-        "the weights take {:.0} GB and {:.0} GB of memory are available: --preset small is for CPUs, --dtype bf16 \
-         takes half of f32, a GPU has memory of its own",
+        "the weights take {:.0} GB and {:.0} GB of memory are available: --preset small is for CPUs, --blocks 1,2 \
+         measures a part, --dtype bf16 takes half of f32, a GPU has memory of its own",
         gigabytes(needed),
         gigabytes(available)
     );
@@ -167,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_machine_without_room_is_told_so_first() {
-        let schnell = flux::bench::Preset::Schnell.cpu_weight_bytes(flux::Precision::F32);
+        let schnell = flux::bench::Preset::Schnell.cpu_weight_bytes(None, flux::Precision::F32);
         assert_eq!(schnell / 1_000_000_000, 67);
         let said = refuse_without_room(schnell, Some(8_000_000_000)).unwrap_err().to_string();
         assert!(said.contains("67 GB") && said.contains("--preset small"), "{said}");

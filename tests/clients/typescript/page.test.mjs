@@ -106,6 +106,16 @@ test("in Chromium", { skip: BROWSER === undefined && "there is no browser here" 
     }
   });
 
+  await t.test("the verdict does not wait for what a relay holds back", async () => {
+    const page = await browser.newPage();
+    await page.route("**/info", () => {});
+    await page.goto(`${places.disk()}#node=${node}&demo`);
+    await page.waitForSelector('body[data-state="demo"]', { timeout: 20_000 });
+    assert.equal(await page.inputValue("#model"), "obscura/demo");
+    assert.ok(await page.locator("#send").isEnabled());
+    await page.close();
+  });
+
   await t.test("another address takes the verdict away", async () => {
     const { page, sent } = await open(places.disk(), `node=${node}&demo`);
     await state(page, "demo");

@@ -4,14 +4,16 @@
 use std::{cell::Cell, rc::Rc};
 
 use candle_core::{DType, Device, Tensor};
+use half::bf16;
 use kernels::Precision;
+use rayon::prelude::*;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
     Error, MemoryLimit, Pipeline, Result,
     architecture::{Blueprint, Parts},
-    bench::Preset,
+    bench::{Blocks, Preset},
     checkpoint::{TensorSource, Weights},
     config::{Configs, flux2},
     demo,
@@ -32,11 +34,12 @@ impl Pipeline {
     /// Where the device has no room for it.
     pub(super) fn synthetic(
         preset: Preset,
+        blocks: Option<Blocks>,
         device: &Device,
         precision: Precision,
         memory_limit: Option<MemoryLimit>,
     ) -> Result<Self> {
-        Self::of_blueprint(blueprint(preset)?, device, precision, memory_limit)
+        Self::of_blueprint(blueprint(preset, blocks)?, device, precision, memory_limit)
     }
 
     /// The same of other shapes.
@@ -85,11 +88,16 @@ impl Pipeline {
 }
 
 /// What the model is built by.
-fn blueprint(preset: Preset) -> Result<Box<dyn Blueprint>> {
-    if preset == Preset::Klein {
-        return flux2_blueprint(klein_configs()?);
+fn blueprint(preset: Preset, blocks: Option<Blocks>) -> Result<Box<dyn Blueprint>> {
+    let mut json = if preset == Preset::Klein { klein() } else { schnell() };
+    if let Some(Blocks { double, single }) = blocks {
+        json["transformer"]["num_layers"] = double.into();
+        json["transformer"]["num_single_layers"] = single.into();
     }
-    let configs = configs()?;
+    if preset == Preset::Klein {
+        return flux2_blueprint(klein_configs_of(&json)?);
+    }
+    let configs = schnell_configs_of(&json)?;
     let (clip_tokens, t5_tokens) = demo::tokenizers(&configs)?;
     Ok(Box::new(Flux1::new(configs, clip_tokens, t5_tokens)))
 }
@@ -102,7 +110,7 @@ pub(super) fn flux2_blueprint(configs: flux2::Configs) -> Result<Box<dyn Bluepri
 
 #[cfg(test)]
 pub(crate) fn dimensions_of(preset: Preset) -> Result<crate::dimensions::Dimensions> {
-    Ok(blueprint(preset)?.config().dimensions())
+    Ok(blueprint(preset, None)?.config().dimensions())
 }
 
 fn component<T: DeserializeOwned>(json: &Value, name: &str) -> Result<T> {
@@ -111,20 +119,25 @@ fn component<T: DeserializeOwned>(json: &Value, name: &str) -> Result<T> {
 }
 
 /// FLUX.1-schnell's.
+#[cfg(test)]
 pub(crate) fn configs() -> Result<Configs> {
-    let json = schnell();
+    schnell_configs_of(&schnell())
+}
+
+fn schnell_configs_of(json: &Value) -> Result<Configs> {
     let configs = Configs {
-        clip: component(&json, "text_encoder")?,
-        t5: component(&json, "text_encoder_2")?,
-        transformer: component(&json, "transformer")?,
-        autoencoder: component(&json, "vae")?,
-        scheduler: component(&json, "scheduler")?,
+        clip: component(json, "text_encoder")?,
+        t5: component(json, "text_encoder_2")?,
+        transformer: component(json, "transformer")?,
+        autoencoder: component(json, "vae")?,
+        scheduler: component(json, "scheduler")?,
     };
     configs.check()?;
     Ok(configs)
 }
 
 /// FLUX.2-klein-4B's.
+#[cfg(test)]
 pub(crate) fn klein_configs() -> Result<flux2::Configs> {
     klein_configs_of(&klein())
 }
@@ -204,6 +217,9 @@ impl TensorSource for Random {
         }
         let inputs: usize = shape.iter().skip(1).product();
         let deviation = if shape.len() == 1 { 0.02 } else { (inputs as f32).sqrt().recip() };
+        if self.device.is_cpu() {
+            return Ok(Some(random_on_cpu(self.made_bytes.get(), deviation, shape, self.dtype)?));
+        }
         let values = Tensor::randn(0f32, deviation, shape, &self.device)?;
         Ok(Some(values.to_dtype(self.dtype)?))
     }
@@ -214,5 +230,57 @@ impl TensorSource for Random {
 
     fn rest(&self) -> Vec<String> {
         Vec::new()
+    }
+}
+
+/// Nearly normal values, by all cores and in the dtype that stays: candle's own take one core minutes where a model
+/// has billions. Each is a sum of four uniform values of 16 bits (Irwin–Hall), so none is farther than 3.5 deviations.
+fn random_on_cpu(seed: u64, deviation: f32, shape: &[usize], dtype: DType) -> Result<Tensor> {
+    // The variance of a uniform value is 1/12 of its range squared; four of them are summed.
+    let scale = deviation * 3f32.sqrt() / 65536.0;
+    let value = |index: usize| {
+        let word = splitmix64(seed.wrapping_add(index as u64));
+        let sum: u32 = (0..4).map(|part| (word >> (16 * part) & 0xffff) as u32).sum();
+        scale * (sum as f32 - 2.0 * 65535.0)
+    };
+    let count = shape.iter().product();
+    let values = match dtype {
+        DType::BF16 => {
+            let values: Vec<bf16> =
+                (0..count).into_par_iter().map(|i| bf16::from_f32(value(i))).collect();
+            Tensor::from_vec(values, shape, &Device::Cpu)?
+        }
+        _ => {
+            let values: Vec<f32> = (0..count).into_par_iter().map(value).collect();
+            Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(dtype)?
+        }
+    };
+    Ok(values)
+}
+
+/// Steele, Lea and Flood, «Fast splittable pseudorandom number generators», 2014: its finalizer over a counter.
+fn splitmix64(counter: u64) -> u64 {
+    let mut z = counter.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_weights_have_the_deviation_they_were_asked_for() {
+        for dtype in [DType::F32, DType::BF16] {
+            let values = random_on_cpu(7, 0.02, &[100, 1000], dtype).unwrap();
+            let values: Vec<f32> =
+                values.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+            let count = values.len() as f32;
+            let mean = values.iter().sum::<f32>() / count;
+            let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / count;
+            assert!(mean.abs() < 2e-4, "{mean}");
+            assert!((variance.sqrt() / 0.02 - 1.0).abs() < 0.01, "{variance}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use bytesize::ByteSize;
 use clap::ValueEnum;
+use flux::bench::Blocks;
 use protocol::Size;
 
 use super::generate::size;
@@ -31,6 +32,9 @@ pub(crate) struct BenchArgs {
     /// Which model's shapes
     #[arg(long, value_name = "MODEL", default_value = "schnell")]
     pub(crate) preset: PresetChoice,
+    /// How many double and single blocks of its transformer, such as 1,2 [default: all]
+    #[arg(long, value_name = "N,N", value_parser = blocks)]
+    pub(crate) blocks: Option<Blocks>,
     /// What it computes in; auto is bf16 on a GPU, f32 on a CPU
     #[arg(long, value_name = "TYPE", default_value = "auto")]
     pub(crate) dtype: DTypeChoice,
@@ -75,4 +79,12 @@ impl From<PresetChoice> for flux::bench::Preset {
             PresetChoice::Small => Self::Small,
         }
     }
+}
+
+/// `1,2`: double blocks, single blocks.
+fn blocks(text: &str) -> Result<Blocks, String> {
+    let parsed = text.split_once(',').and_then(|(double, single)| {
+        Some(Blocks { double: double.trim().parse().ok()?, single: single.trim().parse().ok()? })
+    });
+    parsed.ok_or_else(|| "two numbers, such as 1,2: double blocks, then single blocks".to_owned())
 }
