@@ -105,8 +105,8 @@ else
   cmp "$work/obscura" "$work/second/obscura"
   rm -rf "$root/build-second"
   step "the same program with a simulator, for the trial"
-  compiled build-trial obscura
-  cp "$root/build-trial/x86_64-unknown-linux-gnu/release/obscura" "$work/trial-program"
+  compiled build-first obscura
+  cp "$root/build-first/x86_64-unknown-linux-gnu/release/obscura" "$work/trial-program"
 fi
 
 #   image NAME PROGRAM CONFIGURATION FLAGS...
