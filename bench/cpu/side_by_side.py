@@ -1,17 +1,21 @@
-"""A picture on the CPU, obscura against diffusers, taking turns on the same machine.
+"""An image on the CPU, obscura against diffusers, taking turns on the same machine.
 
     python bench/cpu/side_by_side.py target/release/obscura
-    python bench/cpu/side_by_side.py --diffusers-only
+    python bench/cpu/side_by_side.py target/release/obscura --ours bf16 --peers bf16 compiled
+    python bench/cpu/side_by_side.py target/release/obscura --shapes middle
+    python bench/cpu/side_by_side.py --peers f32
 
-Needs tests/parity/requirements.txt. The model is FLUX.1-schnell made smaller, with random
-weights: hidden 512 (8 heads of 64), 4 double and 8 single blocks, T5 of width 512 with 6
-layers, CLIP of width 256 with 4, autoencoder 64-128-256-256. It is written once to a
-temporary directory in the diffusers layout, f32; both sides read it from there.
+Needs tests/parity/requirements.txt; the peer `openvino` needs optimum-intel[openvino] besides. Weights are random, and
+are written once in f32, in diffusers' layout; all sides read them from there.
 
-Timed is one picture of 512x512 in 4 steps, prompt in, picture out: text encoders, denoising
-and decoder, without loading. diffusers' time is taken around the pipeline's call after one
-call to warm up; obscura's is `generate_seconds` of the JSON that `--timings json` prints on
-its last line. Both have the same number of threads.
+  true    FLUX.1-schnell's width with 3 of its 57 blocks: hidden 3072 (24 heads of 128), one double and two single
+          blocks, CLIP-L, two of T5's 24 layers (4096 wide, feed-forward 8200), the whole autoencoder: 6 GB of files
+  middle  hidden 512 (8 heads of 64), 4 double and 8 single blocks, T5 of width 512 with 6 layers, CLIP of width 256
+          with 4, autoencoder 64-128-256-256
+
+Timed is one image, prompt in, pixels out: text encoders, denoising and decoder, without loading. A peer's time is taken
+around the pipeline's call, after one call to warm up; ours is `generate_seconds` of the JSON that `--timings json`
+prints on its last line, in a program that has drawn nothing before. All have the same number of threads.
 """
 
 import argparse
@@ -27,6 +31,34 @@ import time
 PARITY = pathlib.Path(__file__).resolve().parents[2] / "tests" / "parity"
 PROMPT = "a photo of a cat sitting on a wooden table"
 SEED = 42
+SHAPES = {
+    "true": dict(
+        double_blocks=1,
+        single_blocks=2,
+        heads=24,
+        axes=(16, 56, 56),
+        vae_channels=(128, 256, 512, 512),
+        clip_width=768,
+        clip_layers=12,
+        clip_heads=12,
+        t5_width=4096,
+        t5_layers=2,
+        t5_heads=64,
+    ),
+    "middle": dict(
+        double_blocks=4,
+        single_blocks=8,
+        heads=8,
+        axes=(8, 28, 28),
+        vae_channels=(64, 128, 256, 256),
+        clip_width=256,
+        clip_layers=4,
+        clip_heads=4,
+        t5_width=512,
+        t5_layers=6,
+        t5_heads=8,
+    ),
+}
 
 
 def main():
@@ -36,10 +68,11 @@ def main():
     with tempfile.TemporaryDirectory() as temp:
         folder = options.model or pathlib.Path(temp, "model")
         if not folder.exists():
-            write_model(folder)
-        sides = {"diffusers": Diffusers(folder, options)}
+            write_model(folder, options.shapes)
+        sides = {f"{PEERS[peer].program} {peer}": PEERS[peer](folder, peer, options) for peer in options.peers}
         if options.binary:
-            sides["obscura"] = Obscura(folder, pathlib.Path(temp, "out.png"), options)
+            ours = {f"obscura {dtype}": Obscura(folder, pathlib.Path(temp, "out.png"), dtype, options) for dtype in options.ours}
+            sides |= ours
         seconds = {name: [] for name in sides}
         for turn in range(options.turns):
             for name, side in sides.items():
@@ -51,48 +84,36 @@ def main():
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("binary", type=pathlib.Path, nargs="?", help="obscura, built with --release")
-    parser.add_argument("--diffusers-only", action="store_true")
+    parser.add_argument("--ours", nargs="+", choices=["f32", "bf16"], default=["f32"])
+    parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=["f32"], help="diffusers f32, bf16, bf16 compiled; OpenVINO bf16")
+    parser.add_argument("--shapes", choices=list(SHAPES), default="true")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--turns", type=int, default=5, help="pictures of each side")
+    parser.add_argument("--turns", type=int, default=5, help="images of each side")
     parser.add_argument("--size", default="512x512")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--model", type=pathlib.Path, help="a directory to keep the model in")
     options = parser.parse_args()
-    if (options.binary is None) != options.diffusers_only:
-        parser.error("give the path of obscura, or --diffusers-only")
+    if options.binary is None and not options.peers:
+        parser.error("nothing to measure: give the path of obscura, or --peers")
     return options
 
 
-def write_model(folder):
+def write_model(folder, shapes):
     sys.path.insert(0, str(PARITY))
     import models
 
-    mid = models.Tiny(
-        "mid",
-        double_blocks=4,
-        single_blocks=8,
-        heads=8,
-        axes=(8, 28, 28),
-        vae_channels=(64, 128, 256, 256),
-        vae_groups=32,
-        clip_width=256,
-        clip_layers=4,
-        clip_heads=4,
-        t5_width=512,
-        t5_layers=6,
-        t5_heads=8,
-        t5_head_width=64,
-    )
-    mid.build(PARITY.parent / "fixtures" / "flux" / "tokenizers").save_pretrained(folder)
+    model = models.Tiny(shapes, vae_groups=32, t5_head_width=64, **SHAPES[shapes])
+    model.build(PARITY.parent / "fixtures" / "flux" / "tokenizers").save_pretrained(folder)
 
 
-class Diffusers:
-    def __init__(self, folder, options):
+class Peer:
+    """A pipeline with diffusers' call; the first call warms it up."""
+
+    def __init__(self, folder, peer, options):
         import torch
-        from diffusers import FluxPipeline
 
         torch.set_num_threads(options.threads)
-        self.pipe = FluxPipeline.from_pretrained(folder, dtype=torch.float32)
+        self.pipe = self.load(folder, peer, options)
         self.pipe.set_progress_bar_config(disable=True)
         width, height = map(int, options.size.split("x"))
         self.call = {"width": width, "height": height, "num_inference_steps": options.steps}
@@ -107,10 +128,38 @@ class Diffusers:
         return time.perf_counter() - started
 
 
+class Diffusers(Peer):
+    program = "diffusers"
+
+    def load(self, folder, peer, options):
+        import torch
+        from diffusers import FluxPipeline
+
+        pipe = FluxPipeline.from_pretrained(folder, torch_dtype=torch.float32 if peer == "f32" else torch.bfloat16)
+        if peer == "compiled":
+            pipe.transformer = torch.compile(pipe.transformer)
+            pipe.vae.decode = torch.compile(pipe.vae.decode)
+        return pipe
+
+
+class OpenVino(Peer):
+    program = "OpenVINO"
+
+    def load(self, folder, peer, options):
+        from optimum.intel import OVFluxPipeline
+
+        config = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": str(options.threads)}
+        return OVFluxPipeline.from_pretrained(folder, export=True, ov_config=config)
+
+
+PEERS = {"f32": Diffusers, "bf16": Diffusers, "compiled": Diffusers, "openvino": OpenVino}
+
+
 class Obscura:
-    def __init__(self, folder, output, options):
-        self.command = [options.binary, "generate", PROMPT, "--model", folder, "--size", options.size]
-        self.command += ["--steps", str(options.steps), "--seed", str(SEED), "--force", "--output", output, "--timings", "json"]
+    def __init__(self, folder, output, dtype, options):
+        self.command = [options.binary, "generate", PROMPT, "--model", folder, "--size", options.size, "--device", "cpu"]
+        self.command += ["--dtype", dtype, "--steps", str(options.steps), "--seed", str(SEED)]
+        self.command += ["--force", "--output", output, "--timings", "json"]
         # rayon's and any OpenMP's threads.
         threads = str(options.threads)
         self.environment = {**os.environ, "RAYON_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
@@ -124,9 +173,11 @@ def report(seconds, options):
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     for name, values in seconds.items():
         print(f"{name}: median {medians[name]:.2f} s of {len(values)}, {min(values):.2f} to {max(values):.2f}")
-    if "obscura" in medians:
-        print(f"obscura / diffusers: {medians['obscura'] / medians['diffusers']:.2f}")
-    print(f"{options.size}, {options.steps} steps, {options.threads} threads")
+    peers = {name: taken for name, taken in medians.items() if not name.startswith("obscura")}
+    for ours in medians.keys() - peers.keys():
+        for name, taken in peers.items():
+            print(f"{ours} / {name}: {medians[ours] / taken:.2f}")
+    print(f"{options.shapes}, {options.size}, {options.steps} steps, {options.threads} threads")
 
 
 if __name__ == "__main__":
