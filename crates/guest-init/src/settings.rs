@@ -1,8 +1,8 @@
 //! What an operator may say to a measured guest: lines of `key = value`, a part of TOML.
 //!
-//! The operator is hostile to whoever sends a prompt. So only keys that cannot change who reads one are
-//! taken; the others stand in the measured root, and saying them ends the machine, lest somebody believe
-//! that they have an effect.
+//! The operator may be hostile to clients. So only keys that cannot change who reads a prompt are taken. The
+//! others stand in the measured root; a settings disk that has one of them stops the machine, so that nobody
+//! believes that it has an effect.
 //!
 //! ```text
 //! # a comment

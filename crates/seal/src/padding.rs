@@ -1,4 +1,4 @@
-//! Lengths that tell little.
+//! Padding, so that lengths tell little.
 //!
 //! An image's compressed size speaks of its content, and an error's length of its kind; the
 //! ciphertext shows both to whoever carries it. So a JSON body is followed by spaces, which every

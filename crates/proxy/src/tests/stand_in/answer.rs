@@ -27,7 +27,7 @@ use super::{IMAGE, Inner, MANIFEST, redirect};
 
 /// What is wrong with the answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(in crate::tests) enum Answer {
+pub(crate) enum Answer {
     Sound,
     /// 422 for ever.
     Stale,

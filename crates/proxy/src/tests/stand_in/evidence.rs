@@ -25,7 +25,7 @@ use super::{Inner, MANIFEST, redirect};
 
 /// What is wrong with the evidence.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(in crate::tests) enum Evidence {
+pub(crate) enum Evidence {
     Sound,
     /// The first report that was ever given, whatever the nonce.
     Old,
