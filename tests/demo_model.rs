@@ -104,7 +104,7 @@ fn it_draws_at_other_sizes() {
 }
 
 #[test]
-fn other_words_give_a_image_too() {
+fn other_words_give_an_image_too() {
     let pipeline = Pipeline::demo(&Device::Cpu).unwrap();
     for prompt in ["an oil painting of a lighthouse at dawn", "狐", "?"] {
         assert_eq!(draw(&pipeline, prompt, 1, 128).len(), 128 * 128 * 3);

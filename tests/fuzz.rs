@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-#[path = "../fuzz/src/targets.rs"]
+#[path = "../fuzz/src/targets/mod.rs"]
 mod targets;
 
 /// Bytes that all executions of a target read together, about.
@@ -42,6 +42,28 @@ fn every_target_survives_its_seeds_and_their_mutations() {
                 run(&input, execution);
             }
         }
+    }
+}
+
+/// `scripts/fuzz.sh` finds its targets in `fuzz/Cargo.toml`.
+#[test]
+fn every_target_is_a_program_of_the_fuzzer() {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
+    let manifest = std::fs::read_to_string(fuzz.join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let mut programs: Vec<_> = manifest["bin"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|program| Some((program["name"].as_str()?, program.get("path")?.as_str()?)))
+        .collect();
+    programs.sort_unstable();
+    let mut names: Vec<_> = targets::TARGETS.iter().map(|target| target.name).collect();
+    names.sort_unstable();
+    assert_eq!(programs.iter().map(|program| program.0).collect::<Vec<_>>(), names);
+    for (name, path) in programs {
+        let program = std::fs::read_to_string(fuzz.join(path)).unwrap();
+        assert!(program.contains(&format!("obscura_fuzz::run(\"{name}\", input)")), "{path}");
     }
 }
 

@@ -73,7 +73,7 @@ fn asked(stream: bool) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_image_that_takes_too_long_does_not_hold_the_node() {
+async fn an_image_that_takes_too_long_does_not_hold_the_node() {
     let (begun, has_begun) = mpsc::channel();
     let generator =
         OneColour { begun: Some(begun), ..OneColour::with_step(Duration::from_secs(5)) };

@@ -1,4 +1,4 @@
-//! The fuzzer's targets: see `targets.rs`, which the ordinary tests share.
+//! The fuzzer's targets: see `targets`, which the ordinary tests share.
 
 mod targets;
 

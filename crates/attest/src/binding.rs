@@ -191,7 +191,11 @@ pub struct SignedKeyset {
 /// Whether `signature` proves possession of `signing_key`, for a keyset of these JSON bytes. Strict:
 /// keys of small order and signatures with more than one encoding do not count.
 #[must_use]
-pub fn possession_holds(keyset: &[u8], signing_key: &[u8; 32], signature: &[u8; 64]) -> bool {
+pub(crate) fn possession_holds(
+    keyset: &[u8],
+    signing_key: &[u8; 32],
+    signature: &[u8; 64],
+) -> bool {
     let signature = Signature::from_bytes(signature);
     VerifyingKey::from_bytes(signing_key)
         .and_then(|key| key.verify_strict(&possession_message(keyset), &signature))
@@ -228,7 +232,7 @@ impl Bound<'_> {
 
 /// The 32 bytes that the GPU is challenged with.
 #[must_use]
-pub fn gpu_nonce(nonce_root: Digest32, keyset: Digest32) -> Digest32 {
+pub(crate) fn gpu_nonce(nonce_root: Digest32, keyset: Digest32) -> Digest32 {
     Sha256::new()
         .chain_update(GPU_NONCE_DOMAIN)
         .chain_update(nonce_root)

@@ -1,4 +1,4 @@
-//! Bytes as text, strictly: one way to write each value.
+//! Base64 and hexadecimal, strictly: one text for each value.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 

@@ -1,4 +1,4 @@
-//! What a guest extended into RTMR3, in order, so that the register can be replayed.
+//! The event log of RTMR3: what a guest extended, in order, so that a verifier can replay the register.
 //!
 //! ```text
 //! digest  = SHA-384("obscura/event/v1\0" ‖ length of name as u32, little-endian ‖ name ‖ payload)
@@ -91,7 +91,7 @@ impl EventLog {
     }
 
     /// Payloads, in hex, of the events of this name.
-    pub fn payloads<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn payloads<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.events.iter().filter(move |event| event.name == name).map(|e| e.payload.as_str())
     }
 }

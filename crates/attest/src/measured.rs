@@ -1,4 +1,4 @@
-//! What the hardware measured of a guest before it ran, as a quote tells it.
+//! The launch measurements that a quote holds.
 
 use crate::platform::Platform;
 

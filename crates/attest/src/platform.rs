@@ -29,7 +29,7 @@ impl Platform {
 
     /// The platform of this name.
     #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         [Self::Tdx, Self::Snp, Self::Simulated].into_iter().find(|one| one.name() == name)
     }
 

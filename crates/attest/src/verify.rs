@@ -23,7 +23,7 @@ use serde::{Serialize, Serializer};
 
 pub use channel::Channel;
 pub use check::{ALL_CHECKS, Check, CheckId, Outcome};
-pub use snp_certificates::SnpCollateral;
+pub(crate) use snp_certificates::SnpCollateral;
 pub(crate) use tdx::why_not_tdx;
 
 use check::{Checks, REPORT_FORMAT};
@@ -69,7 +69,7 @@ pub fn verify(report: &Report, policy: &Policy, challenge: &Challenge) -> Apprai
 }
 
 /// Judges a report that came over this connection, and the connection by it.
-pub fn verify_over(
+pub(crate) fn verify_over(
     report: &Report,
     policy: &Policy,
     challenge: &Challenge,

@@ -1,4 +1,4 @@
-//! One request, and what travels beside it in clear text.
+//! A call: one request with its headers, such as the bearer key and the trace.
 
 use protocol::{CreateImageRequest, ModelList};
 

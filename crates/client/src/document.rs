@@ -1,4 +1,4 @@
-//! Public documents of others than nodes: an attestation service's certificates and lists.
+//! Fetches public documents: an attestation service's certificates and lists.
 
 use std::time::Duration;
 

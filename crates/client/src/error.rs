@@ -1,4 +1,4 @@
-//! What can go wrong between here and the node.
+//! HTTP errors: what can go wrong between this client and the node.
 
 use printable::Printable;
 use thiserror::Error;

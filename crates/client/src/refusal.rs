@@ -1,4 +1,4 @@
-//! Why a node refuses, as a program can act on it.
+//! A node's refusal, for programs: status, type, code, field, `Retry-After`.
 
 use std::{fmt, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Who gets a place in the queue, and how long the queue is in seconds.
+//! Admission to the queue: each client's share, and the queue's length in seconds.
 
 use std::{
     collections::HashMap,

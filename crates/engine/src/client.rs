@@ -1,4 +1,4 @@
-//! Whose requests are whose, for the queue's fairness.
+//! Ids of clients, for the queue's fairness.
 
 use std::fmt;
 

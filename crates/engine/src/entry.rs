@@ -1,4 +1,4 @@
-//! A request on its way to an engine, and what comes back.
+//! A queue entry: a request on its way to an engine, and its result on its way back.
 
 use std::time::Instant;
 

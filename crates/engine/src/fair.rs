@@ -1,4 +1,4 @@
-//! A queue of many clients, served in turns.
+//! A fair queue: clients are served in turns.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! What looks on for a request while its images are made.
+//! The progress observer of one request: previews, events, cancellation.
 
 use std::ops::ControlFlow;
 

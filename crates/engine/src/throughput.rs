@@ -1,4 +1,4 @@
-//! How long a run of the engine takes, learned from the runs before.
+//! The throughput estimator: how long a run takes, learned from the runs before.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,4 +1,4 @@
-//! What a stream is told while its images are made. The engine never waits for whoever listens.
+//! Updates for a stream while its images are made. The engine never waits for the reader.
 
 use std::sync::{
     Arc,

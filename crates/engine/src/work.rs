@@ -1,4 +1,4 @@
-//! How much a job asks of an engine, in one unit.
+//! The cost of a job, in one unit for all sizes and models.
 
 use protocol::{Delivery, ImageRequest};
 

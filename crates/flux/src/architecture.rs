@@ -1,5 +1,6 @@
-//! What every kind of model has to say of itself. Adding one is a file like `flux1.rs`, its line in `model.rs`, and
-//! what its parts need in `config`, `text`, `transformer` and `autoencoder`.
+//! What every architecture (FLUX.1, FLUX.2-klein) implements. To add one: a file like `flux2.rs`, its entry in
+//! `ARCHITECTURES` of `model.rs`, and what its components need in `config`, `text`, `transformer`, `autoencoder` and
+//! `checkpoint`.
 
 use candle_core::Device;
 use protocol::Size;

@@ -1,4 +1,4 @@
-//! What everybody who computes with a model asks about it, whichever kind it is.
+//! A model's dimensions, the same for every architecture: what sampling, memory planning and benchmarks ask.
 
 use crate::latents::NoiseOrder;
 

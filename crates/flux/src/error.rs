@@ -1,4 +1,4 @@
-//! What can go wrong between a model directory and an image.
+//! Errors between a model directory and an image.
 
 use std::{fmt, path::PathBuf};
 

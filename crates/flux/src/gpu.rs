@@ -1,4 +1,4 @@
-//! What only builds for GPUs have: opening one, asking it what it is.
+//! GPUs: opening one, and its name, memory and driver. In builds with the feature `cuda` alone.
 
 use candle_core::Device;
 

@@ -1,4 +1,4 @@
-//! Images that images are made from: parsed, brought to size, and as the autoencoder reads them.
+//! Input images of an edit: parsed, scaled, and as the autoencoder reads them.
 
 use std::fmt;
 
@@ -65,7 +65,7 @@ pub enum InputImageError {
     },
 }
 
-/// Its size alone: pixels are nobody's to print.
+/// Prints its size alone, and no pixels.
 impl fmt::Debug for InputImage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "InputImage({}×{})", self.width_px, self.height_px)

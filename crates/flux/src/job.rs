@@ -1,4 +1,4 @@
-//! What is asked of a pipeline, what it tells on the way, and what comes back.
+//! A pipeline's job, its progress, and its result.
 
 use std::{ops::ControlFlow, rc::Rc, time::Duration};
 

@@ -35,13 +35,13 @@ pub struct Manifest {
     /// The files, sorted by path.
     #[serde(default, rename = "file")]
     pub files: Vec<ManifestFile>,
-    /// What the model is merged with, in this order. Where there are none, the files alone are pinned, and LoRAs
-    /// are whoever's who loads them; the model's digest tells them all the same.
+    /// What the model is merged with, in this order. Where there are none, only the files are pinned, and whoever
+    /// loads the model may choose LoRAs; the model's digest names them all the same.
     #[serde(default, rename = "lora", skip_serializing_if = "Vec::is_empty")]
     pub loras: Vec<ManifestLora>,
 }
 
-/// One LoRA of a [`Manifest`]. Its file's name is not there: it lies wherever whoever loads it says.
+/// One LoRA of a [`Manifest`]. It has no path: whoever loads the model says where the file lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ManifestLora {
@@ -62,8 +62,8 @@ pub struct ManifestFile {
     /// Its length, where somebody publishes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
-    /// Its digest, where somebody publishes it. One that nobody publishes is never made up: the
-    /// operator pins it.
+    /// Its digest, where somebody publishes it. Where nobody does, the operator
+    /// pins it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<FileDigest>,
 }
@@ -157,7 +157,7 @@ impl Manifest {
     ///
     /// # Errors
     /// [`Error::PinnedLoras`]
-    pub fn check_loras(&self, found: &[ManifestLora]) -> Result<(), Error> {
+    pub(crate) fn check_loras(&self, found: &[ManifestLora]) -> Result<(), Error> {
         if self.loras.is_empty() || self.loras == found {
             return Ok(());
         }

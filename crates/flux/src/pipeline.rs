@@ -1,4 +1,4 @@
-//! A model at work: encode, prepare, step, decode.
+//! The pipeline: encode the prompt, prepare the latents, step, decode.
 
 use std::{num::NonZeroUsize, ops::ControlFlow, path::Path, rc::Rc};
 

@@ -1,4 +1,4 @@
-//! Files of folders that may come from anybody.
+//! Opens regular files alone: a model directory may come from anybody.
 //!
 //! Only regular files are read: a pipe or a device in the place of one would be waited for, or answer without
 //! end. A symbolic link is followed, since download caches are made of them, and what it leads to must be a

@@ -1,6 +1,6 @@
-//! What components are for.
+//! The roles of components.
 
-/// What a component is for.
+/// The role of a component in the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     TextEncoder,

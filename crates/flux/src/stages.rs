@@ -1,4 +1,4 @@
-//! Everything between prompt and image, laid open for comparison with another implementation.
+//! The tensors of every stage between prompt and image, to compare with another implementation.
 
 use protocol::{Seed, Size, Steps};
 

@@ -1,4 +1,4 @@
-//! How a model's weights are kept, decided before they are read.
+//! How weights are stored (plain, packed, in 8 bits), decided before they are read.
 
 use candle_core::Device;
 use kernels::Precision;

@@ -1,4 +1,4 @@
-//! What a prompt becomes: states and, for some models, a pooled vector.
+//! Text encoders: from a prompt to its states and, for some models, a pooled vector.
 
 mod charsmap;
 mod chat;

@@ -1,4 +1,4 @@
-//! Tensors that say something about a prompt or an image.
+//! Tensors that are wiped when dropped, since they say something about a prompt or an image.
 
 use std::rc::Rc;
 

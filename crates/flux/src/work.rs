@@ -192,7 +192,7 @@ mod tests {
     /// Counted by hand for 1024×1024 in four steps: four times 56.2 in linear layers and 13.3 in
     /// attention, 2.4 for T5, 10.5 for the decoder.
     #[test]
-    fn a_image_of_flux_takes_291_teraflop() {
+    fn an_image_of_flux_takes_291_teraflop() {
         let configs = configs_of_schnell().unwrap();
         let work =
             Work::of_flux1(&configs, &configs.dimensions(), Size::new(1024, 1024).unwrap(), 4);

@@ -1,4 +1,4 @@
-//! What binds the settings: the digest that the host gave at launch, and RTMR3.
+//! Binds the settings: compares them with the digest that the host gave at launch, and extends RTMR3.
 
 use std::{fs, io::ErrorKind};
 

@@ -1,4 +1,4 @@
-//! Groups of kernels: which of them the environment turns off, which ones ran, and which refused.
+//! Groups of kernels: which the environment turns off, which ran, and which refused their input.
 //!
 //! `OBSCURA_REFERENCE=attention,conv` has the composed reference compute these, on every device: to find
 //! out which kernel is wrong, or what each is worth.

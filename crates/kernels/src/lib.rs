@@ -2,14 +2,16 @@
 //!
 //! [`Backend`] lists them; the functions beside it are what models call; the composed `reference` computes
 //! whatever a backend has no kernel for, on any device and in any floating dtype, and is what [`doctor`]
-//! compares kernels with. To add an operation, add a method to `backend.rs`, a function to `ops.rs` and its
-//! form to `reference.rs`, hand it on below, and compare it in `doctor/cases`; backends (`cpu.rs`,
-//! `cpu/bf16.rs`, `cuda/backend.rs`) follow one by one. To add a backend, implement [`Backend`] in a file of its
-//! own, and name it in `ops.rs`.
+//! compares kernels with.
 //!
-//! This is the only crate with unsafe code: a matrix that threads share (`cpu/grid.rs`) and tiles of bf16
-//! (`cpu/bf16`) on the CPU, and everything about CUDA, which is behind the feature `cuda`; cuDNN's attention
-//! and convolutions are behind `cudnn`.
+//! | to add | do |
+//! |---|---|
+//! | an operation | a method in `backend.rs`, a function in `ops.rs`, its composed form in `reference.rs`, its export below, a comparison in `doctor/cases`; then kernels in the backends (`cpu.rs`, `cpu/bf16.rs`, `cuda/backend.rs`), one by one |
+//! | a backend | implement [`Backend`] in a file of its own, and name it in `backend_of` of `ops.rs` |
+//!
+//! Unsafe code is here and, for one ioctl, in `guest-init`: a matrix that threads share (`cpu/grid.rs`) and tiles
+//! of bf16 (`cpu/bf16`) on the CPU, and everything about CUDA, which is behind the feature `cuda`; cuDNN's
+//! attention and convolutions are behind `cudnn`.
 
 #[forbid(unsafe_code)]
 mod backend;

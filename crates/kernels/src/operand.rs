@@ -1,4 +1,4 @@
-//! What operations are given: layers' weights, heads, masks, modulation.
+//! The operands of operations: layers' weights, heads, masks, modulation.
 //!
 //! Images of one size may be computed together: the tokens of n images are (n·l, d), one image after the
 //! other. Layers see rows, and do not care whose they are; what differs from image to image has n rows of

@@ -1,4 +1,4 @@
-//! Whose request it is: the address that a connection comes from, or the one that a trusted reverse
+//! The client's address: the address that a connection comes from, or the one that a trusted reverse
 //! proxy names.
 
 use std::{

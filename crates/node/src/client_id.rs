@@ -1,4 +1,4 @@
-//! Names of clients, by which the queue shares its places.
+//! Ids of clients, by which the queue shares its places.
 
 use std::net::IpAddr;
 

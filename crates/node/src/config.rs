@@ -1,4 +1,4 @@
-//! What an operator decides.
+//! The node's configuration: what an operator decides.
 
 mod check;
 mod privacy;
@@ -84,8 +84,8 @@ pub struct Config {
     pub deadline_secs: u64,
     /// Seconds that an answer may take to be read, from when all of it is there.
     pub delivery_timeout_secs: u64,
-    /// Bytes of answers that wait to be read. Where they are more, those make way whose readers
-    /// have taken nothing for longest.
+    /// Bytes of answers that wait to be read. Beyond, the answers whose readers have taken nothing for the
+    /// longest time are dropped.
     pub answer_memory_bytes: usize,
     /// Characters of a prompt.
     pub max_prompt_chars: usize,
@@ -100,8 +100,8 @@ pub struct Config {
     pub max_pixels: u64,
     /// Pixels of all images of one request.
     pub max_total_pixels: u64,
-    /// Connections served at once. Those that make no progress make way for new ones; where there
-    /// are none, new ones wait to be accepted.
+    /// Connections served at once. Those that make no progress are closed for new ones; where there are
+    /// none, new ones wait to be accepted.
     pub max_connections: usize,
     /// Of them, those of one address (an IPv6 /64), trusted forwarders apart.
     pub max_connections_per_address: usize,

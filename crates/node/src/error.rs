@@ -13,8 +13,8 @@ use protocol::{
 use seal::{KeyId, OpenError, SealError};
 use web::{answer::ErrorAnswer, body_error::BodyError};
 
-/// The one text for everything from base64 to the body's JSON: which of them failed is nobody's
-/// business.
+/// The one text for everything from base64 to the body's JSON: which of them failed is not
+/// told.
 const MALFORMED: &str = "the request is malformed or could not be opened";
 
 /// RFC 9110, 11.6.1, and RFC 6750, 3: a request without a key is told no error.

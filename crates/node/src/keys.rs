@@ -1,4 +1,4 @@
-//! Where fresh keys come from, and when.
+//! Key rotation: when fresh keys take over, and where they come from.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

@@ -1,4 +1,4 @@
-//! What Prometheus is told: numbers alone, never a word of a client's.
+//! Prometheus metrics: numbers alone, never a word of a client's.
 
 use std::{
     sync::atomic::AtomicU64,
@@ -151,7 +151,7 @@ impl Metrics {
         );
         let help = "From a place in the queue until all images of a request are made";
         registry.register_with_unit("request", help, Unit::Seconds, self.requests.clone());
-        let help = "Of it, until an engine begins";
+        let help = "The part of a request's seconds until an engine begins";
         registry.register_with_unit("queue_wait", help, Unit::Seconds, self.waits.clone());
         let help = "One sampler step of one image, the mean of each request";
         registry.register_with_unit("step", help, Unit::Seconds, self.step.clone());
@@ -168,7 +168,11 @@ impl Metrics {
         registry.register("pictures", "The old name of images", self.images.clone());
         registry.register("pixels", "Pixels made", self.pixels.clone());
         registry.register("steps", "Sampler steps done", self.steps.clone());
-        registry.register("jobs_lost", "Jobs that ended without images", self.failed.clone());
+        registry.register(
+            "jobs_lost",
+            "Requests that ended without images, by reason",
+            self.failed.clone(),
+        );
         registry.register("unopened", "Envelopes that did not open", self.unopened.clone());
         registry.register("queue_depth", "Requests that wait or run", self.queue_depth.clone());
         let help = "Time until what waits and runs is done, by the pace of late";

@@ -1,4 +1,4 @@
-//! Panics that keep to themselves what they tripped over.
+//! A panic hook that logs where a panic happened, and not its message.
 
 use std::panic;
 

@@ -1,4 +1,4 @@
-//! What opens a commitment: a prompt, and what came with the image.
+//! Opens a commitment by its prompt and by what came with the image.
 
 use std::{fs::File, io::Read, path::Path};
 

@@ -1,4 +1,4 @@
-//! Names that are nearly right.
+//! Suggestions for misspelt names: `did you mean …?`.
 
 /// The known name that this one is a slip of.
 pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {

@@ -1,4 +1,4 @@
-//! Models that are known by name, and where they lie.
+//! Known models: their names, and the directories where they lie.
 
 use std::{
     env,

@@ -15,7 +15,7 @@ const OBSCURA: &str = env!("CARGO_BIN_EXE_obscura");
 
 /// The shell's limit on the length of files stands in for the disk: writing fails half way.
 #[test]
-fn a_image_that_has_no_room_leaves_the_older_one() {
+fn an_image_that_has_no_room_leaves_the_older_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("fox.png");
     fs::write(&path, "the older image").unwrap();

@@ -63,7 +63,7 @@ pub struct CreateImageRequest {
     /// `auto` or `opaque`: nothing here draws transparency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub background: Option<String>,
-    /// `auto` or `low`: a node that nobody can look into moderates nothing.
+    /// `auto` or `low`: a node does not moderate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moderation: Option<String>,
     /// Whether the answer is to be a stream of events.
@@ -200,7 +200,7 @@ impl CreateImageRequest {
         }
     }
 
-    /// What it asks for: whoever sends images wants them edited.
+    /// What it asks for: a request with images is an edit.
     #[must_use]
     pub fn operation(&self) -> Operation {
         match self.images.is_some() || self.mask.is_some() {

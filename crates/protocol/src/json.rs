@@ -1,4 +1,4 @@
-//! JSON that leaves no copy behind.
+//! Writes JSON into one buffer of the right size, so that no copy is left behind.
 
 use std::io::{self, Write};
 

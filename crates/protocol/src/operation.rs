@@ -1,4 +1,4 @@
-//! What a request asks for: images from a text alone, or from images too.
+//! The operation: a generation, from text alone, or an edit, from images too.
 
 /// The two operations of the image API. Each has its route, in clear text and sealed, and its names of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! What an image is sent as.
+//! Output: the file format, and the form in which an image is sent.
 
 use crate::InvalidParameter;
 
@@ -17,13 +17,13 @@ pub enum Format {
 }
 
 impl Format {
-    /// A JPEG where nobody said how good.
+    /// A JPEG where no quality is given.
     pub const JPEG: Self = Self::Jpeg { quality: 92 };
 
     /// What `output_format` and `output_compression` ask for.
     ///
     /// # Errors
-    /// Where the format is none of ours, or a compression is asked of a lossless one.
+    /// Where the format is unknown, or a compression is asked of a lossless one.
     pub(crate) fn parse(
         format: Option<&str>,
         compression: Option<i64>,

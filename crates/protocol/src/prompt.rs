@@ -1,4 +1,4 @@
-//! The text of an image: the secret that this whole project is about.
+//! A prompt: bounded, wiped when dropped, never printed.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What a client wants said of where its images are from, and what it is told.
+//! Provenance in requests and answers: what a client asks for, and what it gets.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -182,7 +182,7 @@ impl Sequenced {
     /// Reads what was opened of the answer to such a request.
     ///
     /// # Errors
-    /// Where it is no event of ours, or has no place.
+    /// Where it is none of these events, or has no sequence number.
     pub fn from_json(operation: Operation, body: &[u8]) -> Result<Self, NotAnEvent> {
         #[derive(Deserialize)]
         struct Head {

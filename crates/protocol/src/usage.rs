@@ -1,4 +1,4 @@
-//! What a request is billed by: the `Usage` schema, every field always present.
+//! Usage, for billing: the `Usage` schema, every field always present.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -1,4 +1,4 @@
-//! The numbers of a request: how many images, how many steps, which noise.
+//! The numbers of a request: count, steps, seed, guidance.
 
 use crate::{InvalidParameter, OutOfRange, Quality, range::in_range};
 

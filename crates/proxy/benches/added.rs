@@ -8,7 +8,7 @@
 
 #![allow(missing_docs, dead_code, unused_imports, clippy::print_stdout, clippy::unwrap_used)]
 
-#[path = "../src/tests/stand_in.rs"]
+#[path = "../src/tests/stand_in/mod.rs"]
 mod stand_in;
 #[path = "../src/tests/wire.rs"]
 mod wire;

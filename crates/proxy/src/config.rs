@@ -1,4 +1,4 @@
-//! What a proxy is told.
+//! The proxy's configuration.
 
 use std::{net::SocketAddr, path::PathBuf};
 

@@ -1,4 +1,4 @@
-//! What the routes share.
+//! The proxy's state, which the routes share.
 
 use std::{
     net::SocketAddr,

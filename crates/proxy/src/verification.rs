@@ -72,7 +72,7 @@ fn page(html: String) -> Response {
     page_under(&policy, html)
 }
 
-/// A page under a policy, in nobody's frame.
+/// A page under a content security policy, which no other page may frame.
 fn page_under(policy: &str, html: impl Into<Body>) -> Response {
     let policy = HeaderValue::from_str(&format!("{policy}; frame-ancestors 'none'"))
         .expect("a policy is a header's text");

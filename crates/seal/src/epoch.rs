@@ -1,4 +1,4 @@
-//! One set of node keys while it serves.
+//! An epoch: one set of node keys while it serves.
 
 use std::{fmt, sync::Arc};
 

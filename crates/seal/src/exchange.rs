@@ -1,4 +1,4 @@
-//! Two keys and a salt become the one key of an exchange.
+//! Key agreement: two keys and a salt become the one key of an exchange (X25519, HKDF-SHA256).
 
 use hkdf::Hkdf;
 use sha2::Sha256;

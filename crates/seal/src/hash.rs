@@ -1,4 +1,4 @@
-//! The protocol's hash.
+//! The protocol's hash: BLAKE2b with a digest of 32 bytes.
 
 use blake2::{Blake2b, Digest, digest::consts::U32};
 

@@ -1,4 +1,4 @@
-//! A name for a node's key.
+//! The id of a node's key.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Which keys serve at a given time.
+//! The keyring: the epochs whose keys open requests at a given time.
 
 use std::{
     collections::VecDeque,

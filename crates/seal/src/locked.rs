@@ -1,4 +1,4 @@
-//! Memory for keys that live long.
+//! Locked memory, for keys that live long.
 
 use std::{fmt, ops::Deref};
 

@@ -1,4 +1,4 @@
-//! Lengths that tell little.
+//! Padding, so that lengths tell little.
 //!
 //! An image's compressed size speaks of its content, and an error's length of its kind; the
 //! ciphertext shows both to whoever carries it. So a JSON body is followed by spaces, which every
@@ -6,7 +6,7 @@
 //!
 //! The lengths are Padmé's (Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and
 //! Communication with PURBs", PETS 2019, §4): those whose binary form, E + 1 bits long, ends in
-//! E - (floor(log2 E) + 1) zeros. A body of L bytes grows by less than 12 %, and by about 3 % at a
+//! E - (floor(log2 E) + 1) zeros. A body of L bytes grows by less than 12 %, and by about 3 % at an
 //! image's few megabytes, while its length tells O(log log L) bits. Powers of two would tell
 //! less, but up to double what is hashed, sealed and sent; equal steps would tell as much of a
 //! large image as of a small one.

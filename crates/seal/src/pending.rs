@@ -1,4 +1,4 @@
-//! A request that was opened, and not yet decided on.
+//! A request that was opened, and is neither accepted nor refused yet.
 
 use std::{fmt, sync::Arc};
 

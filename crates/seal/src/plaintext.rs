@@ -1,4 +1,4 @@
-//! What was sealed.
+//! The plaintext of a request, wiped when dropped.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What the node vouches for, beyond the bytes of one response.
+//! Receipts: signatures that tie a response to its request, the keyset and the model.
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 

@@ -1,4 +1,4 @@
-//! Which requests an epoch has opened.
+//! Replay protection: which requests an epoch has opened.
 
 use std::{
     collections::{HashSet, VecDeque},

@@ -1,4 +1,4 @@
-//! What is logged: the digest of something that is trusted, and what it is.
+//! Log entries: the digest of a release, a model's manifest or a policy, with its kind and name.
 //!
 //! ```text
 //! obscura/log-entry/v1

@@ -1,4 +1,4 @@
-//! What is wrong with a log, or with what is said to be from one.
+//! Errors of a log, its proofs and its witnesses.
 
 use std::io;
 

@@ -67,7 +67,7 @@ impl VerifierKey {
 
     /// Whether whoever holds one key holds the other, whatever they are called.
     #[must_use]
-    pub fn is_same_key(&self, other: &Self) -> bool {
+    pub(crate) fn is_same_key(&self, other: &Self) -> bool {
         self.key == other.key
     }
 

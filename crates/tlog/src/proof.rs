@@ -1,4 +1,4 @@
-//! That an entry is in a log, for whoever is offline (C2SP `tlog-proof`).
+//! A proof that an entry is in a log, to be checked offline (C2SP `tlog-proof`).
 //!
 //! ```text
 //! c2sp.org/tlog-proof@v1

@@ -1,4 +1,4 @@
-//! Whose logs are believed: a text that a verifier keeps.
+//! A verifier's trusted logs and witnesses, as the text that it keeps.
 //!
 //! ```text
 //! log log.example/obscura+0123abcd+BASE64

@@ -1,4 +1,4 @@
-//! Somebody else who signs a log only as long as it continues what they signed before (C2SP `tlog-witness`,
+//! A witness, who signs a log only as long as it continues what they signed before (C2SP `tlog-witness`,
 //! without its HTTP interface).
 
 use std::{fmt, str::FromStr};

@@ -1,4 +1,4 @@
-//! What may be wrong with a request's body before anybody looks at what it asks for.
+//! Why a request's body is refused before it is parsed.
 
 use axum::http::StatusCode;
 use protocol::ErrorKind::InvalidRequestError;

@@ -1,4 +1,4 @@
-//! The bearer key of a request.
+//! The bearer key of a request, from `Authorization` or `api-key`.
 
 use axum::http::{HeaderMap, HeaderName, header::AUTHORIZATION};
 

@@ -1,4 +1,4 @@
-//! What a body says it is.
+//! Media types: whether a body says that it is JSON.
 
 use axum::http::{HeaderMap, header::CONTENT_TYPE};
 

@@ -1,4 +1,4 @@
-"""What the documentation says that can be tried: commands, settings, links."""
+"""What the documentation says that can be tried: commands, settings, metrics, links, paths."""
 
 import os
 import re
@@ -7,6 +7,7 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import httpx
 import pytest
 
 ROOT = Path(__file__).parents[3]
@@ -14,6 +15,7 @@ ROOT = Path(__file__).parents[3]
 PAGES = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("attestation/**/*.md")]
     + [*ROOT.glob("deploy/**/*.md"), *ROOT.glob("models/**/*.md")]
+    + [*ROOT.glob("sdk/*/README.md"), ROOT / "tests/vectors/README.md", ROOT / "bench/flight/README.md"]
 )
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 COMMANDS = [line for text in TEXTS.values() for line in re.findall(r"^\$ (.*)$", text, re.MULTILINE)]
@@ -65,6 +67,52 @@ def test_configuration_lists_every_setting_with_its_default():
     unset = {key: "" for key in re.findall(r"^# (\w+): not set$", printed, re.MULTILINE)}
     hidden = {key: [] for key in re.findall(r"^# (\w+): 0 hidden", printed, re.MULTILINE)}
     assert documented == tomllib.loads(printed) | unset | hidden
+
+
+def test_operating_lists_every_metric(node):
+    request = {"model": "obscura/demo", "prompt": "a red fox", "size": "64x64", "steps": 1}
+    httpx.post(f"{node}/v1/images/generations", json=request, timeout=120).raise_for_status()
+    told = httpx.get(f"{node}/metrics").text
+    counters = re.findall(r"^# TYPE (\w+) counter$", told, re.MULTILINE)
+    others = re.findall(r"^# TYPE (\w+) (?:gauge|histogram)$", told, re.MULTILINE)
+    assert counters and others
+    documented = set(re.findall(r"`(obscura_\w+)`", TEXTS[ROOT / "docs/operating.md"]))
+    assert {f"{name}_total" for name in counters} | set(others) <= documented
+
+
+def test_commands_of_cargo_name_what_is_there():
+    asked = 0
+    for command in COMMANDS:
+        words = command.split("#")[0].split()
+        if "cargo" not in words or "-p" not in words:
+            continue
+        package = words[words.index("-p") + 1]
+        folder = ROOT / ("tests" if package == "tests" else f"crates/{package.removeprefix('obscura-')}")
+        assert f'name = "{package}"' in (folder / "Cargo.toml").read_text(), command
+        for kind, below in [("--example", "examples"), ("--bench", "benches")]:
+            if kind in words:
+                assert (folder / below / f"{words[words.index(kind) + 1]}.rs").is_file(), command
+        asked += 1
+    assert asked >= 10
+
+
+# Every file of the repository, by its path from the root.
+LIST = ["git", "ls-files"] if shutil.which("git") else ["true"]
+FILES = subprocess.run(LIST, cwd=ROOT, capture_output=True, text=True).stdout.split()
+
+
+@pytest.mark.skipif(not FILES, reason="needs the repository of git")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_paths_exist(page):
+    folders = {file.split("/")[0] for file in FILES if "/" in file}
+    commands = re.findall(r"^\$ (.*)$", TEXTS[page], re.MULTILINE)
+    for text in [*re.findall(r"`([^`\n]+)`", TEXTS[page]), *commands]:
+        for word in text.split("#")[0].split():
+            word = word.rstrip("/,;:")
+            # What has a placeholder or a pattern names no file, and a release's own is not there yet.
+            if word.split("/")[0] not in folders or "/" not in word or re.search(r"[A-Z]{3}|[*…<{]|/0\.1\.0", word):
+                continue
+            assert any(f"{file}/".startswith(f"{word}/") for file in FILES), f"{text}: there is no {word}"
 
 
 def example(*words, cwd):

@@ -196,7 +196,7 @@ struct State {
 }
 
 impl Shared {
-    /// What is behind this lock stays whole whoever panicked.
+    /// What is behind this lock stays consistent when a thread panics.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! The files that the kernel answers through. Tests put their own behind this.
+//! Files of the kernel, behind a trait that tests implement.
 
 use std::{fs, io, io::Read, path::Path};
 

@@ -1,4 +1,4 @@
-//! What a verifier asks, and what it is told.
+//! Requests for evidence, and their answers.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! How often something may happen.
+//! A rate limiter, for quotes.
 
 use std::time::{Duration, Instant};
 

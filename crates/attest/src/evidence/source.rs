@@ -1,4 +1,4 @@
-//! Who asks, as far as sharing goes.
+//! The network that a verifier comes from, by which waiting places are shared.
 
 use std::net::{IpAddr, Ipv6Addr};
 

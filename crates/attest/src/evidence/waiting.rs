@@ -1,4 +1,4 @@
-//! Verifiers that wait for a quote: so many, and no source more than its share while others ask.
+//! The queue of verifiers that wait for a quote: bounded, and shared fairly between sources.
 
 use std::collections::HashMap;
 

@@ -1,6 +1,6 @@
 //! What a guest's firmware says that it measured, held against what was computed.
 //!
-//! A log is nobody's evidence. Where registers differ from what was expected, it says which input did.
+//! A log proves nothing by itself. Where registers differ from what was expected, it says which input did.
 //!
 //! Two forms are read: the binary one that Linux gives a TDX guest's root
 //! (`/sys/firmware/acpi/tables/data/CCEL`; TCG PC Client Platform Firmware Profile 1.06, §10; register

@@ -1,4 +1,4 @@
-//! The words that rules are made of.
+//! The types of a rule's value: lists, digests, permissions, needs.
 
 use serde::{Deserialize, Deserializer, de};
 

@@ -1,4 +1,4 @@
-//! As much of DER (X.690) as a test PKI needs.
+//! A writer of DER (X.690), as far as a test PKI needs it.
 
 use std::time::Duration;
 

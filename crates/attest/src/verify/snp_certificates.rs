@@ -36,11 +36,11 @@ const FMC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.3704.1.3
 
 /// What a node sends beside its report, as JSON: base64 of DER.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SnpCollateral {
+pub(crate) struct SnpCollateral {
     /// The chip's certificate.
-    pub vcek: Vec<u8>,
+    pub(crate) vcek: Vec<u8>,
     /// AMD's revocation list of this generation of processors.
-    pub crl: Option<Vec<u8>>,
+    pub(crate) crl: Option<Vec<u8>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -68,7 +68,7 @@ impl SnpCollateral {
 
     /// The JSON that travels.
     #[must_use]
-    pub fn to_json(&self) -> Vec<u8> {
+    pub(crate) fn to_json(&self) -> Vec<u8> {
         let wire = Wire { vcek: base64(&self.vcek), crl: self.crl.as_deref().map(base64) };
         serde_json::to_vec(&wire).expect("strings always serialise")
     }

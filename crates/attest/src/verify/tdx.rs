@@ -41,7 +41,7 @@ pub(super) fn quote(
     let before = checks.0.len();
     let report_data = signed(report, challenge, rules, checks);
     if report.platform == Platform::Simulated {
-        // What a simulated guest says of itself is nobody's finding.
+        // What a simulated guest says of itself proves nothing.
         for check in checks.0.iter_mut().skip(before) {
             check
                 .detail

@@ -140,7 +140,7 @@ mod tests {
     /// Four images a row, of which one is dark: no tile has the mean and the variance of the whole.
     /// 42.5 dB, no value further off than 8 of 255.
     #[test]
-    fn a_image_in_tiles_is_much_like_the_whole_one() {
+    fn an_image_in_tiles_is_much_like_the_whole_one() {
         let pipeline = Pipeline::demo(&Device::Cpu).unwrap();
         let (bright, grid) =
             drawn(&pipeline, "a red circle above a blue square on a white background");

@@ -1,9 +1,9 @@
-//! The configurations of all components together.
+//! The configurations of FLUX.1's components together.
 
 use super::{AutoEncoderConfig, ClipConfig, SchedulerConfig, T5Config, TransformerConfig};
 use crate::{Error, Result};
 
-/// The configuration of every component.
+/// The configuration of every component of FLUX.1.
 #[derive(Debug, Clone)]
 pub(crate) struct Configs {
     pub(crate) clip: ClipConfig,

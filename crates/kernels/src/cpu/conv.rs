@@ -1,6 +1,6 @@
 //! 3×3 convolutions on channels-last images, in tiles of 2×2 outputs by Winograd's method.
 //!
-//! Blocks of tiles are transformed, multiplied and transformed back while they are in the cache. A
+//! Blocks of tiles are transformed, multiplied and transformed back while they are in the cache. An
 //! image whose pixels are to be doubled first is never doubled: the rows of a tile's patch are then
 //! a, b, b, c, of which the transform makes a − b, 2b, 0, b − c, and likewise for columns. Where it is
 //! 0, no product is needed, which leaves 9 of 16.

@@ -1,4 +1,4 @@
-//! What tensors hold on the CPU: f32, which is computed in where it lies, or bf16, which is widened row by
+//! Element types on the CPU: f32, which is computed in where it lies, or bf16, which is widened row by
 //! row and rounded again.
 
 use candle_core::WithDType;

@@ -135,3 +135,27 @@ fn refusal(description: &str) -> RefOr<Response> {
     response.content.insert("application/json".to_owned(), RefOr::T(Content::new(Some(schema))));
     RefOr::T(response)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Pages, the document itself, and Azure's paths, which stand for two that are listed.
+    const UNLISTED: [&str; 3] = ["/docs", "/openapi.json", "/openai/deployments/"];
+
+    #[test]
+    fn every_route_is_in_the_document() {
+        let path = |rest: &str| {
+            Some(rest.trim_start().strip_prefix('"')?.split_once('"')?.0.replace("{*", "{"))
+        };
+        let is_listed =
+            |path: &String| path != "/" && !UNLISTED.iter().any(|prefix| path.starts_with(prefix));
+        let routes = include_str!("mod.rs").split(".route(").skip(1).filter_map(path);
+        let routes: BTreeSet<_> = routes.filter(is_listed).collect();
+        let mut document = Api::openapi();
+        document.merge(ClearApi::openapi());
+        assert_eq!(routes, document.paths.paths.into_keys().collect());
+    }
+}

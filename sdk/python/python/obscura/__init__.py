@@ -56,7 +56,7 @@ class ImageEvent(TypedDict, total=False):
     final: bool
 
 
-class _Of:
+class _NodeBase:
     """What `Node` and `AsyncNode` are made of.
 
     `policy` is a `Policy`, or the text of one in TOML; this release's own unless given. `accept_simulated` accepts a
@@ -94,8 +94,8 @@ class _Of:
         return self._session.appraisal
 
 
-class Node(_Of):
-    """A node, for blocking programs. May be used by many threads. Options are those of `_Of`."""
+class Node(_NodeBase):
+    """A node, for blocking programs. May be used by many threads. Options are those of `_NodeBase`."""
 
     def __init__(self, url: str, **options: Any):
         super().__init__(url, **options)
@@ -148,7 +148,7 @@ class Node(_Of):
         self.close()
 
 
-class AsyncNode(_Of):
+class AsyncNode(_NodeBase):
     """The same for `async` programs, under asyncio or trio."""
 
     def __init__(self, url: str, **options: Any):
