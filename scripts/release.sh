@@ -46,8 +46,8 @@ program() {
   local name=$1
   shift
   if [ -n "$given" ]; then
-    cp "$given" "$work/$name"
-    strip --strip-debug "$work/$name"
+    [ -e "$work/given" ] || strip -o "$work/given" "$given"
+    ln "$work/given" "$work/$name"
     return
   fi
   OBSCURA_COMMIT=$commit RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=pie -C strip=symbols \
@@ -59,8 +59,11 @@ program() {
   "$work/$name" --version | grep -qF "$version ($commit)" || fail "$name does not say that it is $version of $commit"
 }
 
+# A trial's is not kept.
+effort=-9 compression=(-Zxz)
+[ -z "$given" ] || effort=-1 compression=(-Zgzip -z1)
 # Files as everybody gets them: no owner, one time.
-packed() { tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -C "$1" -cf - "$2" | gzip -9n >"$3"; }
+packed() { tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -C "$1" -cf - "$2" | gzip "$effort" -n >"$3"; }
 
 step "for clients and for trying"
 program trial --features download
@@ -104,8 +107,6 @@ for script in postinst postrm; do
   chmod 0755 "$root/DEBIAN/$script"
 done
 find "$root" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
-compression=(-Zxz)
-[ -z "$given" ] || compression=(-Zgzip -z1)
 dpkg-deb --root-owner-group "${compression[@]}" --build "$root" "$out/obscura_${version}_amd64.deb" >/dev/null
 
 step "what is linked in, and digests"
