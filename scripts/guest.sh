@@ -57,12 +57,14 @@ if ! scripts/guest_lock.py check "$root" "$(rustc --print sysroot)"; then
 fi
 
 # Static programs, at one path, with one compiler and one C library, from vendored sources: no network, no host.
+# There is no git inside, and the sources are this commit's alone.
+commit=$(git rev-parse HEAD)
 #   compiled TARGET-DIRECTORY PACKAGE FLAGS...
 compiled() {
   local into=$1
   shift
   inside env -i PATH=/opt/rust/bin:/usr/bin:/bin HOME=/ LC_ALL=C CARGO_HOME=/cargo CARGO_INCREMENTAL=0 \
-    SOURCE_DATE_EPOCH=0 CARGO_TARGET_DIR="/$into" \
+    SOURCE_DATE_EPOCH=0 CARGO_TARGET_DIR="/$into" OBSCURA_COMMIT="$commit" \
     RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=pie -C strip=symbols -C link-arg=-Wl,--build-id=none" \
     sh -c 'cd /obscura && exec cargo build --quiet --release --locked --offline --target x86_64-unknown-linux-gnu "$@"' \
     sh --config 'source.crates-io.replace-with="vendored"' --config 'source.vendored.directory="/vendor"' -p "$@"

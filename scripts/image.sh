@@ -65,6 +65,7 @@ make_image() {
   step "image $name"
   build bud --isolation chroot --no-cache --timestamp 0 \
     --build-arg BUILD_BASE="$BUILD_BASE" --build-arg RUN_BASE="$RUN_BASE" \
+    --build-arg OBSCURA_COMMIT="$(git rev-parse HEAD)" \
     -f Dockerfile.tdx -t "$name" "$work/context" >"$work/$name.log" 2>&1 \
     || { tail -n 30 "$work/$name.log" >&2; exit 1; }
   local container mount

@@ -4,8 +4,8 @@
     scripts/sbom.py > obscura.cdx.json
     scripts/sbom.py --features nvml --no-default-features     # as the guest's image is built
 
-Of Cargo.lock and nothing else: versions, SHA-256 digests and licences as the packages state them, and which
-needs which. The same lock file makes the same document.
+Of Cargo.lock, and of the files of other projects that lie in this repository (`vendored.json` beside them): versions,
+digests and licences as the packages state them, and which needs which. The same sources make the same document.
 """
 
 import json
@@ -17,6 +17,8 @@ import tomllib
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TARGET = "x86_64-unknown-linux-gnu"
 PROGRAM = "obscura"
+# What is compiled in by a feature of a package: the package, the feature, and what says where it is from.
+VENDORED = [("obscura-node", "docs", ROOT / "crates/node/src/routes/pages/swagger-ui/vendored.json")]
 
 
 def main(features):
@@ -26,7 +28,15 @@ def main(features):
     program = next(p["id"] for p in metadata["packages"] if p["name"] == PROGRAM and p["source"] is None)
     reached = reach(program, needs)
     checksums = lock_checksums()
+    features_on = {node["id"]: node["features"] for node in metadata["resolve"]["nodes"]}
+    vendored = [
+        (id, json.loads(path.read_text(encoding="utf-8")))
+        for name, feature, path in VENDORED
+        for id in reached
+        if packages[id]["name"] == name and feature in features_on[id]
+    ]
     components = [component(packages[id], checksums) for id in reached if id != program]
+    components += [vendored_component(found) for _, found in vendored]
     document = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
@@ -42,8 +52,17 @@ def main(features):
         "components": sorted(components, key=lambda part: part["bom-ref"]),
         "dependencies": sorted(
             (
-                {"ref": purl(packages[id]), "dependsOn": sorted({purl(packages[need]) for need in needs[id]})}
-                for id in reached
+                *(
+                    {
+                        "ref": purl(packages[id]),
+                        "dependsOn": sorted(
+                            {purl(packages[need]) for need in needs[id]}
+                            | {npm_purl(found) for user, found in vendored if user == id}
+                        ),
+                    }
+                    for id in reached
+                ),
+                *({"ref": npm_purl(found), "dependsOn": []} for _, found in vendored),
             ),
             key=lambda node: node["ref"],
         ),
@@ -99,6 +118,23 @@ def component(package, checksums):
     if package["repository"]:
         part["externalReferences"] = [{"type": "vcs", "url": package["repository"]}]
     return part
+
+
+def vendored_component(found):
+    return {
+        "type": "library",
+        "bom-ref": npm_purl(found),
+        "name": found["name"],
+        "version": found["version"],
+        "purl": npm_purl(found),
+        "licenses": [{"expression": found["licence"]}],
+        "hashes": [{"alg": "SHA-512", "content": found["package_sha512"]}],
+        "externalReferences": [{"type": "vcs", "url": found["source"]}],
+    }
+
+
+def npm_purl(found):
+    return f"pkg:npm/{found['name']}@{found['version']}"
 
 
 def purl(package):

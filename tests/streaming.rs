@@ -41,6 +41,7 @@ async fn our_client_sees_every_step_and_image() {
     };
     let mut events = client.generate_stream(request, &attested).await.unwrap();
     let (mut steps, mut partials, mut images) = (Vec::new(), Vec::new(), Vec::new());
+    let mut steps_before_images = Vec::new();
     while let Some(event) = events.next().await.unwrap() {
         match event {
             ImageEvent::Progress(event) => steps.push((event.step, event.steps)),
@@ -54,12 +55,15 @@ async fn our_client_sees_every_step_and_image() {
             }
             ImageEvent::Completed(event) => {
                 let colour = colour(&client::decode_image(&event.b64_json).unwrap());
+                steps_before_images.push(steps.last().map(|(step, _)| *step));
                 images.push((event.index, event.seed, colour, event.usage.total_tokens));
             }
             ImageEvent::Error(_) => panic!("no error"),
         }
     }
     assert_eq!(steps, (0..=8).map(|step| (step, 8)).collect::<Vec<_>>());
+    // Each image comes when it is made, and not with the others at the end.
+    assert_eq!(steps_before_images, [Some(4), Some(8)]);
     // Of four steps, after the first and the third.
     let expected = [(0, 0, [1; 3]), (0, 1, [3; 3]), (1, 0, [1; 3]), (1, 1, [3; 3])];
     assert_eq!(partials, expected);

@@ -181,3 +181,115 @@ async fn unread_streams_do_not_keep_a_node_from_stopping() {
     timeout(PATIENCE, node.stop()).await.expect("it stops");
     drop(bodies);
 }
+
+/// A client that writes all of its body before it reads, as many do, sees why nobody wanted it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_reaches_those_who_write_before_they_read() {
+    const BODY: usize = 20_000_000;
+    let key = "a key";
+    let config = Config {
+        allow_plaintext: true,
+        api_keys_sha256: vec![node::ApiKeyDigest::of(key)],
+        ..Config::default()
+    };
+    let node = TestNode::with_config(OneColour::instant(), config).await;
+    let piece = vec![b' '; 1 << 16];
+    for (head, status) in [
+        (
+            "POST /v1/images/generations\tAuthorization: Bearer a key\tContent-Type: application/json",
+            413,
+        ),
+        ("POST /v1/images/generations\tContent-Type: application/json", 401),
+        ("POST /v1/images/generations\tAuthorization: Bearer a key\tContent-Type: text/plain", 415),
+        ("POST /v1/nothing\tContent-Type: application/json", 404),
+        ("PUT /v1/images/generations\tContent-Type: application/json", 405),
+        (
+            "POST /v1/images/generations\tOrigin: http://evil.example\tContent-Type: application/json",
+            403,
+        ),
+    ] {
+        let (first, fields) = head.split_once('\t').unwrap();
+        let fields = fields.replace('\t', "\r\n");
+        for chunked in [false, true] {
+            let length = match chunked {
+                true => "Transfer-Encoding: chunked".to_owned(),
+                false => format!("Content-Length: {BODY}"),
+            };
+            let head =
+                format!("{first} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n{length}\r\n\r\n");
+            let mut socket = TcpStream::connect(address(&node)).await.unwrap();
+            let mut write = async |bytes: &[u8]| {
+                let written = timeout(PATIENCE, socket.write_all(bytes)).await.expect("in time");
+                written.unwrap_or_else(|error| panic!("{head}: {error}"));
+            };
+            write(head.as_bytes()).await;
+            let mut sent = 0;
+            while sent < BODY {
+                let piece = &piece[..piece.len().min(BODY - sent)];
+                if chunked {
+                    write(format!("{:x}\r\n", piece.len()).as_bytes()).await;
+                }
+                write(piece).await;
+                if chunked {
+                    write(b"\r\n").await;
+                }
+                sent += piece.len();
+            }
+            let mut answer = String::new();
+            let read =
+                timeout(PATIENCE, socket.read_to_string(&mut answer)).await.expect("it ends");
+            read.unwrap_or_else(|error| panic!("{head}: {error}"));
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{head}{answer}");
+            assert!(answer.ends_with("}}"), "the whole answer: {answer}");
+        }
+    }
+    // HTTP/2: a body is taken to its end, as clients are met that lose the answer where their stream is reset.
+    let socket = TcpStream::connect(address(&node)).await.unwrap();
+    let (requests, connection) = h2::client::handshake(socket).await.unwrap();
+    tokio::spawn(connection);
+    for (path, status) in [("/v1/images/generations", 401), ("/v1/nothing", 404), ("/healthz", 405)]
+    {
+        let request = http::Request::post(format!("{}{path}", node.url))
+            .header("content-type", "application/json")
+            .body(())
+            .unwrap();
+        let mut requests = requests.clone().ready().await.unwrap();
+        let (answer, mut stream) = requests.send_request(request, false).unwrap();
+        let answer = timeout(PATIENCE, answer).await.expect("an answer").unwrap();
+        stream.reserve_capacity(BODY);
+        let mut left = BODY;
+        while left > 0 {
+            let room = timeout(PATIENCE, std::future::poll_fn(|cx| stream.poll_capacity(cx))).await;
+            let room = room.expect("in time").expect("not reset").expect("not cut").min(left);
+            left -= room;
+            stream.send_data(vec![b' '; room].into(), left == 0).expect("not reset");
+        }
+        assert_eq!(answer.status(), status, "{path}");
+        let mut body = answer.into_body();
+        let text = timeout(PATIENCE, body.data()).await.expect("a text").unwrap().unwrap();
+        assert!(text.ends_with(b"}}"), "{path}");
+    }
+}
+
+/// What is read of refused bodies has an end, in bytes and in time.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_bodies_are_not_read_for_ever() {
+    let node = TestNode::start(OneColour::instant()).await;
+    let head = "POST /v1/nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1073741824\r\n\r\n";
+    let mut silent = TcpStream::connect(address(&node)).await.unwrap();
+    silent.write_all(head.as_bytes()).await.unwrap();
+    let mut talking = TcpStream::connect(address(&node)).await.unwrap();
+    talking.write_all(head.as_bytes()).await.unwrap();
+    let piece = vec![b' '; 1 << 16];
+    let mut sent = 0;
+    while timeout(PATIENCE, talking.write_all(&piece)).await.expect("it ends").is_ok() {
+        sent += piece.len();
+        assert!(sent < 1 << 26, "{sent} bytes were taken");
+    }
+    let ended = async {
+        while node.metric("obscura_http_connections").await > 1.0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, ended).await.expect("silence ends too");
+}

@@ -12,6 +12,7 @@ pub mod tls;
 
 use std::{
     future::Future,
+    ops::ControlFlow,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -80,7 +81,7 @@ impl Generator for Editing {
         job: &Job<'_>,
         watch: &mut dyn ProgressObserver,
     ) -> Result<Generated, flux::Error> {
-        let mut generated = self.0.generate(job, watch)?;
+        let mut generated = self.0.generate(job, &mut Imageless(watch))?;
         if let Some(input) = job.images.first() {
             let colour = [0, 1, 2].map(|channel| input.rgb()[channel]);
             generated.images.iter_mut().for_each(|image| *image = plain(job, colour));
@@ -90,6 +91,19 @@ impl Generator for Editing {
 
     fn max_input_images(&self) -> usize {
         4
+    }
+}
+
+/// Shows no image on the way: they are painted over at the end.
+struct Imageless<'a>(&'a mut dyn ProgressObserver);
+
+impl ProgressObserver for Imageless<'_> {
+    fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
+        self.0.progress(progress)
+    }
+
+    fn preview(&mut self, preview: &Preview<'_>) -> Result<(), flux::Error> {
+        self.0.preview(preview)
     }
 }
 
@@ -109,6 +123,11 @@ impl Generator for OneColour {
             let _ = begun.send(());
         }
         let (steps, count) = (job.steps.get(), job.count.get());
+        let prompt_tokens =
+            PromptTokens { t5: job.prompt.expose().len(), computed: 256, truncated: false };
+        watch.encoded(prompt_tokens);
+        let image =
+            |index| plain(job, Self::colour(job.seed.offset(index).get(), job.prompt.expose()));
         for index in 0..count {
             for step in 1..=steps {
                 std::thread::sleep(self.step);
@@ -120,18 +139,12 @@ impl Generator for OneColour {
                     return Err(flux::Error::Cancelled);
                 }
             }
+            watch.image(index, &image(index));
         }
-        let images = (0..job.count.get()).map(|index| {
-            plain(job, Self::colour(job.seed.offset(index).get(), job.prompt.expose()))
-        });
         self.finished.fetch_add(1, Ordering::SeqCst);
         Ok(Generated {
-            images: images.collect(),
-            prompt_tokens: PromptTokens {
-                t5: job.prompt.expose().len(),
-                computed: 256,
-                truncated: false,
-            },
+            images: (0..count).map(image).collect(),
+            prompt_tokens,
             timings: Timings::default(),
         })
     }

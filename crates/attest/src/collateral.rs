@@ -8,6 +8,8 @@
 //! Nothing here asks anybody: documents come in, and whoever fetched them is believed no more than before. All
 //! of them are signed, and a verifier checks them.
 
+mod form;
+
 use std::{fmt, str::FromStr};
 
 use dcap_qvl::{QuoteCollateralV3, config::PckCa, intel, quote::Quote};
@@ -20,6 +22,7 @@ use x509_cert::{
     der::Decode,
 };
 
+use self::form::der;
 use crate::{
     encoding::hex,
     verify::{SnpCollateral, why_not_tdx},
@@ -232,15 +235,16 @@ impl SnpChip {
         [format!("{base}/{}", self.vcek), format!("{base}/crl")]
     }
 
-    /// The file, of the two documents, DER each.
+    /// The file, of the two documents.
     ///
     /// # Errors
     /// Names the document that is not what it should be.
     pub fn to_json(&self, [vcek, list]: [&[u8]; 2]) -> Result<Vec<u8>, CollateralError> {
-        let read = CertificateInner::<Raw>::from_der(vcek);
+        let vcek = der(vcek);
+        let read = CertificateInner::<Raw>::from_der(&vcek);
         read.map_err(|_| CollateralError::Document { what: "VCEK" })?;
         let list = crl(list, "CRL")?;
-        Ok(SnpCollateral { vcek: vcek.to_vec(), crl: Some(list) }.to_json())
+        Ok(SnpCollateral { vcek, crl: Some(list) }.to_json())
     }
 }
 
@@ -317,10 +321,9 @@ fn crl_part(what: &'static str, der: &[u8]) -> Result<Dated, CollateralError> {
     })
 }
 
-/// A revocation list: DER, or, as some services send it, hex of it.
+/// A revocation list, as DER.
 fn crl(bytes: &[u8], what: &'static str) -> Result<Vec<u8>, CollateralError> {
-    let text = std::str::from_utf8(bytes).ok().map(str::trim);
-    let der = text.and_then(unhex).unwrap_or_else(|| bytes.to_vec());
+    let der = der(bytes);
     match CertificateList::<Raw>::from_der(&der) {
         Ok(_) => Ok(der),
         Err(_) => Err(CollateralError::Document { what }),

@@ -10,6 +10,9 @@ use thiserror::Error;
 
 use crate::{client::ClientId, throughput::ThroughputEstimator, work::Work};
 
+/// What a client is told to wait where nothing is known of how long a run takes.
+const UNKNOWN_SECS: f64 = 20.0;
+
 /// How much is taken on.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueLimits {
@@ -90,13 +93,12 @@ impl Admission {
 
     /// Takes in how long a run of a model took that ended well.
     pub(crate) fn learn(&self, model: &str, work: Work, took: Duration) {
-        let mut state = self.lock();
-        if !state.estimators.contains_key(model) {
-            state.estimators.insert(model.to_owned(), ThroughputEstimator::default());
-        }
-        if let Some(estimator) = state.estimators.get_mut(model) {
-            estimator.learn(work, took.as_secs_f64());
-        }
+        self.lock().estimator(model).learn(work, took.as_secs_f64());
+    }
+
+    /// Takes in how much of a run of a model is done after so long.
+    pub(crate) fn learn_under_way(&self, model: &str, done: Work, after: Duration) {
+        self.lock().estimator(model).learn_under_way(done, after.as_secs_f64());
     }
 
     /// Places that are taken.
@@ -104,28 +106,29 @@ impl Admission {
         self.lock().jobs()
     }
 
-    /// Seconds until everything that waits or runs is done.
-    pub(crate) fn queue_secs(&self) -> f64 {
+    /// Seconds until everything that waits or runs is done; `None` where nothing is known of some of it.
+    pub(crate) fn queue_secs(&self) -> Option<f64> {
         let state = self.lock();
-        let secs: f64 = state.clients.values().map(|held| state.secs(held)).sum();
-        secs / self.engines as f64
+        let secs: Option<f64> = state.predicted(state.clients.values().flatten()).sum();
+        Some(secs? / self.engines as f64)
     }
 
     /// Seconds until it is the turn of this client's next request: all of its own, and of each
-    /// other client as many as take their turns before.
+    /// other client as many as take their turns before. What nothing is known of takes no time: an estimate
+    /// errs towards taking a request on.
     fn wait_secs(&self, state: &State, client: ClientId) -> f64 {
         let own = state.clients.get(&client).map_or(0, Vec::len);
-        let before = state.clients.iter().map(|(other, held)| match *other == client {
-            true => state.secs(held),
-            false => state.secs(&held[..held.len().min(own + 1)]),
+        let before = state.clients.iter().flat_map(|(other, held)| match *other == client {
+            true => &held[..],
+            false => &held[..held.len().min(own + 1)],
         });
-        before.sum::<f64>() / self.engines as f64
+        state.predicted(before).flatten().sum::<f64>() / self.engines as f64
     }
 
     /// Seconds until one place should be free.
     fn secs_of_one(&self, state: &State) -> f64 {
-        let secs: f64 = state.clients.values().map(|held| state.secs(held)).sum();
-        secs / (state.jobs().max(1) * self.engines) as f64
+        let secs: Option<f64> = state.predicted(state.clients.values().flatten()).sum();
+        secs.map_or(UNKNOWN_SECS, |secs| secs / (state.jobs().max(1) * self.engines) as f64)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -139,9 +142,20 @@ impl State {
         self.clients.values().map(Vec::len).sum()
     }
 
-    fn secs(&self, held: &[Held]) -> f64 {
-        let known = held.iter().filter_map(|held| held.work.as_ref());
-        known.filter_map(|(model, work)| Some(self.estimators.get(model)?.predict(*work))).sum()
+    /// Seconds of each that is read; `None` of one of which nothing is known.
+    fn predicted<'a>(
+        &'a self,
+        held: impl IntoIterator<Item = &'a Held>,
+    ) -> impl Iterator<Item = Option<f64>> {
+        let read = held.into_iter().filter_map(|held| held.work.as_ref());
+        read.map(|(model, work)| self.estimators.get(model)?.predict(*work))
+    }
+
+    fn estimator(&mut self, model: &str) -> &mut ThroughputEstimator {
+        if !self.estimators.contains_key(model) {
+            self.estimators.insert(model.to_owned(), ThroughputEstimator::default());
+        }
+        self.estimators.get_mut(model).expect("it is there")
     }
 }
 
@@ -230,10 +244,11 @@ mod tests {
         let admission = admission(7, 0.5);
         let mut held: Vec<_> = (0..4).map(|_| filled(&admission, client(1))).collect();
         let refused = admission.reserve(client(1)).err();
-        assert_eq!(refused, Some(Busy::ShareFull { retry_after_secs: 1 }));
+        // Nothing has been drawn yet.
+        assert_eq!(refused, Some(Busy::ShareFull { retry_after_secs: 20 }));
         let others: Vec<_> = (2..6).map(|n| filled(&admission, client(n))).collect();
         let refused = admission.reserve(client(6)).err();
-        assert_eq!(refused, Some(Busy::QueueFull { retry_after_secs: 1 }));
+        assert_eq!(refused, Some(Busy::QueueFull { retry_after_secs: 20 }));
         held.pop();
         assert!(admission.reserve(client(1)).is_ok());
         drop((held, others));
@@ -255,7 +270,7 @@ mod tests {
         let admission = admission(32, 0.5);
         admission.learn("m", LARGE.into(), Duration::from_secs(30));
         let held: Vec<_> = (0..4).map(|_| filled(&admission, client(1))).collect();
-        assert_eq!(admission.queue_secs(), 120.0);
+        assert_eq!(admission.queue_secs(), Some(120.0));
         // Its own four would have to be done before.
         let refused = admission.reserve(client(1)).err();
         assert_eq!(refused, Some(Busy::TooSlow { retry_after_secs: 20 }));
@@ -274,11 +289,13 @@ mod tests {
         }
         let held: Vec<_> = (0..4).map(|_| admission.reserve(client(1)).ok().unwrap()).collect();
         held.iter().for_each(|place| place.fill("quick", LARGE.into()));
-        assert_eq!(admission.queue_secs(), 4.0);
+        assert_eq!(admission.queue_secs(), Some(4.0));
         held[0].fill("slow", LARGE.into());
-        assert_eq!(admission.queue_secs(), 63.0);
+        assert_eq!(admission.queue_secs(), Some(63.0));
         held[0].fill("unknown", LARGE.into());
-        assert_eq!(admission.queue_secs(), 3.0);
+        assert_eq!(admission.queue_secs(), None);
+        drop(held);
+        assert_eq!(admission.queue_secs(), Some(0.0), "nothing waits, whatever is known");
     }
 
     #[test]

@@ -87,9 +87,10 @@ impl Engine {
         self.shared.admission.jobs()
     }
 
-    /// Seconds until all of them are done, by how long the latest runs took.
+    /// Seconds until all of them are done, by how long the latest runs took, or how far the first one is; `None`
+    /// where a model that is asked for has not done a step yet.
     #[must_use]
-    pub fn queue_secs(&self) -> f64 {
+    pub fn queue_secs(&self) -> Option<f64> {
         self.shared.admission.queue_secs()
     }
 }
@@ -107,17 +108,17 @@ impl Permit {
     /// Outside of a tokio runtime.
     #[must_use]
     pub fn generate(self, request: ImageRequest, images: Vec<InputImage>) -> Generation {
-        self.run(request, images, None)
+        self.run(Arc::new(request), images, None)
     }
 
-    /// The same, and `updates` is told of each step and each image on the way.
+    /// The same, and `updates` is told of each step and of each image, on the way and done.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     #[must_use]
     pub fn generate_watched(
         self,
-        request: ImageRequest,
+        request: Arc<ImageRequest>,
         images: Vec<InputImage>,
         updates: UpdateSender,
     ) -> Generation {
@@ -128,7 +129,7 @@ impl Permit {
     /// for the images looks.
     fn run(
         self,
-        request: ImageRequest,
+        request: Arc<ImageRequest>,
         images: Vec<InputImage>,
         updates: Option<UpdateSender>,
     ) -> Generation {

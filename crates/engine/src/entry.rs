@@ -1,6 +1,6 @@
 //! A queue entry: a request on its way to an engine, and its result on its way back.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use flux::{Generated, InputImage, Job};
 use protocol::ImageRequest;
@@ -12,7 +12,7 @@ use crate::{client::ClientId, updates::UpdateSender, work::Work};
 /// What the engine hands back: the request, for the answer still depends on it, and its images.
 pub struct Output {
     /// What was asked for.
-    pub request: ImageRequest,
+    pub request: Arc<ImageRequest>,
     /// Patches of 16×16 pixels of all input images.
     pub input_patches: u64,
     /// What was made.
@@ -40,7 +40,7 @@ pub(crate) struct QueueEntry {
     pub(crate) id: u64,
     pub(crate) client: ClientId,
     pub(crate) work: Work,
-    pub(crate) request: ImageRequest,
+    pub(crate) request: Arc<ImageRequest>,
     pub(crate) images: Vec<InputImage>,
     pub(crate) reply: oneshot::Sender<Result<Output, GenerateError>>,
     pub(crate) updates: Option<UpdateSender>,
@@ -82,7 +82,8 @@ impl QueueEntry {
     }
 }
 
-/// Of all of them.
-pub(crate) fn patches(images: &[InputImage]) -> u64 {
+/// Patches of 16×16 pixels of all of them.
+#[must_use]
+pub fn patches(images: &[InputImage]) -> u64 {
     images.iter().map(InputImage::patches).sum()
 }

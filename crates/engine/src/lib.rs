@@ -33,7 +33,7 @@ pub use client::ClientId;
 pub use decode::{Decoded, InputFile};
 pub use encode::{EncodeError, encode, padded_bytes};
 pub use engine::{Engine, Generation, Permit};
-pub use entry::{GenerateError, Output};
+pub use entry::{GenerateError, Output, patches};
 // What the interface of this crate is written in.
 pub use flux::{
     Error, Generated, Image, InputImage, Job, Pipeline, Preview, Progress, ProgressObserver,

@@ -303,7 +303,7 @@ async fn a_listener_that_never_reads_holds_nothing() {
     assert!(matches!(request.delivery, Delivery::Stream { .. }));
     let (sender, mut unread) = updates();
     let permit = held.engine.reserve(ClientId::ANONYMOUS).unwrap();
-    let generation = permit.generate_watched(request, Vec::new(), sender);
+    let generation = permit.generate_watched(Arc::new(request), Vec::new(), sender);
     held.let_run(1);
     while held.engine.depth() > 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -20,11 +20,15 @@ const RUNS_BELIEVED: usize = 3;
 ///
 /// For work beyond every class that was seen, no more is predicted than the line says: an estimate
 /// errs towards taking a request on.
+///
+/// Until a first run has ended, the line is that of the steps of one that is under way.
 #[derive(Default)]
 pub(crate) struct ThroughputEstimator {
     classes: BTreeMap<u32, Class>,
     /// Absent until something was learned.
     line: Option<Line>,
+    /// How far a run had come when it was first looked at, until one has ended.
+    begun: Option<Run>,
 }
 
 struct Class {
@@ -66,13 +70,34 @@ impl ThroughputEstimator {
             };
         }
         self.line = Some(line);
+        self.begun = None;
     }
 
-    /// Seconds that a run of this work takes; 0 where nothing is known.
-    pub(crate) fn predict(&self, work: Work) -> f64 {
-        let Some(line) = self.line else { return 0.0 };
+    /// Takes in how far a run has come after so many seconds, while none has ended yet. What comes before its
+    /// first step, the encoding of its prompt, is told from the steps by the second one.
+    pub(crate) fn learn_under_way(&mut self, done: Work, secs: f64) {
+        if !self.classes.is_empty() {
+            return;
+        }
+        let run = Run { work: done.units(), secs };
+        self.line = Some(match self.begun {
+            Some(begun) if run.work > begun.work && run.secs >= begun.secs => {
+                let secs_per_work = (run.secs - begun.secs) / (run.work - begun.work);
+                let fixed_secs = (begun.secs - secs_per_work * begun.work).max(0.0);
+                Line { fixed_secs, secs_per_work }
+            }
+            // The first look, or at another run.
+            _ => {
+                self.begun = Some(run);
+                Line { fixed_secs: 0.0, secs_per_work: run.secs / run.work }
+            }
+        });
+    }
+
+    /// Seconds that a run of this work takes; `None` where nothing is known.
+    pub(crate) fn predict(&self, work: Work) -> Option<f64> {
         let level = self.classes.get(&class(work)).map_or(1.0, |class| class.level);
-        level * line.at(work.units())
+        self.line.map(|line| level * line.at(work.units()))
     }
 
     /// Through the classes that have so many runs.
@@ -130,7 +155,8 @@ mod tests {
         estimator
     }
 
-    fn assert_near(found: f64, expected: f64) {
+    fn assert_near(found: Option<f64>, expected: f64) {
+        let found = found.unwrap();
         assert!((found - expected).abs() <= 0.05 * expected, "{found}, not {expected}");
     }
 
@@ -147,7 +173,24 @@ mod tests {
 
     #[test]
     fn nothing_is_predicted_from_nothing() {
-        assert_eq!(learned(&[]).predict(LARGE.into()), 0.0);
+        assert_eq!(learned(&[]).predict(LARGE.into()), None);
+    }
+
+    #[test]
+    fn steps_under_way_tell_what_a_run_takes_until_one_has_ended() {
+        let mut estimator = learned(&[]);
+        // Two seconds for the prompt, one for each of four steps.
+        for step in 1..=3 {
+            estimator.learn_under_way((step * LARGE / 4).into(), 2.0 + step as f64);
+            let least = if step == 1 { 4.0 * 3.0 } else { 2.0 + 4.0 };
+            assert_near(estimator.predict(LARGE.into()), least);
+        }
+        // Another run begins, on another engine.
+        estimator.learn_under_way((LARGE / 4).into(), 2.5);
+        assert_near(estimator.predict(LARGE.into()), 10.0);
+        estimator.learn(LARGE.into(), 6.5);
+        estimator.learn_under_way((LARGE / 4).into(), 300.0);
+        assert_near(estimator.predict(LARGE.into()), 6.5);
     }
 
     #[test]
@@ -173,7 +216,7 @@ mod tests {
         estimator.learn(SMALL.into(), 300.0);
         estimator.learn(LARGE.into(), 300.0);
         assert_near(estimator.predict(LARGE.into()), 3.6);
-        assert!(estimator.predict(SMALL.into()) <= 3.7);
+        assert!(estimator.predict(SMALL.into()).unwrap() <= 3.7);
     }
 
     #[test]

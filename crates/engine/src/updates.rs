@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use flux::Image;
+use flux::{Image, PromptTokens};
 use protocol::Size;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -24,6 +24,16 @@ pub enum Update {
     },
     /// An image on the way.
     Preview(PartialImage),
+    /// An image that is done, while others of its job are not. The last one comes with the answer, and so do those of
+    /// a generator that shows none before.
+    Image {
+        /// Which one, from 0: they come in order, and none is left out.
+        index: usize,
+        /// A copy of it.
+        image: Image,
+        /// Of the job's prompt.
+        prompt_tokens: PromptTokens,
+    },
 }
 
 /// An image on the way. Its pixels count as waiting until it is dropped.
@@ -40,7 +50,7 @@ pub struct PartialImage {
 /// A channel for the updates of one job.
 #[must_use]
 pub fn updates() -> (UpdateSender, Updates) {
-    // Unbounded, as a job has few steps, and previews find room first.
+    // Unbounded, as a job has few steps and images, and previews find room first.
     let (sender, receiver) = mpsc::unbounded_channel();
     let paused = Arc::new(AtomicBool::new(false));
     let room = Arc::new(Semaphore::new(PREVIEWS_KIB));
@@ -70,6 +80,10 @@ impl UpdateSender {
         }
         let kib = u32::try_from((3 * size.pixels()).div_ceil(1024)).ok()?;
         self.room.clone().try_acquire_many_owned(kib).ok().map(Room)
+    }
+
+    pub(crate) fn image(&self, index: usize, image: Image, prompt_tokens: PromptTokens) {
+        let _ = self.sender.send(Update::Image { index, image, prompt_tokens });
     }
 
     pub(crate) fn preview(&self, index: usize, ordinal: usize, image: Image, room: Room) {

@@ -30,6 +30,11 @@ impl Work {
         Self(all.into_iter().map(|work| work.0).sum())
     }
 
+    /// What is done of it after some of its steps.
+    pub(crate) fn part(self, done: usize, total: usize) -> Self {
+        Self((self.0 as f64 * done as f64 / total.max(1) as f64) as u64)
+    }
+
     pub(crate) fn units(self) -> f64 {
         self.0.max(1) as f64
     }

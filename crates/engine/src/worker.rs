@@ -16,7 +16,7 @@ use crate::{
     entry::{GenerateError, QueueEntry},
     generator::{Generator, NamedGenerator},
     observer::{Failure, JobSummary, Observer},
-    progress::JobObserver,
+    progress::{Batch, JobObserver},
     queue::Queue,
     work::Work,
 };
@@ -110,9 +110,11 @@ impl Worker {
         // What is said of an image on this thread belongs to the request that asked for it.
         let spans: Vec<Span> = entries.iter().map(span).collect();
         let observer = self.observer.clone();
-        let mut observers: Vec<JobObserver<'_>> =
-            entries.iter().map(|entry| JobObserver::new(entry, &*observer)).collect();
         let work: Vec<Work> = entries.iter().map(|entry| entry.work).collect();
+        let admission = self.admission.clone();
+        let batch = Batch { admission: &admission, begun, work: Work::sum(work.iter().copied()) };
+        let mut observers: Vec<JobObserver<'_>> =
+            entries.iter().map(|entry| JobObserver::new(entry, &*observer, batch)).collect();
         let NamedGenerator { model, generator } = &mut self.models[place];
         let mut running = Running {
             model,

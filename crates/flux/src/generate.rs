@@ -131,6 +131,9 @@ impl<'a, 'w> ActiveJob<'a, 'w> {
         let started = now(pipeline)?;
         let state = pipeline.encode(asked.prompt.expose(), asked.images);
         let spans = vec![(Part::Encode, [started, now(pipeline)?])];
+        if let Ok(given) = &state {
+            watch.encoded(given.prompt.tokens);
+        }
         let mut job = Self { asked, watch, state, steps_done: 0, images: Vec::new(), spans };
         job.tell(Progress::Encoded);
         Ok(job)

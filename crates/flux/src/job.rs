@@ -65,6 +65,9 @@ pub trait ProgressObserver {
     /// Told of each part that is done. Where it answers `Break`, the job ends there.
     fn progress(&mut self, progress: Progress) -> ControlFlow<()>;
 
+    /// Told once how long the prompt is, before [`ProgressObserver::progress`] is told that it is encoded.
+    fn encoded(&mut self, _prompt: PromptTokens) {}
+
     /// Shown each image as soon as it is decoded, before [`ProgressObserver::progress`] is told of it; `index` is
     /// its place in the job.
     fn image(&mut self, _index: usize, _image: &Image) {}

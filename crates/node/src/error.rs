@@ -53,6 +53,9 @@ pub(crate) enum ApiError {
     NotFound,
     /// The route is there, and the operator did not turn it on.
     RouteOff,
+    /// The build has no page that shows the routes.
+    #[cfg(not(feature = "docs"))]
+    NoViewer,
     MethodNotAllowed,
     QueueFull {
         retry_after_secs: u64,
@@ -178,6 +181,13 @@ impl ApiError {
                 "route_off",
                 "prompts in clear text are off here: seal them (`obscura proxy` stands beside programs that \
                  cannot), or turn this route on with `allow_plaintext = true` where TLS ends in the node",
+            ),
+            #[cfg(not(feature = "docs"))]
+            Self::NoViewer => answer(
+                404,
+                InvalidRequestError,
+                "route_off",
+                "this build shows no pages (feature `docs`): `/openapi.json` says the same, to any viewer",
             ),
             Self::MethodNotAllowed => answer(
                 405,

@@ -32,6 +32,12 @@ mod serve;
 mod tls;
 mod trace;
 
+/// The commit that the program is built from, and whether the tree was another by then; where the build was told,
+/// or could ask.
+pub const COMMIT: Option<&str> = option_env!("OBSCURA_COMMIT");
+/// The program's version, with the commit where it is known.
+pub const VERSION: &str = env!("OBSCURA_VERSION");
+
 pub use address::ForwardedHeader;
 pub use auth::ApiKeyDigest;
 pub use config::{

@@ -1,17 +1,21 @@
 //! Prometheus metrics: numbers alone, never a word of a client's.
 
 use std::{
-    sync::atomic::AtomicU64,
+    fmt,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
 use engine::{Failure, JobSummary, Observer};
 use prometheus_client::{
     encoding::{
-        EncodeLabelSet,
+        EncodeLabelSet, EncodeMetric, MetricEncoder,
         text::{encode_eof, encode_registry},
     },
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    metrics::{
+        MetricType, counter::Counter, family::Family, gauge::Gauge, histogram::Histogram,
+        info::Info,
+    },
     registry::{Registry, Unit},
 };
 
@@ -68,7 +72,7 @@ pub(crate) struct Metrics {
     failed: Family<FailureLabel, Counter>,
     unopened: Counter,
     queue_depth: Gauge,
-    queue_seconds: Gauge<f64, AtomicU64>,
+    queue_seconds: Estimate,
     attested_at: Gauge,
     gpu_memory: Family<EngineLabel, Gauge>,
 }
@@ -125,7 +129,7 @@ impl Metrics {
             failed: Family::default(),
             unopened: Counter::default(),
             queue_depth: Gauge::default(),
-            queue_seconds: Gauge::default(),
+            queue_seconds: Estimate::default(),
             attested_at: Gauge::default(),
             gpu_memory: Family::default(),
         };
@@ -136,6 +140,7 @@ impl Metrics {
         let registry = &mut self.registry;
         let build = Info::new([
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("commit", crate::COMMIT.unwrap_or_default().to_owned()),
             ("model", facts.models.join(", ")),
             ("tee", facts.tee.clone()),
         ]);
@@ -175,7 +180,7 @@ impl Metrics {
         );
         registry.register("unopened", "Envelopes that did not open", self.unopened.clone());
         registry.register("queue_depth", "Requests that wait or run", self.queue_depth.clone());
-        let help = "Time until what waits and runs is done, by the pace of late";
+        let help = "Time until what waits and runs is done, by the pace of late; missing while no step of it was seen";
         registry.register_with_unit("queue", help, Unit::Seconds, self.queue_seconds.clone());
         let help = "When evidence was last made, since 1970";
         let gauge = self.attested_at.clone();
@@ -207,9 +212,37 @@ impl Metrics {
         self.attested_at.set(now_secs as i64);
     }
 
-    pub(crate) fn set_queue(&self, depth: usize, secs: f64) {
+    pub(crate) fn set_queue(&self, depth: usize, secs: Option<f64>) {
         self.queue_depth.set(depth as i64);
         self.queue_seconds.set(secs);
+    }
+}
+
+/// A gauge that is left out while nothing is known. Its default knows nothing.
+#[derive(Debug, Clone, Default)]
+struct Estimate(Arc<Mutex<Option<f64>>>);
+
+impl Estimate {
+    fn set(&self, value: Option<f64>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = value;
+    }
+
+    fn get(&self) -> Option<f64> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl EncodeMetric for Estimate {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        self.get().map_or(Ok(()), |value| encoder.encode_gauge(&value))
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+
+    fn is_empty(&self) -> bool {
+        self.get().is_none()
     }
 }
 

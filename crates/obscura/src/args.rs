@@ -23,9 +23,12 @@ pub(crate) use self::{
 };
 use crate::{measure::MeasureArgs, transparency::TlogCommand};
 
+/// Help is no wider than is well read, however wide the terminal is.
+const MAX_HELP_COLUMNS: usize = 100;
+
 /// A node that makes images from prompts its own operator cannot read.
 #[derive(Parser)]
-#[command(version, propagate_version = true)]
+#[command(version = node::VERSION, propagate_version = true, max_term_width = MAX_HELP_COLUMNS)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -109,5 +112,24 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn help_is_no_wider_than_its_terminal() {
+        fn check(mut command: clap::Command, columns: usize) {
+            let help = command.render_long_help().to_string();
+            for line in help.lines() {
+                assert!(line.chars().count() <= columns, "{}: {line}", command.get_name());
+            }
+            for command in command.get_subcommands() {
+                check(command.clone(), columns);
+            }
+        }
+        for columns in [60, 80, 100] {
+            let mut command = Args::command().term_width(columns);
+            // Which gives the width on to its subcommands.
+            command.build();
+            check(command, columns);
+        }
     }
 }

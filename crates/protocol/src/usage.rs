@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Usage {
     /// Text tokens that were computed: the encoder's length, whatever the prompt's; and, of an edit, the
-    /// tokens of its input images in steps of [`Usage::IMAGE_TOKENS_STEP`]. How long the prompt was, and
+    /// tokens of its input images in steps of 1024. How long the prompt was, and
     /// how large the images, is told inside of the ciphertext alone ([`ImageUsage`]).
     pub prompt_tokens: u32,
     /// Latent patches made: n × (width/16) × (height/16).

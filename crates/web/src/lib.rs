@@ -10,7 +10,7 @@
 //! | [`multipart`] | forms with files |
 //! | [`answer`] | errors as OpenAI's clients read them |
 //! | [`image_store`] | images that wait to be fetched by an unguessable name |
-//! | [`linger`] | closing a connection without cutting off what was said last |
+//! | [`linger`] | ending a connection, or a stream of one, without cutting off what was said last |
 
 pub mod answer;
 pub mod body_error;

@@ -163,7 +163,7 @@ async fn answer(
         let operation = request.operation;
         let sealed = Sealed { service: service.clone(), operation, parts, sequence_number: 0 };
         let (outbox, response) = Outbox::open(node.deliveries());
-        Stream::new(service, outbox, sealed, prover, &request).spawn(permit, request, images);
+        Stream::new(service, outbox, sealed, prover, request).spawn(permit, images);
         return Ok(response);
     }
     let output = permit.generate(request, images).await?;

@@ -193,7 +193,7 @@ impl Call {
         if let Delivery::Stream { .. } = request.delivery {
             let (outbox, response) = Outbox::open(node.deliveries());
             let encoder = Clear { operation: request.operation };
-            Stream::new(service, outbox, encoder, prover, &request).spawn(permit, request, images);
+            Stream::new(service, outbox, encoder, prover, request).spawn(permit, images);
             return Ok(response);
         }
         let output = permit.generate(request, images).await?;

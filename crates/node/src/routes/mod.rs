@@ -66,6 +66,7 @@ pub fn app(node: Arc<Node>) -> Router {
         .route("/metrics", get(operations::metrics))
         .route("/openapi.json", get(openapi::document))
         .route("/docs", get(pages::docs))
+        .route("/docs/{file}", get(pages::file))
         .route("/", get(pages::playground));
     if node.config().allow_plaintext {
         own = own

@@ -56,7 +56,26 @@ fn described(node: &Node, capabilities: Option<&ModelCapabilities>) -> Bytes {
         example(&mut document, "/v1/images/generations", image);
         example(&mut document, "/v1/nodes/lock", json!({ "model": model }));
     }
-    serde_json::to_vec(&document).expect("names and texts are JSON").into()
+    let json = serde_json::to_string(&document).expect("names and texts are JSON");
+    without_links(&json).into()
+}
+
+/// Links of Rust's documentation (``[`protocol::Usage`]``) as the name alone, for readers of the API.
+fn without_links(mut json: &str) -> String {
+    let mut plain = String::with_capacity(json.len());
+    while let Some((before, link)) = json.split_once("[`") {
+        plain.push_str(before);
+        let Some((path, after)) = link.split_once("`]") else {
+            plain.push_str("[`");
+            json = link;
+            continue;
+        };
+        let name = path.rsplit("::").next().unwrap_or(path);
+        plain.extend(["`", name, "`"]);
+        json = after;
+    }
+    plain.push_str(json);
+    plain
 }
 
 #[derive(OpenApi)]
@@ -65,6 +84,14 @@ fn described(node: &Node, capabilities: Option<&ModelCapabilities>) -> Bytes {
         title = "Obscura",
         description = "A node that makes images from prompts its own operator \
         cannot read. Errors are OpenAI's: `{\"error\": {message, type, param, code}}`."
+    ),
+    // Where the document is, whatever path a gateway gives it.
+    servers((url = ".", description = "This node")),
+    tags(
+        (name = "confidential", description = "Sealed, so that only the node's TEE reads it"),
+        (name = "images", description = "In clear text"),
+        (name = "models"),
+        (name = "operations", description = "For who runs it"),
     ),
     paths(
         confidential::generate,
@@ -157,5 +184,18 @@ mod tests {
         let mut document = Api::openapi();
         document.merge(ClearApi::openapi());
         assert_eq!(routes, document.paths.paths.into_keys().collect());
+    }
+
+    #[test]
+    fn readers_of_the_api_meet_no_words_of_rust() {
+        assert_eq!(without_links("as [`a::B`] and [`C`]. [`"), "as `B` and `C`. [`");
+        let mut document = Api::openapi();
+        document.merge(ClearApi::openapi());
+        let json = without_links(&serde_json::to_string(&document).unwrap());
+        for word in
+            ["::", "[`", "`Option", "`Vec", "`None`", "`Some", "`u32`", "`u64`", "&str", "#["]
+        {
+            assert!(!json.contains(word), "{word}");
+        }
     }
 }

@@ -66,12 +66,13 @@ fn figures(node: &Node) -> Response {
     ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response()
 }
 
-/// What runs here, for a person or a dashboard; [`super::attestation`] is what to believe.
+/// What runs here, for a person or a dashboard; `/v1/attestation` has what to believe.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Info {
     /// Of this program.
     version: &'static str,
-    /// The commit it was built from, where the build was told.
+    /// The commit it was built from, followed by `-modified` where the tree differed from it; null where the build
+    /// was not told.
     commit: Option<&'static str>,
     /// The model's name in requests; of several, the first one's.
     model: String,
@@ -121,7 +122,7 @@ pub(super) async fn info(State(node): State<Arc<Node>>) -> Answer<Info> {
     let config = node.config();
     Ok(Json(Info {
         version: env!("CARGO_PKG_VERSION"),
-        commit: option_env!("OBSCURA_COMMIT"),
+        commit: crate::COMMIT,
         model: service.capabilities().model.clone(),
         models: service.all_capabilities().iter().map(|offered| offered.model.clone()).collect(),
         model_manifest_sha256: service.manifest_hex(),

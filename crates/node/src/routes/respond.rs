@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use engine::{Image, Output, encode};
+use engine::{Image, Output, PromptTokens, encode};
 use protocol::{
     CreateImageResponse, Format, ImageData, ImageRequest, ImageText, ImageUsage,
     InputTokensDetails, ResponseFormat, SecretBytes, Usage,
@@ -38,21 +38,39 @@ pub(super) struct Links<'a> {
     pub(super) prefix: String,
 }
 
+/// How much was read for a request.
+#[derive(Clone, Copy)]
+pub(super) struct Input {
+    pub(super) prompt: PromptTokens,
+    /// Patches of 16×16 pixels of all input images.
+    pub(super) patches: u64,
+}
+
+impl Input {
+    pub(super) fn of(output: &Output) -> Self {
+        Self { prompt: output.generated.prompt_tokens, patches: output.input_patches }
+    }
+
+    /// For the client alone.
+    pub(super) fn tokens(&self) -> InputTokensDetails {
+        InputTokensDetails {
+            text_tokens: count(self.prompt.t5 as u64),
+            image_tokens: count(self.patches),
+        }
+    }
+}
+
+/// Latent patches of all images.
+pub(super) fn made(request: &ImageRequest) -> u32 {
+    count(request.latent_patches())
+}
+
 /// What the request is billed by, in clear text: the text tokens that were computed, which are as
 /// many for every prompt, and those of input images, in coarse steps.
 pub(super) fn usage(output: &Output) -> Usage {
-    let (read, made) = tokens(output);
+    let images = Usage::coarse_image_tokens(count(output.input_patches));
     let text = count(output.generated.prompt_tokens.computed as u64);
-    Usage::new(text.saturating_add(Usage::coarse_image_tokens(read.image_tokens)), made)
-}
-
-/// Tokens of the prompt and of input images; latent patches of all images. For the client alone.
-pub(super) fn tokens(output: &Output) -> (InputTokensDetails, u32) {
-    let read = InputTokensDetails {
-        text_tokens: count(output.generated.prompt_tokens.t5 as u64),
-        image_tokens: count(output.input_patches),
-    };
-    (read, count(output.request.latent_patches()))
+    Usage::new(text.saturating_add(images), made(&output.request))
 }
 
 fn count(n: u64) -> u32 {
@@ -67,7 +85,7 @@ pub(super) fn body(
     metrics: &Metrics,
 ) -> Result<(CreateImageResponse, usize), ApiError> {
     let request = &output.request;
-    let (read, made) = tokens(output);
+    let input = Input::of(output);
     let mut file_bytes = 0;
     let data = output.generated.images.iter().enumerate().map(|(index, image)| {
         let file = file(image, request.format, metrics)?;
@@ -84,16 +102,16 @@ pub(super) fn body(
         quality: Some(request.quality.name().to_owned()),
         output_format: Some(request.format.name().to_owned()),
         background: Some(BACKGROUND.to_owned()),
-        usage: Some(ImageUsage::new(read, made)),
-        warnings: warnings(output),
+        usage: Some(ImageUsage::new(input.tokens(), made(request))),
+        warnings: warnings(request, input.prompt),
     };
     Ok((response, file_bytes))
 }
 
 /// What the client should know.
-pub(super) fn warnings(output: &Output) -> Vec<String> {
-    let truncated = output.generated.prompt_tokens.truncated.then_some(TRUNCATED);
-    let transparent = output.request.has_transparent_input.then_some(TRANSPARENT);
+pub(super) fn warnings(request: &ImageRequest, prompt: PromptTokens) -> Vec<String> {
+    let truncated = prompt.truncated.then_some(TRUNCATED);
+    let transparent = request.has_transparent_input.then_some(TRANSPARENT);
     truncated.into_iter().chain(transparent).map(str::to_owned).collect()
 }
 

@@ -5,12 +5,17 @@ use std::{sync::Arc, time::Instant};
 use engine::{Image, InputImage, Output, PartialImage, Permit, Update, Updates};
 use protocol::{
     CompletedEvent, Delivery, ErrorEvent, Format, ImageEvent, ImageRequest, ImageText, ImageUsage,
-    InputTokensDetails, Operation, PartialImageEvent, ProgressEvent, Size, Usage,
+    InputTokensDetails, PartialImageEvent, ProgressEvent, Size, Usage,
 };
 use tracing::Instrument;
 use utoipa::ToSchema;
 
-use super::{lengths, off_thread::off_thread, provenance::Prover, respond};
+use super::{
+    lengths,
+    off_thread::off_thread,
+    provenance::Prover,
+    respond::{self, Input},
+};
 use crate::{
     clock::unix_now,
     delivery::{Message, Outbox},
@@ -81,9 +86,13 @@ pub(super) struct Stream<E> {
     /// Away while it works beside the threads that answer.
     encoder: Option<E>,
     outbox: Outbox,
-    operation: Operation,
+    request: Arc<ImageRequest>,
     prover: Arc<Prover>,
     style: Style,
+    /// Of input images.
+    input_patches: u64,
+    /// Images that were sent.
+    completed: usize,
     started: Instant,
     has_failed: bool,
 }
@@ -97,26 +106,29 @@ impl<E: EventEncoder> Stream<E> {
         outbox: Outbox,
         encoder: E,
         prover: Prover,
-        request: &ImageRequest,
+        request: ImageRequest,
     ) -> Self {
         Self {
             service,
             encoder: Some(encoder),
             outbox,
-            operation: request.operation,
+            style: Style::of(&request),
+            request: Arc::new(request),
             prover: Arc::new(prover),
-            style: Style::of(request),
+            input_patches: 0,
+            completed: 0,
             started: Instant::now(),
             has_failed: false,
         }
     }
 
-    /// Begins a stream that ends with the request's images, or with an error. A client that hangs
-    /// up takes its request out of the queue, or stops it between two steps; one that reads slowly
-    /// holds up nothing but itself.
-    pub(super) fn spawn(mut self, permit: Permit, request: ImageRequest, images: Vec<InputImage>) {
+    /// Begins a stream of the request's images, each as soon as it is made, that ends with the last of them or with
+    /// an error. A client that hangs up takes its request out of the queue, or stops it between two steps; one that
+    /// reads slowly holds up nothing but itself.
+    pub(super) fn spawn(mut self, permit: Permit, images: Vec<InputImage>) {
+        self.input_patches = engine::patches(&images);
         let streaming = async move {
-            let ended = self.run(permit, request, images).await;
+            let ended = self.run(permit, images).await;
             let outcome = match ended {
                 Ok(()) => "done",
                 Err(Disconnected) if self.has_failed => "failed",
@@ -128,12 +140,8 @@ impl<E: EventEncoder> Stream<E> {
         tokio::spawn(streaming.in_current_span());
     }
 
-    async fn run(
-        &mut self,
-        permit: Permit,
-        request: ImageRequest,
-        images: Vec<InputImage>,
-    ) -> Result<(), Disconnected> {
+    async fn run(&mut self, permit: Permit, images: Vec<InputImage>) -> Result<(), Disconnected> {
+        let request = self.request.clone();
         let progress = matches!(request.delivery, Delivery::Stream { progress: true, .. });
         if progress {
             self.step(0, request.steps.get() * request.count.get()).await?;
@@ -174,6 +182,11 @@ impl<E: EventEncoder> Stream<E> {
             Update::Step { done, total } if progress && has_room => self.step(done, total).await,
             Update::Preview(preview) if has_room_for_previews => self.partial(preview).await,
             Update::Step { .. } | Update::Preview(_) => Ok(()),
+            Update::Image { index, image, prompt_tokens } if index == self.completed => {
+                let input = Input { prompt: prompt_tokens, patches: self.input_patches };
+                self.image(image, input, Part::Middle).await
+            }
+            Update::Image { .. } => Ok(()),
         }
     }
 
@@ -202,19 +215,26 @@ impl<E: EventEncoder> Stream<E> {
         .await
     }
 
+    /// What was not sent on the way, the last image at least.
     async fn complete(&mut self, output: Output) -> Result<(), Disconnected> {
-        let output = Arc::new(output);
         let count = output.generated.images.len();
-        let billed = respond::usage(&output);
-        for index in 0..count {
-            let part = match index + 1 == count {
+        let (billed, input) = (respond::usage(&output), Input::of(&output));
+        for image in output.generated.images.into_iter().skip(self.completed) {
+            let part = match self.completed + 1 == count {
                 true => Part::Last(Some(billed)),
                 false => Part::Middle,
             };
-            let (output, prover) = (output.clone(), self.prover.clone());
-            self.send(part, move |service| completed(&output, index, &prover, service)).await?;
+            self.image(image, input, part).await?;
         }
         Ok(())
+    }
+
+    /// The next image.
+    async fn image(&mut self, image: Image, input: Input, part: Part) -> Result<(), Disconnected> {
+        let made = Made { request: self.request.clone(), index: self.completed, image, input };
+        self.completed += 1;
+        let prover = self.prover.clone();
+        self.send(part, move |service| completed(&made, &prover, service)).await
     }
 
     async fn fail(&mut self, error: ApiError) -> Result<(), Disconnected> {
@@ -228,7 +248,7 @@ impl<E: EventEncoder> Stream<E> {
         make: impl FnOnce(&Service) -> Result<(ImageEvent, usize), ApiError> + Send + 'static,
     ) -> Result<(), Disconnected> {
         let Some(mut encoder) = self.encoder.take() else { return Err(Disconnected) };
-        let (service, operation) = (self.service.clone(), self.operation);
+        let (service, operation) = (self.service.clone(), self.request.operation);
         let made = off_thread(move || {
             // An image that cannot be encoded ends the stream, and its client is told.
             let ((event, filled_bytes), part) = match make(&service) {
@@ -255,16 +275,22 @@ fn failure(error: ApiError) -> ImageEvent {
     ImageEvent::Error(ErrorEvent { error: error.into_object() })
 }
 
-fn completed(
-    output: &Output,
+/// An image that is done.
+struct Made {
+    request: Arc<ImageRequest>,
     index: usize,
+    image: Image,
+    input: Input,
+}
+
+fn completed(
+    Made { request, index, image, input }: &Made,
     prover: &Prover,
     service: &Service,
 ) -> Result<(ImageEvent, usize), ApiError> {
-    let request = &output.request;
-    let image = &output.generated.images[index];
-    let (read, made) = respond::tokens(output);
-    let read = if index == 0 { read } else { InputTokensDetails::default() };
+    let (request, index) = (&**request, *index);
+    let made = respond::made(request);
+    let read = if index == 0 { input.tokens() } else { InputTokensDetails::default() };
     let style = Style::of(request);
     let file = respond::file(image, request.format, service.metrics())?;
     let filled_bytes = lengths::event(service, image.size, request.format, file.len());
@@ -281,7 +307,7 @@ fn completed(
         seed: Some(request.seed.offset(index).get()),
         revised_prompt: request.revised_prompt(),
         provenance,
-        warnings: respond::warnings(output),
+        warnings: respond::warnings(request, input.prompt),
     });
     Ok((event, filled_bytes))
 }

@@ -182,7 +182,8 @@ fn answer(
     slot: Arc<Slot>,
 ) -> impl Future<Output = Result<Response<Answer>, Infallible>> {
     let progress = request::Request::begin(slot);
-    let mut request = request.map(|body| Body::new(Received::new(body, &progress)));
+    let version = request.version();
+    let mut request = request.map(|body| Body::new(Received::new(body, version, &progress)));
     request.extensions_mut().insert(peer);
     let answering = router.oneshot(request);
     async move { Ok(answering.await?.map(|body| Answer::new(body, progress))) }

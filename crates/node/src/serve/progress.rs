@@ -6,27 +6,34 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    http::Version,
+};
 use hyper::body::{Frame, Incoming, SizeHint};
+use tokio::runtime::Handle;
+use web::linger;
 
 use super::request::Request;
 
 /// A request's body, which tells when all of it is here.
 pub(super) struct Received {
-    body: Incoming,
+    /// `None` once dropped.
+    body: Option<Incoming>,
+    version: Version,
     /// `None` once all of it is here.
     request: Option<Arc<Request>>,
 }
 
 impl Received {
-    pub(super) fn new(body: Incoming, request: &Arc<Request>) -> Self {
-        let mut this = Self { body, request: Some(request.clone()) };
+    pub(super) fn new(body: Incoming, version: Version, request: &Arc<Request>) -> Self {
+        let mut this = Self { body: Some(body), version, request: Some(request.clone()) };
         this.note_end();
         this
     }
 
     fn note_end(&mut self) {
-        if self.body.is_end_stream()
+        if self.is_end_stream()
             && let Some(request) = self.request.take()
         {
             request.received();
@@ -42,7 +49,8 @@ impl HttpBody for Received {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(body).poll_frame(cx));
         if frame.is_none()
             && let Some(request) = self.request.take()
         {
@@ -53,18 +61,25 @@ impl HttpBody for Received {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(SizeHint::default, Incoming::size_hint)
     }
 }
 
 impl Drop for Received {
     fn drop(&mut self) {
-        if let Some(request) = &self.request {
-            request.body_dropped();
+        let Some(request) = self.request.take() else { return };
+        request.body_dropped();
+        // On HTTP/1 its connection ends with it, and lingers. What is drained here ends with the connection too, and
+        // counts as no request of it.
+        if self.version == Version::HTTP_2
+            && let Some(body) = self.body.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(linger::drain(body));
         }
     }
 }

@@ -2,6 +2,10 @@
 
 use reqwest::{Method, header};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use super::{
     caller::{PROMPT, config, key, pair, run},
@@ -136,4 +140,29 @@ async fn beyond_loopback_there_is_a_door() {
     }
     let with_key = proxy.http().get(format!("{}/verification", proxy.url)).bearer_auth("door");
     assert_eq!(with_key.send().await.unwrap().status(), 200);
+}
+
+/// A program that writes all of its body before it reads sees why nobody wanted it.
+#[tokio::test]
+async fn a_refusal_reaches_those_who_write_before_they_read() {
+    const BODY: usize = 20_000_000;
+    let (_node, proxy) = pair().await;
+    for (path, media_type, status) in [
+        ("/v1/images/generations", "application/json", 413),
+        ("/v1/images/generations", "text/plain", 415),
+        ("/v1/chat/completions", "application/json", 404),
+    ] {
+        let mut socket =
+            TcpStream::connect(proxy.url.strip_prefix("http://").unwrap()).await.unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media_type}\r\n\
+             Content-Length: {BODY}\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        socket.write_all(&vec![b' '; BODY]).await.unwrap_or_else(|error| panic!("{path}: {error}"));
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        assert!(answer.ends_with("}}"), "the whole answer: {answer}");
+    }
 }
