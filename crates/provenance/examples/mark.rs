@@ -79,7 +79,7 @@ fn leaves(side: u32, seed: u64) -> RgbImage {
     let mut random = Random(seed);
     let mut image = RgbImage::new(side, side);
     let longest = f64::from(side) / 4.0;
-    for _ in 0..6000 {
+    for _ in 0..8 * side {
         // From the back: 1/r² is evenly spread between 1/longest² and 1/2².
         let spread = random.next() * (0.25 - 1.0 / longest.powi(2)) + 1.0 / longest.powi(2);
         let radius = if random.next() < 0.05 { longest * random.next() } else { spread.sqrt().recip() };

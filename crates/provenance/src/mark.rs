@@ -12,7 +12,7 @@
 //!
 //! ```text
 //! tile      128 × 128 px, period of everything below
-//! pattern   waves of k/128 cycles a pixel, k = (kx, ky), 6 ≤ |k| ≤ 26, |kx| ≥ 2, ky ≥ 2, all of one amplitude;
+//! pattern   waves of k/128 cycles a pixel, k = (kx, ky), 6 ≤ |k| ≤ 26, |kx| ≥ 2, ky ≥ 2, amplitude 1/√|k|;
 //!           each wave's phase, and which of three patterns it is of, are SHA-256 of its number
 //! payload   key id (16 bits) ‖ check (8 bits): 12 bits shift the second pattern against the first, 12 the
 //!           third, by so many 64ths of the tile, across and down
@@ -29,7 +29,7 @@
 //! A score is Σ aₖ cos(θₖ + φₖ) / √(Σ aₖ² / 2): aₖ, θₖ are what an image has at a wave, φₖ the pattern's phase there.
 //! For phases drawn at random, and any image that does not depend on them, E exp(λ aₖ cos(θₖ + φₖ)) = I₀(λ aₖ) ≤
 //! exp(λ² aₖ² / 4), so that a score reaches z with a probability of at most exp(−z²/2) (Chernoff), whatever the image
-//! shows. [`detect`](self::detect) sums this over everything that it tries: [`FALSE_POSITIVE_RATE`].
+//! shows. `detect` sums this over everything that it tries: [`FALSE_POSITIVE_RATE`].
 //!
 //! # What it does not prove
 //!

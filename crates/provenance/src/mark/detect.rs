@@ -3,13 +3,12 @@
 use super::{
     fft::{Complex, Fft, transform_2d},
     lattice::{LATTICE, Pattern, SHIFTS, Shift, TILE_PX, Wave},
-    payload::{CHECKS, MarkId},
+    payload::MarkId,
     plane::Plane,
     spectrum::Spectrum,
 };
 
-/// The probability that a mark is found in an image that has none, for patterns drawn at random, at most: see
-/// [`false_positive_bound`].
+/// The probability that a mark is found in an image that has none, for patterns drawn at random, at most.
 pub const FALSE_POSITIVE_RATE: f64 = 1e-6;
 
 /// What the first pattern has to reach at some scale and shift.
@@ -62,16 +61,6 @@ pub fn find_mark(width_px: u32, height_px: u32, rgb: &[u8]) -> Option<FoundMark>
         plane = plane.halved();
     }
     None
-}
-
-/// Σ over all scales, shifts and payloads of exp(−z²/2), z what each pattern has to reach; with it, each mark that is
-/// not there would have to be seen.
-fn false_positive_bound() -> f64 {
-    let shifts = (SHIFTS * SHIFTS) as f64;
-    let reach = |score: f32| (-f64::from(score).powi(2) / 2.0).exp();
-    let scales = (MAX_LEVELS * scales(MAX_SIDE_PX).count()) as f64;
-    let payloads = shifts * shifts / CHECKS;
-    scales * shifts * reach(MIN_ANCHOR_SCORE) * payloads * reach(MIN_PAYLOAD_SCORE).powi(2)
 }
 
 /// What is tried for an image whose longer side is so many pixels.
@@ -216,7 +205,17 @@ fn score(sum: f32, power: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::payload::CHECKS;
     use super::*;
+
+    /// Σ over all scales, shifts and payloads of exp(−z²/2), z what each of the three patterns has to reach.
+    fn false_positive_bound() -> f64 {
+        let shifts = (SHIFTS * SHIFTS) as f64;
+        let reach = |score: f32| (-f64::from(score).powi(2) / 2.0).exp();
+        let scales = (MAX_LEVELS * scales(MAX_SIDE_PX).count()) as f64;
+        let payloads = shifts * shifts / CHECKS;
+        scales * shifts * reach(MIN_ANCHOR_SCORE) * payloads * reach(MIN_PAYLOAD_SCORE).powi(2)
+    }
 
     #[test]
     fn what_is_stated_of_false_positives_is_their_bound() {

@@ -14,7 +14,7 @@ const MIN_PSNR_DB: f64 = 42.0;
 /// What is aimed at: rounding to whole values comes on top.
 const AIM_PSNR_DB: f64 = 42.2;
 /// The root mean square of the mark where an image is flat, at most, in 255ths.
-const FLAT_RMS: f32 = 1.3;
+const FLAT_RMS: f32 = 1.5;
 /// By how much the mark is stronger where an image is busy: by this for each 255th that its luma differs from its
 /// surroundings, on average, …
 const ACTIVITY_GAIN: f32 = 0.15;

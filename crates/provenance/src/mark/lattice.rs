@@ -37,6 +37,14 @@ pub(super) struct Wave {
     pub(super) pattern: Pattern,
 }
 
+impl Wave {
+    /// 1/√|k|: what is low survives JPEG of an image that was made smaller first, what is high has less of the
+    /// image in its way.
+    fn amplitude(&self) -> f32 {
+        ((self.kx * self.kx + self.ky * self.ky) as f32).sqrt().sqrt().recip()
+    }
+}
+
 /// All of them, each with its mirror image left out.
 pub(super) static LATTICE: LazyLock<Vec<Wave>> = LazyLock::new(|| {
     let (least, most) = (WAVES.start().pow(2), WAVES.end().pow(2));
@@ -95,13 +103,14 @@ pub(super) fn tile(first: Shift, second: Shift) -> Vec<f32> {
             Pattern::Second => second,
         };
         // A real part is that of the conjugate, whose transform goes the other way.
-        spectrum[place(wave.ky) * TILE_PX + place(wave.kx)] =
-            wave.phase.times(shift.turn(wave)).conjugate();
+        let value = wave.phase.times(shift.turn(wave)).conjugate();
+        spectrum[place(wave.ky) * TILE_PX + place(wave.kx)] = value.scaled(wave.amplitude());
     }
     let fft = Fft::new(TILE_PX);
     let waves = transform_2d(&spectrum, &fft, &fft);
-    // Of each wave, the mean square is ½.
-    let level = (2.0 / LATTICE.len() as f64).sqrt() as f32;
+    // Of a wave of amplitude 1, the mean square is ½.
+    let squares: f32 = LATTICE.iter().map(|wave| wave.amplitude().powi(2) / 2.0).sum();
+    let level = squares.sqrt().recip();
     let at = |n: usize| waves[(n % TILE_PX) * TILE_PX + n / TILE_PX].re * level;
     (0..TILE_PX * TILE_PX).map(at).collect()
 }

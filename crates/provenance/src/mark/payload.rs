@@ -7,6 +7,7 @@ use super::lattice::{SHIFTS, Shift};
 const KEY_DOMAIN: &[u8] = b"obscura/mark/key/v1\0";
 const CHECK_DOMAIN: &[u8] = b"obscura/mark/check/v1\0";
 /// One in so many payloads has the check that belongs to it.
+#[cfg(test)]
 pub(super) const CHECKS: f64 = 256.0;
 
 /// 16 bits of the key that signs a node's answers: enough to ask the right node, and no proof. Of 256 keys two

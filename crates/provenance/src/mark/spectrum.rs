@@ -8,13 +8,13 @@ use super::{
 /// Higher frequencies are not looked at, in cycles a pixel.
 const MAX_FREQUENCY: f64 = 0.48;
 /// A frequency is levelled by the mean power of those around it, up to so many cycles a pixel away.
-const LEVELLED_OVER: f64 = 0.006;
+const LEVELLED_OVER: f64 = 0.005;
 /// The least power that is levelled, as a part of the mean.
 const FLOOR: f32 = 0.02;
 /// No frequency is stronger than so many times its neighbours' root mean square.
 const MAX_MAGNITUDE: f32 = 2.0;
 /// What is added to the local contrast before luma is levelled by it, in 255ths.
-const CONTRAST_FLOOR: f32 = 2.0;
+const CONTRAST_FLOOR: f32 = 1.0;
 /// An image's borders fade over this part of its side.
 const FADING: f64 = 0.1;
 
@@ -90,7 +90,7 @@ impl Spectrum {
 /// Without what is even, and with as much contrast everywhere.
 fn levelled(luma: &Plane) -> Plane {
     let detail = luma.mean(4).mean(4).zip(luma, |mean, value| value - mean);
-    let contrast = detail.clone().map(|value| value * value).mean(8);
+    let contrast = detail.clone().map(|value| value * value).mean(3);
     detail.zip(&contrast, |value, square| value / (square.max(0.0).sqrt() + CONTRAST_FLOOR))
 }
 
