@@ -400,7 +400,7 @@ pub(crate) struct Measured {
     pub(crate) measurements: Vec<[u8; 48]>,
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

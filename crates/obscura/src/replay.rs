@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     args::ReplayArgs,
-    disclosure::{Disclosure, bounded},
+    disclosure::{self, Disclosure, Mismatch, bounded},
     findings::Findings,
     hex, model, verify,
 };
@@ -27,7 +27,7 @@ const MIN_NEARER_DB: f64 = 3.0;
 
 pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     flux::groups::turned_off()?;
-    let disclosure = Disclosure::read(&args.receipt, &args.prompt_file)?;
+    let disclosure = Disclosure::read(&args.receipt, &args.prompt_file, &args.input_image)?;
     let mut findings = Findings::new();
     judge(args, &disclosure, &mut findings)?;
     match args.json {
@@ -50,16 +50,15 @@ fn judge(
     findings.pass("receipt.signature", format!("of the Ed25519 key {key}"));
     node(args, &signed, findings)?;
     let opens = disclosure.opens(&receipt.statement.commitment);
-    findings.expect(
-        "receipt.commitment",
-        opens,
-        match opens {
-            true => "prompt, seed, size and steps are those that were committed to",
-            false => {
-                "it is for another prompt, seed, size or number of steps, or the salt is another"
-            }
-        },
-    );
+    let id = "receipt.commitment";
+    match &opens {
+        Ok(()) => findings.pass(id, disclosure::OPENED),
+        Err(Mismatch::Asked) => findings.fail(
+            id,
+            "it is for another prompt, seed, size or number of steps, or the salt is another",
+        ),
+        Err(mismatch) => findings.fail(id, mismatch.to_string()),
+    }
     let mut file = args.image.as_deref().map(|image| bounded(image, MAX_FILE_BYTES)).transpose()?;
     if let Some(bytes) = &file {
         let holds = receipt.file == *Sha256::digest(bytes.as_slice());
@@ -73,7 +72,7 @@ fn judge(
         );
         file = file.filter(|_| holds);
     }
-    if !opens {
+    if opens.is_err() {
         findings.skip("receipt.drawing", "not drawn again");
         return Ok(());
     }
@@ -98,6 +97,7 @@ fn judge(
         findings.skip("receipt.drawing", "not drawn again");
         return Ok(());
     }
+    let inputs = disclosure.input_images()?;
     let place = pipeline.place();
     let draw = |seed: u64| {
         let job = Job {
@@ -107,7 +107,7 @@ fn judge(
             seed: Seed::new(seed),
             count: Count::ONE,
             guidance: disclosure.guidance().unwrap_or(flux::GUIDANCE),
-            images: &[],
+            images: &inputs,
         };
         let mut drawn = pipeline.generate(&job, &mut |_| ControlFlow::Continue(()))?;
         drawn.images.pop().context("the model drew nothing")

@@ -13,7 +13,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use ed25519_dalek::{Signer, SigningKey};
 use provenance::{Drawing, Receipt, Salt, SignedReceipt, pixels_digest};
 use serde_json::{Value, json};
-use tests::{Exchange, Sent, http};
+use tests::{Exchange, Sent, http, klein};
 
 use program::Program;
 
@@ -31,7 +31,10 @@ impl Shown {
     /// With every protection that a node puts on before it serves.
     async fn start() -> Self {
         let words = ["--set", "provenance=c2pa", "--allow-plaintext", "--set", "sandbox=on"];
-        let node = Program::serve(&words, Stdio::null());
+        Self::of(Program::serve(&words, Stdio::null())).await
+    }
+
+    async fn of(node: Program) -> Self {
         node.ready().await;
         let shown = Self { node, folder: tempfile::tempdir().unwrap() };
         fs::write(shown.at("prompt"), format!("{PROMPT}\n")).unwrap();
@@ -297,6 +300,50 @@ async fn a_mark_outlives_the_file() {
     assert!(said.contains("at least 256 pixels"), "{said}");
 }
 
+/// An edit commits to the files that it was drawn from: those, in their order, open it and draw it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_tells_what_it_was_drawn_from() {
+    let model = klein::model_directory("klein-1x1");
+    let words = ["--set", "provenance=c2pa"];
+    let mut serve = Program::command_with_model(model.path().as_ref(), &words);
+    let node = Program::start(serve.stderr(Stdio::null()));
+    let shown = Shown::of(node).await;
+    for (name, width, height) in [("a.png", 96, 70), ("b.png", 64, 80)] {
+        let rgb = klein::pattern(width, height);
+        image::RgbImage::from_raw(width, height, rgb).unwrap().save(shown.at(name)).unwrap();
+    }
+    let (a, b) = (shown.path("a.png"), shown.path("b.png"));
+    let inputs = ["--image", &a, "--image", &b];
+    shown.drawn(0, "star.png", &[&inputs[..], &["--provenance", "c2pa"]].concat());
+
+    let (told, prompt) = (shown.path("star.png.provenance.json"), shown.path("prompt"));
+    let model = model.path().to_str().unwrap();
+    let both = |code: i32, files: &[&String]| {
+        let files: Vec<&str> = files.iter().flat_map(|file| ["--input-image", file]).collect();
+        let words = ["--disclose", &told, "--prompt-file", &prompt];
+        let verified = shown.verify(code, "star.png", &[&words[..], &files].concat());
+        let words = ["replay", &told, "--prompt-file", &prompt, "--device", "cpu", "--model", model];
+        let replayed = shown.says(code, &[&words[..], &files].concat());
+        (verified, replayed)
+    };
+    let (verified, replayed) = both(0, &[&a, &b]);
+    assert!(verified.contains("input images") && replayed.contains("bit for bit"), "{replayed}");
+    for (files, problem) in [
+        (vec![&b, &a], "in another order"),
+        (vec![&a], "from 2 input images, and --input-image names 1"),
+        (vec![], "from 2 input images, and --input-image names 0"),
+        (vec![&a, &a], "is not input image 2"),
+        (vec![&prompt, &b], "is not input image 1"),
+    ] {
+        let (verified, replayed) = both(10, &files);
+        assert!(verified.contains(problem) && replayed.contains(problem), "{verified}\n{replayed}");
+    }
+    // What came with the image says otherwise, and is believed in nothing.
+    shown.change("lie", |told| drop(told.as_object_mut().unwrap().remove("images")));
+    let words = ["--disclose", &shown.path("lie"), "--prompt-file", &prompt];
+    assert!(shown.verify(10, "star.png", &words).contains("something else was asked for"));
+}
+
 /// Two kinds of nodes, and what each says without being asked.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_asked_in_clear_text_signs_by_setting_and_sealed_on_request() {
@@ -375,8 +422,15 @@ async fn sealed(url: &str, body: &Value) -> Sent {
 fn check_commitment(told: &Value) {
     let receipt = BASE64_STANDARD.decode(told["receipt"].as_str().unwrap()).unwrap();
     let statement = SignedReceipt::read(&receipt).unwrap().receipt.statement;
-    let drawing =
-        Drawing { prompt: PROMPT, seed: 3, width_px: 64, height_px: 64, steps: 1, guidance: None };
+    let drawing = Drawing {
+        prompt: PROMPT,
+        seed: 3,
+        width_px: 64,
+        height_px: 64,
+        steps: 1,
+        guidance: None,
+        inputs: &[],
+    };
     let salt = Salt::from_hex(told["salt"].as_str().unwrap()).unwrap();
     assert_eq!(drawing.commitment(&salt), statement.commitment);
     assert_eq!((statement.platform.as_str(), statement.measurements.len()), ("simulated", 4));

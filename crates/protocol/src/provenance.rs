@@ -112,11 +112,14 @@ pub struct ImageProvenance {
     /// `vivid`, where the prompt was added to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub style: Option<String>,
+    /// Of an edit: SHA-256 of each input image's file, in their order, 64 hexadecimal digits each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
 }
 
 impl ImageProvenance {
     /// How long it is in a message, at most, but for what nobody sends.
-    pub(crate) const ABOUT_BYTES: usize = 2048;
+    pub(crate) const ABOUT_BYTES: usize = 2560;
 }
 
 #[cfg(test)]

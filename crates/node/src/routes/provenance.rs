@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use engine::Image;
 use protocol::{
-    ImageProvenance, ImageRequest, InvalidParameter, Operation, ProvenanceKind, SecretBytes, Style,
+    ImageProvenance, ImageRequest, InvalidParameter, ProvenanceKind, SecretBytes, Style,
 };
 use provenance::{
     Drawing, MIN_MARKED_SIDE_PX, ManifestSigner, MarkId, Receipt, Salt, Statement, embed, mark,
@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     error::ApiError,
-    node::{Measured, Service},
+    node::{Measured, Service, hex},
 };
 
 /// What is said, once it is known that the node can say it.
@@ -49,10 +49,6 @@ impl Wanted {
         if !kind.has_receipt() {
             return Ok(Self::Nothing);
         }
-        // Commitments do not cover input images: what is said of an edit would be half the truth.
-        if request.operation == Operation::Edit {
-            return Err(InvalidParameter::Unsupported { param: "provenance" });
-        }
         if kind.has_manifest() && service.manifest_signer().is_none() {
             return Err(InvalidParameter::NoManifests);
         }
@@ -67,8 +63,8 @@ impl Wanted {
         request: &ImageRequest,
         service: &Service,
     ) -> Result<Self, InvalidParameter> {
-        match (request.provenance.kind, request.operation) {
-            (ProvenanceKind::Unsaid, Operation::Generation) => {
+        match request.provenance.kind {
+            ProvenanceKind::Unsaid => {
                 Ok(Self::of(service.unasked_provenance(), request, service))
             }
             _ => Self::sealed(request, service),
@@ -189,6 +185,7 @@ impl NodeProver {
             height_px,
             steps: request.steps.get(),
             guidance: request.guidance.map(protocol::Guidance::get),
+            inputs: &request.input_digests,
         };
         let statement = Statement {
             platform: self.measured.platform.name().to_owned(),
@@ -220,6 +217,7 @@ impl NodeProver {
             steps: drawing.steps as u64,
             guidance: drawing.guidance,
             style: (request.style == Style::Vivid).then(|| "vivid".to_owned()),
+            images: request.input_digests.iter().map(|digest| hex(digest)).collect(),
         };
         Ok((file, told))
     }

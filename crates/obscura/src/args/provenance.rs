@@ -54,6 +54,9 @@ pub(crate) struct ReplayArgs {
     /// The prompt, as it was asked for; a line's end at its end does not count
     #[arg(long, value_name = "FILE")]
     pub(crate) prompt_file: PathBuf,
+    /// Of an edit: an input image, as it was sent; several in their order
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input_image: Vec<PathBuf>,
     /// The image, to compare with by how far the pixels are, where another machine drew it
     #[arg(long, value_name = "FILE")]
     pub(crate) image: Option<PathBuf>,

@@ -34,6 +34,9 @@ pub(crate) struct VerifyArgs {
     /// And this prompt; a line's end at its end does not count
     #[arg(long, value_name = "FILE", requires = "disclose")]
     pub(crate) prompt_file: Option<PathBuf>,
+    /// And, of an edit, this input image, as it was sent; several in their order
+    #[arg(long, value_name = "FILE", requires = "disclose")]
+    pub(crate) input_image: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) trust: TrustArgs,
     /// Keep the report, for an audit

@@ -81,6 +81,7 @@ impl Expected<'_> {
         if self.order.style == Style::Vivid {
             prompt.push_str(VIVID_SUFFIX);
         }
+        let inputs = self.order.inputs.digests();
         let drawing = Drawing {
             prompt: &prompt,
             seed: told.seed,
@@ -88,6 +89,7 @@ impl Expected<'_> {
             height_px: size.height_px(),
             steps,
             guidance: self.order.guidance,
+            inputs: &inputs,
         };
         let salt = Salt::from_hex(&told.salt)?;
         ensure!(drawing.commitment(&salt) == statement.commitment, "it commits to something else");

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     args::VerifyArgs,
-    disclosure::{Disclosure, bounded},
+    disclosure::{self, Disclosure, bounded},
     findings::Findings,
     hex, marked,
 };
@@ -23,7 +23,7 @@ pub(super) fn run(
 ) -> anyhow::Result<ExitCode> {
     let file = bounded(image, MAX_FILE_BYTES)?;
     let disclosure = match (&args.disclose, &args.prompt_file) {
-        (Some(told), Some(prompt)) => Some(Disclosure::read(told, prompt)?),
+        (Some(told), Some(prompt)) => Some(Disclosure::read(told, prompt, &args.input_image)?),
         _ => None,
     };
     let policy = super::policy(&args.trust)?;
@@ -41,15 +41,11 @@ pub(super) fn run(
             findings.pass("image.signature", format!("of the key with SHA-256 {key}"));
         }
         if let Some(disclosure) = &disclosure {
-            let opens = disclosure.opens(&manifest.statement.commitment);
-            findings.expect(
-                "image.commitment",
-                opens,
-                match opens {
-                    true => "prompt, seed, size and steps are those that were committed to",
-                    false => "something else was asked for, or the salt is another",
-                },
-            );
+            let id = "image.commitment";
+            match disclosure.opens(&manifest.statement.commitment) {
+                Ok(()) => findings.pass(id, disclosure::OPENED),
+                Err(mismatch) => findings.fail(id, mismatch.to_string()),
+            }
         }
     }
     match (&appraisal, &manifest) {
