@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use attest::Report;
 use client::{ApiKey, Client};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use engine::{Generator, ProgressObserver};
 use flux::{Error, Generated, Job};
-use node::{Config, LoadedModel};
+use node::{Config, LoadedModel, ProvenanceChoice};
+use provenance::{MarkId, SignedReceipt, find_mark};
 use protocol::{CreateImageRequest, Size};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -45,7 +47,8 @@ async fn node() -> (TestNode, Arc<Mutex<Vec<&'static str>>>) {
             generators: vec![Box::new(Noted { name, inner, asked: asked.clone() })],
         }
     };
-    let config = Config { allow_plaintext: true, ..Config::default() };
+    let provenance = ProvenanceChoice::Mark;
+    let config = Config { allow_plaintext: true, provenance, ..Config::default() };
     (TestNode::loaded(vec![model(MODEL, 64), model(OTHER, 128)], config).await, asked)
 }
 
@@ -135,6 +138,26 @@ async fn evidence_tells_every_models_manifest() {
     let expected =
         format!("model {MODEL}\nmanifest of {MODEL}\nmodel {OTHER}\nmanifest of {OTHER}\n");
     assert_eq!(manifest, expected);
+
+    // Every receipt names the one that drew: a digest that evidence leads to, with the model's name.
+    let models = Report::parse(&report).unwrap().models();
+    for (model, size) in [(MODEL, "64x64"), (OTHER, "256x256")] {
+        let url = format!("{}/v1/images/generations", node.url);
+        let body = json!({ "prompt": "a", "model": model, "size": size, "response_format": "b64_json" });
+        let answer = http().post(url).json(&body).send().await.unwrap();
+        let answer: Value = answer.json().await.unwrap();
+        let image = &answer["data"][0];
+        let bytes = |text: &Value| BASE64_STANDARD.decode(text.as_str().unwrap()).unwrap();
+        let signed = SignedReceipt::read(&bytes(&image["provenance"]["receipt"])).unwrap();
+        let named = signed.receipt.statement.model_manifest;
+        let named = models.iter().find(|model| model.manifest == named).unwrap();
+        assert_eq!(named.name.as_deref(), Some(model));
+        // By its setting the node marks what is large enough.
+        let pixels = image::load_from_memory(&bytes(&image["b64_json"])).unwrap().into_rgb8();
+        let mark = find_mark(pixels.width(), pixels.height(), &pixels).map(|mark| mark.id);
+        let id = MarkId::of_key(&signed.signing_key);
+        assert_eq!(mark, (size == "256x256").then_some(id), "{size}");
+    }
 
     // One alone is told as before.
     let one = TestNode::start(OneColour::instant()).await;

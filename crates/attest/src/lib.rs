@@ -14,6 +14,7 @@ pub mod evidence;
 pub mod gpu_evidence;
 pub mod measure;
 mod measured;
+mod models;
 pub mod nonces;
 mod platform;
 mod policy;
@@ -24,6 +25,7 @@ pub mod simulator;
 pub mod verify;
 
 pub use measured::measurements;
+pub use models::ReportedModel;
 pub use platform::{NoPlatform, Platform, PlatformChoice, UnknownPlatform};
 pub use policy::{DangerousPolicy, Policy, PolicyError};
 pub use report::{MAX_REPORT_BYTES, Report, ReportError};

@@ -15,7 +15,7 @@ use attest::evidence;
 use axum::http::Uri;
 use engine::QueueLimits;
 use ipnet::IpNet;
-use protocol::{Limits, Prompt};
+use protocol::{Limits, Prompt, ProvenanceKind};
 use seal::TrustedSigner;
 use serde::{Deserialize, Serialize};
 use web::image_store::ImageStore;
@@ -146,14 +146,31 @@ pub struct Config {
     pub launch_evidence: LaunchEvidence,
 }
 
-/// Whether a node signs manifests of its images.
+/// What a node says of its images where nobody asks, and whether it signs manifests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProvenanceChoice {
-    /// No: it gives receipts where a request asks for one.
+    /// Nothing: it gives receipts and marks where a request asks for them.
     Off,
-    /// C2PA manifests, by a key that it makes at each start and that evidence alone vouches for.
+    /// An invisible mark in their pixels, and receipts.
+    Mark,
+    /// C2PA manifests, by a key that it makes at each start and that evidence alone vouches for, and receipts.
     C2pa,
+    /// All three.
+    #[serde(rename = "c2pa+mark")]
+    C2paAndMark,
+}
+
+impl ProvenanceChoice {
+    /// What is said where a request in clear text does not say what it wants.
+    pub(crate) fn unasked(self) -> ProvenanceKind {
+        match self {
+            Self::Off => ProvenanceKind::None,
+            Self::Mark => ProvenanceKind::Mark,
+            Self::C2pa => ProvenanceKind::C2pa,
+            Self::C2paAndMark => ProvenanceKind::C2paAndMark,
+        }
+    }
 }
 
 /// Where TLS ends.

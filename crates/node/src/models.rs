@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use engine::{Generator, NamedGenerator};
 use protocol::{Limits, MAX_INPUT_IMAGES, ModelCapabilities, Size};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::config::{ConfigError, check_native};
@@ -44,6 +45,8 @@ pub(crate) struct Offer {
     pub(crate) capabilities: Vec<ModelCapabilities>,
     /// All models' manifests.
     pub(crate) manifest: Vec<u8>,
+    /// SHA-256 of each model's own.
+    pub(crate) manifest_digests: Vec<[u8; 32]>,
     /// Of each device, all models.
     pub(crate) engines: Vec<Vec<NamedGenerator>>,
 }
@@ -71,10 +74,16 @@ impl LoadedModels {
             }
             check_native(limits, *native_size)?;
         }
+        if models.len() > 1
+            && let Some(model) = models.iter().find(|model| !is_lines(&model.manifest))
+        {
+            return Err(ModelsError::Manifest { model: model.model.clone() });
+        }
         let manifest = manifest(&models);
         let mut offer = Offer {
             capabilities: Vec::new(),
             manifest,
+            manifest_digests: models.iter().map(|model| digest(&model.manifest)).collect(),
             engines: (0..devices).map(|_| Vec::new()).collect(),
         };
         for LoadedModel { model, native_size, generators, .. } in models {
@@ -89,6 +98,16 @@ impl LoadedModels {
         }
         Ok(offer)
     }
+}
+
+/// Whether a manifest is lines of its own, none of which names a model.
+fn is_lines(manifest: &[u8]) -> bool {
+    let names = |line: &[u8]| line.starts_with(b"model ");
+    manifest.ends_with(b"\n") && !manifest.split(|byte| *byte == b'\n').any(names)
+}
+
+fn digest(manifest: &[u8]) -> [u8; 32] {
+    Sha256::digest(manifest).into()
 }
 
 /// Of one model, its own. Of several, each behind a line `model {name}`, in their order: a file's line begins with
@@ -125,6 +144,12 @@ pub enum ModelsError {
     /// Some model is not on every device.
     #[error("{model} is not on as many devices as the others")]
     Devices {
+        /// The model.
+        model: String,
+    },
+    /// Among those of others, its manifest could be read in two ways.
+    #[error("the manifest of {model} has a last line without an end, or one that begins with `model `")]
+    Manifest {
         /// The model.
         model: String,
     },

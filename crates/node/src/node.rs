@@ -12,7 +12,7 @@ use attest::{
 };
 use axum::{body::Bytes, extract::FromRef};
 use engine::Engine;
-use protocol::{InvalidParameter, ModelCapabilities, Operation, Seed};
+use protocol::{InvalidParameter, ModelCapabilities, Operation, ProvenanceKind, Seed};
 use provenance::{ManifestSigner, ProvenanceError};
 use seal::{KeyId, Keyring};
 use sha2::{Digest, Sha256};
@@ -27,7 +27,7 @@ use crate::{
     auth::Credentials,
     body::BodyReader,
     clock::unix_now,
-    config::{Config, ConfigError, ProvenanceChoice},
+    config::{Config, ConfigError},
     delivery::Deliveries,
     edits::EditReader,
     error::ApiError,
@@ -192,9 +192,12 @@ pub struct Service {
     /// Of each model; of one at least.
     capabilities: Vec<ModelCapabilities>,
     manifest: [u8; 32],
+    /// Of each model's own manifest, in the order of `capabilities`.
+    manifest_digests: Vec<[u8; 32]>,
     engine: Engine,
     keys: Keys,
     manifest_signer: Option<Arc<ManifestSigner>>,
+    unasked_provenance: ProvenanceKind,
     measured: OnceCell<Measured>,
     attester: Attester,
     metrics: Arc<Metrics>,
@@ -216,12 +219,13 @@ impl Service {
         node: &Node,
     ) -> Result<Self, StartError> {
         let config = node.config();
-        let Offer { capabilities, manifest, engines } = models.into().offer(config.limits())?;
+        let Offer { capabilities, manifest, manifest_digests, engines } = models.into().offer(config.limits())?;
         let digest = Sha256::digest(&manifest).into();
         let attester = Attester::start(sources, manifest, config.quote_limits())?;
-        let manifest_signer = match config.provenance {
-            ProvenanceChoice::Off => None,
-            ProvenanceChoice::C2pa => Some(Arc::new(ManifestSigner::generate()?)),
+        let unasked_provenance = config.provenance.unasked();
+        let manifest_signer = match unasked_provenance.has_manifest() {
+            true => Some(Arc::new(ManifestSigner::generate()?)),
+            false => None,
         };
         let c2pa_key = manifest_signer.as_ref().map(|signer| hex(signer.spki_sha256()));
         let metrics = Arc::new(Metrics::new(&Facts {
@@ -232,11 +236,13 @@ impl Service {
         Ok(Self {
             devices: engines.iter().map(|models| models[0].generator.device_name()).collect(),
             manifest: digest,
+            manifest_digests,
             attester,
             engine: Engine::start(engines, config.queue_limits(), metrics.clone())
                 .map_err(StartError::Thread)?,
             keys: Keys::new(config, node.tls_spki_sha256().map(str::to_owned), c2pa_key)?,
             manifest_signer,
+            unasked_provenance,
             measured: OnceCell::new(),
             metrics,
             capabilities,
@@ -300,6 +306,11 @@ impl Service {
         self.manifest_signer.as_ref()
     }
 
+    /// What is said of images that requests in clear text ask nothing about.
+    pub(crate) fn unasked_provenance(&self) -> ProvenanceKind {
+        self.unasked_provenance
+    }
+
     pub(crate) fn rotate_keys_if_due(&self) -> Result<(), KeyError> {
         self.keys.rotate_if_due(Instant::now())
     }
@@ -338,6 +349,13 @@ impl Service {
         self.capabilities.iter().find(can).unwrap_or(self.capabilities())
     }
 
+    /// SHA-256 of the manifest of the model of this name alone; `None` where there is no such model.
+    pub(crate) fn manifest_of(&self, model: &str) -> Option<&[u8; 32]> {
+        let models = self.capabilities.iter().zip(&self.manifest_digests);
+        models.into_iter().find(|(offered, _)| offered.model == model).map(|(_, digest)| digest)
+    }
+
+    /// SHA-256 of what evidence shows: of all models' manifests.
     pub(crate) fn manifest(&self) -> &[u8; 32] {
         &self.manifest
     }
@@ -382,7 +400,7 @@ pub(crate) struct Measured {
     pub(crate) measurements: Vec<[u8; 48]>,
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -1,12 +1,21 @@
-//! Opens a commitment by its prompt and by what came with the image.
+//! Opens a commitment by its prompt, its input images, and what came with the image.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, ensure};
 use base64_simd::STANDARD;
-use protocol::{ImageProvenance, Prompt, Size};
+use engine::{InputFile, InputImage};
+use protocol::{ImageProvenance, MAX_INPUT_FILES_BYTES, MAX_INPUT_IMAGES, Prompt, Size};
 use provenance::{Drawing, ProvenanceError, Salt};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
 use zeroize::Zeroizing;
+
+use crate::hex;
 
 /// The longest file of an `ImageProvenance`.
 const MAX_BYTES: usize = 64 * 1024;
@@ -21,11 +30,36 @@ pub(crate) struct Disclosure {
     pub(crate) prompt: Prompt,
     pub(crate) size: Size,
     salt: Salt,
+    inputs: Vec<Input>,
+}
+
+/// A file of `--input-image`.
+struct Input {
+    path: PathBuf,
+    bytes: Zeroizing<Vec<u8>>,
+    digest: [u8; 32],
+}
+
+/// What is said where a commitment opens.
+pub(crate) const OPENED: &str =
+    "prompt, input images, seed, size and steps are those that were committed to";
+
+/// Why a commitment does not open.
+#[derive(Debug, Error)]
+pub(crate) enum Mismatch {
+    #[error("it was drawn from {told} input images, and --input-image names {named}")]
+    Count { told: usize, named: usize },
+    #[error("it was drawn from the files of --input-image in another order")]
+    Order,
+    #[error("{} is not input image {number}: another file, or that image encoded again", path.display())]
+    Input { path: PathBuf, number: usize },
+    #[error("something else was asked for, or the salt is another")]
+    Asked,
 }
 
 impl Disclosure {
     /// Reads what came with an image, and the prompt.
-    pub(crate) fn read(told: &Path, prompt: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn read(told: &Path, prompt: &Path, inputs: &[PathBuf]) -> anyhow::Result<Self> {
         let shown = told.display();
         let json = bounded(told, MAX_BYTES)?;
         let told: ImageProvenance = serde_json::from_slice(&json)
@@ -47,7 +81,29 @@ impl Disclosure {
         };
         let size = told.size.parse().with_context(|| format!("{shown}: `size`"))?;
         let salt = Salt::from_hex(&told.salt).with_context(|| format!("{shown}: `salt`"))?;
-        Ok(Self { told, prompt, size, salt })
+        ensure!(
+            inputs.len() <= MAX_INPUT_IMAGES,
+            "--input-image: {} images, at most {MAX_INPUT_IMAGES} are read",
+            inputs.len()
+        );
+        let read = |path: &PathBuf| {
+            let bytes = bounded(path, MAX_INPUT_FILES_BYTES)?;
+            let digest = Sha256::digest(&*bytes).into();
+            Ok(Input { path: path.clone(), bytes, digest })
+        };
+        let inputs = inputs.iter().map(read).collect::<anyhow::Result<_>>()?;
+        Ok(Self { told, prompt, size, salt, inputs })
+    }
+
+    /// The pixels of the input images.
+    pub(crate) fn input_images(&self) -> anyhow::Result<Vec<InputImage>> {
+        let decode = |input: &Input| {
+            let decoded = InputFile::scan(input.bytes.to_vec().into()).and_then(InputFile::decode);
+            let shown = input.path.display();
+            let decoded = decoded.map_err(|reason| anyhow::anyhow!("--input-image {shown} {reason}"));
+            decoded.map(|decoded| decoded.image)
+        };
+        self.inputs.iter().map(decode).collect()
     }
 
     /// COSE, where there is any.
@@ -73,7 +129,9 @@ impl Disclosure {
     }
 
     /// Whether this is what was committed to.
-    pub(crate) fn opens(&self, commitment: &[u8; 32]) -> bool {
+    pub(crate) fn opens(&self, commitment: &[u8; 32]) -> Result<(), Mismatch> {
+        self.check_inputs()?;
+        let inputs: Vec<_> = self.inputs.iter().map(|input| input.digest).collect();
         let drawing = Drawing {
             prompt: self.prompt.expose(),
             seed: self.told.seed,
@@ -81,8 +139,33 @@ impl Disclosure {
             height_px: self.size.height_px(),
             steps: self.told.steps as usize,
             guidance: self.told.guidance,
+            inputs: &inputs,
         };
-        drawing.commitment(&self.salt) == *commitment
+        match drawing.commitment(&self.salt) == *commitment {
+            true => Ok(()),
+            false => Err(Mismatch::Asked),
+        }
+    }
+
+    /// Holds the files against what came with the image, which tells what is wrong and is believed in nothing.
+    fn check_inputs(&self) -> Result<(), Mismatch> {
+        let (told, named) = (&self.told.images, &self.inputs);
+        if told.len() != named.len() {
+            return Err(Mismatch::Count { told: told.len(), named: named.len() });
+        }
+        let digests: Vec<_> = named.iter().map(|input| hex(&input.digest)).collect();
+        let Some(at) = told.iter().zip(&digests).position(|(told, here)| told != here) else {
+            return Ok(());
+        };
+        let sorted = |digests: &[String]| {
+            let mut digests = digests.to_vec();
+            digests.sort();
+            digests
+        };
+        if sorted(told) == sorted(&digests) {
+            return Err(Mismatch::Order);
+        }
+        Err(Mismatch::Input { path: named[at].path.clone(), number: at + 1 })
     }
 }
 

@@ -17,6 +17,7 @@ mod findings;
 mod generate;
 mod log;
 mod machine;
+mod marked;
 mod measure;
 mod model;
 mod models;

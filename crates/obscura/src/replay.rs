@@ -4,15 +4,15 @@ use std::{io::Cursor, ops::ControlFlow, process::ExitCode};
 
 use ::image::ImageReader;
 use anyhow::Context;
-use attest::verify::Attested;
-use flux::Job;
+use attest::{Report, verify::Attested};
+use flux::{Image, Job};
 use protocol::{Count, Seed, Steps};
-use provenance::{MAX_FILE_BYTES, SignedReceipt, pixels_digest};
+use provenance::{MAX_FILE_BYTES, MarkId, SignedReceipt, mark, pixels_digest};
 use sha2::{Digest, Sha256};
 
 use crate::{
     args::ReplayArgs,
-    disclosure::{Disclosure, bounded},
+    disclosure::{self, Disclosure, Mismatch, bounded},
     findings::Findings,
     hex, model, verify,
 };
@@ -27,7 +27,7 @@ const MIN_NEARER_DB: f64 = 3.0;
 
 pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     flux::groups::turned_off()?;
-    let disclosure = Disclosure::read(&args.receipt, &args.prompt_file)?;
+    let disclosure = Disclosure::read(&args.receipt, &args.prompt_file, &args.input_image)?;
     let mut findings = Findings::new();
     judge(args, &disclosure, &mut findings)?;
     match args.json {
@@ -50,16 +50,15 @@ fn judge(
     findings.pass("receipt.signature", format!("of the Ed25519 key {key}"));
     node(args, &signed, findings)?;
     let opens = disclosure.opens(&receipt.statement.commitment);
-    findings.expect(
-        "receipt.commitment",
-        opens,
-        match opens {
-            true => "prompt, seed, size and steps are those that were committed to",
-            false => {
-                "it is for another prompt, seed, size or number of steps, or the salt is another"
-            }
-        },
-    );
+    let id = "receipt.commitment";
+    match &opens {
+        Ok(()) => findings.pass(id, disclosure::OPENED),
+        Err(Mismatch::Asked) => findings.fail(
+            id,
+            "it is for another prompt, seed, size or number of steps, or the salt is another",
+        ),
+        Err(mismatch) => findings.fail(id, mismatch.to_string()),
+    }
     let mut file = args.image.as_deref().map(|image| bounded(image, MAX_FILE_BYTES)).transpose()?;
     if let Some(bytes) = &file {
         let holds = receipt.file == *Sha256::digest(bytes.as_slice());
@@ -73,7 +72,7 @@ fn judge(
         );
         file = file.filter(|_| holds);
     }
-    if !opens {
+    if opens.is_err() {
         findings.skip("receipt.drawing", "not drawn again");
         return Ok(());
     }
@@ -98,6 +97,7 @@ fn judge(
         findings.skip("receipt.drawing", "not drawn again");
         return Ok(());
     }
+    let inputs = disclosure.input_images()?;
     let place = pipeline.place();
     let draw = |seed: u64| {
         let job = Job {
@@ -107,20 +107,20 @@ fn judge(
             seed: Seed::new(seed),
             count: Count::ONE,
             guidance: disclosure.guidance().unwrap_or(flux::GUIDANCE),
-            images: &[],
+            images: &inputs,
         };
         let mut drawn = pipeline.generate(&job, &mut |_| ControlFlow::Continue(()))?;
         drawn.images.pop().context("the model drew nothing")
     };
-    let (id, image) = ("receipt.drawing", draw(disclosure.seed())?);
+    let (check, image) = ("receipt.drawing", draw(disclosure.seed())?);
     let (width_px, height_px) = (image.size.width_px(), image.size.height_px());
     if pixels_digest(width_px, height_px, &image.rgb) == receipt.pixels {
-        findings.pass(id, format!("drawn again on {place}: bit for bit the same"));
+        findings.pass(check, format!("drawn again on {place}: bit for bit the same"));
         return Ok(());
     }
     let Some(file) = file else {
         findings.fail(
-            id,
+            check,
             format!(
                 "drawn again on {place}: other pixels. Where the node computes in another way than this machine, \
                  --image lets them be compared within a bound"
@@ -129,13 +129,14 @@ fn judge(
         return Ok(());
     };
     let Some(theirs) = decoded(&file, (width_px, height_px)) else {
-        findings.fail(id, "other pixels, and the image cannot be decoded, or is of another size");
+        findings.fail(check, "other pixels, and the image cannot be decoded, or is of another size");
         return Ok(());
     };
-    let near = psnr_db(&image.rgb, &theirs);
-    let other = psnr_db(&draw(disclosure.seed().wrapping_add(1))?.rgb, &theirs);
+    let other = draw(disclosure.seed().wrapping_add(1))?;
+    let id = MarkId::of_key(&signed.signing_key);
+    let (near, other) = (nearness_db(image, id, &theirs), nearness_db(other, id, &theirs));
     findings.expect(
-        id,
+        check,
         near >= MIN_PSNR_DB && near >= other + MIN_NEARER_DB,
         format!(
             "drawn again on {place}: {near:.1} dB from the image, and {other:.1} with another seed; at least \
@@ -154,10 +155,14 @@ fn node(args: &ReplayArgs, signed: &SignedReceipt, findings: &mut Findings) -> a
     let evidence = verify::read(report, args.nonce, args.at)?;
     let appraisal = evidence.appraise(&verify::policy(&args.trust)?);
     findings.worse(appraisal.verdict);
+    let models = match appraisal.attested() {
+        Some(_) => Report::parse(&evidence.report).context("the report")?.models(),
+        None => Vec::new(),
+    };
     let of_receipt = |attested: &Attested| {
         attested.signing_key == signed.signing_key
             && attested.keyset_digest == signed.receipt.statement.keyset
-            && attested.model_manifest == signed.receipt.statement.model_manifest
+            && models.iter().any(|model| model.manifest == signed.receipt.statement.model_manifest)
     };
     match appraisal.attested() {
         Some(attested) => findings.expect(
@@ -173,6 +178,13 @@ fn node(args: &ReplayArgs, signed: &SignedReceipt, findings: &mut Findings) -> a
         }
     }
     Ok(())
+}
+
+/// How near an image is to what was drawn, as it is or with the node's mark.
+fn nearness_db(mut drawn: Image, id: MarkId, theirs: &[u8]) -> f64 {
+    let as_drawn = psnr_db(&drawn.rgb, theirs);
+    mark(drawn.size.width_px(), drawn.size.height_px(), &mut drawn.rgb, id);
+    as_drawn.max(psnr_db(&drawn.rgb, theirs))
 }
 
 /// 10 log₁₀(255² / mean squared difference).

@@ -13,7 +13,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use ed25519_dalek::{Signer, SigningKey};
 use provenance::{Drawing, Receipt, Salt, SignedReceipt, pixels_digest};
 use serde_json::{Value, json};
-use tests::{Exchange, Sent, http};
+use tests::{Exchange, Sent, http, klein};
 
 use program::Program;
 
@@ -31,7 +31,10 @@ impl Shown {
     /// With every protection that a node puts on before it serves.
     async fn start() -> Self {
         let words = ["--set", "provenance=c2pa", "--allow-plaintext", "--set", "sandbox=on"];
-        let node = Program::serve(&words, Stdio::null());
+        Self::of(Program::serve(&words, Stdio::null())).await
+    }
+
+    async fn of(node: Program) -> Self {
         node.ready().await;
         let shown = Self { node, folder: tempfile::tempdir().unwrap() };
         fs::write(shown.at("prompt"), format!("{PROMPT}\n")).unwrap();
@@ -50,10 +53,13 @@ impl Shown {
 
     /// Draws privately.
     fn draw(&self, name: &str, more: &[&str]) {
+        self.drawn(0, name, &[&["--size", "64x64"], more].concat());
+    }
+
+    fn drawn(&self, code: i32, name: &str, more: &[&str]) -> String {
         let file = self.path(name);
-        let words =
-            ["generate", PROMPT, "--node", &self.node.url, "--size", "64x64", "--steps", "1"];
-        self.says(0, &[&words[..], &["--output", &file], more].concat());
+        let words = ["generate", PROMPT, "--node", &self.node.url, "--steps", "1", "--seed", "5"];
+        self.says(code, &[&words[..], &["--output", &file], more].concat())
     }
 
     /// What the command line says, and that it ends so.
@@ -103,11 +109,11 @@ fn holds_manifest(file: &[u8]) -> bool {
 async fn an_image_proves_itself_offline() {
     let shown = Shown::start().await;
     for name in ["star.png", "star.jpg", "star.webp"] {
-        shown.draw(name, &["--seed", "5", "--provenance", "c2pa"]);
+        shown.draw(name, &["--provenance", "c2pa"]);
         assert!(holds_manifest(&fs::read(shown.at(name)).unwrap()), "{name}");
     }
-    shown.draw("plain.png", &["--seed", "5"]);
-    shown.draw("receipt.png", &["--seed", "5", "--provenance", "receipt"]);
+    shown.draw("plain.png", &[]);
+    shown.draw("receipt.png", &["--provenance", "receipt"]);
     let (signed, plain) = (fs::read(shown.at("star.png")), fs::read(shown.at("plain.png")));
     assert!(!holds_manifest(plain.as_ref().unwrap()));
     assert_eq!(fs::read(shown.at("receipt.png")).unwrap(), *plain.as_ref().unwrap());
@@ -167,8 +173,8 @@ async fn an_image_proves_itself_offline() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receipt_is_true_or_false() {
     let shown = Shown::start().await;
-    shown.draw("star.png", &["--seed", "5", "--provenance", "receipt"]);
-    shown.draw("other.png", &["--seed", "9"]);
+    shown.draw("star.png", &["--provenance", "receipt"]);
+    shown.drawn(0, "other.png", &["--size", "64x64", "--seed", "9"]);
     let (told, star) = ("star.png.provenance.json", shown.path("star.png"));
     let report = shown.path("report");
     let evidence = ["--report", &report, "--nonce", NONCE];
@@ -248,6 +254,96 @@ fn swapped(shown: &Shown, receipt: &str, evidence: &[&str]) {
     assert!(shown.replay(10, "model", &[]).contains("--model names another"));
 }
 
+/// The mark says what it can where the manifest is gone; pixels are as drawn in the receipt, and marked in the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_outlives_the_file() {
+    let shown = Shown::start().await;
+    let marked = ["--size", "256x256", "--provenance", "c2pa+mark"];
+    shown.drawn(0, "star.png", &marked);
+    let said = shown.verify(0, "star.png", &[]);
+    assert!(said.contains("made by AI, by the key with the id"), "{said}");
+    let star = shown.path("star.png");
+    let told = "star.png.provenance.json";
+    assert!(shown.replay(0, told, &["--image", &star]).contains("bit for bit"));
+
+    // Encoded again, a part of it, and smaller.
+    let pixels = image::open(&star).unwrap().to_rgb8();
+    shown.drawn(0, "plain.png", &["--size", "256x256"]);
+    let plain = image::open(shown.at("plain.png")).unwrap().to_rgb8();
+    let squares = pixels.iter().zip(plain.iter()).map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2));
+    let mean = squares.sum::<u64>() as f64 / plain.as_raw().len() as f64;
+    assert!(mean > 0.0 && 10.0 * (255.0_f64.powi(2) / mean).log10() >= 42.0, "{mean}");
+    let mut file = fs::File::create(shown.at("again.jpg")).unwrap();
+    let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut file, 75);
+    pixels.write_with_encoder(encoder).unwrap();
+    image::imageops::crop_imm(&pixels, 19, 23, 222, 222).to_image().save(shown.at("part.png")).unwrap();
+    let filter = image::imageops::FilterType::Triangle;
+    image::imageops::resize(&pixels, 128, 128, filter).save(shown.at("half.png")).unwrap();
+    for name in ["again.jpg", "part.png", "half.png"] {
+        let said = shown.verify(10, name, &["--json"]);
+        let json = said.lines().filter(|line| !line.starts_with("warning")).collect::<String>();
+        let json: Value = serde_json::from_str(&json).unwrap();
+        let id = json["mark"]["key_id"].as_str().unwrap_or_else(|| panic!("{name}: {said}"));
+        assert_eq!(id.len(), 4);
+        let found = |id: &str| {
+            let checks = json["checks"].as_array().unwrap();
+            checks.iter().find(|check| check["id"] == id).unwrap()["outcome"].clone()
+        };
+        assert_eq!((found("image.mark"), found("image.manifest")), (json!("pass"), json!("fail")));
+    }
+    assert!(shown.verify(10, "plain.png", &[]).contains("no invisible mark"));
+    // Without anybody's evidence it says the same, and proves nothing.
+    let alone = shown.says(10, &["verify", "--image", &shown.path("again.jpg")]);
+    assert!(alone.contains("an Obscura node's key with the id"), "{alone}");
+    // Too small for one.
+    let said = shown.drawn(1, "small.png", &["--size", "64x64", "--provenance", "mark"]);
+    assert!(said.contains("at least 256 pixels"), "{said}");
+}
+
+/// An edit commits to the files that it was drawn from: those, in their order, open it and draw it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_tells_what_it_was_drawn_from() {
+    let model = klein::model_directory("klein-1x1");
+    let words = ["--set", "provenance=c2pa"];
+    let mut serve = Program::command_with_model(model.path().as_ref(), &words);
+    let node = Program::start(serve.stderr(Stdio::null()));
+    let shown = Shown::of(node).await;
+    for (name, width, height) in [("a.png", 96, 70), ("b.png", 64, 80)] {
+        let rgb = klein::pattern(width, height);
+        image::RgbImage::from_raw(width, height, rgb).unwrap().save(shown.at(name)).unwrap();
+    }
+    let (a, b) = (shown.path("a.png"), shown.path("b.png"));
+    let inputs = ["--image", &a, "--image", &b];
+    shown.drawn(0, "star.png", &[&inputs[..], &["--provenance", "c2pa"]].concat());
+
+    let (told, prompt) = (shown.path("star.png.provenance.json"), shown.path("prompt"));
+    let model = model.path().to_str().unwrap();
+    let both = |code: i32, files: &[&String]| {
+        let files: Vec<&str> = files.iter().flat_map(|file| ["--input-image", file]).collect();
+        let words = ["--disclose", &told, "--prompt-file", &prompt];
+        let verified = shown.verify(code, "star.png", &[&words[..], &files].concat());
+        let words = ["replay", &told, "--prompt-file", &prompt, "--device", "cpu", "--model", model];
+        let replayed = shown.says(code, &[&words[..], &files].concat());
+        (verified, replayed)
+    };
+    let (verified, replayed) = both(0, &[&a, &b]);
+    assert!(verified.contains("input images") && replayed.contains("bit for bit"), "{replayed}");
+    for (files, problem) in [
+        (vec![&b, &a], "in another order"),
+        (vec![&a], "from 2 input images, and --input-image names 1"),
+        (vec![], "from 2 input images, and --input-image names 0"),
+        (vec![&a, &a], "is not input image 2"),
+        (vec![&prompt, &b], "is not input image 1"),
+    ] {
+        let (verified, replayed) = both(10, &files);
+        assert!(verified.contains(problem) && replayed.contains(problem), "{verified}\n{replayed}");
+    }
+    // What came with the image says otherwise, and is believed in nothing.
+    shown.change("lie", |told| drop(told.as_object_mut().unwrap().remove("images")));
+    let words = ["--disclose", &shown.path("lie"), "--prompt-file", &prompt];
+    assert!(shown.verify(10, "star.png", &words).contains("something else was asked for"));
+}
+
 /// Two kinds of nodes, and what each says without being asked.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_asked_in_clear_text_signs_by_setting_and_sealed_on_request() {
@@ -281,6 +377,8 @@ async fn who_is_asked_in_clear_text_signs_by_setting_and_sealed_on_request() {
     );
     for (more, param) in [
         (json!({ "provenance": "c2pa" }), "provenance"),
+        (json!({ "provenance": "c2pa+mark" }), "provenance"),
+        (json!({ "provenance": "mark" }), "provenance"),
         (json!({ "provenance": true }), "provenance"),
         (json!({ "provenance": "receipt", "provenance_salt": "no" }), "provenance_salt"),
     ] {
@@ -324,8 +422,15 @@ async fn sealed(url: &str, body: &Value) -> Sent {
 fn check_commitment(told: &Value) {
     let receipt = BASE64_STANDARD.decode(told["receipt"].as_str().unwrap()).unwrap();
     let statement = SignedReceipt::read(&receipt).unwrap().receipt.statement;
-    let drawing =
-        Drawing { prompt: PROMPT, seed: 3, width_px: 64, height_px: 64, steps: 1, guidance: None };
+    let drawing = Drawing {
+        prompt: PROMPT,
+        seed: 3,
+        width_px: 64,
+        height_px: 64,
+        steps: 1,
+        guidance: None,
+        inputs: &[],
+    };
     let salt = Salt::from_hex(told["salt"].as_str().unwrap()).unwrap();
     assert_eq!(drawing.commitment(&salt), statement.commitment);
     assert_eq!((statement.platform.as_str(), statement.measurements.len()), ("simulated", 4));

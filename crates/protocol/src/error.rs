@@ -181,8 +181,14 @@ pub enum InvalidParameter {
     #[error("`provenance_salt` must be 64 lower-case hexadecimal digits")]
     Salt,
     /// A manifest is wanted of a node that makes none.
-    #[error("`provenance`: this node signs no manifests; `receipt` it can give")]
+    #[error("`provenance`: this node signs no manifests; `receipt` and `mark` it can give")]
     NoManifests,
+    /// A mark is wanted in an image that holds none.
+    #[error("`provenance`: a mark needs an image of at least {min_px} pixels on each side")]
+    TooSmallForMark {
+        /// The least side.
+        min_px: u32,
+    },
     /// An image much longer than it is wide, or the other way round.
     #[error("`size` must have a longer side of at most {max} times the shorter one")]
     Aspect {
@@ -217,7 +223,7 @@ impl InvalidParameter {
             Self::Lossless => "output_compression",
             Self::Guidance { .. } => "guidance",
             Self::Salt => "provenance_salt",
-            Self::NoManifests => "provenance",
+            Self::NoManifests | Self::TooSmallForMark { .. } => "provenance",
         })
     }
 

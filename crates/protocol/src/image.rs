@@ -116,8 +116,8 @@ pub struct CreateImageRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub negative_prompt: Option<SecretString>,
-    /// Our extension: what is said of where the images are from: `none`, `receipt` or `c2pa`. Where absent, nothing
-    /// in sealed answers; on the route in clear text what the operator decided.
+    /// Our extension: what is said of where the images are from: `none`, `receipt`, `mark`, `c2pa` or `c2pa+mark`.
+    /// Where absent, nothing in sealed answers; on the route in clear text what the operator decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provenance: Option<String>,
     /// Our extension: what the commitment to prompt and parameters is salted with, 64 hexadecimal digits; drawn by

@@ -15,8 +15,35 @@ pub enum ProvenanceKind {
     None,
     /// A receipt beside the image.
     Receipt,
-    /// That, and a C2PA manifest in its file.
+    /// That, and an invisible mark in its pixels.
+    Mark,
+    /// A receipt, and a C2PA manifest in the image's file.
     C2pa,
+    /// All three.
+    C2paAndMark,
+}
+
+impl ProvenanceKind {
+    /// Those that a request can name.
+    pub const NAMES: &str = "none, receipt, mark, c2pa, c2pa+mark";
+
+    /// Whether anything is said.
+    #[must_use]
+    pub fn has_receipt(self) -> bool {
+        !matches!(self, Self::Unsaid | Self::None)
+    }
+
+    /// Whether a manifest is in the file.
+    #[must_use]
+    pub fn has_manifest(self) -> bool {
+        matches!(self, Self::C2pa | Self::C2paAndMark)
+    }
+
+    /// Whether the pixels are marked.
+    #[must_use]
+    pub fn has_mark(self) -> bool {
+        matches!(self, Self::Mark | Self::C2paAndMark)
+    }
 }
 
 /// What a client wants said of its images. Holds a salt: no `Debug`, no `Clone`, wiped when dropped.
@@ -36,11 +63,13 @@ impl ProvenanceWish {
             None => ProvenanceKind::Unsaid,
             Some("none") => ProvenanceKind::None,
             Some("receipt") => ProvenanceKind::Receipt,
+            Some("mark") => ProvenanceKind::Mark,
             Some("c2pa") => ProvenanceKind::C2pa,
+            Some("c2pa+mark") => ProvenanceKind::C2paAndMark,
             Some(_) => {
                 return Err(InvalidParameter::Choice {
                     param: "provenance",
-                    choices: "none, receipt, c2pa",
+                    choices: ProvenanceKind::NAMES,
                 });
             }
         };
@@ -83,11 +112,14 @@ pub struct ImageProvenance {
     /// `vivid`, where the prompt was added to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub style: Option<String>,
+    /// Of an edit: SHA-256 of each input image's file, in their order, 64 hexadecimal digits each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
 }
 
 impl ImageProvenance {
     /// How long it is in a message, at most, but for what nobody sends.
-    pub(crate) const ABOUT_BYTES: usize = 2048;
+    pub(crate) const ABOUT_BYTES: usize = 2560;
 }
 
 #[cfg(test)]
@@ -95,14 +127,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wish_is_one_of_three_words_and_a_salt_64_digits() {
+    fn a_wish_is_one_of_five_words_and_a_salt_64_digits() {
         let salt: SecretString = "0f".repeat(32).into();
         let wish = ProvenanceWish::parse(Some("c2pa"), Some(&salt)).ok().unwrap();
         assert_eq!((wish.kind, *wish.salt.unwrap()), (ProvenanceKind::C2pa, [15; 32]));
+        for kind in ProvenanceKind::NAMES.split(", ") {
+            let wish = ProvenanceWish::parse(Some(kind), None).ok().unwrap().kind;
+            assert_eq!(wish.has_manifest(), kind.contains("c2pa"), "{kind}");
+            assert_eq!(wish.has_mark(), kind.contains("mark"), "{kind}");
+            assert_eq!(wish.has_receipt(), kind != "none", "{kind}");
+        }
         let refused = |kind, salt: &str| {
             ProvenanceWish::parse(Some(kind), Some(&salt.to_owned().into())).err().unwrap()
         };
-        assert_eq!(refused("C2PA", &salt).param(), Some("provenance"));
+        for wrong in ["C2PA", "", "mark+c2pa", "c2pa,mark", "c2pa+mark+mark"] {
+            assert_eq!(refused(wrong, &salt).param(), Some("provenance"));
+        }
         for wrong in ["", "0f", &"0F".repeat(32), &"+1".repeat(32), &"é".repeat(32)] {
             assert_eq!(refused("receipt", wrong), InvalidParameter::Salt);
         }

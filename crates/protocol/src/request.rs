@@ -35,6 +35,8 @@ pub struct ImageRequest {
     pub delivery: Delivery,
     /// Whether something of an input image was transparent; whoever decodes them says so.
     pub has_transparent_input: bool,
+    /// SHA-256 of each input image's file, in their order.
+    pub input_digests: Vec<[u8; 32]>,
     /// What is to be said of where the images are from.
     pub provenance: ProvenanceWish,
 }
@@ -152,6 +154,7 @@ impl ImageRequest {
             response_format,
             delivery,
             has_transparent_input: false,
+            input_digests: Vec::new(),
             provenance,
         })
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! commitment = SHA-256("obscura/commitment/v1\0" ‖ salt ‖ JSON)      22 + 32 bytes + JSON
 //! JSON       = {"guidance":null,"prompt":"…","seed":"7","size":"256x256","steps":4}
+//!              {"guidance":null,"images":["<SHA-256 of a file>",…],"prompt":…}     of an edit, in their order
 //! ```
 //! The JSON is canonical (RFC 8785): keys in their order, no white space, UTF-8, only the escapes that
 //! JSON asks for. Seeds are texts, since JSON's numbers end at 2⁵³; so are guidance scales, in the
@@ -20,6 +21,8 @@ const DOMAIN: &[u8] = b"obscura/commitment/v1\0";
 const ESCAPED_BYTES: usize = 6;
 /// Names and numbers.
 const AROUND_BYTES: usize = 160;
+/// A digest in quotes, and a comma.
+const DIGEST_BYTES: usize = 67;
 
 /// 32 random bytes, without which nobody can try prompts against a commitment. Wiped when dropped.
 pub struct Salt([u8; 32]);
@@ -76,6 +79,8 @@ pub struct Drawing<'a> {
     pub steps: usize,
     /// The scale, where one was asked for.
     pub guidance: Option<f32>,
+    /// Of an edit: SHA-256 of each input image's file, in their order.
+    pub inputs: &'a [[u8; 32]],
 }
 
 impl Drawing<'_> {
@@ -91,11 +96,16 @@ impl Drawing<'_> {
     }
 
     fn canonical_json(&self) -> Zeroizing<Vec<u8>> {
-        let Self { prompt, seed, width_px, height_px, steps, guidance } = self;
-        let room = AROUND_BYTES + ESCAPED_BYTES * prompt.len();
+        let Self { prompt, seed, width_px, height_px, steps, guidance, inputs } = self;
+        let room = AROUND_BYTES + ESCAPED_BYTES * prompt.len() + DIGEST_BYTES * inputs.len();
         let mut json = Zeroizing::new(Vec::with_capacity(room));
         let guidance = guidance.map_or_else(|| "null".to_owned(), |scale| format!("\"{scale}\""));
-        let written = write!(json, "{{\"guidance\":{guidance},\"prompt\":")
+        let digests: Vec<_> = inputs.iter().map(|digest| hex::encode(digest)).collect();
+        let images = match inputs {
+            [] => String::new(),
+            _ => format!("\"images\":[\"{}\"],", digests.join("\",\"")),
+        };
+        let written = write!(json, "{{\"guidance\":{guidance},{images}\"prompt\":")
             .and_then(|()| serde_json::to_writer(&mut *json, prompt).map_err(Into::into))
             .and_then(|()| {
                 write!(
@@ -113,7 +123,15 @@ mod tests {
     use super::*;
 
     fn drawing(prompt: &str) -> Drawing<'_> {
-        Drawing { prompt, seed: u64::MAX, width_px: 256, height_px: 128, steps: 4, guidance: None }
+        Drawing {
+            prompt,
+            seed: u64::MAX,
+            width_px: 256,
+            height_px: 128,
+            steps: 4,
+            guidance: None,
+            inputs: &[],
+        }
     }
 
     /// The digest is of `hashlib.sha256` over `json.dumps(…, ensure_ascii=False, sort_keys=True,
@@ -126,6 +144,15 @@ mod tests {
         assert_eq!(asked.canonical_json().as_slice(), json.as_bytes());
         let digest = hex::encode(&asked.commitment(&Salt::from_bytes([7; 32])));
         assert_eq!(digest, "e1ba60f96531195af7aa3bee19cdb65aa1c0d4101e2f73d5d5395397cd7949f0");
+
+        let edit = Drawing { inputs: &[[1; 32], [0xab; 32]], ..drawing("a") };
+        let json = format!(
+            "{{\"guidance\":null,\"images\":[\"{}\",\"{}\"],\"prompt\":\"a\",\
+            \"seed\":\"18446744073709551615\",\"size\":\"256x128\",\"steps\":4}}",
+            "01".repeat(32),
+            "ab".repeat(32)
+        );
+        assert_eq!(edit.canonical_json().as_slice(), json.as_bytes());
     }
 
     #[test]
@@ -139,6 +166,9 @@ mod tests {
             Drawing { height_px: 256, ..drawing("a fox") },
             Drawing { steps: 5, ..drawing("a fox") },
             Drawing { guidance: Some(0.0), ..drawing("a fox") },
+            Drawing { inputs: &[[1; 32]], ..drawing("a fox") },
+            Drawing { inputs: &[[1; 32], [2; 32]], ..drawing("a fox") },
+            Drawing { inputs: &[[2; 32], [1; 32]], ..drawing("a fox") },
         ];
         for other in others {
             assert_ne!(other.commitment(&salt), base);
@@ -149,9 +179,12 @@ mod tests {
     #[test]
     fn the_longest_text_fits_where_it_is_written() {
         let prompt = "\u{1}".repeat(1000);
-        let asked = Drawing { guidance: Some(f32::MIN_POSITIVE), ..drawing(&prompt) };
+        let inputs = [[0; 32]; 4];
+        let guidance = Some(f32::MIN_POSITIVE);
+        let asked = Drawing { guidance, inputs: &inputs, ..drawing(&prompt) };
         let json = asked.canonical_json();
-        assert!(json.len() <= AROUND_BYTES + ESCAPED_BYTES * prompt.len());
+        let room = AROUND_BYTES + ESCAPED_BYTES * prompt.len() + DIGEST_BYTES * inputs.len();
+        assert!(json.len() <= room);
     }
 
     #[test]

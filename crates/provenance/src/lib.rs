@@ -8,11 +8,12 @@
 //! ```text
 //! start     the node makes a key (ECDSA, P-256) in its memory, and every keyset names it: c2pa_spki_sha256.
 //!           So the quote covers it, as it covers the keys that requests are sealed to.
-//! request   "provenance": "receipt" | "c2pa", and perhaps "provenance_salt"; inside the seal
-//! answer    pixels → file → manifest → hash, receipt of the answer, seal
+//! request   "provenance": "receipt" | "mark" | "c2pa" | "c2pa+mark", and perhaps "provenance_salt"; inside the seal
+//! answer    pixels → mark → file → manifest → hash, receipt of the answer, seal
 //!             Statement     platform, measurements, model manifest, keyset, commitment
 //!             C2PA          the Statement in the file, signed by that key            (manifest)
-//!             Receipt       the Statement, pixels and file, signed by the key that signs answers
+//!             Receipt       the Statement, pixels (unmarked) and file, signed by the key that signs answers
+//!             mark          "made by AI" and a short id of that key, in the pixels; proves nothing
 //!             salt          back to the client, beside the image, inside the seal
 //! verifier  evidence → keyset → key → manifest → file; with salt and prompt, the commitment too
 //! ```
@@ -37,12 +38,16 @@ mod cbor;
 mod commitment;
 mod error;
 mod hex;
+mod mark;
 mod receipt;
 mod statement;
 
 pub use c2pa::{MAX_FILE_BYTES, MAX_MANIFEST_BYTES, Manifest, ManifestSigner, embed};
 pub use commitment::{Drawing, Salt};
 pub use error::ProvenanceError;
+pub use mark::{
+    FALSE_POSITIVE_RATE, FoundMark, MIN_MARKED_SIDE_PX, MarkId, find_mark, mark,
+};
 pub use receipt::{MAX_RECEIPT_BYTES, Receipt, SignedReceipt, pixels_digest};
 pub use statement::Statement;
 

@@ -39,7 +39,7 @@ fn rules(toml: &str) -> Rules {
 }
 
 /// A report of which a test fills in what it looks at.
-fn empty_report(platform: Platform) -> Report {
+pub(crate) fn empty_report(platform: Platform) -> Report {
     Report {
         platform,
         nonce: Nonce::ABSENT,

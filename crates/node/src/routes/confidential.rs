@@ -156,7 +156,7 @@ async fn answer(
     let measured = wanted.measured(&service).await?;
     let responder = pending.accept()?;
     let signer = responder.statement_signer();
-    let prover = wanted.prover(measured, &request.provenance, signer, &service)?;
+    let prover = wanted.prover(measured, &request, signer, &service)?;
 
     if let Delivery::Stream { .. } = request.delivery {
         let parts = Some(responder.into_stream()?);

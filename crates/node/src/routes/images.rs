@@ -189,7 +189,7 @@ impl Call {
         let wanted = Wanted::clear(&request, &service).map_err(ApiError::Invalid)?;
         let measured = wanted.measured(&service).await?;
         let signer = service.keyring().current().statement_signer();
-        let prover = wanted.prover(measured, &request.provenance, signer, &service)?;
+        let prover = wanted.prover(measured, &request, signer, &service)?;
         if let Delivery::Stream { .. } = request.delivery {
             let (outbox, response) = Outbox::open(node.deliveries());
             let encoder = Clear { operation: request.operation };

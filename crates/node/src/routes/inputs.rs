@@ -1,7 +1,11 @@
 //! Input images of an edit: from a request to what a model reads.
 
 use engine::{InputFile, InputImage};
-use protocol::{CreateImageRequest, ImageRequest, InvalidParameter, ModelCapabilities, Operation};
+use protocol::{
+    CreateImageRequest, ImageRequest, InvalidParameter, ModelCapabilities, Operation,
+    ProvenanceKind,
+};
+use sha2::{Digest, Sha256};
 
 use crate::{error::ApiError, metrics::Stage, node::Service};
 
@@ -41,8 +45,12 @@ pub(super) fn scan(
         .collect::<Result<_, _>>()?;
     let first = files.first().ok_or(InvalidParameter::Missing { param: "images" })?;
     let first_px = first.read_px();
-    let request =
+    let mut request =
         ImageRequest::parse_edit(request, first_px, capabilities, || service.draw_seed())?;
+    if request.provenance.kind != ProvenanceKind::None {
+        let digest = |file: &InputFile| Sha256::digest(file.bytes()).into();
+        request.input_digests = files.iter().map(digest).collect();
+    }
     Ok(Scanned { request, files })
 }
 

@@ -17,7 +17,7 @@ const AROUND_BYTES: usize = 1024;
 /// What an image's entry has beside files and prompt.
 const AROUND_IMAGE_BYTES: usize = 128;
 /// What proves where an image is from, whether or not anybody asked: so that nobody sees who did.
-const PROVENANCE_BYTES: usize = 2048;
+const PROVENANCE_BYTES: usize = 2560;
 /// The longest that JSON writes a character: a control character's escape.
 const BYTES_OF_CHAR: usize = 6;
 

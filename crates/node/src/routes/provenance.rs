@@ -1,28 +1,42 @@
-//! What is said of where an image is from: a receipt beside it, a manifest in its file.
+//! What is said of where an image is from: a receipt beside it, a mark in its pixels, a manifest in its file.
 
 use std::sync::Arc;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use engine::Image;
 use protocol::{
-    ImageProvenance, ImageRequest, InvalidParameter, Operation, ProvenanceKind, ProvenanceWish,
-    SecretBytes, Style,
+    ImageProvenance, ImageRequest, InvalidParameter, ProvenanceKind, SecretBytes, Style,
 };
-use provenance::{Drawing, ManifestSigner, Receipt, Salt, Statement, embed, pixels_digest};
+use provenance::{
+    Drawing, MIN_MARKED_SIDE_PX, ManifestSigner, MarkId, Receipt, Salt, Statement, embed, mark,
+    pixels_digest,
+};
 use seal::StatementSigner;
 use sha2::{Digest, Sha256};
 
 use crate::{
     error::ApiError,
-    node::{Measured, Service},
+    node::{Measured, Service, hex},
 };
 
-/// How much is said, once it is known what the node can say.
+/// What is said, once it is known that the node can say it.
 #[derive(Clone)]
 pub(super) enum Wanted {
     Nothing,
-    Receipt,
-    Manifest(Arc<ManifestSigner>),
+    Receipt(InImage),
+}
+
+/// What of it is in the image itself.
+#[derive(Clone)]
+pub(super) struct InImage {
+    manifests: Option<Arc<ManifestSigner>>,
+    marking: Marking,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Marking {
+    Left,
+    Marked,
 }
 
 impl Wanted {
@@ -31,18 +45,17 @@ impl Wanted {
         request: &ImageRequest,
         service: &Service,
     ) -> Result<Self, InvalidParameter> {
-        match (request.provenance.kind, service.manifest_signer()) {
-            // Commitments do not cover input images: what is said of an edit would be half the truth.
-            (ProvenanceKind::Receipt | ProvenanceKind::C2pa, _)
-                if request.operation == Operation::Edit =>
-            {
-                Err(InvalidParameter::Unsupported { param: "provenance" })
-            }
-            (ProvenanceKind::Unsaid | ProvenanceKind::None, _) => Ok(Self::Nothing),
-            (ProvenanceKind::Receipt, _) => Ok(Self::Receipt),
-            (ProvenanceKind::C2pa, Some(signer)) => Ok(Self::Manifest(signer.clone())),
-            (ProvenanceKind::C2pa, None) => Err(InvalidParameter::NoManifests),
+        let kind = request.provenance.kind;
+        if !kind.has_receipt() {
+            return Ok(Self::Nothing);
         }
+        if kind.has_manifest() && service.manifest_signer().is_none() {
+            return Err(InvalidParameter::NoManifests);
+        }
+        if kind.has_mark() && !holds_mark(request) {
+            return Err(InvalidParameter::TooSmallForMark { min_px: MIN_MARKED_SIDE_PX });
+        }
+        Ok(Self::of(kind, request, service))
     }
 
     /// Of a request in clear text: what it asks for, or the operator decided.
@@ -50,13 +63,24 @@ impl Wanted {
         request: &ImageRequest,
         service: &Service,
     ) -> Result<Self, InvalidParameter> {
-        let is_generation = request.operation == Operation::Generation;
-        match (request.provenance.kind, service.manifest_signer()) {
-            (ProvenanceKind::Unsaid, Some(signer)) if is_generation => {
-                Ok(Self::Manifest(signer.clone()))
+        match request.provenance.kind {
+            ProvenanceKind::Unsaid => {
+                Ok(Self::of(service.unasked_provenance(), request, service))
             }
             _ => Self::sealed(request, service),
         }
+    }
+
+    fn of(kind: ProvenanceKind, request: &ImageRequest, service: &Service) -> Self {
+        if !kind.has_receipt() {
+            return Self::Nothing;
+        }
+        let manifests = service.manifest_signer().filter(|_| kind.has_manifest()).cloned();
+        let marking = match kind.has_mark() && holds_mark(request) {
+            true => Marking::Marked,
+            false => Marking::Left,
+        };
+        Self::Receipt(InImage { manifests, marking })
     }
 
     /// Asks the hardware, once, what it measured: before a request is accepted, that is used up by it.
@@ -71,23 +95,36 @@ impl Wanted {
     pub(super) fn prover(
         self,
         measured: Option<Measured>,
-        wish: &ProvenanceWish,
+        request: &ImageRequest,
         signer: StatementSigner,
         service: &Service,
     ) -> Result<Prover, ApiError> {
-        let manifests = match self {
-            Self::Nothing => return Ok(Prover::Nothing),
-            Self::Receipt => None,
-            Self::Manifest(signer) => Some(signer),
+        let Self::Receipt(InImage { manifests, marking }) = self else {
+            return Ok(Prover::Nothing);
         };
-        let salt = match &wish.salt {
+        let salt = match &request.provenance.salt {
             Some(bytes) => Salt::from_bytes(**bytes),
             None => Salt::fresh().map_err(|_| ApiError::Internal)?,
         };
         let measured = measured.ok_or(ApiError::Internal)?;
-        let model_manifest = *service.manifest();
-        Ok(Prover::Node(Box::new(NodeProver { measured, model_manifest, signer, manifests, salt })))
+        let model_manifest = *service.manifest_of(&request.model).ok_or(ApiError::Internal)?;
+        let marks = match marking {
+            Marking::Left => None,
+            Marking::Marked => Some(MarkId::of_key(&signer.public_key())),
+        };
+        Ok(Prover::Node(Box::new(NodeProver {
+            measured,
+            model_manifest,
+            signer,
+            marks,
+            manifests,
+            salt,
+        })))
     }
+}
+
+fn holds_mark(request: &ImageRequest) -> bool {
+    request.size.width_px().min(request.size.height_px()) >= MIN_MARKED_SIDE_PX
 }
 
 /// Says where images of one request are from.
@@ -102,12 +139,22 @@ pub(super) struct NodeProver {
     measured: Measured,
     model_manifest: [u8; 32],
     signer: StatementSigner,
+    marks: Option<MarkId>,
     manifests: Option<Arc<ManifestSigner>>,
     salt: Salt,
 }
 
 impl Prover {
-    /// The file as the client gets it, and what stands beside it.
+    /// An image as its file shows it, where that is not as it was drawn: with the node's mark.
+    pub(super) fn marked(&self, image: &Image) -> Option<Image> {
+        let Self::Node(node) = self else { return None };
+        let id = node.marks?;
+        let mut rgb = SecretBytes::from(image.rgb.to_vec());
+        mark(image.size.width_px(), image.size.height_px(), &mut rgb, id);
+        Some(Image { size: image.size, rgb })
+    }
+
+    /// The file as the client gets it, and what stands beside it; `image` is as it was drawn.
     pub(super) fn prove(
         &self,
         request: &ImageRequest,
@@ -138,6 +185,7 @@ impl NodeProver {
             height_px,
             steps: request.steps.get(),
             guidance: request.guidance.map(protocol::Guidance::get),
+            inputs: &request.input_digests,
         };
         let statement = Statement {
             platform: self.measured.platform.name().to_owned(),
@@ -169,6 +217,7 @@ impl NodeProver {
             steps: drawing.steps as u64,
             guidance: drawing.guidance,
             style: (request.style == Style::Vivid).then(|| "vivid".to_owned()),
+            images: request.input_digests.iter().map(|digest| hex(digest)).collect(),
         };
         Ok((file, told))
     }

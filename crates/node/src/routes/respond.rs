@@ -88,7 +88,8 @@ pub(super) fn body(
     let input = Input::of(output);
     let mut file_bytes = 0;
     let data = output.generated.images.iter().enumerate().map(|(index, image)| {
-        let file = file(image, request.format, metrics)?;
+        let marked = prover.marked(image);
+        let file = file(marked.as_ref().unwrap_or(image), request.format, metrics)?;
         file_bytes += file.len();
         let (file, provenance) = prover.prove(request, (index, image), file)?;
         let entry = entry(request, file, reader)?;

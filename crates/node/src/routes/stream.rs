@@ -292,7 +292,9 @@ fn completed(
     let made = respond::made(request);
     let read = if index == 0 { input.tokens() } else { InputTokensDetails::default() };
     let style = Style::of(request);
-    let file = respond::file(image, request.format, service.metrics())?;
+    let marked = prover.marked(image);
+    let file =
+        respond::file(marked.as_ref().unwrap_or(image), request.format, service.metrics())?;
     let filled_bytes = lengths::event(service, image.size, request.format, file.len());
     let (file, provenance) = prover.prove(request, (index, image), file)?;
     let event = ImageEvent::Completed(CompletedEvent {

@@ -15,8 +15,13 @@ pub(crate) enum ProvenanceChoice {
     None,
     /// A signed receipt, in a file beside the image
     Receipt,
-    /// That, and a C2PA manifest in the image's file
+    /// That, and an invisible mark in the image's pixels
+    Mark,
+    /// A receipt, and a C2PA manifest in the image's file
     C2pa,
+    /// All three
+    #[value(name = "c2pa+mark")]
+    C2paAndMark,
 }
 
 impl ProvenanceChoice {
@@ -25,8 +30,18 @@ impl ProvenanceChoice {
         match self {
             Self::None => None,
             Self::Receipt => Some("receipt"),
+            Self::Mark => Some("mark"),
             Self::C2pa => Some("c2pa"),
+            Self::C2paAndMark => Some("c2pa+mark"),
         }
+    }
+
+    pub(crate) fn has_manifest(self) -> bool {
+        matches!(self, Self::C2pa | Self::C2paAndMark)
+    }
+
+    pub(crate) fn has_mark(self) -> bool {
+        matches!(self, Self::Mark | Self::C2paAndMark)
     }
 }
 
@@ -39,6 +54,9 @@ pub(crate) struct ReplayArgs {
     /// The prompt, as it was asked for; a line's end at its end does not count
     #[arg(long, value_name = "FILE")]
     pub(crate) prompt_file: PathBuf,
+    /// Of an edit: an input image, as it was sent; several in their order
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input_image: Vec<PathBuf>,
     /// The image, to compare with by how far the pixels are, where another machine drew it
     #[arg(long, value_name = "FILE")]
     pub(crate) image: Option<PathBuf>,

@@ -24,7 +24,8 @@ pub(crate) struct VerifyArgs {
     /// [default: now, by this machine's clock]
     #[arg(long, value_name = "TIME", conflicts_with = "url")]
     pub(crate) at: Option<At>,
-    /// Judge where this image (PNG, JPEG, WebP) is from, by its C2PA manifest and the node's evidence
+    /// Judge where this image (PNG, JPEG, WebP) is from, by its C2PA manifest and the node's evidence, and tell
+    /// its invisible mark
     #[arg(long, value_name = "FILE")]
     pub(crate) image: Option<PathBuf>,
     /// Open the manifest's commitment with what came with the image (an answer's `provenance`, as JSON)
@@ -33,6 +34,9 @@ pub(crate) struct VerifyArgs {
     /// And this prompt; a line's end at its end does not count
     #[arg(long, value_name = "FILE", requires = "disclose")]
     pub(crate) prompt_file: Option<PathBuf>,
+    /// And, of an edit, this input image, as it was sent; several in their order
+    #[arg(long, value_name = "FILE", requires = "disclose")]
+    pub(crate) input_image: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) trust: TrustArgs,
     /// Keep the report, for an audit

@@ -11,6 +11,7 @@ use engine::{InputFile, InputImage};
 use protocol::{
     InputReference, InvalidInputImage, MAX_INPUT_FILES_BYTES, MAX_INPUT_IMAGES, SecretBytes,
 };
+use sha2::{Digest, Sha256};
 
 /// The files of `--image`, scanned.
 pub(super) struct Inputs(Vec<Input>);
@@ -56,6 +57,11 @@ impl Inputs {
         };
         let images = self.0.into_iter().map(decode).collect::<anyhow::Result<_>>()?;
         Ok((images, was_transparent))
+    }
+
+    /// SHA-256 of each file, in their order.
+    pub(super) fn digests(&self) -> Vec<[u8; 32]> {
+        self.0.iter().map(|input| Sha256::digest(input.file.bytes()).into()).collect()
     }
 
     /// The same files, as they go to a node. None where there are none, which makes no edit.

@@ -46,7 +46,7 @@ pub(super) async fn draw(
             node = client.attest(&policy).await?;
         }
         let request = request(order, prompt, &model, desk);
-        let proof = provenance::Expected { order, prompt, node: &node };
+        let proof = provenance::Expected { order, prompt, node: &node, model: &model };
         let asked = Asked { client: &client, node: &node, model: &model, prompt: number, proof };
         asked.draw(request, order.count.get(), desk, &progress).await?;
     }

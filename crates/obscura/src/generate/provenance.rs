@@ -4,20 +4,22 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, bail, ensure};
 use base64_simd::STANDARD;
+use attest::{Report, ReportedModel};
 use client::AttestedNode;
 use protocol::{ImageProvenance, Prompt, Style, VIVID_SUFFIX};
-use provenance::{Drawing, Manifest, Salt, SignedReceipt, Statement};
+use provenance::{Drawing, Manifest, MarkId, Salt, SignedReceipt, Statement};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::Order;
-use crate::args::ProvenanceChoice;
+use crate::{args::ProvenanceChoice, marked};
 
 /// What was asked for, and whom.
 pub(super) struct Expected<'a> {
     pub(super) order: &'a Order,
     pub(super) prompt: &'a Prompt,
     pub(super) node: &'a AttestedNode,
+    pub(super) model: &'a str,
 }
 
 impl Expected<'_> {
@@ -48,7 +50,7 @@ impl Expected<'_> {
         let attested = self.node.appraisal().attested().context("the node is not attested")?;
         ensure!(signed.signing_key == attested.signing_key, "the receipt has another key");
         self.check_statement(&signed.receipt.statement, told)?;
-        if self.order.provenance == ProvenanceChoice::C2pa {
+        if self.order.provenance.has_manifest() {
             let manifest = Manifest::read(file)?;
             manifest.check_bytes(file)?;
             manifest.check_signature()?;
@@ -56,12 +58,21 @@ impl Expected<'_> {
             ensure!(key == attested.c2pa_spki_sha256, "another key signed the manifest");
             ensure!(manifest.statement == signed.receipt.statement, "it says two things");
         }
+        if self.order.provenance.has_mark() {
+            let mark = marked::find(file).context("no mark can be found in the image")?;
+            let id = MarkId::of_key(&attested.signing_key);
+            ensure!(mark.id == id, "its mark names another key");
+        }
         Ok(())
     }
 
     fn check_statement(&self, statement: &Statement, told: &ImageProvenance) -> anyhow::Result<()> {
         let attested = self.node.appraisal().attested().context("the node is not attested")?;
-        ensure!(statement.model_manifest == attested.model_manifest, "it names another model");
+        let report = Report::parse(&self.node.evidence().report).context("the node's evidence")?;
+        let named = |model: &ReportedModel| {
+            model.is_called(self.model) && model.manifest == statement.model_manifest
+        };
+        ensure!(report.models().iter().any(named), "it names another model");
         ensure!(statement.keyset == attested.keyset_digest, "it names another keyset");
         let size: protocol::Size = told.size.parse().context("`size`")?;
         let Ok(steps) = usize::try_from(told.steps) else { bail!("`steps` is too large") };
@@ -70,6 +81,7 @@ impl Expected<'_> {
         if self.order.style == Style::Vivid {
             prompt.push_str(VIVID_SUFFIX);
         }
+        let inputs = self.order.inputs.digests();
         let drawing = Drawing {
             prompt: &prompt,
             seed: told.seed,
@@ -77,6 +89,7 @@ impl Expected<'_> {
             height_px: size.height_px(),
             steps,
             guidance: self.order.guidance,
+            inputs: &inputs,
         };
         let salt = Salt::from_hex(&told.salt)?;
         ensure!(drawing.commitment(&salt) == statement.commitment, "it commits to something else");

@@ -5,14 +5,14 @@ use std::{path::Path, process::ExitCode};
 use anyhow::Context;
 use attest::{Report, verify::Attested};
 use client::Evidence;
-use provenance::{MAX_FILE_BYTES, Manifest};
+use provenance::{FoundMark, MAX_FILE_BYTES, Manifest, MarkId};
 use serde_json::json;
 
 use crate::{
     args::VerifyArgs,
-    disclosure::{Disclosure, bounded},
+    disclosure::{self, Disclosure, bounded},
     findings::Findings,
-    hex,
+    hex, marked,
 };
 
 /// Judges the image, by the evidence of the node that is asked or was.
@@ -23,7 +23,7 @@ pub(super) fn run(
 ) -> anyhow::Result<ExitCode> {
     let file = bounded(image, MAX_FILE_BYTES)?;
     let disclosure = match (&args.disclose, &args.prompt_file) {
-        (Some(told), Some(prompt)) => Some(Disclosure::read(told, prompt)?),
+        (Some(told), Some(prompt)) => Some(Disclosure::read(told, prompt, &args.input_image)?),
         _ => None,
     };
     let policy = super::policy(&args.trust)?;
@@ -41,15 +41,11 @@ pub(super) fn run(
             findings.pass("image.signature", format!("of the key with SHA-256 {key}"));
         }
         if let Some(disclosure) = &disclosure {
-            let opens = disclosure.opens(&manifest.statement.commitment);
-            findings.expect(
-                "image.commitment",
-                opens,
-                match opens {
-                    true => "prompt, seed, size and steps are those that were committed to",
-                    false => "something else was asked for, or the salt is another",
-                },
-            );
+            let id = "image.commitment";
+            match disclosure.opens(&manifest.statement.commitment) {
+                Ok(()) => findings.pass(id, disclosure::OPENED),
+                Err(mismatch) => findings.fail(id, mismatch.to_string()),
+            }
         }
     }
     match (&appraisal, &manifest) {
@@ -71,9 +67,13 @@ pub(super) fn run(
             }
         }
     }
+    let mark = marked::find(&file);
+    tell(mark.as_ref(), appraisal.as_ref().and_then(|appraisal| appraisal.attested()), &mut findings);
     if args.json {
         let mut said = findings.to_json();
         if let Some(said) = said.as_object_mut() {
+            let mark = mark.map(|mark| json!({ "key_id": mark.id.to_string(), "scale": mark.scale }));
+            said.insert("mark".to_owned(), json!(mark));
             said.insert("evidence".to_owned(), json!(appraisal));
         }
         println!("{}", serde_json::to_string_pretty(&said)?);
@@ -84,6 +84,29 @@ pub(super) fn run(
         findings.print("the image, and where it says it is from");
     }
     Ok(findings.exit_code())
+}
+
+/// Says what the invisible mark says, which proves nothing and so changes no verdict.
+fn tell(mark: Option<&FoundMark>, attested: Option<&Attested>, findings: &mut Findings) {
+    let id = "image.mark";
+    let Some(mark) = mark else {
+        return findings.skip(id, "no invisible mark was found, which says nothing");
+    };
+    let key = mark.id;
+    match attested.map(|attested| MarkId::of_key(&attested.signing_key) == key) {
+        Some(true) => findings.pass(
+            id,
+            format!("an invisible mark: made by AI, by the key with the id {key}, as the evidence's has"),
+        ),
+        Some(false) => findings.skip(
+            id,
+            format!("an invisible mark: made by AI, by another key than the evidence's, with the id {key}"),
+        ),
+        None => findings.pass(
+            id,
+            format!("an invisible mark: made by AI, by an Obscura node's key with the id {key}"),
+        ),
+    }
 }
 
 /// Holds what the manifest says of the node against what the evidence shows.
@@ -99,9 +122,18 @@ fn by_evidence(manifest: &Manifest, attested: &Attested, report: &Report, findin
             (false, None) => "the node of this evidence signs no images",
         },
     );
-    let holds = statement.model_manifest == attested.model_manifest;
-    let model = hex(&statement.model_manifest);
-    findings.expect("image.model", holds, format!("drawn with the model of manifest {model}"));
+    let models = report.models();
+    let model = models.iter().find(|model| model.manifest == statement.model_manifest);
+    let manifest = hex(&statement.model_manifest);
+    findings.expect(
+        "image.model",
+        model.is_some(),
+        match model.map(|model| &model.name) {
+            Some(Some(name)) => format!("drawn with {name}, the model of manifest {manifest}"),
+            Some(None) => format!("drawn with the model of manifest {manifest}"),
+            None => format!("drawn with a model that the node does not have, manifest {manifest}"),
+        },
+    );
     let measured = attest::measurements(report.platform, &report.quote);
     let holds = statement.platform == report.platform.name()
         && measured.is_some_and(|measured| measured == statement.measurements);

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::error::ApiError;
 
 /// What proves where an image is from.
-const PROVENANCE_BYTES: usize = 2048;
+const PROVENANCE_BYTES: usize = 2560;
 /// What surrounds the images of an answer, in bytes; a longer answer moves once.
 const AROUND_BYTES: usize = 16 * 1024;
 
