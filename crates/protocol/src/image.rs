@@ -346,7 +346,7 @@ pub struct ImageData {
     pub revised_prompt: Option<SecretString>,
     /// Our extension: what proves where the image is from, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provenance: Option<ImageProvenance>,
+    pub provenance: Option<Box<ImageProvenance>>,
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ pub struct CompletedEvent {
     pub revised_prompt: Option<SecretString>,
     /// Our extension: what proves where the image is from, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provenance: Option<ImageProvenance>,
+    pub provenance: Option<Box<ImageProvenance>>,
     /// As in an answer that is no stream.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

@@ -158,12 +158,12 @@ impl Prover {
         request: &ImageRequest,
         (index, image): (usize, &Image),
         file: SecretBytes,
-    ) -> Result<(SecretBytes, Option<ImageProvenance>), ApiError> {
+    ) -> Result<(SecretBytes, Option<Box<ImageProvenance>>), ApiError> {
         match self {
             Self::Nothing => Ok((file, None)),
-            Self::Node(node) => {
-                node.prove(request, (index, image), file).map(|(file, told)| (file, Some(told)))
-            }
+            Self::Node(node) => node
+                .prove(request, (index, image), file)
+                .map(|(file, told)| (file, Some(Box::new(told)))),
         }
     }
 }

@@ -168,7 +168,7 @@ impl Asked<'_> {
                         model: self.model,
                     };
                     let written_to = desk.put(&arrived, progress)?;
-                    self.proof.keep(&file, event.provenance.as_ref(), &written_to)?;
+                    self.proof.keep(&file, event.provenance.as_deref(), &written_to)?;
                 }
                 ImageEvent::Error(_) => {}
             }

@@ -146,7 +146,7 @@ impl<'a> Entry<'a> {
             b64_json,
             url,
             revised_prompt: entry.revised_prompt.as_ref(),
-            provenance: entry.provenance.as_ref(),
+            provenance: entry.provenance.as_deref(),
         })
     }
 
