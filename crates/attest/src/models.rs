@@ -69,7 +69,7 @@ mod tests {
         let (one, two) =
             (b"00  7  weights\n".as_slice(), b"01  8  weights\nlora 1  02 9\n".as_slice());
         let alone = ReportedModel { name: None, manifest: digest(two) };
-        assert_eq!(models(two), [alone.clone()]);
+        assert_eq!(models(two), std::slice::from_ref(&alone));
         assert!(alone.is_called("anything"));
 
         let several = [b"model a/b\n", one, b"model c d\n", two].concat();
