@@ -47,3 +47,6 @@ mod spectrum;
 pub use detect::{FALSE_POSITIVE_RATE, FoundMark, find_mark};
 pub use embed::{MIN_MARKED_SIDE_PX, mark};
 pub use payload::MarkId;
+
+#[cfg(test)]
+mod tests;
