@@ -41,7 +41,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "NAME|DIR")]
     pub(crate) model: Vec<String>,
     /// Merge a LoRA into the model's transformer, so much of it [default weight: 1]; again for several, in their
-    /// order. Of several models, each has its own in the file's [[model]]
+    /// order. Of several models, each has its own in the file's `[[model]]`
     #[arg(long, value_name = "FILE:WEIGHT")]
     pub(crate) lora: Vec<String>,
     /// The name that requests use for the model [default: obscura/demo, or the directory's name]
