@@ -4,13 +4,13 @@
 use std::sync::{Arc, Mutex};
 
 use attest::Report;
-use client::{ApiKey, Client};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use client::{ApiKey, Client};
 use engine::{Generator, ProgressObserver};
 use flux::{Error, Generated, Job};
 use node::{Config, LoadedModel, ProvenanceChoice};
-use provenance::{MarkId, SignedReceipt, find_mark};
 use protocol::{CreateImageRequest, Size};
+use provenance::{MarkId, SignedReceipt, find_mark};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tests::{MODEL, OneColour, TestNode, demo_policy, http, loaded_model};
@@ -143,7 +143,8 @@ async fn evidence_tells_every_models_manifest() {
     let models = Report::parse(&report).unwrap().models();
     for (model, size) in [(MODEL, "64x64"), (OTHER, "256x256")] {
         let url = format!("{}/v1/images/generations", node.url);
-        let body = json!({ "prompt": "a", "model": model, "size": size, "response_format": "b64_json" });
+        let body =
+            json!({ "prompt": "a", "model": model, "size": size, "response_format": "b64_json" });
         let answer = http().post(url).json(&body).send().await.unwrap();
         let answer: Value = answer.json().await.unwrap();
         let image = &answer["data"][0];

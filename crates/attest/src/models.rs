@@ -45,8 +45,10 @@ impl Report {
                 }
             }
         }
-        let model =
-            |(name, text): (String, Vec<u8>)| ReportedModel { name: Some(name), manifest: digest(&text) };
+        let model = |(name, text): (String, Vec<u8>)| ReportedModel {
+            name: Some(name),
+            manifest: digest(&text),
+        };
         models.into_iter().map(model).collect()
     }
 }
@@ -64,7 +66,8 @@ mod tests {
     #[test]
     fn each_model_is_named_by_its_own_lines() {
         let digest = |text: &[u8]| -> Digest32 { Sha256::digest(text).into() };
-        let (one, two) = (b"00  7  weights\n".as_slice(), b"01  8  weights\nlora 1  02 9\n".as_slice());
+        let (one, two) =
+            (b"00  7  weights\n".as_slice(), b"01  8  weights\nlora 1  02 9\n".as_slice());
         let alone = ReportedModel { name: None, manifest: digest(two) };
         assert_eq!(models(two), [alone.clone()]);
         assert!(alone.is_called("anything"));
@@ -76,7 +79,9 @@ mod tests {
         assert!(first.is_called("a/b") && !first.is_called("c d"));
 
         // What no node writes is read without panic.
-        for odd in [&b""[..], b"model", b"model ", b"model \n", b"model \xff\nmodel x", b"\nmodel x\n"] {
+        for odd in
+            [&b""[..], b"model", b"model ", b"model \n", b"model \xff\nmodel x", b"\nmodel x\n"]
+        {
             assert!(!models(odd).is_empty());
         }
     }

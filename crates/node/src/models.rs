@@ -148,7 +148,9 @@ pub enum ModelsError {
         model: String,
     },
     /// Among those of others, its manifest could be read in two ways.
-    #[error("the manifest of {model} has a last line without an end, or one that begins with `model `")]
+    #[error(
+        "the manifest of {model} has a last line without an end, or one that begins with `model `"
+    )]
     Manifest {
         /// The model.
         model: String,

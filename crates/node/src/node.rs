@@ -219,7 +219,8 @@ impl Service {
         node: &Node,
     ) -> Result<Self, StartError> {
         let config = node.config();
-        let Offer { capabilities, manifest, manifest_digests, engines } = models.into().offer(config.limits())?;
+        let Offer { capabilities, manifest, manifest_digests, engines } =
+            models.into().offer(config.limits())?;
         let digest = Sha256::digest(&manifest).into();
         let attester = Attester::start(sources, manifest, config.quote_limits())?;
         let unasked_provenance = config.provenance.unasked();

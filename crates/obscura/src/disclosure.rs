@@ -100,7 +100,8 @@ impl Disclosure {
         let decode = |input: &Input| {
             let decoded = InputFile::scan(input.bytes.to_vec().into()).and_then(InputFile::decode);
             let shown = input.path.display();
-            let decoded = decoded.map_err(|reason| anyhow::anyhow!("--input-image {shown} {reason}"));
+            let decoded =
+                decoded.map_err(|reason| anyhow::anyhow!("--input-image {shown} {reason}"));
             decoded.map(|decoded| decoded.image)
         };
         self.inputs.iter().map(decode).collect()

@@ -129,7 +129,8 @@ fn judge(
         return Ok(());
     };
     let Some(theirs) = decoded(&file, (width_px, height_px)) else {
-        findings.fail(check, "other pixels, and the image cannot be decoded, or is of another size");
+        findings
+            .fail(check, "other pixels, and the image cannot be decoded, or is of another size");
         return Ok(());
     };
     let other = draw(disclosure.seed().wrapping_add(1))?;

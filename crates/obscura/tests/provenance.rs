@@ -277,7 +277,10 @@ async fn a_mark_outlives_the_file() {
     let mut file = fs::File::create(shown.at("again.jpg")).unwrap();
     let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut file, 75);
     pixels.write_with_encoder(encoder).unwrap();
-    image::imageops::crop_imm(&pixels, 19, 23, 222, 222).to_image().save(shown.at("part.png")).unwrap();
+    image::imageops::crop_imm(&pixels, 19, 23, 222, 222)
+        .to_image()
+        .save(shown.at("part.png"))
+        .unwrap();
     let filter = image::imageops::FilterType::Triangle;
     image::imageops::resize(&pixels, 128, 128, filter).save(shown.at("half.png")).unwrap();
     for name in ["again.jpg", "part.png", "half.png"] {
@@ -323,7 +326,8 @@ async fn an_edit_tells_what_it_was_drawn_from() {
         let files: Vec<&str> = files.iter().flat_map(|file| ["--input-image", file]).collect();
         let words = ["--disclose", &told, "--prompt-file", &prompt];
         let verified = shown.verify(code, "star.png", &[&words[..], &files].concat());
-        let words = ["replay", &told, "--prompt-file", &prompt, "--device", "cpu", "--model", model];
+        let words =
+            ["replay", &told, "--prompt-file", &prompt, "--device", "cpu", "--model", model];
         let replayed = shown.says(code, &[&words[..], &files].concat());
         (verified, replayed)
     };

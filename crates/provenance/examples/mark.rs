@@ -7,7 +7,11 @@
 //! statistics of photographs (A. Lee, D. Mumford, J. Huang, "Occlusion models for natural images", IJCV 41, 2001);
 //! noise whose power falls with the square of frequency; smooth gradients; one colour. Nothing is drawn from chance:
 //! two runs print the same, but for times. MARK_IMAGES is how many of a kind [default: 8].
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "an example that cannot go on has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "an example that cannot go on has failed"
+)]
 
 use std::{fmt::Write as _, path::PathBuf, time::Instant};
 
@@ -65,7 +69,8 @@ struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as f64 / (1_u64 << 31) as f64
     }
 
@@ -82,18 +87,19 @@ fn leaves(side: u32, seed: u64) -> RgbImage {
     for _ in 0..8 * side {
         // From the back: 1/r² is evenly spread between 1/longest² and 1/2².
         let spread = random.next() * (0.25 - 1.0 / longest.powi(2)) + 1.0 / longest.powi(2);
-        let radius = if random.next() < 0.05 { longest * random.next() } else { spread.sqrt().recip() };
+        let radius =
+            if random.next() < 0.05 { longest * random.next() } else { spread.sqrt().recip() };
         let (x, y) = (random.next() * f64::from(side), random.next() * f64::from(side));
         let (color, shade) = (random.color(), random.next() * 2.0 - 1.0);
         let grain = 12.0 * random.next() * random.next();
-        let range = |at: f64| {
-            (at - radius).max(0.0) as u32..((at + radius).ceil() as u32).min(side)
-        };
+        let range =
+            |at: f64| (at - radius).max(0.0) as u32..((at + radius).ceil() as u32).min(side);
         for row in range(y) {
             for column in range(x) {
                 let (dx, dy) = (f64::from(column) - x, f64::from(row) - y);
                 if dx * dx + dy * dy <= radius * radius {
-                    let light = 60.0 * shade * (dx + dy) / radius / 2.0 + grain * (random.next() - 0.5);
+                    let light =
+                        60.0 * shade * (dx + dy) / radius / 2.0 + grain * (random.next() - 0.5);
                     let value = color.map(|value| (value + light).clamp(0.0, 255.0) as u8);
                     image.put_pixel(column, row, image::Rgb(value));
                 }
@@ -220,5 +226,9 @@ fn main() {
         println!("{row}");
     }
     println!("\nunmarked: {unmarked_found} of {unmarked} found");
-    println!("1024², at best: {:.0} ms to mark, {:.0} ms to find", 1e3 * mark_secs, 1e3 * find_secs);
+    println!(
+        "1024², at best: {:.0} ms to mark, {:.0} ms to find",
+        1e3 * mark_secs,
+        1e3 * find_secs
+    );
 }

@@ -45,9 +45,7 @@ mod statement;
 pub use c2pa::{MAX_FILE_BYTES, MAX_MANIFEST_BYTES, Manifest, ManifestSigner, embed};
 pub use commitment::{Drawing, Salt};
 pub use error::ProvenanceError;
-pub use mark::{
-    FALSE_POSITIVE_RATE, FoundMark, MIN_MARKED_SIDE_PX, MarkId, find_mark, mark,
-};
+pub use mark::{FALSE_POSITIVE_RATE, FoundMark, MIN_MARKED_SIDE_PX, MarkId, find_mark, mark};
 pub use receipt::{MAX_RECEIPT_BYTES, Receipt, SignedReceipt, pixels_digest};
 pub use statement::Statement;
 

@@ -64,9 +64,7 @@ impl Wanted {
         service: &Service,
     ) -> Result<Self, InvalidParameter> {
         match request.provenance.kind {
-            ProvenanceKind::Unsaid => {
-                Ok(Self::of(service.unasked_provenance(), request, service))
-            }
+            ProvenanceKind::Unsaid => Ok(Self::of(service.unasked_provenance(), request, service)),
             _ => Self::sealed(request, service),
         }
     }

@@ -267,8 +267,7 @@ fn completed(
     let read = if index == 0 { read } else { InputTokensDetails::default() };
     let style = Style::of(request);
     let marked = prover.marked(image);
-    let file =
-        respond::file(marked.as_ref().unwrap_or(image), request.format, service.metrics())?;
+    let file = respond::file(marked.as_ref().unwrap_or(image), request.format, service.metrics())?;
     let filled_bytes = lengths::event(service, image.size, request.format, file.len());
     let (file, provenance) = prover.prove(request, (index, image), file)?;
     let event = ImageEvent::Completed(CompletedEvent {

@@ -3,8 +3,8 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, bail, ensure};
-use base64_simd::STANDARD;
 use attest::{Report, ReportedModel};
+use base64_simd::STANDARD;
 use client::AttestedNode;
 use protocol::{ImageProvenance, Prompt, Style, VIVID_SUFFIX};
 use provenance::{Drawing, Manifest, MarkId, Salt, SignedReceipt, Statement};

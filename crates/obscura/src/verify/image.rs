@@ -68,11 +68,16 @@ pub(super) fn run(
         }
     }
     let mark = marked::find(&file);
-    tell(mark.as_ref(), appraisal.as_ref().and_then(|appraisal| appraisal.attested()), &mut findings);
+    tell(
+        mark.as_ref(),
+        appraisal.as_ref().and_then(|appraisal| appraisal.attested()),
+        &mut findings,
+    );
     if args.json {
         let mut said = findings.to_json();
         if let Some(said) = said.as_object_mut() {
-            let mark = mark.map(|mark| json!({ "key_id": mark.id.to_string(), "scale": mark.scale }));
+            let mark =
+                mark.map(|mark| json!({ "key_id": mark.id.to_string(), "scale": mark.scale }));
             said.insert("mark".to_owned(), json!(mark));
             said.insert("evidence".to_owned(), json!(appraisal));
         }

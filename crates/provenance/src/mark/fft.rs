@@ -132,7 +132,8 @@ mod tests {
                 for ky in 0..height {
                     let sum = (0..width * height).fold(Complex::default(), |sum, n| {
                         let (x, y) = (n % width, n / width);
-                        let turns = (kx * x) as f64 / width as f64 + (ky * y) as f64 / height as f64;
+                        let turns =
+                            (kx * x) as f64 / width as f64 + (ky * y) as f64 / height as f64;
                         sum.plus(values[n].times(Complex::unit(-turns)))
                     });
                     let found = found[kx * height + ky];
