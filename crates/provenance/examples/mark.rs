@@ -22,6 +22,8 @@ use image::{
 };
 use provenance::{MarkId, find_mark, mark};
 
+/// A name, and what makes an image of a side and a seed.
+type Kind = (&'static str, fn(u32, u64) -> RgbImage);
 type Attack = (&'static str, fn(&RgbImage) -> RgbImage);
 
 const ATTACKS: &[Attack] = &[
@@ -164,14 +166,11 @@ struct Row {
     images: Vec<RgbImage>,
 }
 
-/// An image of this side, of this seed.
-type Make = fn(u32, u64) -> RgbImage;
-
 fn main() {
     let count: u64 = std::env::var("MARK_IMAGES").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
     let mut rows = Vec::new();
     for side in [256, 512, 1024] {
-        let kinds: [(&str, Make); 4] =
+        let kinds: [Kind; 4] =
             [("leaves", leaves), ("noise", noise), ("gradient", gradient), ("flat", flat)];
         for (kind, make) in kinds {
             let images = (0..count).map(|seed| make(side, 1000 + seed)).collect();

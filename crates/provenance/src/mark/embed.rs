@@ -44,16 +44,24 @@ pub fn mark(width_px: u32, height_px: u32, rgb: &mut [u8], id: MarkId) {
     let aimed = 255.0 / 10_f64.powf(AIM_PSNR_DB / 20.0);
     let mut gain = (aimed / mean_square.sqrt()).min(f64::from(FLAT_RMS)) as f32;
     let most = 3.0 * (width * height) as f64 * 255.0_f64.powi(2) / 10_f64.powf(MIN_PSNR_DB / 10.0);
-    // Once, as rule.
-    while changed_squares(rgb, &change, gain) as f64 > most {
+    let mut steps = steps(&change, gain);
+    // Never, as a rule.
+    while squares_of(rgb, &steps) as f64 > most {
         gain *= 0.98;
+        steps = self::steps(&change, gain);
     }
-    for (pixel, change) in rgb.chunks_exact_mut(3).zip(&change.values) {
-        let step = (change * gain).round_ties_even() as i16;
+    for (pixel, step) in rgb.chunks_exact_mut(3).zip(&steps) {
         for value in pixel {
-            *value = (i16::from(*value) + step).clamp(0, 255) as u8;
+            *value = value.saturating_add_signed(*step);
         }
     }
+}
+
+/// What is added to each pixel.
+fn steps(change: &Plane, gain: f32) -> Vec<i8> {
+    // Rounds to whole numbers, ties to even, without a call for each: numbers from here on have no fractions.
+    const WHOLE: f32 = 1.5 * (1 << 23) as f32;
+    change.values.iter().map(|value| (value * gain + WHOLE - WHOLE) as i8).collect()
 }
 
 /// How strong the mark may be at each pixel, 1 where the image is flat.
@@ -66,18 +74,20 @@ fn sum_of_squares(values: &[f32]) -> f32 {
     values.iter().map(|value| value * value).sum()
 }
 
-/// The sum of the squares of what marking changes in all channels.
-fn changed_squares(rgb: &[u8], change: &Plane, gain: f32) -> u64 {
-    let pixels = rgb.chunks_exact(3).zip(&change.values);
-    pixels
-        .map(|(pixel, change)| {
-            let step = (change * gain).round_ties_even() as i16;
-            let squares = pixel.iter().map(|value| {
-                let value = i16::from(*value);
-                let changed = (value + step).clamp(0, 255) - value;
-                u64::from(changed.unsigned_abs()).pow(2)
-            });
-            squares.sum::<u64>()
-        })
-        .sum()
+/// The sum of the squares of what these steps change in all channels.
+fn squares_of(rgb: &[u8], steps: &[i8]) -> u64 {
+    let of_row = |(pixels, steps): (&[u8], &[i8])| {
+        let pixels = pixels.chunks_exact(3).zip(steps);
+        let squares = pixels.map(|(pixel, step)| {
+            let square = |value: &u8| {
+                let changed = i32::from(value.saturating_add_signed(*step)) - i32::from(*value);
+                changed.unsigned_abs().pow(2)
+            };
+            square(&pixel[0]) + square(&pixel[1]) + square(&pixel[2])
+        });
+        u64::from(squares.sum::<u32>())
+    };
+    // So few that their squares fit.
+    const PIXELS: usize = 4096;
+    rgb.chunks(3 * PIXELS).zip(steps.chunks(PIXELS)).map(of_row).sum()
 }
