@@ -184,6 +184,31 @@ async fn what_waits_too_long_is_told_so() {
     assert_eq!((third.0, error_of(&third.1).code.as_deref()), (429, Some("queue_slow")));
 }
 
+/// Before anything is known, nothing is said, and never that there is nothing to wait for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_is_told_in_seconds_before_its_first_image_is_done() {
+    let node = TestNode::start(OneColour::with_step(Duration::from_millis(200))).await;
+    assert_eq!(node.metric("obscura_queue_seconds").await, 0.0, "nothing waits");
+    let looking = async {
+        let patience = Instant::now() + Duration::from_secs(30);
+        loop {
+            assert!(Instant::now() < patience, "nothing was ever said");
+            let numbers = http().get(format!("{}/metrics", node.url)).send().await.unwrap();
+            let numbers = numbers.text().await.unwrap();
+            let number = |name| numbers.lines().find_map(|line| line.strip_prefix(name));
+            let secs = number("obscura_queue_seconds ").map(|secs| secs.parse::<f64>().unwrap());
+            match (number("obscura_queue_depth "), secs) {
+                (Some("0"), _) | (_, None) => {}
+                (_, Some(secs)) => return secs,
+            }
+        }
+    };
+    let (answered, secs) = tokio::join!(post(&node, json!({"steps": 20})), looking);
+    assert_eq!(answered.0, 200);
+    // Twenty steps of a fifth of a second, at least.
+    assert!(secs > 3.9, "{secs}");
+}
+
 #[tokio::test]
 async fn numbers_for_operators() {
     let node = TestNode::start(OneColour::instant()).await;

@@ -108,9 +108,7 @@ impl Admission {
 
     /// Seconds until everything that waits or runs is done; `None` where nothing is known of some of it.
     pub(crate) fn queue_secs(&self) -> Option<f64> {
-        let state = self.lock();
-        let secs: Option<f64> = state.predicted(state.clients.values().flatten()).sum();
-        Some(secs? / self.engines as f64)
+        Some(self.lock().secs()? / self.engines as f64)
     }
 
     /// Seconds until it is the turn of this client's next request: all of its own, and of each
@@ -127,8 +125,8 @@ impl Admission {
 
     /// Seconds until one place should be free.
     fn secs_of_one(&self, state: &State) -> f64 {
-        let secs: Option<f64> = state.predicted(state.clients.values().flatten()).sum();
-        secs.map_or(UNKNOWN_SECS, |secs| secs / (state.jobs().max(1) * self.engines) as f64)
+        let places = state.jobs().max(1) * self.engines;
+        state.secs().map_or(UNKNOWN_SECS, |secs| secs / places as f64)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -140,6 +138,15 @@ impl Admission {
 impl State {
     fn jobs(&self) -> usize {
         self.clients.values().map(Vec::len).sum()
+    }
+
+    /// Seconds of all of them; `None` where nothing is known of one, or none is read yet.
+    fn secs(&self) -> Option<f64> {
+        let mut all = self.predicted(self.clients.values().flatten()).peekable();
+        match all.peek() {
+            None if !self.clients.is_empty() => None,
+            _ => all.sum(),
+        }
     }
 
     /// Seconds of each that is read; `None` of one of which nothing is known.
@@ -295,6 +302,9 @@ mod tests {
         held[0].fill("unknown", LARGE.into());
         assert_eq!(admission.queue_secs(), None);
         drop(held);
+        let unread = admission.reserve(client(1));
+        assert_eq!(admission.queue_secs(), None);
+        drop(unread);
         assert_eq!(admission.queue_secs(), Some(0.0), "nothing waits, whatever is known");
     }
 

@@ -118,7 +118,8 @@ mod tests {
     fn help_is_no_wider_than_its_terminal() {
         fn check(mut command: clap::Command, columns: usize) {
             let help = command.render_long_help().to_string();
-            for line in help.lines() {
+            // clap wraps everything but how a command is called.
+            for line in help.lines().filter(|line| !line.starts_with("Usage:")) {
                 assert!(line.chars().count() <= columns, "{}: {line}", command.get_name());
             }
             for command in command.get_subcommands() {

@@ -30,6 +30,7 @@ pub(super) struct Question {
 /// that the quote binds; how many wait, and how many of one source while others ask, the attester bounds.
 #[utoipa::path(
     get, path = "/v1/attestation", tag = "confidential",
+    operation_id = "attestation",
     params((
         "nonce" = Option<String>, Query, pattern = "^[0-9a-f]{64}$",
         description = "64 hex digits of the verifier's choice"
@@ -64,6 +65,7 @@ pub(super) async fn report(
 /// The text whose SHA-256 every keyset names as `configuration_sha256`.
 #[utoipa::path(
     get, path = "/v1/attestation/configuration", tag = "confidential",
+    operation_id = "attested_configuration",
     responses((status = 200, body = String, content_type = "text/plain", description = "The text")),
 )]
 pub(super) async fn configuration(State(node): State<Arc<Node>>) -> Response {

@@ -38,6 +38,7 @@ use crate::{
 /// [`protocol::CreateImageResponse`]; of a stream, each event.
 #[utoipa::path(
     post, path = "/v1/confidential/images/generations", tag = "confidential",
+    operation_id = "create_sealed_image",
     request_body = ConfidentialComputeRequest,
     responses(
         (status = 200, content(
@@ -65,6 +66,7 @@ pub(super) async fn generate(
 /// As for generations; what is sealed is an [`protocol::EditImageRequest`].
 #[utoipa::path(
     post, path = "/v1/confidential/images/edits", tag = "confidential",
+    operation_id = "create_sealed_image_edit",
     request_body = ConfidentialComputeRequest,
     responses(
         (status = 200, content(

@@ -40,6 +40,7 @@ use crate::{
 /// is a stream of events: `image_generation.partial_image`, `image_generation.completed`.
 #[utoipa::path(
     post, path = "/v1/images/generations", tag = "images",
+    operation_id = "create_image",
     request_body = CreateImageRequest,
     responses(
         (status = 200, content(
@@ -63,6 +64,7 @@ pub(super) async fn generate(
 /// `image_edit.completed`.
 #[utoipa::path(
     post, path = "/v1/images/edits", tag = "images",
+    operation_id = "create_image_edit",
     request_body(content(
         (EditImageRequest = "application/json"),
         (EditForm = "multipart/form-data"),
@@ -238,6 +240,7 @@ fn read_edit(body: &ClearEdit) -> Result<CreateImageRequest, ApiError> {
 /// Whoever knows its name may see it, for a while.
 #[utoipa::path(
     get, path = "/v1/images/files/{name}", tag = "images",
+    operation_id = "image_file",
     params(("name" = String, Path, description = "64 hex digits, out of `data[].url`")),
     responses(
         (status = 200, content_type = "image/png", body = [u8], description = "The file"),

@@ -24,6 +24,7 @@ const KEY_HEADER: HeaderName = HeaderName::from_static("obscura-key");
 /// Which key to seal to, as Atoma's SDKs ask it
 #[utoipa::path(
     post, path = "/v1/nodes/lock", tag = "confidential",
+    operation_id = "lock_node",
     request_body = NodeLockRequest,
     responses((status = 200, body = NodeLockResponse, description = "The key")),
 )]

@@ -18,6 +18,7 @@ use crate::{
 /// The models that are served
 #[utoipa::path(
     get, path = "/v1/models", tag = "models",
+    operation_id = "list_models",
     responses(
         (status = 200, body = ModelList, description = "The first is drawn with where a request names none"),
         (status = 401, body = ErrorBody, description = "No valid credentials"),
@@ -33,6 +34,7 @@ pub(super) async fn list(State(node): State<Arc<Node>>, headers: HeaderMap) -> A
 /// One model
 #[utoipa::path(
     get, path = "/v1/models/{id}", tag = "models",
+    operation_id = "retrieve_model",
     params(("id" = String, Path, description = "Its name; slashes stay slashes")),
     responses(
         (status = 200, body = Model, description = "It is served"),

@@ -186,6 +186,20 @@ mod tests {
         assert_eq!(routes, document.paths.paths.into_keys().collect());
     }
 
+    /// Generators of clients name functions by it, and viewers find operations.
+    #[test]
+    fn operations_have_names_of_their_own() {
+        let mut document = Api::openapi();
+        document.merge(ClearApi::openapi());
+        let paths = document.paths.paths.values();
+        let operations = paths.flat_map(|item| [&item.get, &item.post]).flatten();
+        let mut names: Vec<_> = operations.map(|it| it.operation_id.clone().unwrap()).collect();
+        let all = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), all, "{names:?}");
+    }
+
     #[test]
     fn readers_of_the_api_meet_no_words_of_rust() {
         assert_eq!(without_links("as [`a::B`] and [`C`]. [`"), "as `B` and `C`. [`");
