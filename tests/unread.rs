@@ -240,7 +240,10 @@ async fn a_refusal_reaches_those_who_write_before_they_read() {
         }
     }
     // HTTP/2: a body is taken to its end, as clients are met that lose the answer where their stream is reset.
+    const BODY_OF_STREAM: usize = 2_000_000;
     let socket = TcpStream::connect(address(&node)).await.unwrap();
+    // Each window is waited for.
+    socket.set_nodelay(true).unwrap();
     let (requests, connection) = h2::client::handshake(socket).await.unwrap();
     tokio::spawn(connection);
     for (path, status) in [("/v1/images/generations", 401), ("/v1/nothing", 404), ("/healthz", 405)]
@@ -252,8 +255,8 @@ async fn a_refusal_reaches_those_who_write_before_they_read() {
         let mut requests = requests.clone().ready().await.unwrap();
         let (answer, mut stream) = requests.send_request(request, false).unwrap();
         let answer = timeout(PATIENCE, answer).await.expect("an answer").unwrap();
-        stream.reserve_capacity(BODY);
-        let mut left = BODY;
+        stream.reserve_capacity(BODY_OF_STREAM);
+        let mut left = BODY_OF_STREAM;
         while left > 0 {
             let room = timeout(PATIENCE, std::future::poll_fn(|cx| stream.poll_capacity(cx))).await;
             let room = room.expect("in time").expect("not reset").expect("not cut").min(left);
