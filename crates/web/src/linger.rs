@@ -22,6 +22,9 @@ const MAX_BYTES: usize = 48 << 20;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// For how long where nothing comes.
 const SILENCE: Duration = Duration::from_secs(2);
+/// Whoever sends more slowly on average, 1 Mbit/s, drips: no client that writes all of a body first does, and a
+/// refusal would hold its place for longer than a body may take.
+const MIN_BYTES_A_SEC: f64 = 128.0 * 1024.0;
 /// Read at once.
 const BUFFER_BYTES: usize = 8 * 1024;
 
@@ -31,10 +34,35 @@ const BUFFER_BYTES: usize = 8 * 1024;
 pub struct Linger(Option<Lingering>);
 
 struct Lingering {
-    left_bytes: usize,
-    deadline: Instant,
-    /// The deadline, or the end of a silence where that is sooner.
+    bounds: Bounds,
+    /// Until when to wait for the next bytes.
     timer: Pin<Box<Sleep>>,
+}
+
+/// How much is still read, and until when.
+struct Bounds {
+    begun: Instant,
+    left_bytes: usize,
+}
+
+impl Bounds {
+    fn new() -> Self {
+        Self { begun: Instant::now(), left_bytes: MAX_BYTES }
+    }
+
+    /// Counts what came; `false` where that is enough.
+    fn count(&mut self, bytes: usize) -> bool {
+        let left = self.left_bytes.checked_sub(bytes);
+        self.left_bytes = left.unwrap_or(0);
+        left.is_some() && Instant::now() < self.until()
+    }
+
+    /// When the next bytes have to be there.
+    fn until(&self) -> Instant {
+        let earned = (MAX_BYTES - self.left_bytes) as f64 / MIN_BYTES_A_SEC;
+        let in_all = (SILENCE + Duration::from_secs_f64(earned)).min(TIMEOUT);
+        (self.begun + in_all).min(Instant::now() + SILENCE)
+    }
 }
 
 impl Linger {
@@ -47,31 +75,22 @@ impl Linger {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         let lingering = self.0.get_or_insert_with(|| {
-            let now = Instant::now();
-            Lingering {
-                left_bytes: MAX_BYTES,
-                deadline: now + TIMEOUT,
-                timer: Box::pin(time::sleep_until(now + SILENCE)),
-            }
+            let bounds = Bounds::new();
+            Lingering { timer: Box::pin(time::sleep_until(bounds.until())), bounds }
         });
         let mut buffer = [0; BUFFER_BYTES];
         loop {
             let mut buffer = ReadBuf::new(&mut buffer);
             match Pin::new(&mut *socket).poll_read(cx, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    match lingering.left_bytes.checked_sub(buffer.filled().len()) {
-                        Some(left) => lingering.left_bytes = left,
-                        None => return Poll::Ready(Ok(())),
-                    }
-                    let now = Instant::now();
-                    if now >= lingering.deadline {
+                    if !lingering.bounds.count(buffer.filled().len()) {
                         return Poll::Ready(Ok(()));
                     }
-                    lingering.timer.as_mut().reset(lingering.deadline.min(now + SILENCE));
+                    lingering.timer.as_mut().reset(lingering.bounds.until());
                 }
                 Poll::Ready(_) => return Poll::Ready(Ok(())),
                 // Everything that was sent had been read.
-                Poll::Pending if !more_expected && lingering.left_bytes == MAX_BYTES => {
+                Poll::Pending if !more_expected && lingering.bounds.left_bytes == MAX_BYTES => {
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Pending => return lingering.timer.as_mut().poll(cx).map(Ok),
@@ -83,15 +102,12 @@ impl Linger {
 /// Reads and forgets the rest of a body within the same bounds, where its connection goes on. HTTP/2 would have it reset
 /// at once (RFC 9113, 8.1), and some clients then lose the answer that came before: curl 7.88 is one.
 pub async fn drain(mut body: impl HttpBody<Data = Bytes> + Unpin) {
-    let deadline = Instant::now() + TIMEOUT;
-    let mut left_bytes = MAX_BYTES;
+    let mut bounds = Bounds::new();
     loop {
         let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
-        let until = deadline.min(Instant::now() + SILENCE);
-        let Ok(Some(Ok(frame))) = time::timeout_at(until, frame).await else { return };
-        match left_bytes.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
-            Some(left) => left_bytes = left,
-            None => return,
+        let Ok(Some(Ok(frame))) = time::timeout_at(bounds.until(), frame).await else { return };
+        if !bounds.count(frame.data_ref().map_or(0, Bytes::len)) {
+            return;
         }
     }
 }
