@@ -10,7 +10,6 @@ use crate::{
 };
 
 /// One event. Holds images: no `Debug`, no `Clone`.
-#[expect(clippy::large_enum_variant, reason = "an event is made, sealed and gone, one at a time")]
 pub enum ImageEvent {
     /// Where the request is; only where it asks for these.
     Progress(ProgressEvent),
