@@ -34,13 +34,13 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// Of the published model; none of the demo model's are left out.
+    /// Of the published model; `None` of the demo model, which is measured whole.
     #[must_use]
-    pub fn blocks(self) -> Blocks {
+    pub fn blocks(self) -> Option<Blocks> {
         match self {
-            Self::Schnell => Blocks { double: 19, single: 38 },
-            Self::Klein => Blocks { double: 5, single: 20 },
-            Self::Small => Blocks { double: 0, single: 0 },
+            Self::Schnell => Some(Blocks { double: 19, single: 38 }),
+            Self::Klein => Some(Blocks { double: 5, single: 20 }),
+            Self::Small => None,
         }
     }
 
@@ -62,7 +62,8 @@ impl Preset {
         };
         let of =
             |blocks: Blocks| blocks.double as u64 * of_double + blocks.single as u64 * of_single;
-        let cut = blocks.map_or(0, |left| of(self.blocks()).saturating_sub(of(left)));
+        let cut =
+            self.blocks().zip(blocks).map_or(0, |(all, left)| of(all).saturating_sub(of(left)));
         let parameters = whole - cut;
         match precision {
             Precision::F32 => 4 * parameters,

@@ -82,8 +82,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
 
 /// Fewer than the published model has, and of both kinds.
 fn known(asked: Blocks, preset: Preset) -> anyhow::Result<Blocks> {
-    let all = preset.blocks();
-    ensure!(all.double > 0, "--blocks: the demo model is measured whole");
+    let all = preset.blocks().context("--blocks: the demo model is measured whole")?;
     ensure!(
         (1..=all.double).contains(&asked.double) && (1..=all.single).contains(&asked.single),
         "--blocks {},{}: that model has {},{}, and at least 1,1 are drawn with",

@@ -118,8 +118,8 @@ pub struct ImageProvenance {
 }
 
 impl ImageProvenance {
-    /// How long it is in a message, at most, but for what nobody sends.
-    pub(crate) const ABOUT_BYTES: usize = 2560;
+    /// How many bytes it takes in a message, at most, but for what nobody sends: room that writers keep for it.
+    pub const ABOUT_BYTES: usize = 2560;
 }
 
 #[cfg(test)]

@@ -14,8 +14,6 @@ use zeroize::Zeroizing;
 
 use crate::error::ApiError;
 
-/// What proves where an image is from.
-const PROVENANCE_BYTES: usize = 2560;
 /// What surrounds the images of an answer, in bytes; a longer answer moves once.
 const AROUND_BYTES: usize = 16 * 1024;
 
@@ -156,7 +154,7 @@ impl<'a> Entry<'a> {
             _ => 0,
         };
         let prompt = self.revised_prompt.map_or(0, |prompt| 6 * prompt.len());
-        let provenance = self.provenance.map_or(0, |_| PROVENANCE_BYTES);
+        let provenance = self.provenance.map_or(0, |_| ImageProvenance::ABOUT_BYTES);
         url + self.b64_json.map_or(0, str::len) + prompt + provenance
     }
 }
