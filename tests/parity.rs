@@ -1,8 +1,10 @@
 //! The same image as diffusers, stage by stage: token ids, encoders, noise, every step, the
 //! decoded image. The references were recorded by `tests/parity/make_golden.py`.
 
+use std::path::Path;
+
 use candle_core::{Device, Tensor};
-use flux::{LoadOptions, Pins, Pipeline, Precision, StageInputs};
+use flux::{LoadOptions, Pins, Pipeline, Precision, StageInputs, Stages};
 use protocol::{Seed, Size, Steps};
 use serde_json::Value;
 use tests::golden::{
@@ -12,6 +14,8 @@ use tests::golden::{
 /// ‖out − ref‖ / ‖ref‖ of every stage. The bound that is promised is 1e-4; these references are
 /// good to 5e-6, and a tighter bound notices what 1e-4 does not, as PROVENANCE.md tells.
 const STAGE: f64 = 2e-5;
+/// The same where weights have 8 bits.
+const IN_8_BITS: f64 = 5e-2;
 /// The share of 8-bit values that must be within 1 of the reference.
 const WITHIN_ONE: f64 = 0.999;
 
@@ -111,47 +115,76 @@ fn prompts_of_every_kind() {
     }
 }
 
+/// With weights in 8 bits: both layouts, files in f32 and in bf16.
+#[test]
+fn in_8_bits_each_stage_stays_near() {
+    let [ours, bfl] = [model_directory("schnell-1x1"), single_file_directory("dev-1x2")];
+    let whole = fixtures().join("whole/model");
+    let models =
+        [("schnell-1x1", ours.path()), ("dev-1x2", bfl.path()), ("whole", whole.as_path())];
+    for (case, directory) in models {
+        let pipeline = load_in(directory, Precision::Int8);
+        assert_eq!(pipeline.place(), "cpu int8");
+        for_each_run(case, |name, run, golden| {
+            let stages = stages(&pipeline, run);
+            let near = |stage: &str, out: &[f32], reference: &Tensor| {
+                let error = relative_error(out, reference);
+                assert!(error <= IN_8_BITS, "{name}: {stage} is off by {error:.2e}");
+            };
+            near("pooled", &stages.pooled, &golden("pooled"));
+            near("t5_states", &stages.states, &golden("t5_states"));
+            near("picture", &stages.image, &golden("picture").permute((1, 2, 0)).unwrap());
+        });
+    }
+}
+
 fn check(case: &str) {
     let directory = model_directory(case);
     check_runs(case, &load(directory.path()));
 }
 
 fn check_runs(case: &str, pipeline: &Pipeline) {
+    for_each_run(case, |name, run, golden| check_run(name, pipeline, run, golden));
+}
+
+/// Given its name, its settings, and what diffusers made, by stages.
+fn for_each_run(case: &str, check: impl Fn(&str, &Value, &dyn Fn(&str) -> Tensor)) {
     let golden = tensors(format!("{case}/golden.safetensors"));
     for run in json(format!("{case}/case.json"))["runs"].as_array().unwrap() {
-        check_run(case, pipeline, run, &|stage| {
-            golden[&format!("{}/{stage}", run["name"].as_str().unwrap())].clone()
-        });
+        let name = run["name"].as_str().unwrap();
+        check(&format!("{case}/{name}"), run, &|stage| golden[&format!("{name}/{stage}")].clone());
     }
 }
 
-fn check_run(case: &str, pipeline: &Pipeline, run: &Value, golden: &dyn Fn(&str) -> Tensor) {
+fn stages(pipeline: &Pipeline, run: &Value) -> Stages {
     let number = |key: &str| run[key].as_u64().unwrap();
-    let steps = Steps::new(number("steps") as i64).unwrap();
-    let stages = pipeline
+    pipeline
         .stages(&StageInputs {
             text: run["prompt"].as_str().unwrap(),
             size: Size::new(number("width") as u32, number("height") as u32).unwrap(),
-            steps,
+            steps: Steps::new(number("steps") as i64).unwrap(),
             seed: Seed::new(number("seed")),
             guidance: run["guidance"].as_f64().unwrap_or_default() as f32,
             images: &[],
         })
-        .unwrap();
-    let name = format!("{case}/{}", run["name"].as_str().unwrap());
+        .unwrap()
+}
+
+fn check_run(name: &str, pipeline: &Pipeline, run: &Value, golden: &dyn Fn(&str) -> Tensor) {
+    let stages = stages(pipeline, run);
     for (ids, key) in stages.ids.iter().zip(["clip_ids", "t5_ids"]) {
         let ids: Vec<f32> = ids.iter().map(|id| *id as f32).collect();
         assert_eq!(ids, floats(&golden(key)), "{name}: {key}");
     }
-    near(&name, "pooled", &stages.pooled, &golden("pooled"));
-    near(&name, "t5_states", &stages.states, &golden("t5_states"));
-    near(&name, "sigmas", &stages.sigmas, &golden("sigmas"));
-    near(&name, "noise", &stages.noise, &golden("noise"));
-    for (step, latents) in (1..=steps.get()).zip(&stages.latents) {
-        near(&name, &format!("latents.{step}"), latents, &golden(&format!("latents.{step}")));
+    near(name, "pooled", &stages.pooled, &golden("pooled"));
+    near(name, "t5_states", &stages.states, &golden("t5_states"));
+    near(name, "sigmas", &stages.sigmas, &golden("sigmas"));
+    near(name, "noise", &stages.noise, &golden("noise"));
+    for (step, latents) in (1..).zip(&stages.latents) {
+        near(name, &format!("latents.{step}"), latents, &golden(&format!("latents.{step}")));
     }
     let image = golden("picture").permute((1, 2, 0)).unwrap();
-    near(&name, "picture", &stages.image, &image);
+    near(name, "picture", &stages.image, &image);
 
     let reference = floats(&golden("picture_u8"));
     let within = stages
@@ -169,12 +202,16 @@ fn near(name: &str, stage: &str, out: &[f32], reference: &Tensor) {
     assert!(error <= STAGE, "{name}: {stage} is off by {error:.2e}");
 }
 
-fn load(directory: &std::path::Path) -> Pipeline {
+fn load(directory: &Path) -> Pipeline {
+    load_in(directory, Precision::F32)
+}
+
+fn load_in(directory: &Path, precision: Precision) -> Pipeline {
     Pipeline::load(
         directory,
         LoadOptions {
             device: Device::Cpu,
-            precision: Precision::F32,
+            precision,
             pins: Pins::None,
             memory_limit: None,
             loras: Vec::new(),

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, fs, path::Path};
 
 use candle_core::{Device, Tensor};
-use flux::{InputImage, Pipeline, StageInputs, Stages};
+use flux::{InputImage, LoadOptions, Pipeline, Precision, StageInputs, Stages};
 use protocol::{Seed, Size, Steps};
 use serde_json::Value;
 use tests::{
@@ -14,6 +14,8 @@ use tests::{
 
 /// ‖out − ref‖ / ‖ref‖ of every stage.
 const STAGE: f64 = 2e-5;
+/// The same where weights have 8 bits.
+const IN_8_BITS: f64 = 5e-2;
 /// The share of 8-bit values that must be within 1 of the reference.
 const WITHIN_ONE: f64 = 0.999;
 
@@ -35,6 +37,24 @@ fn klein_single_blocks_alone() {
 #[test]
 fn klein_double_blocks_alone() {
     check("klein-2x0");
+}
+
+/// With weights in 8 bits each stage stays near, from text and from images.
+#[test]
+fn in_8_bits_klein_stays_near() {
+    let directory = model_directory("klein-1x1");
+    let options = LoadOptions { precision: Precision::Int8, ..options() };
+    let pipeline = Pipeline::load(directory.path(), options).unwrap();
+    assert_eq!(pipeline.place(), "cpu int8");
+    for_each_run("klein-1x1", &pipeline, |name, stages, golden, rows| {
+        for (stage, out, reference) in [
+            ("states", &rows_of(stages, rows), golden["states"].clone()),
+            ("picture", &stages.image, golden["picture"].permute((1, 2, 0)).unwrap()),
+        ] {
+            let error = relative_error(out, &reference);
+            assert!(error <= IN_8_BITS, "{name}: {stage} is off by {error:.2e}");
+        }
+    });
 }
 
 /// `vocab.json` and `merges.txt` in place of `tokenizer.json`: the same ids.
@@ -122,7 +142,15 @@ fn more_input_images_than_are_read_are_refused() {
 
 fn check(case: &str) {
     let directory = model_directory(case);
-    let pipeline = load(directory.path());
+    for_each_run(case, &load(directory.path()), compare);
+}
+
+/// Given its name, what was drawn and what diffusers drew, by stages, and the rows of states that those have.
+fn for_each_run(
+    case: &str,
+    pipeline: &Pipeline,
+    check: impl Fn(&str, &Stages, &HashMap<&str, &Tensor>, &[usize]),
+) {
     let golden = candle_core::safetensors::load(
         fixtures().join(case).join("golden.safetensors"),
         &Device::Cpu,
@@ -155,7 +183,7 @@ fn check(case: &str) {
                 images: &images,
             })
             .unwrap();
-        compare(&format!("{case}/{name}"), &stages, &of_run, &rows);
+        check(&format!("{case}/{name}"), &stages, &of_run, &rows);
     }
 }
 
@@ -166,13 +194,7 @@ fn compare(name: &str, stages: &Stages, golden: &HashMap<&str, &Tensor>, rows: &
     };
     let ids: Vec<f32> = stages.ids[0].iter().map(|id| *id as f32).collect();
     assert_eq!(ids, floats(golden["ids"]), "{name}: ids");
-    let width = stages.states.len() / ids.len();
-    let states: Vec<f32> = rows
-        .iter()
-        .flat_map(|row| &stages.states[row * width..(row + 1) * width])
-        .copied()
-        .collect();
-    near("states", &states, golden["states"]);
+    near("states", &rows_of(stages, rows), golden["states"]);
     near("sigmas", &stages.sigmas, golden["sigmas"]);
     near("noise", &stages.noise, golden["noise"]);
     match golden.get("inputs") {
@@ -193,6 +215,12 @@ fn compare(name: &str, stages: &Stages, golden: &HashMap<&str, &Tensor>, rows: &
         .count();
     let share = within as f64 / reference.len() as f64;
     assert!(share >= WITHIN_ONE, "{name}: {share} of the image is within 1/255");
+}
+
+/// Of the text encoder's states.
+fn rows_of(stages: &Stages, rows: &[usize]) -> Vec<f32> {
+    let width = stages.states.len() / stages.ids[0].len();
+    rows.iter().flat_map(|row| &stages.states[row * width..(row + 1) * width]).copied().collect()
 }
 
 fn json(path: &Path) -> Value {

@@ -44,8 +44,8 @@ impl Preset {
         }
     }
 
-    /// Bytes of the weights where a CPU holds them in `precision`; there are no 8-bit kernels for one, so that
-    /// they stay in 16. Of so many blocks where they are given, see [`BenchConfig::blocks`].
+    /// Bytes of the weights where a CPU holds them in `precision`. Of so many blocks where they are given, see
+    /// [`BenchConfig::blocks`].
     #[must_use]
     pub fn cpu_weight_bytes(self, blocks: Option<Blocks>, precision: Precision) -> u64 {
         // T5-XXL's encoder, CLIP-L's text encoder, the transformer, the autoencoder.
@@ -53,12 +53,15 @@ impl Preset {
         // Qwen3's embedding and 27 layers, the transformer, the autoencoder: in round numbers.
         const KLEIN: u64 = 3_114_000_000 + 3_876_000_000 + 168_000_000;
         const SMALL: u64 = 20_000_000;
+        // Embeddings of tokens and the autoencoder, which no precision has in 8 bits.
+        const SCHNELL_KEPT: u64 = 169_541_632 + 83_819_683;
+        const KLEIN_KEPT: u64 = 388_956_160 + 168_000_000;
         // Of one block of either kind, in squares of the width: schnell's modulate by themselves.
         const WIDTH_SQUARED: u64 = 3072 * 3072;
-        let (whole, of_double, of_single) = match self {
-            Self::Schnell => (SCHNELL, 36 * WIDTH_SQUARED, 15 * WIDTH_SQUARED),
-            Self::Klein => (KLEIN, 26 * WIDTH_SQUARED, 13 * WIDTH_SQUARED),
-            Self::Small => (SMALL, 0, 0),
+        let (whole, kept, of_double, of_single) = match self {
+            Self::Schnell => (SCHNELL, SCHNELL_KEPT, 36 * WIDTH_SQUARED, 15 * WIDTH_SQUARED),
+            Self::Klein => (KLEIN, KLEIN_KEPT, 26 * WIDTH_SQUARED, 13 * WIDTH_SQUARED),
+            Self::Small => (SMALL, 0, 0, 0),
         };
         let of =
             |blocks: Blocks| blocks.double as u64 * of_double + blocks.single as u64 * of_single;
@@ -67,7 +70,9 @@ impl Preset {
         let parameters = whole - cut;
         match precision {
             Precision::F32 => 4 * parameters,
-            _ => 2 * parameters,
+            Precision::Bf16 | Precision::Fp8 => 2 * parameters,
+            // With four bytes of a scale for each 256 of them.
+            Precision::Int8 => 4 * kept + (parameters - kept) / 64 * 65,
         }
     }
 }

@@ -11,6 +11,8 @@ pub(crate) struct Dimensions {
     pub(crate) width: usize,
     /// Values of the layers that a precision in 8 bits has in 8 bits.
     pub(crate) block_values: u64,
+    /// Values of the text encoders' embeddings of tokens, which no precision has in 8 bits.
+    pub(crate) embedding_values: u64,
     /// Values of the text encoders' files that are never loaded.
     pub(crate) unread_text_values: u64,
     /// Channels of a latent pixel.

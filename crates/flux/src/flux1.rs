@@ -155,6 +155,11 @@ impl ModelConfig for Configs {
             // Of each stream of a double block and of each single block queries, keys, values, the way out,
             // and a feed-forward of four times the width.
             block_values: blocks.saturating_mul(12 * width * width),
+            embedding_values: (self.t5.vocab_size as u64)
+                .saturating_mul(self.t5.d_model as u64)
+                .saturating_add(
+                    (self.clip.vocab_size as u64).saturating_mul(self.clip.hidden_size as u64),
+                ),
             unread_text_values: 0,
             latent_channels: autoencoder.latent_channels,
             decoder_channels: autoencoder.block_out_channels.clone(),

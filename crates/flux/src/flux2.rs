@@ -159,6 +159,8 @@ impl ModelConfig for Configs {
             // Queries, keys, values and the way out; both halves of the gate, and the way back.
             block_values: blocks
                 .saturating_mul((4 * width * width).saturating_add(3 * width * hidden)),
+            embedding_values: (self.text.vocab_size as u64)
+                .saturating_mul(self.text.hidden_size as u64),
             unread_text_values: (unread as u64).saturating_mul(layer_values(&self.text)),
             latent_channels: autoencoder.latent_channels,
             decoder_channels: autoencoder.decoder_channels().to_vec(),

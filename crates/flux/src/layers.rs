@@ -1,15 +1,16 @@
 //! From a model's tensors to its layers, each stored as it computes from the moment it is built.
 
 use candle_core::Tensor;
-use kernels::{Conv3x3, GroupNorm, LayerNorm, Linear, RmsNorm, Weight};
+use kernels::{Conv3x3, GroupNorm, Int8Weight, LayerNorm, Linear, RmsNorm, Weight};
 
 use crate::{
     Result,
     checkpoint::{NamedTensors, VarBuilder, renaming::FusedQkv},
+    storage::In8Bits,
 };
 
-/// The scales of a weight that was quantised as soon as it was read: `row_scales` beside `weight`.
-const ROW_SCALES: &str = "row_scales";
+/// The scales of a weight that was quantised as soon as it was read: `scales` beside `weight`.
+const SCALES: &str = "scales";
 
 /// Whether a model's layers have biases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,12 +33,12 @@ pub(crate) fn linear_with(
 
 /// `weight` (out, in) and `bias` (out,).
 pub(crate) fn linear(vb: &VarBuilder<'_>, shape: [usize; 2]) -> Result<Linear> {
-    packed(vb, Linear::new(vb.get("weight", &shape)?, Some(vb.get("bias", &shape[..1])?)))
+    packed(vb, part(vb, shape, Biases::With)?)
 }
 
 /// `weight` (out, in) alone.
 pub(crate) fn linear_unbiased(vb: &VarBuilder<'_>, shape: [usize; 2]) -> Result<Linear> {
-    packed(vb, Linear::new(vb.get("weight", &shape)?, None))
+    packed(vb, part(vb, shape, Biases::Without)?)
 }
 
 /// A 1×1 convolution, which is a linear layer on channels-last pixels:
@@ -51,8 +52,7 @@ pub(crate) fn pointwise(vb: &VarBuilder<'_>, [outputs, inputs]: [usize; 2]) -> R
 
 /// Several layers of the same input as one, their outputs side by side.
 pub(crate) fn stacked(vb: &VarBuilder<'_>, names: &[&str], shape: [usize; 2]) -> Result<Linear> {
-    let bias = |vb: &VarBuilder<'_>| vb.get("bias", &shape[..1]).map(Some);
-    stack(vb, names, |vb| Ok(Linear::new(vb.get("weight", &shape)?, bias(vb)?)))
+    stack(vb, names, |vb| part(vb, shape, Biases::With))
 }
 
 /// The same without biases.
@@ -61,7 +61,7 @@ pub(crate) fn stacked_unbiased(
     names: &[&str],
     shape: [usize; 2],
 ) -> Result<Linear> {
-    stack(vb, names, |vb| Ok(Linear::new(vb.get("weight", &shape)?, None)))
+    stack(vb, names, |vb| part(vb, shape, Biases::Without))
 }
 
 /// `q_proj`, `k_proj` and `v_proj` as one layer, of heads of queries and of keys and values, (d, in) each. The
@@ -72,15 +72,18 @@ pub(crate) fn interleaved_qkv(
     [queries, groups]: [usize; 2],
     [head, inputs]: [usize; 2],
 ) -> Result<Linear> {
-    let part = |name, heads| vb.pp(name).get("weight", &[heads * head, inputs]);
-    let interleaved = |name, heads| -> Result<Tensor> {
+    let rows = |name, heads| part(&vb.pp(name), [heads * head, inputs], Biases::Without);
+    let interleaved = |name, heads| -> Result<Linear> {
         // (h, 2, d/2, in) → (h, d/2, 2, in)
-        let rows = part(name, heads)?.reshape((heads, 2, head / 2, inputs))?.transpose(1, 2)?;
-        Ok(rows.reshape((heads * head, inputs))?)
+        let each = |weight: &Tensor| {
+            let apart = weight.reshape((heads, 2, head / 2, weight.dim(1)?))?;
+            apart.transpose(1, 2)?.reshape(weight.shape())
+        };
+        Ok(rows(name, heads)?.with_rows(each)?)
     };
     let parts =
-        [interleaved("q_proj", queries)?, interleaved("k_proj", groups)?, part("v_proj", groups)?];
-    packed(vb, Linear::new(Tensor::cat(&parts, 0)?, None))
+        [interleaved("q_proj", queries)?, interleaved("k_proj", groups)?, rows("v_proj", groups)?];
+    packed(vb, Linear::stack(&parts)?)
 }
 
 /// `weight` (d,) of a normalisation over such heads.
@@ -99,13 +102,13 @@ fn stack(
     packed(vb, Linear::stack(&parts)?)
 }
 
-/// A layer of a transformer's block: as [`linear`], or in 8 bits where those are asked for.
+/// A layer of a transformer's block: as [`linear`], or in e4m3 where that is asked for.
 pub(crate) fn block_linear(
     vb: &VarBuilder<'_>,
     shape: [usize; 2],
     biases: Biases,
 ) -> Result<Linear> {
-    quantised(vb, block_part(vb, shape, biases)?)
+    of_block(vb, part(vb, shape, biases)?)
 }
 
 /// Two such layers whose weights are one tensor, the first one's rows before the second one's.
@@ -114,8 +117,8 @@ pub(crate) fn block_linears(
     [first, second]: [usize; 2],
     inputs: usize,
 ) -> Result<[Linear; 2]> {
-    let both = block_part(vb, [first + second, inputs], Biases::Without)?;
-    let cut = |from, rows| quantised(vb, both.rows(from, rows)?);
+    let both = part(vb, [first + second, inputs], Biases::Without)?;
+    let cut = |from, rows| of_block(vb, both.rows(from, rows)?);
     Ok([cut(0, first)?, cut(first, second)?])
 }
 
@@ -128,19 +131,24 @@ pub(crate) fn block_qkv(
 ) -> Result<Linear> {
     let one = vb.pp(names.whole);
     if one.has("weight") {
-        return quantised(vb, block_part(&one, [3 * outputs, inputs], biases)?);
+        return of_block(vb, part(&one, [3 * outputs, inputs], biases)?);
     }
-    let part = |name| block_part(&vb.pp(name), [outputs, inputs], biases);
-    quantised(vb, Linear::stack(&names.parts.map(part).into_iter().collect::<Result<Vec<_>>>()?)?)
+    let third = |name| part(&vb.pp(name), [outputs, inputs], biases);
+    of_block(vb, Linear::stack(&names.parts.map(third).into_iter().collect::<Result<Vec<_>>>()?)?)
 }
 
-/// With its scales, where it was quantised when it was read.
-fn block_part(vb: &VarBuilder<'_>, shape: [usize; 2], biases: Biases) -> Result<Linear> {
-    let weight = vb.get("weight", &shape)?;
-    let weight = if vb.storage.e4m3 && vb.has(ROW_SCALES) {
-        Weight::E4m3 { values: weight, row_scales: vb.get(ROW_SCALES, &shape[..1])? }
-    } else {
-        Weight::Plain(weight)
+/// A layer, or a part of one, as it was read: with its scales, where it was quantised then.
+fn part(vb: &VarBuilder<'_>, shape: [usize; 2], biases: Biases) -> Result<Linear> {
+    let values = vb.get("weight", &shape)?;
+    let weight = match vb.storage.in_8_bits {
+        In8Bits::Blocks if vb.has(SCALES) => {
+            Weight::E4m3 { values, row_scales: vb.get(SCALES, &shape[..1])? }
+        }
+        In8Bits::All if vb.has(SCALES) => {
+            let scales = vb.get(SCALES, &Int8Weight::scales_shape(shape))?;
+            Weight::Int8(Int8Weight { values, scales })
+        }
+        _ => Weight::Plain(values),
     };
     let bias = match biases {
         Biases::With => Some(vb.get("bias", &shape[..1])?),
@@ -149,20 +157,39 @@ fn block_part(vb: &VarBuilder<'_>, shape: [usize; 2], biases: Biases) -> Result<
     Ok(Linear { weight, bias })
 }
 
-fn quantised(vb: &VarBuilder<'_>, layer: Linear) -> Result<Linear> {
-    if vb.storage.e4m3 { Ok(kernels::quantise_linear(layer)?) } else { packed(vb, layer) }
+fn of_block(vb: &VarBuilder<'_>, layer: Linear) -> Result<Linear> {
+    match vb.storage.in_8_bits {
+        In8Bits::Blocks => Ok(kernels::quantise_linear(layer)?),
+        In8Bits::None | In8Bits::All => packed(vb, layer),
+    }
 }
 
 fn packed(vb: &VarBuilder<'_>, layer: Linear) -> Result<Linear> {
+    let layer = match (vb.storage.in_8_bits, layer.weight) {
+        (In8Bits::All, Weight::Plain(weight)) => {
+            Linear { weight: Weight::Int8(kernels::quantise_int8(&weight)?), ..layer }
+        }
+        (_, weight) => Linear { weight, ..layer },
+    };
     if vb.storage.packed { Ok(kernels::pack_linear(layer)?) } else { Ok(layer) }
 }
 
 /// A weight that was just read, as it is kept: in e4m3 with its scales beside it. So the device never holds
 /// more than one layer that is not.
-pub(crate) fn quantise_as_read(name: String, weight: Tensor) -> Result<NamedTensors> {
-    let (values, row_scales) = kernels::quantise_rows(&weight)?;
-    let scales_name = format!("{}{ROW_SCALES}", name.strip_suffix("weight").unwrap_or(&name));
-    Ok(vec![(name, values), (scales_name, row_scales)])
+pub(crate) fn e4m3_as_read(name: String, weight: &Tensor) -> Result<NamedTensors> {
+    let (values, row_scales) = kernels::quantise_rows(weight)?;
+    Ok(with_scales(name, values, row_scales))
+}
+
+/// The same in integers.
+pub(crate) fn int8_as_read(name: String, weight: &Tensor) -> Result<NamedTensors> {
+    let Int8Weight { values, scales } = kernels::quantise_int8(weight)?;
+    Ok(with_scales(name, values, scales))
+}
+
+fn with_scales(name: String, values: Tensor, scales: Tensor) -> NamedTensors {
+    let scales_name = format!("{}{SCALES}", name.strip_suffix("weight").unwrap_or(&name));
+    vec![(name, values), (scales_name, scales)]
 }
 
 /// `weight` (d,) and `bias` (d,).

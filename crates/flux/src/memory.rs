@@ -65,24 +65,43 @@ impl WeightBytes {
                 Role::AutoEncoder => autoencoder += bytes,
             }
         }
-        let dtype = precision.dtype();
-        let loaded = |stored: u64| stored / STORED_BYTES * dtype.size_in_bytes() as u64;
-        let in_8_bits = match precision {
-            Precision::F32 | Precision::Bf16 => 0,
+        let [text, transformer, autoencoder] =
+            [text, transformer, autoencoder].map(|stored| stored / STORED_BYTES);
+        let text = text.saturating_sub(dimensions.unread_text_values);
+        Self::of_values([text, transformer, autoencoder], dimensions, precision, on_gpu)
+    }
+
+    /// From how many values text encoders, transformer and autoencoder have.
+    pub(crate) fn of_values(
+        [text, transformer, autoencoder]: [u64; 3],
+        dimensions: &Dimensions,
+        precision: Precision,
+        on_gpu: bool,
+    ) -> Self {
+        let each = precision.dtype().size_in_bytes() as u64;
+        let whole = |values: u64| values.saturating_mul(each);
+        let (text_encoders, transformer) = match precision {
+            Precision::F32 | Precision::Bf16 => (whole(text), whole(transformer)),
             // A byte instead of two. The scales, one for each row, are a thousandth of that.
-            Precision::Fp8 => dimensions.block_values,
+            Precision::Fp8 => {
+                (whole(text), whole(transformer).saturating_sub(dimensions.block_values))
+            }
+            Precision::Int8 => {
+                let embeddings = dimensions.embedding_values.min(text);
+                (whole(embeddings) + in_int8(text - embeddings), in_int8(transformer))
+            }
         };
         let autoencoder = match precision {
-            Precision::F32 if !on_gpu => transformed(loaded(autoencoder)),
-            _ => loaded(autoencoder),
+            Precision::F32 | Precision::Int8 if !on_gpu => transformed(whole(autoencoder)),
+            _ => whole(autoencoder),
         };
-        let unread = dimensions.unread_text_values.saturating_mul(STORED_BYTES);
-        Self {
-            text_encoders: loaded(text.saturating_sub(unread)),
-            transformer_and_autoencoder: loaded(transformer).saturating_sub(in_8_bits)
-                + autoencoder,
-        }
+        Self { text_encoders, transformer_and_autoencoder: transformer + autoencoder }
     }
+}
+
+/// Values in 8-bit integers, with four bytes of a scale for each 256 of them.
+fn in_int8(values: u64) -> u64 {
+    values.saturating_add(values / 64)
 }
 
 /// A CPU keeps 3×3 kernels in f32 as 4×4 ones.

@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use kernels::Precision;
 
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     memory::{MemoryLimit, MemoryNeeds, MemoryPlan, WeightBytes},
     role::Role,
     storage::Storage,
-    text::TextEncoder,
+    text::{self, TextEncoder},
     transformer::Transformer,
 };
 
@@ -124,11 +124,22 @@ impl Model {
         memory.check_beside(adapters.merging_bytes())?;
         let resting = memory.text_encoders(&device);
         let dtype = precision.dtype();
+        let in_int8 = precision == Precision::Int8;
         let as_read = |name: String, tensor: Tensor| Ok(vec![(name, tensor.to_dtype(dtype)?)]);
+        let of_text = |name: String, tensor: Tensor| {
+            let tensor = tensor.to_dtype(dtype)?;
+            if in_int8 && text::is_layer_weight(&name, &tensor) {
+                return layers::int8_as_read(name, &tensor);
+            }
+            Ok(vec![(name, tensor)])
+        };
         let of_transformer = |name: String, tensor: Tensor| {
             let tensor = adapters.merge(&name, tensor)?.to_dtype(dtype)?;
             if precision == Precision::Fp8 && Transformer::is_block_weight(&name) {
-                return layers::quantise_as_read(name, tensor);
+                return layers::e4m3_as_read(name, &tensor);
+            }
+            if in_int8 && tensor.rank() == 2 {
+                return layers::int8_as_read(name, &tensor);
             }
             Ok(vec![(name, tensor)])
         };
@@ -136,7 +147,7 @@ impl Model {
             .iter()
             .zip(&shards)
             .map(|((_, role), shards)| match role {
-                Role::TextEncoder => Component { shards, device: resting, keep: &as_read },
+                Role::TextEncoder => Component { shards, device: resting, keep: &of_text },
                 Role::Transformer => Component { shards, device: &device, keep: &of_transformer },
                 Role::AutoEncoder => Component { shards, device: &device, keep: &as_read },
             })
@@ -152,7 +163,9 @@ impl Model {
         };
         let merging_bytes = if on_gpu { 0 } else { adapters.merging_bytes() };
         let others_bytes = adapters.bytes() + merging_bytes;
-        directory.weights(&to_read, (dtype, others_bytes), &mut build, progress)?;
+        // In 8 bits no element takes less than a byte.
+        let least = if in_int8 { DType::U8 } else { dtype };
+        directory.weights(&to_read, (least, others_bytes), &mut build, progress)?;
         let Some(Parts { text, transformer, autoencoder }) = blueprint.finish() else {
             return Err(Error::NoWeights { path: directory.path(""), instead: Vec::new() });
         };

@@ -371,6 +371,7 @@ fn precision_name(precision: Precision) -> &'static str {
         Precision::F32 => "f32",
         Precision::Bf16 => "bf16",
         Precision::Fp8 => "fp8",
+        Precision::Int8 => "int8",
     }
 }
 

@@ -10,26 +10,29 @@ use crate::role::Role;
 pub(crate) struct Storage {
     /// In the order in which a CPU reads them, where it computes: not those that only rest there.
     pub(crate) packed: bool,
-    /// Whether the layers that every step of the sampler runs through are in 8 bits.
-    pub(crate) e4m3: bool,
+    /// Which linear layers are in 8 bits.
+    pub(crate) in_8_bits: In8Bits,
+}
+
+/// Linear layers in 8 bits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum In8Bits {
+    #[default]
+    None,
+    /// In e4m3, those of the transformer's blocks but for their modulation.
+    Blocks,
+    /// In integers, all of them.
+    All,
 }
 
 impl Storage {
-    /// Of a text encoder that computes on `device`, wherever its weights rest.
-    fn of_text_encoder(device: &Device) -> Self {
-        Self { packed: device.is_cpu(), e4m3: false }
-    }
-
-    /// Of what a component is for.
+    /// Of what a component is for. A text encoder computes on `device` wherever its weights rest.
     pub(crate) fn of(role: Role, device: &Device, precision: Precision) -> Self {
-        match role {
-            Role::TextEncoder => Self::of_text_encoder(device),
-            Role::Transformer | Role::AutoEncoder => Self::new(device, precision),
-        }
-    }
-
-    /// Of transformer and autoencoder.
-    fn new(device: &Device, precision: Precision) -> Self {
-        Self { packed: device.is_cpu(), e4m3: precision == Precision::Fp8 }
+        let in_8_bits = match (precision, role) {
+            (Precision::Int8, Role::TextEncoder | Role::Transformer) => In8Bits::All,
+            (Precision::Fp8, Role::Transformer) => In8Bits::Blocks,
+            _ => In8Bits::None,
+        };
+        Self { packed: device.is_cpu(), in_8_bits }
     }
 }

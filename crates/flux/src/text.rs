@@ -21,6 +21,16 @@ use kernels::Heads;
 
 use crate::{PromptTokens, Result, wiped::Wiped};
 
+/// Whether a tensor of a text encoder is the weight of a linear layer: not an embedding of tokens, nor T5's of
+/// distances.
+pub(crate) fn is_layer_weight(name: &str, tensor: &Tensor) -> bool {
+    let is_in_a_layer = name.split('.').any(|part| part == "layers" || part == "block");
+    tensor.rank() == 2
+        && is_in_a_layer
+        && name.ends_with(".weight")
+        && !name.contains("relative_attention_bias")
+}
+
 /// A model's tokenizers and text encoders.
 pub(crate) trait TextEncoder: Send {
     /// What the transformer is told of a text.

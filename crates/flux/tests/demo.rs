@@ -52,13 +52,12 @@ fn images_of_a_batch_are_those_made_alone() {
     }
 }
 
-/// In bf16 it is the same image but for rounding, and bit by bit the one made alone.
-#[test]
-fn bf16_draws_the_same_images() {
+/// It is the same image but for rounding, and bit by bit the one made alone.
+fn draws_the_same_images(precision: Precision, place: &str, least_decibels: f64) {
     let exact = draw(&Pipeline::demo(&Device::Cpu).unwrap(), "a red circle", 7, 1);
-    let pipeline = Pipeline::demo_as(&Device::Cpu, Precision::Bf16, None).unwrap();
-    assert!(pipeline.place().starts_with("cpu bf16 ("), "{}", pipeline.place());
-    let mut batched = Pipeline::demo_as(&Device::Cpu, Precision::Bf16, None).unwrap();
+    let pipeline = Pipeline::demo_as(&Device::Cpu, precision, None).unwrap();
+    assert!(pipeline.place().starts_with(place), "{}", pipeline.place());
+    let mut batched = Pipeline::demo_as(&Device::Cpu, precision, None).unwrap();
     batched.set_max_batch(NonZeroUsize::new(2).unwrap());
     let both = draw(&batched, "a red circle", 6, 2);
     let alone = draw(&pipeline, "a red circle", 7, 1);
@@ -66,7 +65,17 @@ fn bf16_draws_the_same_images() {
     let pairs = pixels(&exact, 0).iter().zip(pixels(&alone, 0));
     let squares: f64 = pairs.map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
     let decibels = 10.0 * (255f64.powi(2) * (64.0 * 48.0 * 3.0) / squares).log10();
-    assert!(decibels > 30.0, "{decibels} dB");
+    assert!(decibels > least_decibels, "{decibels} dB");
+}
+
+#[test]
+fn bf16_draws_the_same_images() {
+    draws_the_same_images(Precision::Bf16, "cpu bf16 (", 30.0);
+}
+
+#[test]
+fn weights_in_8_bits_draw_the_same_images() {
+    draws_the_same_images(Precision::Int8, "cpu int8", 40.0);
 }
 
 #[test]

@@ -16,6 +16,8 @@ mod element;
 #[allow(unsafe_code)]
 mod grid;
 #[forbid(unsafe_code)]
+pub(crate) mod int8;
+#[forbid(unsafe_code)]
 mod linear;
 #[forbid(unsafe_code)]
 mod matrix;
@@ -23,6 +25,8 @@ mod matrix;
 mod norm;
 #[forbid(unsafe_code)]
 mod panels;
+#[forbid(unsafe_code)]
+mod product;
 #[forbid(unsafe_code)]
 mod registers;
 #[forbid(unsafe_code)]

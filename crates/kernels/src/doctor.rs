@@ -292,8 +292,8 @@ mod tests {
     #[test]
     fn a_cpus_kernels_agree_and_say_which_groups_they_are_of() {
         let mut groups = Groups::default();
-        let both = [Precision::F32, Precision::Bf16];
-        let outcome = examine(&Device::Cpu, Depth::Short, &both, &mut |finding| {
+        let all = [Precision::F32, Precision::Bf16, Precision::Int8];
+        let outcome = examine(&Device::Cpu, Depth::Short, &all, &mut |finding| {
             assert!(matches!(finding.verdict, Verdict::Agrees(_)), "{finding:?}");
             assert_ne!(finding.groups, Groups::default(), "{finding:?}");
             groups = groups.and(finding.groups);

@@ -34,13 +34,13 @@ pub use {
     backend::Backend,
     operand::{
         Activation, Affine, Conv3x3, ConvForm, Epilogue, GatedResidual, GroupNorm, Heads, Input,
-        LayerInput, LayerNorm, Linear, Mask, Modulation, PackedWeight, Precision, RmsNorm,
-        Rotations, Scores, Stream, Unpacking, Weight,
+        Int8Weight, LayerInput, LayerNorm, Linear, Mask, Modulation, PackedWeight, Precision,
+        RmsNorm, Rotations, Scores, Stream, Unpacking, Weight,
     },
     ops::{
         ada_layer_norm, ada_layer_norm_for, attention, attention_beside_gated_mlp,
         attention_beside_mlp, conv3x3, group_norm, layer_norm, linear, linear_gated,
-        linear_residual_norm_for, pack_conv3x3, pack_linear, qk_norm_rope, quantise_linear,
-        quantise_rows, rms_norm, to_bytes, unpack, wipe,
+        linear_residual_norm_for, pack_conv3x3, pack_linear, qk_norm_rope, quantise_int8,
+        quantise_linear, quantise_rows, rms_norm, to_bytes, unpack, wipe,
     },
 };

@@ -8,7 +8,9 @@ mod weights;
 
 use candle_core::{DType, Result, Tensor};
 
-pub use weights::{Conv3x3, GroupNorm, LayerNorm, Linear, PackedWeight, RmsNorm, Weight};
+pub use weights::{
+    Conv3x3, GroupNorm, Int8Weight, LayerNorm, Linear, PackedWeight, RmsNorm, Weight,
+};
 pub(crate) use weights::{Kernel3x3, packed_as};
 
 /// Queries, keys and values of n attentions: (n·l, h, d) each, elements of a head adjacent.
@@ -227,6 +229,9 @@ pub enum Precision {
     Bf16,
     /// The transformer's blocks' linear layers in e4m3, the rest in bf16. On GPUs alone.
     Fp8,
+    /// The linear layers of the transformer's blocks and of the text encoders with weights in 8-bit integers,
+    /// everything else in f32. On CPUs alone.
+    Int8,
 }
 
 impl Precision {
@@ -234,7 +239,7 @@ impl Precision {
     #[must_use]
     pub fn dtype(self) -> DType {
         match self {
-            Self::F32 => DType::F32,
+            Self::F32 | Self::Int8 => DType::F32,
             Self::Bf16 | Self::Fp8 => DType::BF16,
         }
     }

@@ -9,11 +9,11 @@ use candle_core::{DType, Result, Tensor};
 use crate::cuda::Cuda;
 use crate::{
     backend::Backend,
-    cpu::{Cpu, CpuBf16},
+    cpu::{Cpu, CpuBf16, int8},
     operand::{
         Activation, Affine, Conv3x3, ConvForm, Epilogue, GatedResidual, GroupNorm, Heads, Input,
-        Kernel3x3, LayerInput, LayerNorm, Linear, Modulation, RmsNorm, Rotations, Scores, Stream,
-        Unpacking, Weight,
+        Int8Weight, Kernel3x3, LayerInput, LayerNorm, Linear, Modulation, RmsNorm, Rotations,
+        Scores, Stream, Unpacking, Weight,
     },
     reference::Reference,
 };
@@ -246,6 +246,7 @@ pub fn pack_linear(layer: Linear) -> Result<Linear> {
             Some(packed) => Weight::Packed(packed),
             None => Weight::Plain(weight),
         },
+        Weight::Int8(weight) => Weight::Packed(int8::pack(&weight)?),
         other => other,
     };
     Ok(Linear { weight, ..layer })
@@ -264,6 +265,15 @@ pub fn pack_conv3x3(conv: Conv3x3) -> Result<Conv3x3> {
         other => other,
     };
     Ok(Conv3x3 { kernel, ..conv })
+}
+
+/// A weight (out, in) on a CPU, f32 or bf16, in 8-bit integers, with a scale for each 256 inputs of an output, of
+/// which the largest becomes 127.
+///
+/// # Errors
+/// Where it is on a GPU, or not contiguous.
+pub fn quantise_int8(weight: &Tensor) -> Result<Int8Weight> {
+    int8::quantise(weight)
 }
 
 /// A layer with its weight in e4m3 and a scale for each row, about half as large. It computes as before, in

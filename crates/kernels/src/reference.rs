@@ -189,6 +189,7 @@ impl Reference {
             Weight::E4m3 { values, row_scales } => {
                 self.dequantised(values, row_scales)?.to_dtype(dtype)
             }
+            Weight::Int8(weight) => crate::cpu::int8::dequantise(weight)?.to_dtype(dtype),
             Weight::Packed(packed) => packed.to_tensor(),
         }
     }

@@ -23,7 +23,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let config = BenchConfig {
         preset,
         blocks: args.blocks.map(|blocks| known(blocks, preset)).transpose()?,
-        precision: args.dtype.precision(&device),
+        precision: args.dtype.precision(&device)?,
         size: args.size,
         steps: Steps::new(args.steps).context("--steps")?,
         batch: Count::new(args.batch).context("--batch")?,

@@ -55,8 +55,9 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
         };
         told = std::mem::replace(&mut told, Ok(())).and(said);
     };
-    let outcome = examine(&device, depth, &[Precision::Fp8, Precision::F32], &mut tell)
-        .with_context(|| format!("{name} failed"))?;
+    let outcome =
+        examine(&device, depth, &[Precision::Fp8, Precision::F32, Precision::Int8], &mut tell)
+            .with_context(|| format!("{name} failed"))?;
     told?;
     if args.json {
         say(&json!({
@@ -146,11 +147,11 @@ pub(crate) fn refuse_reference() -> anyhow::Result<()> {
 }
 
 /// The short form, before a node becomes ready: an error where a kernel computes something else than its
-/// reference. A CPU's kernels for f32 are the same everywhere, and tested where they are built; those for
+/// reference. A CPU's kernels for f32 and int8 are the same everywhere, and tested where they are built; those for
 /// bf16 are the processor's.
 pub(crate) fn refuse_wrong_kernels(device: &Device, dtype: DTypeChoice) -> anyhow::Result<()> {
-    let precision = dtype.precision(device);
-    if device.is_cpu() && precision == Precision::F32 {
+    let precision = dtype.precision(device)?;
+    if device.is_cpu() && matches!(precision, Precision::F32 | Precision::Int8) {
         return Ok(());
     }
     let mut first = None;

@@ -26,7 +26,7 @@ pub(crate) const DEMO_NOTICE: &str =
 /// within `--memory-limit`.
 pub(crate) fn load(args: &ModelArgs, pixels: u64) -> anyhow::Result<Pipeline> {
     let device = args.device.open()?;
-    let precision = args.dtype.precision(&device);
+    let precision = args.dtype.precision(&device)?;
     let memory_limit = args.memory_limit.map(|limit| MemoryLimit { bytes: limit.as_u64(), pixels });
     if args.model == DEMO {
         ensure!(args.manifest.is_none(), "the demo model is built in, with its manifest");
@@ -71,7 +71,7 @@ pub(crate) fn plan(models: &[LaunchModel], pixels: u64) -> anyhow::Result<Vec<La
 
 fn needs(args: &ModelArgs, pixels: u64) -> anyhow::Result<MemoryNeeds> {
     let device = args.device.open()?;
-    let precision = args.dtype.precision(&device);
+    let precision = args.dtype.precision(&device)?;
     let loras = args.lora.clone();
     if args.model == DEMO {
         return Ok(Pipeline::demo_needs(&device, precision, loras, pixels)?);

@@ -51,24 +51,24 @@ impl Pipeline {
     ) -> Result<Self> {
         let (config, components) = (blueprint.config(), blueprint.components());
         let dimensions = config.dimensions();
-        let made_bytes = Rc::new(Cell::new(0));
-        let mut made = WeightBytes { text_encoders: 0, transformer_and_autoencoder: 0 };
+        let made = Rc::new(Cell::new(0));
+        let [mut text, mut transformer, mut autoencoder] = [0; 3];
         for (i, &(component, role)) in components.iter().enumerate() {
             let dtype = precision.dtype();
-            let source = Random { device: device.clone(), dtype, made_bytes: made_bytes.clone() };
+            let source = Random { device: device.clone(), dtype, made: made.clone() };
             let weights = Weights::new(component, source);
             blueprint.build(i, weights.stored(Storage::of(role, device, precision)), device)?;
             match role {
-                Role::TextEncoder => made.text_encoders += made_bytes.take(),
-                _ => made.transformer_and_autoencoder += made_bytes.take(),
+                Role::TextEncoder => text += made.take(),
+                Role::Transformer => transformer += made.take(),
+                Role::AutoEncoder => autoencoder += made.take(),
             }
         }
-        if precision == Precision::Fp8 {
-            let whole = made.transformer_and_autoencoder;
-            made.transformer_and_autoencoder = whole.saturating_sub(dimensions.block_values);
-        }
         let on_gpu = !device.is_cpu();
-        let memory = MemoryPlan::new(memory_limit, made, &dimensions, precision.dtype(), on_gpu)?;
+        let values = [text, transformer, autoencoder];
+        let weights = WeightBytes::of_values(values, &dimensions, precision, on_gpu);
+        let memory =
+            MemoryPlan::new(memory_limit, weights, &dimensions, precision.dtype(), on_gpu)?;
         let Parts { mut text, transformer, autoencoder } =
             blueprint.finish().expect("each component was built");
         text.rest_on(memory.text_encoders(device))?;
@@ -202,14 +202,13 @@ pub(super) fn klein() -> Value {
 struct Random {
     device: Device,
     dtype: DType,
-    /// Of all that was made so far.
-    made_bytes: Rc<Cell<u64>>,
+    /// How many values were made so far.
+    made: Rc<Cell<u64>>,
 }
 
 impl TensorSource for Random {
     fn take(&mut self, name: &str, shape: &[usize]) -> Result<Option<Tensor>> {
-        let bytes = shape.iter().product::<usize>() * self.dtype.size_in_bytes();
-        self.made_bytes.update(|made| made + bytes as u64);
+        self.made.update(|made| made + shape.iter().product::<usize>() as u64);
         // Norms do nothing, biases little, and weights keep the size of what they are given.
         let is_variance = name.ends_with("running_var");
         if shape.len() == 1 && (name.ends_with("weight") || is_variance) {
@@ -218,7 +217,7 @@ impl TensorSource for Random {
         let inputs: usize = shape.iter().skip(1).product();
         let deviation = if shape.len() == 1 { 0.02 } else { (inputs as f32).sqrt().recip() };
         if self.device.is_cpu() {
-            return Ok(Some(random_on_cpu(self.made_bytes.get(), deviation, shape, self.dtype)?));
+            return Ok(Some(random_on_cpu(self.made.get(), deviation, shape, self.dtype)?));
         }
         let values = Tensor::randn(0f32, deviation, shape, &self.device)?;
         Ok(Some(values.to_dtype(self.dtype)?))

@@ -10,9 +10,11 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::{
+    grid::Rows,
     linear::{Bias, MIN_ROWS, activate, of},
     matrix::{Elements, Matrix},
-    panels::{Rows, Side, lay_out, multiply},
+    panels::{Side, lay_out},
+    product::multiply,
     registers::{Columns, Onto, Registers},
     simd::{GeluTanh, exp, vectorised},
 };

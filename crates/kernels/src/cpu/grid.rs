@@ -8,6 +8,22 @@ use std::{
 
 use rayon::prelude::*;
 
+/// Where the rows of a product go.
+pub(super) struct Rows<'a> {
+    /// Rows of `step` elements.
+    pub(super) out: &'a mut [f32],
+    pub(super) step: usize,
+    /// Of a row's elements, the first that is written.
+    pub(super) start: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// So many elements of each.
+    pub(super) fn grid(self, columns: usize) -> Grid<'a, f32> {
+        Grid::new(self.out, self.step, self.start..self.start + columns)
+    }
+}
+
 /// A matrix to write: columns of a slice's rows.
 pub(super) struct Grid<'a, T> {
     first: *mut T,

@@ -6,8 +6,9 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::{
+    grid::Rows,
     matrix::Elements,
-    panels::{Rows, multiply},
+    product::multiply,
     simd::{Elementwise, GeluTanh, Identity, QuickGelu, Relu, Silu, vectorised},
 };
 use crate::operand::{Activation, Epilogue, GatedResidual, Linear, rows_each};

@@ -14,12 +14,12 @@ use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::{
-    grid::Grid,
+    grid::Rows,
     matrix::{Elements, Matrix},
     registers::{Onto, Registers},
     simd::transpose,
 };
-use crate::operand::{Linear, PackedWeight, Weight, packed_as};
+use crate::operand::PackedWeight;
 
 /// Rows of a task, at most: whole tiles of 6 and of 12.
 const TASK_ROWS: usize = 192;
@@ -37,42 +37,19 @@ pub(super) enum Side {
     Columns,
 }
 
-/// Where the rows of a product go.
-pub(super) struct Rows<'a> {
-    /// Rows of `step` elements.
-    pub(super) out: &'a mut [f32],
-    pub(super) step: usize,
-    /// Of a row's elements, the first that is written.
-    pub(super) start: usize,
-}
-
-/// Writes x Wᵀ (l, out), then applies `each` to every piece of a row of it (given the row's index, and which
-/// of its outputs the piece has), in parallel.
+/// Writes x Wᵀ (l, out), then applies `each` to every piece of a row of it, in parallel.
 pub(super) fn multiply(
-    x: &Tensor,
-    layer: &Linear,
+    x: Matrix<'_>,
+    panels: &Panels,
     to: Rows<'_>,
     each: impl Fn(usize, Range<usize>, &mut [f32]) + Send + Sync,
 ) -> Result<()> {
-    let x = Elements::of(x);
-    let x = x.matrix()?;
-    let made;
-    let panels = match &layer.weight {
-        Weight::Packed(packed) => packed_as::<Panels>(&**packed),
-        Weight::Plain(weight) => {
-            made = Panels::of(weight)?;
-            Some(&made)
-        }
-        Weight::E4m3 { .. } => None,
-    };
-    let Some(panels) = panels else { candle_core::bail!("a weight of another type than f32") };
     let [rows, inputs] = x.size();
     if inputs != panels.inputs {
         candle_core::bail!("rows of {inputs} and a weight of {} inputs", panels.inputs)
     }
-    let out = Grid::new(to.out, to.step, to.start..to.start + panels.outputs);
     let size = panels.task(rows, rayon::current_num_threads());
-    out.each(size, Vec::new, |left, mut rectangle| {
+    to.grid(panels.outputs).each(size, Vec::new, |left, mut rectangle| {
         let (rows, columns) = (rectangle.rows(), rectangle.columns());
         for from in (0..inputs).step_by(CHUNK) {
             let chunk = from..inputs.min(from + CHUNK);

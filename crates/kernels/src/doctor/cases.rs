@@ -3,6 +3,7 @@
 
 mod autoencoder;
 mod encoders;
+mod int8;
 #[cfg(feature = "cuda")]
 mod quantised;
 mod transformer;
@@ -68,11 +69,16 @@ pub(super) fn all(
             Depth::Short => &[[5, 7]],
             Depth::Full => &[[5, 7], [16, 16], [17, 33]],
         };
-        if precisions.contains(&Precision::F32) {
+        if precisions.iter().any(|precision| precision.dtype() == DType::F32) {
             model(examination, &SMALL, grids)?;
         }
-        if precisions.iter().any(|&precision| precision != Precision::F32) {
+        if precisions.iter().any(|precision| precision.dtype() == DType::BF16) {
             model(examination, &SMALL_BF16, grids)?;
+        }
+        if precisions.contains(&Precision::Int8) {
+            for grid in grids {
+                int8::layers(examination, &SMALL, SMALL.text_tokens + grid[0] * grid[1])?;
+            }
         }
         return Ok(());
     }
@@ -81,7 +87,7 @@ pub(super) fn all(
         Depth::Short => &[[17, 33]],
         Depth::Full => &[[17, 33], [16, 16], [64, 64], [64, 128]],
     };
-    if precisions.iter().any(|&precision| precision != Precision::F32) {
+    if precisions.iter().any(|precision| precision.dtype() == DType::BF16) {
         model(examination, &FLUX, grids)?;
     }
     #[cfg(feature = "cuda")]

@@ -40,8 +40,35 @@ pub enum Weight {
         /// What each row is multiplied by: (out,), f32.
         row_scales: Tensor,
     },
+    /// In 8 bits with a scale for each 256 inputs of a row, for a CPU.
+    Int8(Int8Weight),
     /// As a kernel of the CPU reads it.
     Packed(Arc<dyn PackedWeight>),
+}
+
+/// A weight (out, in) in 8 bits: value · scale, of integers from −127 to 127.
+#[derive(Clone)]
+pub struct Int8Weight {
+    /// The integers, in two's complement: (out, in), u8.
+    pub values: Tensor,
+    /// (out, in / 256, rounded up), f32
+    pub scales: Tensor,
+}
+
+impl Int8Weight {
+    /// Inputs of an output that share a scale.
+    pub(crate) const GROUP: usize = 256;
+
+    /// Of the scales of a weight (out, in).
+    #[must_use]
+    pub fn scales_shape([outputs, inputs]: [usize; 2]) -> [usize; 2] {
+        [outputs, inputs.div_ceil(Self::GROUP)]
+    }
+
+    /// The same with something done to values and scales alike.
+    fn each(&self, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        Ok(Self { values: f(&self.values)?, scales: f(&self.scales)? })
+    }
 }
 
 impl Linear {
@@ -57,19 +84,20 @@ impl Linear {
     /// Where the layers do not belong together, or are packed.
     pub fn stack(layers: &[Self]) -> Result<Self> {
         let cat = |parts: Vec<&Tensor>| Tensor::cat(&parts, 0);
-        let plain: Option<Vec<&Tensor>> =
-            layers.iter().map(|layer| layer.weight.tensor()).collect();
         let biases: Option<Vec<&Tensor>> = layers.iter().map(|layer| layer.bias.as_ref()).collect();
-        let e4m3 = layers.iter().map(|layer| match &layer.weight {
-            Weight::E4m3 { values, row_scales } => Some((values, row_scales)),
-            _ => None,
-        });
-        let weight = match (plain, e4m3.collect::<Option<(Vec<_>, Vec<_>)>>()) {
-            (Some(weights), _) => Weight::Plain(cat(weights)?),
-            (None, Some((values, scales))) => {
-                Weight::E4m3 { values: cat(values)?, row_scales: cat(scales)? }
-            }
-            (None, None) => candle_core::bail!("layers that are stored differently are not one"),
+        // The tensors of each, where all are stored in one way.
+        let all = |tensors: fn(&Weight) -> Option<[&Tensor; 2]>| -> Option<[Vec<&Tensor>; 2]> {
+            let all: Option<Vec<_>> = layers.iter().map(|layer| tensors(&layer.weight)).collect();
+            all.map(|all| [0, 1].map(|i| all.iter().map(|each| each[i]).collect()))
+        };
+        let weight = if let Some([weights, _]) = all(|w| w.tensor().map(|weight| [weight; 2])) {
+            Weight::Plain(cat(weights)?)
+        } else if let Some([values, row_scales]) = all(Weight::e4m3) {
+            Weight::E4m3 { values: cat(values)?, row_scales: cat(row_scales)? }
+        } else if let Some([values, scales]) = all(Weight::int8) {
+            Weight::Int8(Int8Weight { values: cat(values)?, scales: cat(scales)? })
+        } else {
+            candle_core::bail!("layers that are stored differently are not one")
         };
         Ok(Self { weight, bias: biases.map(cat).transpose()? })
     }
@@ -85,9 +113,23 @@ impl Linear {
             Weight::E4m3 { values, row_scales } => {
                 Weight::E4m3 { values: cut(values)?, row_scales: cut(row_scales)? }
             }
+            Weight::Int8(weight) => Weight::Int8(weight.each(cut)?),
             Weight::Packed(_) => candle_core::bail!("a layer that is packed is not cut"),
         };
         Ok(Self { weight, bias: self.bias.as_ref().map(cut).transpose()? })
+    }
+
+    /// The layer with its outputs in another order, which `f` gives to (out, …), whatever a row has.
+    ///
+    /// # Errors
+    /// As `f`; where the layer has a bias, is in e4m3, or is packed.
+    pub fn with_rows(self, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        let weight = match (&self.weight, &self.bias) {
+            (Weight::Plain(weight), None) => Weight::Plain(f(weight)?),
+            (Weight::Int8(weight), None) => Weight::Int8(weight.each(f)?),
+            _ => candle_core::bail!("the rows of such a layer are not moved"),
+        };
+        Ok(Self { weight, bias: None })
     }
 
     /// The same layer on a device; no copy where it is there.
@@ -101,6 +143,7 @@ impl Linear {
                 values: values.to_device(device)?,
                 row_scales: row_scales.to_device(device)?,
             },
+            Weight::Int8(weight) => Weight::Int8(weight.each(|tensor| tensor.to_device(device))?),
             Weight::Packed(packed) if device.is_cpu() => Weight::Packed(packed.clone()),
             Weight::Packed(packed) => Weight::Plain(packed.to_tensor()?.to_device(device)?),
         };
@@ -111,7 +154,9 @@ impl Linear {
     #[must_use]
     pub fn outputs(&self) -> usize {
         match &self.weight {
-            Weight::Plain(weight) | Weight::E4m3 { values: weight, .. } => weight.dims()[0],
+            Weight::Plain(values)
+            | Weight::E4m3 { values, .. }
+            | Weight::Int8(Int8Weight { values, .. }) => values.dims()[0],
             Weight::Packed(packed) => packed.outputs(),
         }
     }
@@ -127,6 +172,18 @@ impl Weight {
     /// The weight itself, where it is stored plainly.
     pub(crate) fn tensor(&self) -> Option<&Tensor> {
         if let Self::Plain(weight) = self { Some(weight) } else { None }
+    }
+
+    fn e4m3(&self) -> Option<[&Tensor; 2]> {
+        if let Self::E4m3 { values, row_scales } = self { Some([values, row_scales]) } else { None }
+    }
+
+    fn int8(&self) -> Option<[&Tensor; 2]> {
+        if let Self::Int8(Int8Weight { values, scales }) = self {
+            Some([values, scales])
+        } else {
+            None
+        }
     }
 }
 

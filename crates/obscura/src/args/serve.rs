@@ -50,7 +50,7 @@ pub(crate) struct ServeArgs {
     /// auto, cpu, cuda:N; several, with commas between, are an engine each [default: auto]
     #[arg(long, value_name = "DEVICES")]
     pub(crate) device: Option<String>,
-    /// The type that weights are computed in: auto, f32, bf16, fp8 [default: auto]
+    /// The type that weights are computed in: auto, f32, bf16, fp8, int8 [default: auto]
     #[arg(long, value_name = "TYPE")]
     pub(crate) dtype: Option<String>,
     /// Load exactly the bytes that this manifest pins [default: the directory's obscura.toml, if any]

@@ -117,7 +117,7 @@ fn finish<F: Elementwise>(
             made = VnniPanels::of_linear(weight)?;
             Some(&made)
         }
-        Weight::E4m3 { .. } => None,
+        Weight::E4m3 { .. } | Weight::Int8(_) => None,
     };
     let Some(panels) = panels else { bail!("a weight of another type than bf16") };
     let (_, inputs) = x.dims2()?;

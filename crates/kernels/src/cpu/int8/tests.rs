@@ -1,0 +1,104 @@
+use candle_core::DType;
+
+use super::{super::random::random, *};
+use crate::{
+    Activation, Epilogue, GatedResidual, Linear, Weight,
+    backend::Backend,
+    cpu::Cpu,
+    ops::{pack_linear, quantise_int8},
+    reference::Reference,
+};
+
+fn norm(x: &Tensor) -> f32 {
+    x.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().sqrt()
+}
+
+/// ‖found − expected‖ / ‖expected‖
+fn distance(found: &Tensor, expected: &Tensor) -> f32 {
+    norm(&(found - expected).unwrap()) / norm(expected)
+}
+
+fn layer(outputs: usize, inputs: usize) -> Linear {
+    let weight = quantise_int8(&(random(1, &[outputs, inputs]) * 0.2).unwrap()).unwrap();
+    Linear { weight: Weight::Int8(weight), bias: Some(random(2, &[outputs])) }
+}
+
+#[test]
+fn a_weight_keeps_what_eight_bits_hold() {
+    for (outputs, inputs) in [(1, 1), (3, 257), (40, 512), (17, 700)] {
+        for dtype in [DType::F32, DType::BF16] {
+            let weight = random(1, &[outputs, inputs]).to_dtype(dtype).unwrap();
+            let kept = dequantise(&quantise(&weight).unwrap()).unwrap();
+            let off = distance(&kept, &weight.to_dtype(DType::F32).unwrap());
+            assert!(off < 1e-2, "{outputs}x{inputs} {dtype:?}: {off}");
+        }
+    }
+}
+
+#[test]
+fn products_and_what_follows_them_are_those_of_the_weight_that_is_kept() {
+    for (images, length, inputs, outputs) in [(1, 1, 3, 2), (1, 77, 64, 96), (3, 100, 1301, 66)] {
+        let x = random(3, &[images * length, inputs]);
+        let residual = random(4, &[images * length, outputs]);
+        let gate = random(5, &[images, outputs]);
+        let (layer, packed) =
+            (layer(outputs, inputs), pack_linear(layer(outputs, inputs)).unwrap());
+        for then in [
+            Epilogue::None,
+            Epilogue::Activate(Activation::GeluTanh),
+            Epilogue::Add(&residual),
+            Epilogue::GatedResidual(GatedResidual { gate: &gate, residual: &residual }),
+        ] {
+            let expected =
+                Reference::beside(&Cpu).linear((&x).into(), &layer, then).unwrap().unwrap();
+            let found = Cpu.linear((&x).into(), &packed, then).unwrap().unwrap();
+            // x has 15 bits and a sign.
+            let off = distance(&found, &expected);
+            assert!(off < 1e-4, "{length}x{inputs} to {outputs}: {off}");
+            let unpacked = Cpu.linear((&x).into(), &layer, then).unwrap().unwrap();
+            assert_eq!(distance(&unpacked, &found), 0.0);
+        }
+    }
+}
+
+/// Bit by bit: which images are computed together must not show.
+#[test]
+fn a_row_does_not_depend_on_those_beside_it() {
+    let (x, layer) = (random(3, &[150, 700]), layer(130, 700));
+    let all = crate::linear(&x, &layer, Epilogue::None).unwrap().to_vec2::<f32>().unwrap();
+    for (first, count) in [(0, 1), (149, 1), (7, 2), (40, 31), (3, 49), (0, 97)] {
+        let rows = x.narrow(0, first, count).unwrap();
+        let some = crate::linear(&rows, &layer, Epilogue::None).unwrap();
+        assert!(some.to_vec2::<f32>().unwrap() == all[first..first + count], "{first} {count}");
+    }
+}
+
+#[test]
+fn what_is_no_number_stays_none_and_nothing_else_does() {
+    let mut rows = vec![0.5f32; 3 * 300];
+    rows[300 + 7] = f32::NAN;
+    rows[2 * 300 + 299] = f32::INFINITY;
+    let x = Tensor::from_vec(rows, (3, 300), &Device::Cpu).unwrap();
+    let y = crate::linear(&x, &layer(5, 300), Epilogue::None).unwrap().to_vec2::<f32>().unwrap();
+    assert!(y[0].iter().all(|y| y.is_finite()));
+    assert!(y[1].iter().chain(&y[2]).all(|y| y.is_nan()));
+    let zeros = Tensor::zeros((2, 300), DType::F32, &Device::Cpu).unwrap();
+    let unbiased = Linear { bias: None, ..layer(5, 300) };
+    let y = crate::linear(&zeros, &unbiased, Epilogue::None).unwrap();
+    assert_eq!(norm(&y), 0.0);
+}
+
+#[test]
+fn layers_are_stacked_and_cut_in_8_bits() {
+    let (one, other) = (layer(5, 300), layer(18, 300));
+    let x = random(3, &[4, 300]);
+    let whole = Linear::stack(&[layer(5, 300), layer(18, 300)]).unwrap();
+    let y = crate::linear(&x, &whole, Epilogue::None).unwrap();
+    for (first, layer) in [(0, &one), (5, &other)] {
+        let part = y.narrow(1, first, layer.outputs()).unwrap();
+        let alone = crate::linear(&x, layer, Epilogue::None).unwrap();
+        assert_eq!(distance(&part, &alone), 0.0);
+        let cut = whole.rows(first, layer.outputs()).unwrap();
+        assert_eq!(distance(&crate::linear(&x, &cut, Epilogue::None).unwrap(), &alone), 0.0);
+    }
+}

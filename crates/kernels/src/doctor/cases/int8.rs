@@ -1,0 +1,54 @@
+//! Layers in 8-bit integers, on a CPU: against the layer of what was stored, and against the layer as it was.
+
+use candle_core::{DType, Result};
+
+use super::{Widths, layer, one};
+use crate::{
+    Epilogue, Linear, Weight,
+    backend::Backend,
+    doctor::{Case, Examination},
+    ops::{backend_of, pack_linear, quantise_int8, reference_of},
+};
+
+/// Of the product alone: its rows have 15 bits and a sign.
+const PRODUCT: f64 = 1e-4;
+/// Of a layer against the layer as it was: half a step of 1/127 of the largest of 256 weights.
+const STORED: f64 = 1e-2;
+
+/// Of a sequence of so many tokens.
+pub(super) fn layers(
+    examination: &mut Examination<'_>,
+    widths: &Widths,
+    rows: usize,
+) -> Result<()> {
+    let width = widths.heads[0] * widths.heads[1];
+    for (inputs, outputs) in [(width, 3 * width), (5 * width + 1, width + 1)] {
+        let dtype = DType::F32;
+        let tensors = [
+            examination.random(dtype, &[rows, inputs])?,
+            examination.weight(dtype, &[outputs, inputs])?,
+            examination.random(dtype, &[outputs])?,
+        ];
+        let stored = Linear {
+            weight: Weight::Int8(quantise_int8(&tensors[1])?),
+            bias: Some(tensors[2].clone()),
+        };
+        let packed = pack_linear(stored)?;
+        for (kernel, tolerance) in [("linear int8, product", PRODUCT), ("linear int8", STORED)] {
+            let name = format!("({rows}, {inputs}) → {outputs}");
+            let case = Case { kernel, name, tolerance, inputs: &tensors };
+            examination.compare_with(
+                case,
+                |x| one(backend_of(&x[0]).linear((&x[0]).into(), &packed, Epilogue::None)),
+                |x| {
+                    let reference = reference_of(&x[0]);
+                    let plain = layer(&x[1..]);
+                    let of = if tolerance == PRODUCT { &packed } else { &plain };
+                    let y = reference.linear((&x[0]).into(), of, Epilogue::None);
+                    Ok(one(y)?.unwrap_or_default())
+                },
+            );
+        }
+    }
+    Ok(())
+}
