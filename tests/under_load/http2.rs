@@ -11,6 +11,8 @@ use tests::{
 use tokio::time::{sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Two seconds for who drips, where the machine is busy; a body that comes as it should may take thirty.
+const DRAINED: Duration = Duration::from_secs(20);
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 async fn still_serves(node: &TestNode) {
@@ -65,6 +67,27 @@ async fn a_trickle_of_window_holds_nothing() {
         }
     };
     timeout(PATIENCE, ended).await.expect("it is reset");
+    still_serves(&node).await;
+}
+
+/// What is still read of a body that was refused has the same bounds as over HTTP/1.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_body_that_drips_is_reset() {
+    let node = TestNode::start(OneColour::instant()).await;
+    let mut dripping = Http2::connect(&node.url, 65_535).await;
+    let long = head("POST", "/v1/images/generations", &[("content-length", "100000000")]);
+    assert!(dripping.write(&frame(kind::HEADERS, END_HEADERS, 1, &long)).await);
+    let refused = timeout(PATIENCE, dripping.next_of(kind::HEADERS)).await.expect("in time");
+    assert!(refused.is_some(), "the refusal comes before the body");
+    let ended = async {
+        while dripping.write(&frame(kind::DATA, 0, 1, b" ")).await {
+            let reset = dripping.next_of(kind::RST_STREAM);
+            if timeout(Duration::from_millis(100), reset).await.is_ok() {
+                return;
+            }
+        }
+    };
+    timeout(DRAINED, ended).await.expect("it is reset");
     still_serves(&node).await;
 }
 

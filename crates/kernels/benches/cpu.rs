@@ -1,14 +1,15 @@
 //! FLUX.1's operations on a CPU, at its own shapes: a line of JSON each, medians, TFLOP/s.
 //!
-//! `RAYON_NUM_THREADS=16 cargo bench -p obscura-kernels --bench cpu [-- f32]`, in bf16 unless told
-//! otherwise; `bench/cpu/kernels.py` has torch do the same. Take turns.
+//! `RAYON_NUM_THREADS=16 cargo bench -p obscura-kernels --bench cpu [-- f32 | int8]`, in bf16 unless told
+//! otherwise; with int8, products alone, of rows in f32 and weights in 8 bits. `bench/cpu/kernels.py` has
+//! torch do the same in bf16 and f32. Take turns.
 
 #![allow(clippy::print_stdout, reason = "what it is for")]
 
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Result, Tensor};
-use kernels::{Conv3x3, ConvForm, Epilogue, Heads, Linear, Scores};
+use kernels::{Conv3x3, ConvForm, Epilogue, Heads, Linear, Scores, Weight};
 
 /// Rows, inputs, outputs: of 512×512 and 1024×1024, and of T5's 256 tokens.
 const PRODUCTS: [[usize; 3]; 10] = [
@@ -33,17 +34,25 @@ const LEAST_RUNS: usize = 5;
 const LEAST_TIME: Duration = Duration::from_millis(500);
 
 fn main() -> Result<()> {
-    let dtype = if std::env::args().any(|word| word == "f32") { DType::F32 } else { DType::BF16 };
+    let asked = |dtype| std::env::args().any(|word| word == dtype);
+    let in_8_bits = asked("int8");
+    let dtype = if in_8_bits || asked("f32") { DType::F32 } else { DType::BF16 };
     for [rows, inputs, outputs] in PRODUCTS {
-        let layer = kernels::pack_linear(Linear::new(
-            random(dtype, 0.02, &[outputs, inputs])?,
-            Some(random(dtype, 1.0, &[outputs])?),
-        ))?;
+        let weight = random(dtype, 0.02, &[outputs, inputs])?;
+        let weight = match in_8_bits {
+            true => Weight::Int8(kernels::quantise_int8(&weight)?),
+            false => Weight::Plain(weight),
+        };
+        let bias = Some(random(dtype, 1.0, &[outputs])?);
+        let layer = kernels::pack_linear(Linear { weight, bias })?;
         let x = random(dtype, 1.0, &[rows, inputs])?;
         let operations = 2.0 * (rows * inputs * outputs) as f64;
         report("linear", format!("{rows}x{inputs}->{outputs}"), operations, || {
             kernels::linear(&x, &layer, Epilogue::None)
         })?;
+    }
+    if in_8_bits {
+        return Ok(());
     }
     for tokens in ATTENTIONS {
         let (count, width) = (24, 128);
