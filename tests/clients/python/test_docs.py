@@ -1,5 +1,6 @@
 """What the documentation says that can be tried: commands, settings, metrics, links, paths."""
 
+import json
 import os
 import re
 import shutil
@@ -58,6 +59,19 @@ def test_commands_and_their_flags_exist():
             assert re.search(rf"{flag}\b", help_text), f"{command}: {flag}"
         asked += 1
     assert asked >= 10
+
+
+def test_the_first_command_names_no_package_and_needs_none():
+    """`cargo run` refuses where the default members have several programs."""
+    assert any(command.startswith("cargo run --release -- demo") for command in COMMANDS)
+    told = subprocess.run(
+        ["cargo", "metadata", "--no-deps", "--offline", "--format-version", "1"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )
+    told = json.loads(told.stdout)
+    default = [package for package in told["packages"] if package["id"] in told["workspace_default_members"]]
+    kinds = [(target["name"], kind) for package in default for target in package["targets"] for kind in target["kind"]]
+    assert [name for name, kind in kinds if kind == "bin"] == ["obscura"]
 
 
 def test_configuration_lists_every_setting_with_its_default():
