@@ -76,7 +76,7 @@ step "the Debian package"
 program production --no-default-features --features docs,download
 root=$work/package share=$work/package/usr/share
 install -D -m 0755 "$work/production" "$root/usr/bin/obscura"
-for unit in deploy/collateral/obscura-collateral.{service,timer} deploy/proxy/obscura-proxy.service; do
+for unit in deploy/collateral/obscura-collateral.{service,timer} deploy/{node/obscura,proxy/obscura-proxy}.service; do
   install -D -m 0644 "$unit" "$root/usr/lib/systemd/system/$(basename "$unit")"
 done
 install -D -m 0644 -t "$share/doc/obscura" docs/*.md README.md SECURITY.md

@@ -84,7 +84,7 @@ def main():
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("binary", type=pathlib.Path, nargs="?", help="obscura, built with --release")
-    parser.add_argument("--ours", nargs="+", choices=["f32", "bf16"], default=["f32"])
+    parser.add_argument("--ours", nargs="+", choices=["f32", "bf16", "int8"], default=["f32"])
     parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=["f32"], help="diffusers f32, bf16, bf16 compiled; OpenVINO bf16")
     parser.add_argument("--shapes", choices=list(SHAPES), default="true")
     parser.add_argument("--threads", type=int, default=2)

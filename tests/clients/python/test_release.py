@@ -45,6 +45,11 @@ def test_release(tmp_path):
         text = unit.read_text()
         named = re.findall(r"(?:ExecStart=|Documentation=file:)(/\S+)", text)
         assert all((root / path[1:]).exists() for path in named), f"{unit.name} names what is not there"
+    if shutil.which("systemd-analyze"):
+        names = [unit.name for unit in units]
+        verify = ["systemd-analyze", "verify", f"--root={root}", "--man=no", "--recursive-errors=no"]
+        said = subprocess.run([*verify, *names], capture_output=True, text=True)
+        assert (said.returncode, said.stderr) == (0, "")
     listed = run("dpkg-deb", "--contents", package)
     assert all("root/root" in line for line in listed.splitlines()), "nobody's user owns a file"
 
