@@ -23,10 +23,12 @@ use crate::operand::{Int8Weight, PackedWeight};
 
 /// Inputs that share a scale.
 const GROUP: usize = Int8Weight::GROUP;
+/// Of K, what is multiplied at a time: of 16 outputs 16 KiB, of 192 rows 384 KiB.
+const CHUNK: usize = 4 * GROUP;
 /// Rows of a task, at most: whole tiles.
 const TASK_ROWS: usize = 192;
-/// Columns of a task, at most.
-const TASK_COLUMNS: usize = 512;
+/// Columns of a task, at most; for each of them rows are laid out anew.
+const TASK_COLUMNS: usize = 1024;
 /// Tasks for each thread, where there is enough to do.
 const TASKS: usize = 3;
 /// 1.5 · 2²³: adding it rounds to an integer, which then stands in the low bits.
@@ -83,12 +85,16 @@ vectorised! {
 }
 
 vectorised! {
-    /// Values in 16 bits, two to a word; returns their scale.
-    fn quantise_row<'a>(x: &'a [f32; GROUP], to: &'a mut [Pair; GROUP / 2]) -> f32 {
+    /// Values in 16 bits, two to a word, the last with a zero where there is one too few; returns their scale.
+    fn quantise_row<'a>(x: &'a [f32], to: &'a mut [Pair]) -> f32 {
         let [forth, back] = scales(x, 32_767.0);
-        for (to, x) in to.iter_mut().zip(x.as_chunks::<2>().0) {
+        let (pairs, rest) = x.as_chunks::<2>();
+        for (to, x) in to.iter_mut().zip(pairs) {
             let [low, high] = [(x[0] * forth + ROUND).to_bits(), (x[1] * forth + ROUND).to_bits()];
             *to = ((low & 0xffff) | high << 16).cast_signed();
+        }
+        if let ([x], Some(to)) = (rest, to.get_mut(pairs.len())) {
+            *to = ((x * forth + ROUND).to_bits() & 0xffff).cast_signed();
         }
         back
     }
@@ -99,43 +105,51 @@ vectorised! {
 struct Left {
     /// (tiles, K/2, rows)
     pairs: Vec<[Pair; ROWS]>,
-    /// (tiles, rows)
+    /// (tiles, groups, rows)
     scales: Vec<[f32; ROWS]>,
+    tiles: usize,
 }
 
 impl Left {
     /// Some of x's rows and columns; what is missing of the last tile, and of the last pair, is zero.
     fn lay_out(&mut self, x: Matrix<'_>, rows: Range<usize>, columns: Range<usize>) {
-        let ([row_step, column_step], tiles) = (x.steps(), rows.len().div_ceil(ROWS));
-        let pairs = columns.len().div_ceil(2);
-        self.pairs.resize(tiles * pairs, [0; ROWS]);
-        self.scales.resize(tiles, [0.0; ROWS]);
-        let tiles = self.pairs.chunks_exact_mut(pairs.max(1)).zip(&mut self.scales);
-        for (first, (to, scales)) in rows.clone().step_by(ROWS).zip(tiles) {
-            let (mut row, mut words) = ([0f32; GROUP], [[0; GROUP / 2]; ROWS]);
-            *scales = [0.0; ROWS];
-            for i in 0..ROWS.min(rows.end - first) {
-                let from = &x.elements()[(first + i) * row_step + columns.start * column_step..];
-                if column_step == 1 {
-                    row[..columns.len()].copy_from_slice(&from[..columns.len()]);
-                } else {
-                    let from = from.iter().step_by(column_step);
-                    row[..columns.len()].iter_mut().zip(from).for_each(|(to, x)| *to = *x);
+        let [row_step, column_step] = x.steps();
+        let (pairs, groups) = (columns.len().div_ceil(2), columns.len().div_ceil(GROUP));
+        self.tiles = rows.len().div_ceil(ROWS);
+        self.pairs.resize(self.tiles * pairs, [0; ROWS]);
+        self.scales.resize(self.tiles * groups, [0.0; ROWS]);
+        let tiles = self.pairs.chunks_exact_mut(pairs).zip(self.scales.chunks_exact_mut(groups));
+        for (first, (pairs, scales)) in rows.clone().step_by(ROWS).zip(tiles) {
+            let there = ROWS.min(rows.end - first);
+            let groups = columns.clone().step_by(GROUP);
+            let each = pairs.chunks_mut(GROUP / 2).zip(scales).zip(groups);
+            for ((pairs, scales), from) in each {
+                let to = columns.end.min(from + GROUP);
+                let mut words = [[0; GROUP / 2]; ROWS];
+                *scales = [0.0; ROWS];
+                for i in 0..there {
+                    let row = &x.elements()[(first + i) * row_step + from * column_step..];
+                    let words = &mut words[i][..pairs.len()];
+                    scales[i] = if column_step == 1 {
+                        quantise_row(&row[..to - from], words)
+                    } else {
+                        let row: Vec<f32> =
+                            row.iter().step_by(column_step).take(to - from).copied().collect();
+                        quantise_row(&row, words)
+                    };
                 }
-                scales[i] = quantise_row(&row, &mut words[i]);
-            }
-            for (at, to) in to.iter_mut().enumerate() {
-                *to = std::array::from_fn(|i| words[i][at]);
+                for (at, to) in pairs.iter_mut().enumerate() {
+                    *to = std::array::from_fn(|i| words[i][at]);
+                }
             }
         }
     }
 
     fn tiles(&self) -> impl Iterator<Item = Tile<'_>> {
-        let pairs = self.pairs.len() / self.scales.len().max(1);
-        self.pairs
-            .chunks_exact(pairs.max(1))
-            .zip(&self.scales)
-            .map(|(pairs, scales)| Tile { pairs, scales })
+        let each = |all: usize| (all / self.tiles.max(1)).max(1);
+        let pairs = self.pairs.chunks_exact(each(self.pairs.len()));
+        let scales = self.scales.chunks_exact(each(self.scales.len()));
+        pairs.zip(scales).map(|(pairs, scales)| Tile { pairs, scales })
     }
 }
 
@@ -178,12 +192,14 @@ impl Int8Panels {
         Ok(Self { pairs, scales, inputs, outputs })
     }
 
-    /// Some inputs of a panel.
-    fn panel(&self, panel: usize, group: usize) -> Panel<'_> {
+    /// Some inputs of a panel, from the first of a group on.
+    fn panel(&self, panel: usize, inputs: Range<usize>) -> Panel<'_> {
         let (groups, pairs) = (self.inputs.div_ceil(GROUP), self.inputs.div_ceil(2));
-        let from = group * GROUP / 2;
-        let pairs = &self.pairs[panel * pairs..][from..pairs.min(from + GROUP / 2)];
-        Panel { pairs, scales: &self.scales[panel * groups + group] }
+        let of = |each: usize| inputs.start / each..inputs.end.div_ceil(each);
+        Panel {
+            pairs: &self.pairs[panel * pairs..][of(2)],
+            scales: &self.scales[panel * groups..][of(GROUP)],
+        }
     }
 
     /// Rows and columns of a task: whole tiles and panels.
@@ -207,11 +223,10 @@ impl PackedWeight for Int8Panels {
         let mut weight = vec![0.0; self.outputs * self.inputs];
         weight.par_chunks_mut(self.inputs.max(1)).enumerate().for_each(|(output, row)| {
             let (panel, j) = (output / COLUMNS, output % COLUMNS);
-            for (group, row) in row.chunks_mut(GROUP).enumerate() {
-                let panel = self.panel(panel, group);
-                for (i, value) in row.iter_mut().enumerate() {
-                    *value = f32::from(panel.pairs[i / 2][2 * j + i % 2]) * panel.scales[j];
-                }
+            let panel = self.panel(panel, 0..self.inputs);
+            for (i, value) in row.iter_mut().enumerate() {
+                let scale = panel.scales[i / GROUP][j];
+                *value = f32::from(panel.pairs[i / 2][2 * j + i % 2]) * scale;
             }
         });
         Tensor::from_vec(weight, (self.outputs, self.inputs), &Device::Cpu)
@@ -232,14 +247,15 @@ pub(super) fn multiply(
     let size = panels.task(rows, rayon::current_num_threads());
     to.grid(panels.outputs).each(size, Left::default, |left, mut rectangle| {
         let (rows, columns) = (rectangle.rows(), rectangle.columns());
-        for (group, from) in (0..inputs).step_by(GROUP).enumerate() {
-            left.lay_out(x, rows.clone(), from..inputs.min(from + GROUP));
+        for from in (0..inputs).step_by(CHUNK) {
+            let chunk = from..inputs.min(from + CHUNK);
+            left.lay_out(x, rows.clone(), chunk.clone());
             let onto = if from == 0 { Onto::Zero } else { Onto::Itself };
             for first in columns.clone().step_by(COLUMNS) {
-                let panel = panels.panel(first / COLUMNS, group);
+                let panel = panels.panel(first / COLUMNS, chunk.clone());
                 let mut out = rectangle.part(rows.clone(), first..first + COLUMNS);
                 for (i, tile) in left.tiles().enumerate() {
-                    registers::multiply(&tile, panel, &mut out, i * ROWS, onto);
+                    registers::multiply(tile, panel, &mut out, i * ROWS, onto);
                 }
             }
         }

@@ -8,6 +8,7 @@
 //! Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, VPMADDWD and VPMOVSXBW.
 
 use super::super::registers::{Onto, RowsMut};
+use crate::operand::Int8Weight;
 
 /// Rows of x whose sums are in registers at once.
 pub(super) const ROWS: usize = 6;
@@ -17,119 +18,123 @@ pub(super) const COLUMNS: usize = 16;
 /// Two neighbours of a row of x in 16 bits, the first in the low half.
 pub(super) type Pair = i32;
 
-/// Rows of x, and what each is multiplied by.
+/// Rows of x: some groups of inputs, and what each row of a group is multiplied by.
+#[derive(Clone, Copy)]
 pub(super) struct Tile<'a> {
     /// (K/2, rows)
     pub(super) pairs: &'a [[Pair; ROWS]],
-    pub(super) scales: &'a [f32; ROWS],
+    /// (groups, rows)
+    pub(super) scales: &'a [[f32; ROWS]],
 }
 
-/// Outputs of a weight, and what each is multiplied by.
+/// The same of a weight's outputs.
 #[derive(Clone, Copy)]
 pub(super) struct Panel<'a> {
     /// (K/2, outputs, 2)
     pub(super) pairs: &'a [[i8; 2 * COLUMNS]],
-    pub(super) scales: &'a [f32; COLUMNS],
+    /// (groups, outputs)
+    pub(super) scales: &'a [[f32; COLUMNS]],
 }
 
-/// The first rows of `out` ← x Wᵀ, or as much more: as many as there are, of `ROWS`.
+/// Of K, what shares a scale: as many pairs.
+const GROUP_PAIRS: usize = Int8Weight::GROUP / 2;
+
+/// As many rows of `out` as there are from `first` on, `ROWS` at most ← x Wᵀ, or as much more.
 pub(super) fn multiply(
-    tile: &Tile<'_>,
+    tile: Tile<'_>,
     panel: Panel<'_>,
     out: &mut impl RowsMut,
     first: usize,
     onto: Onto,
 ) {
+    let sums = sums(tile, panel);
+    let count = out.count().saturating_sub(first).min(ROWS);
+    for (i, sums) in sums.iter().enumerate().take(count) {
+        let out = out.at(first + i);
+        match (out.as_chunks_mut::<COLUMNS>(), onto) {
+            (([out], []), Onto::Zero) => *out = *sums,
+            (([out], []), Onto::Itself) => out.iter_mut().zip(sums).for_each(|(out, y)| *out += y),
+            ((_, out), Onto::Zero) => out.copy_from_slice(&sums[..out.len()]),
+            ((_, out), Onto::Itself) => out.iter_mut().zip(sums).for_each(|(out, y)| *out += y),
+        }
+    }
+}
+
+fn sums(tile: Tile<'_>, panel: Panel<'_>) -> [[f32; COLUMNS]; ROWS] {
     #[cfg(target_arch = "x86_64")]
     if let Some(simd) = pulp::x86::V3::try_new() {
-        return simd.vectorize(avx2::Multiply { simd, tile, panel, out, first, onto });
+        return simd.vectorize(avx2::Sums { simd, tile, panel });
     }
-    finish(&sums(tile, panel), tile, panel, out, first, onto);
+    portable(tile, panel)
 }
 
 /// The same sums, on any machine.
-fn sums(tile: &Tile<'_>, panel: Panel<'_>) -> [[i32; COLUMNS]; ROWS] {
-    let mut sums = [[0i32; COLUMNS]; ROWS];
-    for (x, w) in tile.pairs.iter().zip(panel.pairs) {
-        for (sums, &pair) in sums.iter_mut().zip(x) {
-            let [low, high] = [i32::from(pair as i16), pair >> 16];
-            for (sum, w) in sums.iter_mut().zip(w.as_chunks::<2>().0) {
-                *sum += low * i32::from(w[0]) + high * i32::from(w[1]);
-            }
-        }
-    }
-    sums
-}
-
-/// Sums become f32, by their scales.
-#[inline(always)]
-fn finish(
-    sums: &[[i32; COLUMNS]; ROWS],
-    tile: &Tile<'_>,
-    panel: Panel<'_>,
-    out: &mut impl RowsMut,
-    first: usize,
-    onto: Onto,
-) {
-    let count = out.count().saturating_sub(first).min(ROWS);
-    for (i, (sums, scale)) in sums.iter().zip(tile.scales).enumerate().take(count) {
-        let out = out.at(first + i);
-        let mut y = [0f32; COLUMNS];
-        for j in 0..COLUMNS {
-            y[j] = sums[j] as f32 * (scale * panel.scales[j]);
-        }
-        match (out.as_chunks_mut::<COLUMNS>(), onto) {
-            (([out], []), Onto::Zero) => *out = y,
-            (([out], []), Onto::Itself) => {
-                for j in 0..COLUMNS {
-                    out[j] += y[j];
-                }
-            }
-            ((_, out), Onto::Zero) => out.copy_from_slice(&y[..out.len()]),
-            ((_, out), Onto::Itself) => {
-                for (out, y) in out.iter_mut().zip(y) {
-                    *out += y;
+fn portable(tile: Tile<'_>, panel: Panel<'_>) -> [[f32; COLUMNS]; ROWS] {
+    let mut totals = [[0f32; COLUMNS]; ROWS];
+    let pairs = tile.pairs.chunks(GROUP_PAIRS).zip(panel.pairs.chunks(GROUP_PAIRS));
+    for ((x, w), (of_x, of_w)) in pairs.zip(tile.scales.iter().zip(panel.scales)) {
+        let mut sums = [[0i32; COLUMNS]; ROWS];
+        for (x, w) in x.iter().zip(w) {
+            for (sums, &pair) in sums.iter_mut().zip(x) {
+                let [low, high] = [i32::from(pair as i16), pair >> 16];
+                for (sum, w) in sums.iter_mut().zip(w.as_chunks::<2>().0) {
+                    *sum += low * i32::from(w[0]) + high * i32::from(w[1]);
                 }
             }
         }
+        for ((totals, sums), of_x) in totals.iter_mut().zip(sums).zip(of_x) {
+            for ((total, sum), of_w) in totals.iter_mut().zip(sums).zip(of_w) {
+                *total = (sum as f32).mul_add(of_x * of_w, *total);
+            }
+        }
     }
+    totals
 }
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    use pulp::{NullaryFnOnce, cast, i8x16, i16x16, x86::V3};
+    use pulp::{NullaryFnOnce, cast, f32x8, i8x16, i16x16, x86::V3};
 
-    use super::{COLUMNS, Onto, Panel, ROWS, RowsMut, Tile, finish};
+    use super::{COLUMNS, GROUP_PAIRS, Panel, ROWS, Tile};
 
-    pub(super) struct Multiply<'a, R> {
+    pub(super) struct Sums<'a> {
         pub(super) simd: V3,
-        pub(super) tile: &'a Tile<'a>,
+        pub(super) tile: Tile<'a>,
         pub(super) panel: Panel<'a>,
-        pub(super) out: &'a mut R,
-        pub(super) first: usize,
-        pub(super) onto: Onto,
     }
 
-    impl<R: RowsMut> NullaryFnOnce for Multiply<'_, R> {
-        type Output = ();
+    impl NullaryFnOnce for Sums<'_> {
+        type Output = [[f32; COLUMNS]; ROWS];
 
         #[inline(always)]
-        fn call(self) {
-            let Self { simd, tile, panel, out, first, onto } = self;
-            let mut sums = [[simd.splat_i32x8(0); 2]; ROWS];
-            for (x, w) in tile.pairs.iter().zip(panel.pairs) {
-                let [low, high]: [i8x16; 2] = cast(*w);
-                let w = [low, high].map(|w| simd.convert_i8x16_to_i16x16(w));
+        fn call(self) -> Self::Output {
+            let Self { simd, tile, panel } = self;
+            let mut totals = [[simd.splat_f32x8(0.0); 2]; ROWS];
+            let pairs = tile.pairs.chunks(GROUP_PAIRS).zip(panel.pairs.chunks(GROUP_PAIRS));
+            for ((x, w), (of_x, of_w)) in pairs.zip(tile.scales.iter().zip(panel.scales)) {
+                let mut sums = [[simd.splat_i32x8(0); 2]; ROWS];
+                for (x, w) in x.iter().zip(w) {
+                    let [low, high]: [i8x16; 2] = cast(*w);
+                    let w = [simd.convert_i8x16_to_i16x16(low), simd.convert_i8x16_to_i16x16(high)];
+                    for i in 0..ROWS {
+                        let x: i16x16 = cast(simd.splat_i32x8(x[i]));
+                        for j in 0..2 {
+                            let product = simd.multiply_wrapping_add_adjacent_i16x16(x, w[j]);
+                            sums[i][j] = simd.wrapping_add_i32x8(sums[i][j], product);
+                        }
+                    }
+                }
+                let of_w: [f32x8; 2] = cast(*of_w);
                 for i in 0..ROWS {
-                    let x: i16x16 = cast(simd.splat_i32x8(x[i]));
+                    let of_x = simd.splat_f32x8(of_x[i]);
                     for j in 0..2 {
-                        let product = simd.multiply_wrapping_add_adjacent_i16x16(x, w[j]);
-                        sums[i][j] = simd.wrapping_add_i32x8(sums[i][j], product);
+                        let scale = simd.mul_f32x8(of_x, of_w[j]);
+                        let sum = simd.convert_i32x8_to_f32x8(sums[i][j]);
+                        totals[i][j] = simd.mul_add_f32x8(sum, scale, totals[i][j]);
                     }
                 }
             }
-            let sums = sums.map(cast::<_, [i32; COLUMNS]>);
-            finish(&sums, tile, panel, out, first, onto);
+            cast(totals)
         }
     }
 }
@@ -145,7 +150,8 @@ mod tests {
 
     #[test]
     fn sums_are_exact_in_every_corner_and_the_same_without_vectors() {
-        for [rows, k, columns] in [[1, 2, 1], [6, 256, 16], [5, 254, 16], [6, 8, 13], [4, 2, 3]] {
+        for [rows, k, columns] in [[1, 2, 1], [6, 256, 16], [5, 1022, 16], [6, 258, 13], [4, 2, 3]]
+        {
             let x = values(ROWS * k, 1);
             let w: Vec<i32> = values(COLUMNS * k, 2).iter().map(|w| w % 128).collect();
             let mut pairs = vec![[0; ROWS]; k / 2];
@@ -159,19 +165,25 @@ mod tests {
                     *w8 = [w[j * k + 2 * at] as i8, w[j * k + 2 * at + 1] as i8];
                 }
             }
-            let tile = Tile { pairs: &pairs, scales: &[0.5; ROWS] };
-            let panel = Panel { pairs: &right, scales: &[0.25; COLUMNS] };
-            let expected =
-                |i: usize, j: usize| -> i32 { (0..k).map(|l| x[i * k + l] * w[j * k + l]).sum() };
-            let portable = sums(&tile, panel);
+            let groups = k.div_ceil(2 * GROUP_PAIRS);
+            let tile = Tile { pairs: &pairs, scales: &vec![[0.5; ROWS]; groups] };
+            let panel = Panel { pairs: &right, scales: &vec![[0.25; COLUMNS]; groups] };
+            // Of each group exact, and then added up in f32.
+            let expected = |i: usize, j: usize| -> f32 {
+                let products: Vec<i32> = (0..k).map(|l| x[i * k + l] * w[j * k + l]).collect();
+                let groups =
+                    products.chunks(2 * GROUP_PAIRS).map(|group| group.iter().sum::<i32>());
+                groups.fold(0f32, |total, sum| (sum as f32).mul_add(0.125, total))
+            };
+            let portable = portable(tile, panel);
             let mut elements = vec![1.0; rows * columns];
             for (onto, times) in [(Onto::Zero, 1.0), (Onto::Itself, 2.0)] {
                 let mut out = Columns::all(&mut elements, columns);
-                multiply(&tile, panel, &mut out, 0, onto);
+                multiply(tile, panel, &mut out, 0, onto);
                 for (at, &y) in elements.iter().enumerate() {
                     let (i, j) = (at / columns, at % columns);
                     assert_eq!(portable[i][j], expected(i, j), "{rows}x{k}x{columns}");
-                    assert_eq!(y, times * (expected(i, j) as f32 * 0.125), "{rows}x{k}x{columns}");
+                    assert_eq!(y, times * expected(i, j), "{rows}x{k}x{columns}");
                 }
             }
         }
