@@ -50,7 +50,7 @@ work=$root/guest-inputs
 mkdir -p "$work"
 
 step "inputs"
-if ! scripts/guest_lock.py check "$root" "$(rustc --print sysroot)"; then
+if ! scripts/guest_lock.py check attestation/image/lock.toml "$root" "$(rustc --print sysroot)"; then
   # The short form tries how an image is made, and names nothing to trust.
   [ -n "$short${OBSCURA_GUEST_UNLOCKED:-}" ] || { echo "these inputs are not the locked ones" >&2; exit 1; }
   echo "other inputs than the locked ones: this is another image"
