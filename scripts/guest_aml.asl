@@ -62,42 +62,24 @@ DefinitionBlock ("", "SSDT", 2, "OBSCUR", "PROBES", 1)
             Method (_INI) { TRY (0x44)  TELL (0x44, WORD) }
         }
 
-        // The kernel's own address space, by the number of the space that a table's data has. At this address every
-        // x86-64 kernel keeps the processor's table of interrupts. The compiler refuses 0x7E, so that scripts/guest_aml.py
-        // puts it in the place of 0xEE.
+        // A device, which every kernel must let it reach: the timer that a q35 machine has here.
         Device (PRBE)
         {
             Name (_ADR, 69)
-            OperationRegion (MEM, 0xEE, 0xFFFFFE0000000000, 8)
+            OperationRegion (MEM, SystemMemory, 0xFED00000, 8)
             Field (MEM, DWordAcc, NoLock, Preserve) { WORD, 32 }
             Method (_INI) { TRY (0x45)  TELL (0x45, WORD) }
         }
 
-        // RAM again, under a name with a bit that a TEE could have for shared or private.
+        // The kernel's own addresses, by the number of the space that a table's data has. Numbers have 32 bits where
+        // QEMU's own table says so, and nothing of the kernel is there: a kernel that goes there ends, and names it. The
+        // compiler refuses 0x7E: scripts/guest_aml.py puts it in the place of 0xEE.
         Device (PRBF)
         {
             Name (_ADR, 70)
-            OperationRegion (MEM, SystemMemory, 0x0008000010000000, 8)
+            OperationRegion (MEM, 0xEE, 0x4F425343, 8)
             Field (MEM, DWordAcc, NoLock, Preserve) { WORD, 32 }
             Method (_INI) { TRY (0x46)  TELL (0x46, WORD) }
-        }
-
-        // An address whose last byte is beyond the last address.
-        Device (PRBG)
-        {
-            Name (_ADR, 71)
-            OperationRegion (MEM, SystemMemory, 0xFFFFFFFFFFFFFFFC, 8)
-            Field (MEM, QWordAcc, NoLock, Preserve) { WORD, 64 }
-            Method (_INI) { TRY (0x47)  TELL (0x47, WORD) }
-        }
-
-        // A device, which every kernel must let it reach: the timer that a q35 machine has here.
-        Device (PRBH)
-        {
-            Name (_ADR, 72)
-            OperationRegion (MEM, SystemMemory, 0xFED00000, 8)
-            Field (MEM, DWordAcc, NoLock, Preserve) { WORD, 32 }
-            Method (_INI) { TRY (0x48)  TELL (0x48, WORD) }
         }
     }
 }
