@@ -71,15 +71,42 @@ DefinitionBlock ("", "SSDT", 2, "OBSCUR", "PROBES", 1)
             Method (_INI) { TRY (0x45)  TELL (0x45, WORD) }
         }
 
-        // The kernel's own addresses, by the number of the space that a table's data has. Numbers have 32 bits where
-        // QEMU's own table says so, and nothing of the kernel is there: a kernel that goes there ends, and names it. The
-        // compiler refuses 0x7E: scripts/guest_aml.py puts it in the place of 0xEE.
+        // The kernel's own addresses, by the number of the space that a table's data has. At this one every x86-64 kernel
+        // keeps the processor's table of interrupts. The compiler refuses 0x7E: scripts/guest_aml.py puts it in the place
+        // of 0xEE.
         Device (PRBF)
         {
             Name (_ADR, 70)
-            OperationRegion (MEM, 0xEE, 0x4F425343, 8)
+            OperationRegion (MEM, 0xEE, 0xFFFFFE0000000000, 8)
             Field (MEM, DWordAcc, NoLock, Preserve) { WORD, 32 }
             Method (_INI) { TRY (0x46)  TELL (0x46, WORD) }
+        }
+
+        // RAM, under an address with a bit that a TEE could have for shared or private.
+        Device (PRBG)
+        {
+            Name (_ADR, 71)
+            OperationRegion (MEM, SystemMemory, 0x0008000010000000, 8)
+            Field (MEM, DWordAcc, NoLock, Preserve) { WORD, 32 }
+            Method (_INI) { TRY (0x47)  TELL (0x47, WORD) }
+        }
+
+        // RAM where the table of fixed hardware says that registers of events are: did the kernel write there?
+        Device (PRBH)
+        {
+            Name (_ADR, 72)
+            OperationRegion (MEM, SystemMemory, 0x10001000, 8)
+            Field (MEM, ByteAcc, NoLock, Preserve) { WORD, 8 }
+            Method (_INI) { TRY (0x48)  TELL (0x48, WORD) }
+        }
+
+        // Eight bytes, of which four are beyond the last address.
+        Device (PRBI)
+        {
+            Name (_ADR, 73)
+            OperationRegion (MEM, SystemMemory, 0xFFFFFFFFFFFFFFFC, 8)
+            Field (MEM, QWordAcc, NoLock, Preserve) { WORD, 64 }
+            Method (_INI) { TRY (0x49)  TELL (0x49, WORD) }
         }
     }
 }

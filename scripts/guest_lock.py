@@ -65,8 +65,8 @@ def main():
 
 
 def write(root, rust=None):
-    print("# Every package of a root of Debian's packages (trixie with backports, amd64), and the compiler where one is")
-    print("# brought along. Name, version, SHA-256. Written by scripts/guest_lock.py.")
+    print("# Every package of a root (Debian trixie with backports, amd64), and the compiler where one is brought along:")
+    print("# name, version, SHA-256. Written by scripts/guest_lock.py.")
     print("inputs = [")
     for name, version, sha256 in sorted(inputs(root, rust)):
         print(f'  ["{name}", "{version}", "{sha256}"],')
