@@ -38,7 +38,7 @@ built() {
     sed -i "/PREBUILD .*grub.sh/d; /AmdSev\/Grub\/Grub.inf/d" OvmfPkg/AmdSev/AmdSevX64.dsc OvmfPkg/AmdSev/AmdSevX64.fdf
     ! grep -ri grub OvmfPkg/AmdSev/AmdSevX64.dsc OvmfPkg/AmdSev/AmdSevX64.fdf
     log() { "$@" >/edk2/log 2>&1 || { tail -30 /edk2/log >&2; exit 1; }; }
-    log make -s "-j$2" -C BaseTools ARCH=X64
+    log make -s "-j$2" -C BaseTools/Source/C
     set +u
     . ./edksetup.sh >/dev/null
     set -u
