@@ -31,22 +31,24 @@ built() {
   rm -rf "$root/edk2" "${root:?}/$1"
   mkdir -p "$root/edk2" "$root/$1"
   inside bash -euo pipefail -c '
+    out=$1 jobs=$2
     cd /edk2
     tar -xJf /sources/edk2.orig.tar.xz --strip-components=1
     tar -xJf /sources/edk2.debian.tar.xz
-    while read -r name; do patch -p1 --fuzz=0 --silent <"debian/patches/$name"; done < <(grep "^[^#]" debian/patches/series)
+    while read -r name; do patch -p1 --fuzz=0 --batch --silent <"debian/patches/$name"; done < <(grep "^[^#]" debian/patches/series)
     sed -i "/PREBUILD .*grub.sh/d; /AmdSev\/Grub\/Grub.inf/d" OvmfPkg/AmdSev/AmdSevX64.dsc OvmfPkg/AmdSev/AmdSevX64.fdf
-    ! grep -ri grub OvmfPkg/AmdSev/AmdSevX64.dsc OvmfPkg/AmdSev/AmdSevX64.fdf
+    if grep -i grub OvmfPkg/AmdSev/AmdSevX64.dsc OvmfPkg/AmdSev/AmdSevX64.fdf; then exit 1; fi
     log() { "$@" >/edk2/log 2>&1 || { tail -30 /edk2/log >&2; exit 1; }; }
-    log make -s "-j$2" -C BaseTools/Source/C
-    set +u
+    log make -s "-j$jobs" -C BaseTools/Source/C
+    # It takes the arguments of this shell for its own.
+    set +eu --
     . ./edksetup.sh >/dev/null
-    set -u
+    set -eu
     for platform in IntelTdx/IntelTdxX64 AmdSev/AmdSevX64; do
-      log build -q -n "$2" -a X64 -t GCC5 -b RELEASE -p "OvmfPkg/$platform.dsc" -D BUILD_SHELL=FALSE
+      log build -q -n "$jobs" -a X64 -t GCC5 -b RELEASE -p "OvmfPkg/$platform.dsc" -D BUILD_SHELL=FALSE
     done
-    cp Build/IntelTdx/RELEASE_GCC5/FV/OVMF.fd "/$1/tdx.fd"
-    cp Build/AmdSev/RELEASE_GCC5/FV/OVMF.fd "/$1/snp.fd"' bash "$1" "$jobs"
+    cp Build/IntelTdx/RELEASE_GCC5/FV/OVMF.fd "/$out/tdx.fd"
+    cp Build/AmdSev/RELEASE_GCC5/FV/OVMF.fd "/$out/snp.fd"' bash "$1" "$jobs"
 }
 step "the firmware"
 built firmware

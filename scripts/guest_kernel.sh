@@ -31,7 +31,7 @@ mkdir -p "$root/linux"
 inside sh -c 'dpkg-deb --fsys-tarfile /sources/linux.deb | tar -xO --wildcards "./usr/src/linux-source-*.tar.xz" |
   tar -xJ -C /linux --strip-components=1'
 cp -r "$image/patches" "$root/linux-patches"
-inside sh -c 'cd /linux && for patch in /linux-patches/*.patch; do patch -p1 --fuzz=0 --silent <"$patch" || exit 1; done'
+inside sh -c 'cd /linux && for patch in /linux-patches/*.patch; do patch -p1 --fuzz=0 --batch --silent <"$patch" || exit 1; done'
 
 # What was asked for and what came out: an option whose conditions do not hold is dropped without a word.
 came_out='
