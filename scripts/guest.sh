@@ -5,17 +5,27 @@
 #   scripts/guest.sh --short [DIR]    with the program that is there (OBSCURA_BIN, or target/debug/obscura): a trial
 #   scripts/guest.sh --prepare [DIR]  the root of packages alone; fails where this machine cannot have one
 #
+#   --kernel FILE    a kernel of scripts/guest_kernel.sh. The whole form takes DIR/kernel/vmlinuz where that script has
+#                    made it. Else it is Debian's, whose image no release may have: it lets ACPI's bytecode to memory
+#
 # Root's. DIR [default: ~/.cache/obscura/guest] keeps a root of Debian's packages, 2 GB with the compiler, which is
 # made once. What is locked is attestation/image/lock.toml; OBSCURA_GUEST_UNLOCKED=1 goes on with other inputs, whose
 # image is then another. No TEE is needed, and none is asked: what a boot in software can show is what is checked.
+# Where scripts/guest_firmware.sh has made DIR/firmware, entries of a platform and of SEV-SNP are computed from it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-short='' prepare=''
-case ${1:-} in
-  --short) short=1; shift ;;
-  --prepare) prepare=1; shift ;;
-esac
+short='' prepare='' own=''
+while [[ ${1:-} == --* ]]; do
+  case $1 in
+    --short) short=1 ;;
+    --prepare) prepare=1 ;;
+    --kernel) own=${2:?--kernel names a file}; shift ;;
+    *) echo "no such option: $1" >&2; exit 1 ;;
+  esac
+  shift
+done
 dir=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/obscura/guest}
+if [ -z "$short$own" ] && [ -e "$dir/kernel/vmlinuz" ]; then own=$dir/kernel/vmlinuz; fi
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 target=${CARGO_TARGET_DIR:-$PWD/target}
 obscura=${OBSCURA_BIN:-$target/debug/obscura}
@@ -45,12 +55,18 @@ fi
 inside() { unshare -m sh -c 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$root" "$@"; }
 inside true
 [ -z "$prepare" ] || exit 0
-kernel=$(basename "$root"/lib/modules/*)
+debian=$(basename "$root"/lib/modules/*)
 work=$root/guest-inputs
 mkdir -p "$work"
+debian_kernel=(--kernel "/boot/vmlinuz-$debian" --modules "/lib/modules/$debian")
+kernel=("${debian_kernel[@]}")
+if [ -n "$own" ]; then
+  cp "$own" "$work/vmlinuz"
+  kernel=(--kernel /guest-inputs/vmlinuz)
+fi
 
 step "inputs"
-if ! scripts/guest_lock.py check "$root" "$(rustc --print sysroot)"; then
+if ! scripts/guest_lock.py check attestation/image/lock.toml "$root" "$(rustc --print sysroot)"; then
   # The short form tries how an image is made, and names nothing to trust.
   [ -n "$short${OBSCURA_GUEST_UNLOCKED:-}" ] || { echo "these inputs are not the locked ones" >&2; exit 1; }
   echo "other inputs than the locked ones: this is another image"
@@ -117,7 +133,7 @@ image() {
   shift 3
   chroot "$root" python3 /guest-inputs/build.py "/guest-images/$name" --program "/guest-inputs/$program" \
     --init /guest-inputs/guest-init --configuration "/guest-inputs/$configuration" \
-    --kernel "/boot/vmlinuz-$kernel" --modules "/lib/modules/$kernel" "${libraries[@]}" "$@" >/dev/null
+    "${kernel[@]}" "${libraries[@]}" "$@" >/dev/null
 }
 step "images, twice"
 cp attestation/image/build.py attestation/image/node.toml attestation/image/trial.toml "$work/"
@@ -135,8 +151,53 @@ step "a boot in software"
 scripts/guest_trial.py --root "$root" --trial "$root/guest-images/trial" --refusing "$root/guest-images/release" \
   --obscura "$obscura" ${short:+--short}
 
+if [ -n "$own" ]; then
+  step "a host whose ACPI tables reach for memory"
+  probes=$(dirname "$own")/probes.aml
+  scripts/guest_aml.py --root "$root" --image "$root/guest-images/trial" --probes "$probes"
+  step "the same against Debian's kernel, which lets it"
+  own_kernel=("${kernel[@]}")
+  kernel=("${debian_kernel[@]}")
+  image unguarded trial-program trial.toml --report
+  kernel=("${own_kernel[@]}")
+  scripts/guest_aml.py --root "$root" --image "$root/guest-images/unguarded" --probes "$probes" --unguarded
+fi
+
+# The same kernel, initrd and command line as one file, for a firmware that starts a file from a disk.
+#   one_file IMAGE NAME
+one_file() {
+  chroot "$root" env -i PATH=/usr/bin:/bin LC_ALL=C TZ=UTC SOURCE_DATE_EPOCH=0 ukify build \
+    --linux="/guest-images/$1/vmlinuz" --initrd="/guest-images/$1/initrd" --cmdline="@/guest-images/$1/cmdline" \
+    --os-release= --uname=obscura --stub=/usr/lib/systemd/boot/efi/linuxx64.efi.stub \
+    --output="/guest-images/$1/$2" >/dev/null
+}
+if [ -z "$short" ]; then
+  step "one file for a cloud's boot loader, twice, and a boot of it"
+  one_file release uki.efi
+  one_file release second.efi
+  cmp "$root/guest-images/release/uki.efi" "$root/guest-images/release/second.efi"
+  one_file trial uki.efi
+  scripts/guest_uki.py --root "$root" --image "$root/guest-images/trial" --uki "$root/guest-images/trial/uki.efi" \
+    --obscura "$obscura"
+  (cd "$root/guest-images/release" && sha256sum uki.efi)
+fi
+
 step "what the image of a release must measure (computed, not seen on hardware)"
 [ -z "$short" ] || echo "# Of this trial's program, which is not static: NOT a release's."
+[ -n "$own" ] || echo "# With Debian's kernel, which lets the host's ACPI bytecode to memory: NOT a release's."
 release=$root/guest-images/release
+firmware=()
+if [ -e "$dir/firmware/SHA256SUMS" ]; then
+  # One machine, for an example: RTMR0 is another with other memory, vCPUs or devices.
+  machine=(-machine q35,smm=off,hpet=off -m 4096 -smp 4 -nodefaults -device virtio-net-pci,romfile= -device virtio-rng-pci)
+  for name in root settings model collateral; do
+    machine+=(-blockdev "null-co,node-name=$name,size=1048576" -device "virtio-blk-pci,drive=$name,serial=obscura-$name")
+  done
+  echo "# The platform: 4 GiB, ${machine[*]}"
+  cp scripts/acpi_tables.py "$work/"
+  chroot "$root" python3 /guest-inputs/acpi_tables.py /guest-inputs/acpi qemu-system-x86_64 "${machine[@]}"
+  firmware=(--tdx-firmware "$dir/firmware/tdx.fd" --acpi "$work/acpi" --memory 4GiB
+    --snp-firmware "$dir/firmware/snp.fd" --cpu EPYC-v4 --vcpus 4,8,16,32)
+fi
 "$obscura" measure --name "${OBSCURA_RELEASE:-unreleased}" --kernel "$release/vmlinuz" --initrd "$release/initrd" \
-  --cmdline-file "$release/cmdline"
+  --cmdline-file "$release/cmdline" "${firmware[@]}"

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""The inputs of the guest's image, by name, version and SHA-256.
+"""What the guest is made with, by name, version and SHA-256.
 
-    scripts/guest_lock.py write ROOT RUST > attestation/image/lock.toml
-    scripts/guest_lock.py check ROOT RUST          exit code 1, and a line for each input that differs
+    scripts/guest_lock.py write ROOT [RUST] > LOCK
+    scripts/guest_lock.py check LOCK ROOT [RUST]   exit code 1, and a line for each input that differs
 
-ROOT is the root of Debian's packages that `scripts/guest.sh` makes, with apt's lists; RUST the compiler's own
-directory (`rustc --print sysroot`). A package's digest is that of its file, as Debian's signed list names it.
+ROOT is a root of Debian's packages with apt's lists, as `scripts/guest.sh` (LOCK: attestation/image/lock.toml) and
+`scripts/guest_builder.sh` (attestation/image/builder.toml) make them; RUST the compiler's own directory (`rustc --print
+sysroot`), for the first of them. A package's digest is that of its file, as Debian's signed list names it.
 """
 
 import hashlib
@@ -14,7 +15,6 @@ import subprocess
 import sys
 import tomllib
 
-LOCK = pathlib.Path(__file__).parent.parent / "attestation/image/lock.toml"
 # What of the compiler makes code: its program, its libraries, the standard library.
 RUST = ["bin/rustc", "bin/cargo", "lib/*.so", "lib/rustlib/x86_64-unknown-linux-gnu/lib/*"]
 
@@ -51,24 +51,31 @@ def inputs(root, rust):
     digests = offered(root)
     for package in installed(root):
         yield package[0], package[2], digests.get(package, "not offered any more")
-    yield ("rust", *compiler(rust))
+    if rust:
+        yield ("rust", *compiler(rust))
 
 
 def main():
-    if len(sys.argv) != 4 or sys.argv[1] not in ("write", "check"):
-        raise SystemExit(__doc__)
-    found = sorted(inputs(sys.argv[2], sys.argv[3]))
-    if sys.argv[1] == "write":
-        print("# Inputs of the guest's image beside this repository and what Cargo.lock names: every package of the root")
-        print("# that builds and tries it (Debian trixie with backports, amd64), and the compiler. The kernel and the")
-        print("# firmware are among them. Name, version, SHA-256. Written by scripts/guest_lock.py.")
-        print("inputs = [")
-        for name, version, sha256 in found:
-            print(f'  ["{name}", "{version}", "{sha256}"],')
-        print("]")
-        return
-    locked = {name: (version, sha256) for name, version, sha256 in tomllib.loads(LOCK.read_text())["inputs"]}
-    there = {name: (version, sha256) for name, version, sha256 in found}
+    action, *paths = sys.argv[1:] or [None]
+    if action == "write" and len(paths) in (1, 2):
+        return write(*paths)
+    if action == "check" and len(paths) in (2, 3):
+        return check(*paths)
+    raise SystemExit(__doc__)
+
+
+def write(root, rust=None):
+    print("# Every package of a root (Debian trixie with backports, amd64), and the compiler where one is brought along:")
+    print("# name, version, SHA-256. Written by scripts/guest_lock.py.")
+    print("inputs = [")
+    for name, version, sha256 in sorted(inputs(root, rust)):
+        print(f'  ["{name}", "{version}", "{sha256}"],')
+    print("]")
+
+
+def check(lock, root, rust=None):
+    locked = {name: (version, sha256) for name, version, sha256 in tomllib.loads(pathlib.Path(lock).read_text())["inputs"]}
+    there = {name: (version, sha256) for name, version, sha256 in inputs(root, rust)}
     differs = [name for name in sorted(locked.keys() | there.keys()) if locked.get(name) != there.get(name)]
     for name in differs:
         want, have = (" ".join(one.get(name, ("missing",))) for one in (locked, there))

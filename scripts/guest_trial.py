@@ -94,9 +94,13 @@ class Guest:
             "-device", "tpm-crb,tpmdev=tpm0",
             "-netdev", f"user,id=net,restrict=on,{forwards}", "-device", "virtio-net-pci,netdev=net,romfile=",
             "-device", "virtio-rng-pci", *disk("root", f"{image}/root.img"), *disk("settings", "/guest-boot/settings.img"),
-            "-kernel", f"{image}/vmlinuz", "-initrd", f"{image}/initrd",
-            "-append", (self.image / "cmdline").read_text(),
+            *self.boot(),
         ]
+
+    def boot(self):
+        image = "/" + str(self.image.relative_to(self.root))
+        return ["-kernel", f"{image}/vmlinuz", "-initrd", f"{image}/initrd",
+                "-append", (self.image / "cmdline").read_text()]
 
     def spawn(self, *command):
         process = subprocess.Popen(["chroot", self.root, *command])
