@@ -103,7 +103,7 @@ fn refuse_without_room(needed: u64, available: Option<u64>) -> anyhow::Result<()
     ensure!(
         needed + BESIDES.min(needed) <= available,
         "the weights take {:.0} GB and {:.0} GB of memory are available: --preset small is for CPUs, --blocks 1,2 \
-         measures a part, --dtype bf16 takes half of f32, a GPU has memory of its own",
+         measures a part, --dtype bf16 takes half of f32 and int8 a quarter, a GPU has memory of its own",
         gigabytes(needed),
         gigabytes(available)
     );

@@ -8,6 +8,7 @@ use std::{
 };
 
 use attest::evidence::{RTMR3_REGISTER, TSM_REPORTS};
+use flux::{Precision, bench::Preset};
 use printable::Printable;
 use serde_json::{Value, json};
 
@@ -135,14 +136,16 @@ impl Machine {
         configured.chain(USUAL.map(|folder| self.root.join(folder))).collect()
     }
 
-    /// On a CPU the weights are held in f32, twice as large as their files.
+    /// On a CPU the weights are held in f32, twice as large as their files, or in 8 bits.
     fn memory(&self) -> Item {
         let available = available_memory_bytes(&self.root);
-        let found = available.is_some_and(|bytes| bytes >= 2 * MODEL_BYTES);
+        let in_8_bits = Preset::Schnell.cpu_weight_bytes(None, Precision::Int8);
+        let found = available.is_some_and(|bytes| bytes >= in_8_bits);
         let detail = format!(
-            "{} available; FLUX.1-schnell takes {} on a CPU",
+            "{} available; FLUX.1-schnell takes {} on a CPU, {} with --dtype int8",
             available.map_or_else(|| "unknown".to_owned(), gigabytes),
-            gigabytes(2 * MODEL_BYTES)
+            gigabytes(2 * MODEL_BYTES),
+            gigabytes(in_8_bits)
         );
         let remedy = "a smaller model, or a GPU, which the weights are handed on to one by one";
         Item { name: "memory", found, detail, remedy: (!found).then_some(remedy) }
