@@ -32,7 +32,7 @@ fn weight_of(layer: &Linear) -> Result<(&Tensor, Option<&Tensor>)> {
     match &layer.weight {
         Weight::Plain(weight) => Ok((weight, None)),
         Weight::E4m3 { values, row_scales } => Ok((values, Some(row_scales))),
-        Weight::Packed(_) => Err(Error::NotOnDevice { kernel: NAME }),
+        Weight::Int8(_) | Weight::Packed(_) => Err(Error::NotOnDevice { kernel: NAME }),
     }
 }
 
