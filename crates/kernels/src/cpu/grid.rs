@@ -8,6 +8,26 @@ use std::{
 
 use rayon::prelude::*;
 
+/// Tasks for each thread, where there is enough to do.
+const TASKS: usize = 3;
+
+/// Rows and columns of a product's task: whole tiles, as many as `most` has room for, and fewer columns where there would
+/// be too few tasks.
+pub(super) fn task_size(
+    [rows, columns]: [usize; 2],
+    tile: [usize; 2],
+    most: [usize; 2],
+    threads: usize,
+) -> [usize; 2] {
+    let down = rows.div_ceil(most[0]).max(1);
+    let height = rows.div_ceil(down).next_multiple_of(tile[0]);
+    let (mut across, panels) = (most[1] / tile[1], columns.div_ceil(tile[1]));
+    while across > 1 && down * panels.div_ceil(across) < TASKS * threads {
+        across /= 2;
+    }
+    [height, across * tile[1]]
+}
+
 /// Where the rows of a product go.
 pub(super) struct Rows<'a> {
     /// Rows of `step` elements.

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use self::registers::{COLUMNS, Pair, Panel, ROWS, Tile};
 use super::{
-    grid::Rows,
+    grid::{Rows, task_size},
     matrix::{Elements, Matrix},
     registers::Onto,
     simd::vectorised,
@@ -25,12 +25,8 @@ use crate::operand::{Int8Weight, PackedWeight};
 const GROUP: usize = Int8Weight::GROUP;
 /// Of K, what is multiplied at a time: of 16 outputs 16 KiB, of 192 rows 384 KiB.
 const CHUNK: usize = 4 * GROUP;
-/// Rows of a task, at most: whole tiles.
-const TASK_ROWS: usize = 192;
-/// Columns of a task, at most; for each of them rows are laid out anew.
-const TASK_COLUMNS: usize = 1024;
-/// Tasks for each thread, where there is enough to do.
-const TASKS: usize = 3;
+/// Rows and columns of a task, at most: for each, its rows are laid out anew.
+const TASK: [usize; 2] = [192, 1024];
 /// 1.5 · 2²³: adding it rounds to an integer, which then stands in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
@@ -201,17 +197,6 @@ impl Int8Panels {
             scales: &self.scales[panel * groups..][of(GROUP)],
         }
     }
-
-    /// Rows and columns of a task: whole tiles and panels.
-    fn task(&self, rows: usize, threads: usize) -> [usize; 2] {
-        let down = rows.div_ceil(TASK_ROWS).max(1);
-        let height = rows.div_ceil(down).next_multiple_of(ROWS);
-        let (mut across, panels) = (TASK_COLUMNS / COLUMNS, self.outputs.div_ceil(COLUMNS));
-        while across > 1 && down * panels.div_ceil(across) < TASKS * threads {
-            across /= 2;
-        }
-        [height, across * COLUMNS]
-    }
 }
 
 impl PackedWeight for Int8Panels {
@@ -244,7 +229,8 @@ pub(super) fn multiply(
     if inputs != panels.inputs {
         candle_core::bail!("rows of {inputs} and a weight of {} inputs", panels.inputs)
     }
-    let size = panels.task(rows, rayon::current_num_threads());
+    let size =
+        task_size([rows, panels.outputs], [ROWS, COLUMNS], TASK, rayon::current_num_threads());
     to.grid(panels.outputs).each(size, Left::default, |left, mut rectangle| {
         let (rows, columns) = (rectangle.rows(), rectangle.columns());
         for from in (0..inputs).step_by(CHUNK) {

@@ -14,21 +14,17 @@ use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::{
-    grid::Rows,
+    grid::{Rows, task_size},
     matrix::{Elements, Matrix},
     registers::{Onto, Registers},
     simd::transpose,
 };
 use crate::operand::PackedWeight;
 
-/// Rows of a task, at most: whole tiles of 6 and of 12.
-const TASK_ROWS: usize = 192;
-/// Columns of a task, at most.
-const TASK_COLUMNS: usize = 512;
+/// Rows and columns of a task, at most: whole tiles of 6 and of 12 rows.
+const TASK: [usize; 2] = [192, 512];
 /// Of K, what is multiplied at a time.
 const CHUNK: usize = 256;
-/// Tasks for each thread, where there is enough to do.
-const TASKS: usize = 3;
 
 /// Whether rows become the registers' rows, as A's do, or their columns, as B's do.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +44,8 @@ pub(super) fn multiply(
     if inputs != panels.inputs {
         candle_core::bail!("rows of {inputs} and a weight of {} inputs", panels.inputs)
     }
-    let size = panels.task(rows, rayon::current_num_threads());
+    let tile = [panels.registers.rows(), panels.width()];
+    let size = task_size([rows, panels.outputs], tile, TASK, rayon::current_num_threads());
     to.grid(panels.outputs).each(size, Vec::new, |left, mut rectangle| {
         let (rows, columns) = (rectangle.rows(), rectangle.columns());
         for from in (0..inputs).step_by(CHUNK) {
@@ -149,18 +146,6 @@ impl Panels {
     fn chunk(&self, panel: usize, inputs: Range<usize>) -> &[f32] {
         let first = panel * self.inputs + inputs.start;
         &self.elements[first * self.width()..][..inputs.len() * self.width()]
-    }
-
-    /// Rows and columns of a task: whole tiles and panels.
-    fn task(&self, rows: usize, threads: usize) -> [usize; 2] {
-        let down = rows.div_ceil(TASK_ROWS).max(1);
-        let height = rows.div_ceil(down).next_multiple_of(self.registers.rows());
-        let mut across = TASK_COLUMNS / self.width();
-        let panels = self.outputs.div_ceil(self.width());
-        while across > 1 && down * panels.div_ceil(across) < TASKS * threads {
-            across /= 2;
-        }
-        [height, across * self.width()]
     }
 }
 
