@@ -24,35 +24,19 @@ while [[ ${1:-} == --* ]]; do
   esac
   shift
 done
-dir=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/obscura/guest}
+. scripts/guest_root.sh
+dir=$(guest_directory "${1:-}")
 if [ -z "$short$own" ] && [ -e "$dir/kernel/vmlinuz" ]; then own=$dir/kernel/vmlinuz; fi
-mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 target=${CARGO_TARGET_DIR:-$PWD/target}
 obscura=${OBSCURA_BIN:-$target/debug/obscura}
-step() { printf '\n== %s\n' "$*"; }
 
-missing=()
-for tool in mmdebstrap python3 cargo rustc git unshare chroot ldd; do
-  command -v "$tool" >/dev/null || missing+=("$tool")
-done
-[ ${#missing[@]} = 0 ] || { echo "needs ${missing[*]}" >&2; exit 1; }
-[ "$(id -u)" = 0 ] || { echo "needs root: it makes a root of packages, and enters it" >&2; exit 1; }
+needs cargo rustc git ldd
 [ -n "$prepare" ] || [ -x "$obscura" ] || { echo "no program at $obscura: build it, or name it by OBSCURA_BIN" >&2; exit 1; }
 
 packages=qemu-system-x86,swtpm,swtpm-tools,ovmf,linux-image-cloud-amd64,erofs-utils,cryptsetup-bin,python3,cpio,zstd
 packages+=,xz-utils,gcc,libc6-dev,systemd-ukify,systemd-boot-efi
 root=$dir/root
-if [ "$(cat "$root/packages" 2>/dev/null)" != "$packages" ]; then
-  step "a root of Debian's packages"
-  rm -rf "$root"
-  mkdir -p "$dir"
-  mmdebstrap --quiet --variant=minbase --skip=cleanup/apt/lists --include=$packages \
-    --aptopt='APT::Default-Release "trixie-backports"' --aptopt='APT::Install-Recommends "false"' \
-    trixie "$root" "deb $mirror trixie main" "deb $mirror trixie-backports main"
-  printf %s "$packages" >"$root/packages"
-fi
-# /proc, by which the compiler finds its own files; gone with the namespace.
-inside() { unshare -m sh -c 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$root" "$@"; }
+debian_root "$root" "$packages"
 inside true
 [ -z "$prepare" ] || exit 0
 debian=$(basename "$root"/lib/modules/*)
@@ -79,8 +63,8 @@ commit=$(git rev-parse HEAD)
 compiled() {
   local into=$1
   shift
-  inside env -i PATH=/opt/rust/bin:/usr/bin:/bin HOME=/ LC_ALL=C CARGO_HOME=/cargo CARGO_INCREMENTAL=0 \
-    SOURCE_DATE_EPOCH=0 CARGO_TARGET_DIR="/$into" OBSCURA_COMMIT="$commit" \
+  building PATH=/opt/rust/bin:/usr/bin:/bin CARGO_HOME=/cargo CARGO_INCREMENTAL=0 CARGO_TARGET_DIR="/$into" \
+    OBSCURA_COMMIT="$commit" \
     RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=pie -C strip=symbols -C link-arg=-Wl,--build-id=none" \
     sh -c 'cd /obscura && exec cargo build --quiet --release --locked --offline --target x86_64-unknown-linux-gnu "$@"' \
     sh --config 'source.crates-io.replace-with="vendored"' --config 'source.vendored.directory="/vendor"' -p "$@"
@@ -166,7 +150,7 @@ fi
 # The same kernel, initrd and command line as one file, for a firmware that starts a file from a disk.
 #   one_file IMAGE NAME
 one_file() {
-  chroot "$root" env -i PATH=/usr/bin:/bin LC_ALL=C TZ=UTC SOURCE_DATE_EPOCH=0 ukify build \
+  building ukify build \
     --linux="/guest-images/$1/vmlinuz" --initrd="/guest-images/$1/initrd" --cmdline="@/guest-images/$1/cmdline" \
     --os-release= --uname=obscura --stub=/usr/lib/systemd/boot/efi/linuxx64.efi.stub \
     --output="/guest-images/$1/$2" >/dev/null

@@ -10,23 +10,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 dir=${1:?usage: scripts/guest_builder.sh DIR}
 root=$dir/builder
-mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
-for tool in mmdebstrap python3 unshare chroot; do
-  command -v "$tool" >/dev/null || { echo "needs $tool" >&2; exit 1; }
-done
-[ "$(id -u)" = 0 ] || { echo "needs root: it makes a root of packages, and enters it" >&2; exit 1; }
+. scripts/guest_root.sh
+needs
 
 packages=gcc,g++,libc6-dev,make,patch,perl,python3,python3-setuptools,flex,bison,bc,libelf-dev,libssl-dev,cpio,zstd
 packages+=,xz-utils,dpkg-dev,nasm,acpica-tools,uuid-dev
-if [ "$(cat "$root/packages" 2>/dev/null)" != "$packages" ]; then
-  echo "a root of Debian's packages"
-  rm -rf "$root"
-  mkdir -p "$dir"
-  mmdebstrap --quiet --variant=minbase --skip=cleanup/apt/lists --include=$packages \
-    --aptopt='APT::Default-Release "trixie-backports"' --aptopt='APT::Install-Recommends "false"' \
-    trixie "$root" "deb $mirror trixie main" "deb $mirror trixie-backports main"
-  printf %s "$packages" >"$root/packages"
-fi
+debian_root "$root" "$packages"
 if ! scripts/guest_lock.py check attestation/image/builder.toml "$root"; then
   [ -n "${OBSCURA_GUEST_UNLOCKED:-}" ] || { echo "these packages are not the locked ones" >&2; exit 1; }
   echo "other packages than the locked ones: what they build may be other bytes"

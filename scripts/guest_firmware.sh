@@ -13,24 +13,19 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 twice=''
 [ "${1:-}" != --twice ] || { twice=1; shift; }
-dir=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/obscura/guest}
+. scripts/guest_root.sh
+dir=$(guest_directory "${1:-}")
 root=$dir/builder
 jobs=${JOBS:-$(nproc)}
-step() { printf '\n== %s\n' "$*"; }
 
 step "the root to build in, and the sources"
 scripts/guest_builder.sh "$dir"
-inside() {
-  unshare -m sh -c 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$root" \
-    env -i PATH=/usr/bin:/bin HOME=/ LC_ALL=C TZ=UTC SOURCE_DATE_EPOCH=0 PYTHONHASHSEED=0 PYTHON3_ENABLE=TRUE \
-    PYTHONDONTWRITEBYTECODE=1 "$@"
-}
 
 #   built OUT     both, from fresh sources, into a directory of the root
 built() {
   rm -rf "$root/edk2" "${root:?}/$1"
   mkdir -p "$root/edk2" "$root/$1"
-  inside bash -euo pipefail -c '
+  building PYTHONHASHSEED=0 PYTHON3_ENABLE=TRUE PYTHONDONTWRITEBYTECODE=1 bash -euo pipefail -c '
     out=$1 jobs=$2
     cd /edk2
     tar -xJf /sources/edk2.orig.tar.xz --strip-components=1

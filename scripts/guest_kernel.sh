@@ -10,28 +10,28 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 twice=''
 [ "${1:-}" != --twice ] || { twice=1; shift; }
-dir=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/obscura/guest}
+. scripts/guest_root.sh
+dir=$(guest_directory "${1:-}")
 root=$dir/builder
 image=$PWD/attestation/image
 jobs=${JOBS:-$(nproc)}
-step() { printf '\n== %s\n' "$*"; }
+
+#   kernel_make ARGUMENTS...     by make, which would ask this machine for what the kernel says of its build
+kernel_make() {
+  building KBUILD_BUILD_TIMESTAMP=1970-01-01 KBUILD_BUILD_USER=obscura KBUILD_BUILD_HOST=obscura KBUILD_BUILD_VERSION=1 \
+    make -s -C /linux "$@"
+}
 
 step "the root to build in, and the sources"
 scripts/guest_builder.sh "$dir"
-# No time, user, host or path of this machine gets in. /proc is looked into by the kernel's own tools.
-inside() {
-  unshare -m sh -c 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$root" \
-    env -i PATH=/usr/bin:/bin HOME=/ LC_ALL=C TZ=UTC SOURCE_DATE_EPOCH=0 KBUILD_BUILD_TIMESTAMP=1970-01-01 \
-    KBUILD_BUILD_USER=obscura KBUILD_BUILD_HOST=obscura KBUILD_BUILD_VERSION=1 "$@"
-}
 
 step "the kernel's source, with our patches"
 rm -rf "$root/linux" "$root/linux-patches"
 mkdir -p "$root/linux"
-inside sh -c 'dpkg-deb --fsys-tarfile /sources/linux.deb | tar -xO --wildcards "./usr/src/linux-source-*.tar.xz" |
+building sh -c 'dpkg-deb --fsys-tarfile /sources/linux.deb | tar -xO --wildcards "./usr/src/linux-source-*.tar.xz" |
   tar -xJ -C /linux --strip-components=1'
 cp -r "$image/patches" "$root/linux-patches"
-inside sh -c 'cd /linux && for patch in /linux-patches/*.patch; do patch -p1 --fuzz=0 --batch --silent <"$patch" || exit 1; done'
+building sh -c 'cd /linux && for patch in /linux-patches/*.patch; do patch -p1 --fuzz=0 --batch --silent <"$patch" || exit 1; done'
 
 # What was asked for and what came out: an option whose conditions do not hold is dropped without a word.
 came_out='
@@ -48,9 +48,9 @@ built() {
   rm -rf "${root:?}/$out"
   mkdir -p "$root/$out"
   cp "$image/kernel.config" "$root/$out/asked"
-  inside make -s -C /linux "O=/$out" "KCONFIG_ALLCONFIG=/$out/asked" allnoconfig
+  kernel_make "O=/$out" "KCONFIG_ALLCONFIG=/$out/asked" allnoconfig
   python3 -c "$came_out" "$root/$out/asked" "$root/$out/.config"
-  inside make -s -C /linux "O=/$out" "-j$jobs" bzImage
+  kernel_make "O=/$out" "-j$jobs" bzImage
 }
 
 step "the kernel"
@@ -65,7 +65,7 @@ fi
 
 step "what a hostile host could say"
 cp scripts/guest_aml.asl "$root/linux-out/probes.asl"
-inside iasl -vs -p /linux-out/probes /linux-out/probes.asl >/dev/null
+building iasl -vs -p /linux-out/probes /linux-out/probes.asl >/dev/null
 
 kernel=$dir/kernel
 rm -rf "$kernel"
