@@ -1,11 +1,14 @@
 //! Everything wrong that a request can be: it is refused with the right words, and the node serves
 //! the next one.
 
+use std::time::Duration;
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use node::Config;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{Exchange, MODEL, OneColour, PANIC_PROMPT, TestNode, error_of, http};
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 mod fuzz;
 
@@ -303,6 +306,31 @@ async fn pages_of_other_sites_may_seal_where_they_are_listed() {
             .unwrap();
         assert_eq!(header(&preflight, "access-control-allow-origin").as_deref(), allowed);
     }
+}
+
+/// A page can read why it is refused, by bounds too.
+#[tokio::test]
+async fn refusals_tell_pages_why() {
+    let config = Config { max_requests_per_address: 1, ..Config::default() };
+    let node = TestNode::with_config(OneColour::instant(), config).await;
+    let mut open = TcpStream::connect(node.url.strip_prefix("http://").unwrap()).await.unwrap();
+    let head = "POST /v1/confidential/images/generations HTTP/1.1\r\nHost: localhost\r\n\
+                Content-Type: application/json\r\nContent-Length: 10\r\n\r\n";
+    open.write_all(head.as_bytes()).await.unwrap();
+    let refused = async {
+        loop {
+            let asked =
+                http().get(format!("{}/info", node.url)).header("origin", "https://app.example");
+            let answer = asked.send().await.unwrap();
+            if answer.status() == 429 {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let refused = timeout(Duration::from_secs(20), refused).await.expect("it is counted");
+    assert_eq!(refused.headers()["access-control-allow-origin"], "*");
+    assert_eq!(refused.headers()["retry-after"], "1");
 }
 
 fn route(node: &TestNode) -> String {

@@ -3,19 +3,20 @@
 #[path = "edits/bad_input.rs"]
 mod bad_input;
 
-use std::{io::Cursor, ops::ControlFlow};
+use std::{io::Cursor, ops::ControlFlow, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use client::{ApiKey, Client, image_file};
 use flux::{GUIDANCE, InputImage, Job, Pipeline};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
-use node::{Config, LoadedModel};
+use node::{ApiKeyDigest, Config, LoadedModel};
 use protocol::{
     Count, CreateImageRequest, CreateImageResponse, ImageEvent, InputReference, Prompt, Seed, Size,
     Steps, Usage,
 };
 use serde_json::{Value, json};
 use tests::{Exchange, MODEL, OneColour, TestNode, demo_policy, http, klein, loaded_model};
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 const PROMPT: &str = "the same with a hat";
 
@@ -84,6 +85,54 @@ impl Klein {
         let answer = asked.send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
+}
+
+/// One client's edits, on their way or waiting, keep no other's out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_has_few_edits_on_their_way() {
+    let keys = ["a", "b"];
+    let directory = klein::model_directory("klein-1x1");
+    let loaded = LoadedModel {
+        generators: vec![Box::new(klein::load(directory.path()))],
+        ..loaded_model(OneColour::instant())
+    };
+    let config = Config {
+        allow_plaintext: true,
+        api_keys_sha256: keys.map(ApiKeyDigest::of).to_vec(),
+        queue_capacity: 4,
+        ..Config::default()
+    };
+    let node = TestNode::loaded(loaded, config).await;
+    let address = node.url.strip_prefix("http://").unwrap();
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        let head = "POST /v1/images/edits HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer a\r\n\
+                    Content-Type: application/json\r\nContent-Length: 10000\r\n\r\n{";
+        socket.write_all(head.as_bytes()).await.unwrap();
+        open.push(socket);
+    }
+    let post = async |key: &str| {
+        let (body, media_type) =
+            form(&[("prompt", b"x"), ("steps", b"1"), ("image", &png(64, 64))]);
+        let url = format!("{}/v1/images/edits", node.url);
+        let asked = http().post(url).bearer_auth(key).header("content-type", media_type).body(body);
+        let answer = asked.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let refused = async {
+        loop {
+            let (status, text) = post("a").await;
+            if status == 429 {
+                return text;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let refused = timeout(Duration::from_secs(20), refused).await.expect("they are counted");
+    assert!(refused.contains("queue_share_full"), "{refused}");
+    assert_eq!(post("b").await.0, 200);
+    drop(open);
 }
 
 fn fields(more: Value) -> Value {

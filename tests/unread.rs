@@ -17,7 +17,7 @@ use tokio::{
 /// Far more than anything here takes, and less than a run of tests has.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An HTTP/2 connection that lets nobody send it a byte of a body.
+/// An HTTP/2 connection that lets nobody send it more of a body than its window.
 struct Unread {
     requests: h2::client::SendRequest<Bytes>,
     url: String,
@@ -25,9 +25,13 @@ struct Unread {
 
 impl Unread {
     async fn connect(node: &TestNode) -> Self {
+        Self::with_window(node, 0).await
+    }
+
+    async fn with_window(node: &TestNode, bytes: u32) -> Self {
         let socket = TcpStream::connect(address(node)).await.unwrap();
         let mut settings = h2::client::Builder::new();
-        settings.initial_window_size(0);
+        settings.initial_window_size(bytes);
         let (requests, connection) = settings.handshake(socket).await.unwrap();
         tokio::spawn(connection);
         Self { requests, url: node.url.clone() }
@@ -147,11 +151,28 @@ async fn unread_answers_hold_neither_places_nor_connections() {
     assert!(read < 11_000_000, "{read}");
 }
 
+/// The last bytes of an answer are HTTP/2's alone: who leaves them there does not cost others their connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unread_end_leaves_its_connection_alone() {
+    let config = Config { delivery_timeout_secs: 1, ..Config::default() };
+    let node = TestNode::with_config(OneColour::instant(), config).await;
+    let mut unread = Unread::with_window(&node, 1).await;
+    let path = "/v1/confidential/images/generations";
+    let body = sealed(&node.url, json!({"prompt": "x"})).await;
+    let end = unread.post(path, body).await.await.unwrap().into_body();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let body = sealed(&node.url, json!({"prompt": "x"})).await;
+    let answer = timeout(PATIENCE, unread.post(path, body).await).await.expect("an answer");
+    assert_eq!(answer.expect("the connection is there").status(), 200);
+    drop(end);
+}
+
 /// Where unread answers fill the memory that there is for them, those make way that stand still.
 #[tokio::test(flavor = "multi_thread")]
 async fn unread_answers_take_bounded_memory() {
     let config = Config {
         // One answer of this size is 5.6 MB long.
+        max_total_pixels: 1024 * 1024,
         answer_memory_bytes: 16_000_000,
         ..Config::default()
     };

@@ -6,7 +6,7 @@ use crate::ClientId;
 
 /// What waits, by client. [`pop`](Self::pop) takes one entry of each client in turn, the oldest
 /// first: a client that asks often waits for itself, and not others for it.
-pub(crate) struct FairQueue<T> {
+pub struct FairQueue<T> {
     /// Whose turn is next stands first. No client stands here without entries.
     clients: VecDeque<(ClientId, VecDeque<T>)>,
 }
@@ -19,7 +19,7 @@ impl<T> Default for FairQueue<T> {
 
 impl<T> FairQueue<T> {
     /// Puts an entry behind the client's others; a client without any gets the last turn.
-    pub(crate) fn push(&mut self, client: ClientId, entry: T) {
+    pub fn push(&mut self, client: ClientId, entry: T) {
         match self.clients.iter_mut().find(|(id, _)| *id == client) {
             Some((_, entries)) => entries.push_back(entry),
             None => self.clients.push_back((client, VecDeque::from([entry]))),
@@ -27,7 +27,7 @@ impl<T> FairQueue<T> {
     }
 
     /// Takes the oldest entry of the client whose turn it is.
-    pub(crate) fn pop(&mut self) -> Option<T> {
+    pub fn pop(&mut self) -> Option<T> {
         let (client, mut entries) = self.clients.pop_front()?;
         let entry = entries.pop_front();
         if !entries.is_empty() {
@@ -37,7 +37,7 @@ impl<T> FairQueue<T> {
     }
 
     /// Takes every entry that `wanted` says yes to, in the order of turns and then of age.
-    pub(crate) fn take_where(&mut self, mut wanted: impl FnMut(&T) -> bool) -> Vec<T> {
+    pub fn take_where(&mut self, mut wanted: impl FnMut(&T) -> bool) -> Vec<T> {
         let mut taken = Vec::new();
         for (_, entries) in &mut self.clients {
             let mut at = 0;

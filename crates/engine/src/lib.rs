@@ -35,6 +35,7 @@ pub use encode::{EncodeError, encode, padded_bytes};
 pub use engine::{Engine, Generation, Permit};
 pub use entry::{GenerateError, Output, patches};
 // What the interface of this crate is written in.
+pub use fair::FairQueue;
 pub use flux::{
     Error, Generated, Image, InputImage, Job, Pipeline, Preview, Progress, ProgressObserver,
     PromptTokens, Timings,

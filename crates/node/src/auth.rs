@@ -160,7 +160,7 @@ impl Credentials {
     /// away may be sealed anew.
     ///
     /// # Errors
-    /// [`ApiError::SignatureSpent`] where its signature has paid for another sealing of its body.
+    /// [`ApiError::SignatureSpent`] where its signature has paid for many other sealings of its body.
     pub(crate) fn spend(
         &self,
         admission: Admission,

@@ -8,7 +8,9 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     body::{Body as Incoming, Bytes, HttpBody},
     extract::{FromRef, FromRequest, Request},
+    http::Extensions,
 };
+use engine::ClientId;
 use http_body_util::BodyExt;
 use protocol::{MAX_EDIT_FORM_BYTES, MAX_EDIT_JSON_BYTES};
 use serde::de::DeserializeOwned;
@@ -20,6 +22,8 @@ use web::{body_error::BodyError, media_type::is_json, multipart};
 
 use self::budget::{Arrival, BodyBudget};
 use crate::{
+    address::Peer,
+    client_id::of_peer,
     error::ApiError,
     limits::{MAX_BODY_BYTES, MAX_SEALED_EDIT_BYTES},
 };
@@ -38,19 +42,55 @@ pub(crate) struct BodyReader {
 
 impl BodyReader {
     pub(crate) fn new(memory_bytes: usize, timeout: Duration) -> Self {
-        Self { budget: Arc::new(BodyBudget::new(memory_bytes)), timeout }
+        Self { budget: BodyBudget::new(memory_bytes), timeout }
     }
 
-    async fn read(&self, request: Request, max_bytes: usize) -> Result<Bytes, ApiError> {
+    async fn read(&self, request: Request, max_bytes: usize) -> Result<(Bytes, Arrival), ApiError> {
         // What is declared too long is not even begun to be read.
         if request.body().size_hint().lower() > max_bytes as u64 {
             return Err(BodyError::TooLarge { max_bytes }.into());
         }
-        let arrival = self.budget.arrives();
+        let arrival = self.budget.arrives(whose(request.extensions()));
         let read = read(request.into_body(), &arrival, Bounds { max_bytes, timeout: self.timeout });
+        let body = tokio::select! {
+            biased;
+            read = read => Bytes::from_owner(read?),
+            () = arrival.makes_way() => return Err(ApiError::BodiesBusy),
+        };
+        Ok((body, arrival))
+    }
+}
+
+/// Whose share of the memory a body counts towards: by its address, as its key was not looked at everywhere.
+fn whose(request: &Extensions) -> ClientId {
+    let peer = || request.get().map(|Peer(peer)| of_peer(*peer));
+    request.get().copied().or_else(peer).unwrap_or(ClientId::ANONYMOUS)
+}
+
+/// A body that is whole, and waits for its turn to be worked on.
+pub(crate) struct Waiting<T> {
+    body: T,
+    arrival: Arrival,
+}
+
+impl<T> Waiting<T> {
+    fn new(body: T, arrival: Arrival) -> Self {
+        arrival.is_whole();
+        Self { body, arrival }
+    }
+
+    /// The body, when its turn has come.
+    ///
+    /// # Errors
+    /// `turn`'s, and [`ApiError::BodiesBusy`] where others need its memory before.
+    pub(crate) async fn until<U>(
+        self,
+        turn: impl Future<Output = Result<U, ApiError>>,
+    ) -> Result<(T, U), ApiError> {
+        let Self { body, arrival } = self;
         tokio::select! {
             biased;
-            read = read => read.map(Bytes::from_owner),
+            turn = turn => Ok((body, turn?)),
             () = arrival.makes_way() => Err(ApiError::BodiesBusy),
         }
     }
@@ -71,10 +111,22 @@ where
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        Waiting::<Self>::from_request(request, state).await.map(|waiting| waiting.body)
+    }
+}
+
+impl<S: Send + Sync, const MAX_BYTES: usize> FromRequest<S> for Waiting<Bounded<MAX_BYTES>>
+where
+    BodyReader: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         if !is_json(request.headers()) {
             return Err(BodyError::NotJson.into());
         }
-        BodyReader::from_ref(state).read(request, MAX_BYTES).await.map(Self)
+        let (body, arrival) = BodyReader::from_ref(state).read(request, MAX_BYTES).await?;
+        Ok(Self::new(Bounded(body), arrival))
     }
 }
 
@@ -95,7 +147,7 @@ pub(crate) enum ClearEdit {
     Form { boundary: String, body: Bytes },
 }
 
-impl<S: Send + Sync> FromRequest<S> for ClearEdit
+impl<S: Send + Sync> FromRequest<S> for Waiting<ClearEdit>
 where
     BodyReader: FromRef<S>,
 {
@@ -104,11 +156,12 @@ where
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let reader = BodyReader::from_ref(state);
         if is_json(request.headers()) {
-            return reader.read(request, MAX_EDIT_JSON_BYTES).await.map(Self::Json);
+            let (body, arrival) = reader.read(request, MAX_EDIT_JSON_BYTES).await?;
+            return Ok(Self::new(ClearEdit::Json(body), arrival));
         }
         let boundary = multipart::boundary(request.headers()).ok_or(BodyError::NotJsonOrForm)?;
-        let body = reader.read(request, MAX_EDIT_FORM_BYTES).await?;
-        Ok(Self::Form { boundary, body })
+        let (body, arrival) = reader.read(request, MAX_EDIT_FORM_BYTES).await?;
+        Ok(Self::new(ClearEdit::Form { boundary, body }, arrival))
     }
 }
 
@@ -133,12 +186,7 @@ struct Bounds {
 
 impl Held {
     /// Makes room for so many more bytes, twice as much as before at least, while it is no more than `most`.
-    async fn grow(
-        &mut self,
-        more: usize,
-        most: usize,
-        arrival: &Arrival<'_>,
-    ) -> Result<(), ApiError> {
+    async fn grow(&mut self, more: usize, most: usize, arrival: &Arrival) -> Result<(), ApiError> {
         let needed = self.bytes.len() + more;
         if needed > most {
             return Err(BodyError::TooLarge { max_bytes: most }.into());
@@ -155,7 +203,7 @@ impl Held {
 
 async fn read(
     mut body: Incoming,
-    arrival: &Arrival<'_>,
+    arrival: &Arrival,
     Bounds { max_bytes, timeout }: Bounds,
 ) -> Result<Held, ApiError> {
     let begun = Instant::now();

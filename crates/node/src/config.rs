@@ -27,6 +27,7 @@ use crate::{
     auth::{Accepted, ApiKeyDigest},
     body::BodyReader,
     delivery::Deliveries,
+    edits::EditReader,
     origins::{OriginGuard, WebOrigin},
     tls::{Tls, TlsError},
 };
@@ -312,8 +313,9 @@ impl Config {
     }
 
     pub(crate) fn queue_limits(&self) -> QueueLimits {
-        // With one key, or none, there is nobody to share with.
-        let one_client = self.api_keys_sha256.len() <= 1 && self.trusted_proxies.is_empty();
+        // With one key, or none, there is nobody to share with; a forwarder names many clients.
+        let keys = self.api_keys_sha256.len() + self.trusted_proxies.len();
+        let one_client = keys <= 1 && self.trusted_forwarders.is_empty();
         QueueLimits {
             capacity: self.queue_capacity,
             deadline: Duration::from_secs(self.deadline_secs),
@@ -340,6 +342,12 @@ impl Config {
 
     pub(crate) fn body_reader(&self) -> BodyReader {
         BodyReader::new(self.body_memory_bytes, Duration::from_secs(self.body_timeout_secs))
+    }
+
+    pub(crate) fn edit_reader(&self) -> Arc<EditReader> {
+        let QueueLimits { capacity, deadline, share } = self.queue_limits();
+        // As many as could wait in the queue afterwards.
+        EditReader::new((share * capacity as f64).ceil() as usize, deadline)
     }
 
     pub(crate) fn image_store(&self) -> ImageStore {

@@ -4,7 +4,8 @@
 //! Generation knows nothing of readers. What it made is handed to a [`Delivery`], which counts the
 //! bytes that wait and the time they take. A reader that takes too long, or that stands still while
 //! others need the memory, loses its answer: its HTTP/2 stream is reset, its HTTP/1 connection
-//! closed.
+//! closed. Of an answer whose last chunk HTTP/2 has taken, no stream is left to reset: it goes on being counted, and its
+//! connection, which may carry others' answers, is closed only where the memory is needed.
 
 mod body;
 mod chunk;
@@ -71,7 +72,10 @@ impl Deliveries {
     /// Ends the deliveries that take too long.
     pub(crate) fn end_overdue(&self, now: Instant) {
         let mut state = self.lock();
-        let overdue = state.open.iter().filter(|(_, open)| open.due.is_some_and(|due| due <= now));
+        let overdue = state.open.iter().filter(|(_, open)| {
+            let is_tail = open.transport.as_ref().is_some_and(Transport::is_taken);
+            open.due.is_some_and(|due| due <= now) && !is_tail
+        });
         let overdue: Vec<u64> = overdue.map(|(id, _)| *id).collect();
         for id in overdue {
             state.end(id, "an answer was not read in time");

@@ -39,7 +39,7 @@ pub(crate) enum ApiError {
     Unauthorized,
     /// A bearer key that is not one of ours.
     InvalidKey,
-    /// The proxy's signature has paid for another sealing of this body.
+    /// The proxy's signature has paid for many other sealings of this body of late.
     SignatureSpent,
     Replayed,
     /// The bodies of others fill the memory that there is for bodies.
@@ -133,12 +133,13 @@ impl ApiError {
             Self::Unauthorized => unauthorized().challenge(CHALLENGE),
             Self::InvalidKey => unauthorized().challenge(CHALLENGE_INVALID),
             Self::SignatureSpent => answer(
-                409,
-                InvalidRequestError,
+                429,
+                RateLimitError,
                 "signature_spent",
-                "`X-Signature` has paid for another sealing of this body; sign a fresh one",
+                "`X-Signature` has paid for many sealings of this body in the last minutes; a body that differs, \
+                 by a `padding` say, has another",
             )
-            .no_retry(),
+            .after(60),
             Self::Replayed => answer(
                 409,
                 InvalidRequestError,

@@ -15,6 +15,9 @@ use crate::{clock::unix_now, config::Config, limits::MAX_EDIT_CIPHERTEXT_BYTES};
 /// one can still serve its grace period.
 const WORN_OUT: f64 = 0.75;
 
+/// Keys are valid since a while before they are made: clocks of those who verify may be behind.
+const CLOCK_SKEW: Duration = Duration::from_secs(300);
+
 /// The node's keys, and when the current ones were made.
 pub(crate) struct Keys {
     ring: Keyring,
@@ -116,14 +119,14 @@ fn fresh(
     if !keys.are_locked() {
         tracing::warn!("the system does not lock keys into memory (RLIMIT_MEMLOCK); keep swap off");
     }
-    let not_before = unix_now();
+    let now = unix_now();
     let keyset = Keyset::new(&KeysetBody {
         x25519: hex(&keys.exchange_public()),
         ed25519: hex(&keys.signing_public()),
         key_id: KeyId::of(&keys.exchange_public()).to_string(),
         epoch,
-        not_before,
-        not_after: not_before.saturating_add(valid.as_secs()),
+        not_before: now.saturating_sub(CLOCK_SKEW.as_secs()),
+        not_after: now.saturating_add(valid.as_secs()),
         build_id: concat!("obscura/", env!("CARGO_PKG_VERSION")).to_owned(),
         tls_spki_sha256: named.tls_spki_sha256,
         configuration_sha256: Some(named.configuration_sha256),

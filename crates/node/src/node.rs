@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, OnceLock, PoisonError, RwLock},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use attest::{
@@ -46,7 +46,7 @@ pub struct Node {
     credentials: Arc<Credentials>,
     origins: Arc<OriginGuard>,
     bodies: BodyReader,
-    edits: EditReader,
+    edits: Arc<EditReader>,
     requests: Arc<RequestLimiter>,
     image_store: ImageStore,
     deliveries: Arc<Deliveries>,
@@ -85,7 +85,7 @@ impl Node {
             credentials: Arc::new(Credentials::new(config.accepted())),
             origins: Arc::new(config.origin_guard()),
             bodies: config.body_reader(),
-            edits: EditReader::new(Duration::from_secs(config.deadline_secs)),
+            edits: config.edit_reader(),
             requests: RequestLimiter::new(config.max_requests_per_address, config.forwarders()),
             image_store: config.image_store(),
             deliveries: config.deliveries(),
@@ -150,7 +150,7 @@ impl Node {
         &self.requests
     }
 
-    pub(crate) fn edits(&self) -> &EditReader {
+    pub(crate) fn edits(&self) -> &Arc<EditReader> {
         &self.edits
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -13,6 +14,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
+use engine::ClientId;
 use hyper::body::{Frame, SizeHint};
 
 use crate::{
@@ -33,12 +35,18 @@ pub(crate) async fn bounded(
         return Ok(next.run(request).await);
     };
     let client = limiter.forwarders.client_address(request.headers(), peer);
-    if client != peer {
-        request.extensions_mut().insert(of_peer(client));
+    if let Some(named) = named(client, peer) {
+        request.extensions_mut().insert(named);
     }
     let open = limiter.open(Source::of(client)).ok_or(ApiError::TooManyRequests)?;
     let answer = next.run(request).await;
     Ok(answer.map(|body| Body::new(Counted { body, _open: open })))
+}
+
+/// Whom a forwarder names; nobody where its peer asks for itself.
+fn named(client: IpAddr, peer: IpAddr) -> Option<ClientId> {
+    // A listener on `[::]` sees peers of IPv4 as `::ffff:a.b.c.d`.
+    (client != peer.to_canonical()).then(|| of_peer(client))
 }
 
 /// An answer's body, with its length, which holds the request open until the last of it is handed over.
@@ -122,6 +130,15 @@ impl Drop for Open {
 mod tests {
     use super::*;
     use crate::address::ForwardedHeader;
+
+    #[test]
+    fn only_forwarders_name_clients() {
+        let named =
+            |client: &str, peer: &str| named(client.parse().unwrap(), peer.parse().unwrap());
+        assert!(named("192.0.2.1", "192.0.2.1").is_none());
+        assert!(named("192.0.2.1", "::ffff:192.0.2.1").is_none());
+        assert!(named("192.0.2.1", "::ffff:192.0.2.2") == Some(of_peer([192, 0, 2, 1].into())));
+    }
 
     #[test]
     fn a_source_has_its_share_and_leaves_nothing_behind() {

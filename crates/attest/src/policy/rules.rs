@@ -145,9 +145,8 @@ pub(crate) struct SnpFloors {
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SnpTcb {
-    /// Turin's alone.
-    #[serde(default)]
-    pub(crate) fmc: u8,
+    /// Turin's alone, and there no report passes without it.
+    pub(crate) fmc: Option<u8>,
     pub(crate) bootloader: u8,
     pub(crate) tee: u8,
     pub(crate) snp: u8,

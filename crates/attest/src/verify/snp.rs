@@ -155,16 +155,25 @@ fn tcb(report: &AttestationReport, generation: &str, rules: &SnpRules, checks: &
     let Some(floor) = checks.rule(SNP_TCB, floor) else { return };
     let versions = [report.reported_tcb, report.committed_tcb, report.launch_tcb];
     let holds = versions.iter().all(|version| reaches(version, floor));
-    let TcbVersion { bootloader, tee, snp, microcode, .. } = report.reported_tcb;
+    let TcbVersion { fmc, bootloader, tee, snp, microcode } = report.reported_tcb;
+    let fmc = match (fmc, floor.fmc) {
+        (None, _) => String::new(),
+        (Some(fmc), Some(_)) => format!("fmc {fmc}, "),
+        (Some(fmc), None) => format!("fmc {fmc}, for which the policy has no rule, "),
+    };
     let detail = format!(
-        "{generation}: bootloader {bootloader}, tee {tee}, snp {snp}, microcode {microcode}"
+        "{generation}: {fmc}bootloader {bootloader}, tee {tee}, snp {snp}, microcode {microcode}"
     );
     checks.expect(SNP_TCB, holds, detail);
 }
 
 fn reaches(version: &TcbVersion, floor: &SnpTcb) -> bool {
-    version.fmc.unwrap_or(0) >= floor.fmc
-        && version.bootloader >= floor.bootloader
+    let fmc = match (version.fmc, floor.fmc) {
+        (found, Some(floor)) => found.unwrap_or(0) >= floor,
+        // What the policy does not name is not trusted.
+        (found, None) => found.is_none(),
+    };
+    fmc && version.bootloader >= floor.bootloader
         && version.tee >= floor.tee
         && version.snp >= floor.snp
         && version.microcode >= floor.microcode

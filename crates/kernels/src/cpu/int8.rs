@@ -17,7 +17,7 @@ use super::{
     grid::{Rows, task_size},
     matrix::{Elements, Matrix},
     registers::Onto,
-    simd::vectorised,
+    simd::{ROUND, vectorised},
 };
 use crate::operand::{Int8Weight, PackedWeight};
 
@@ -27,8 +27,6 @@ const GROUP: usize = Int8Weight::GROUP;
 const CHUNK: usize = 4 * GROUP;
 /// Rows and columns of a task, at most: for each, its rows are laid out anew.
 const TASK: [usize; 2] = [192, 1024];
-/// 1.5 · 2²³: adding it rounds to an integer, which then stands in the low bits.
-const ROUND: f32 = 12_582_912.0;
 
 /// A weight (out, in), contiguous, in f32 or bf16 → in 8 bits.
 ///
@@ -240,9 +238,7 @@ pub(super) fn multiply(
             for first in columns.clone().step_by(COLUMNS) {
                 let panel = panels.panel(first / COLUMNS, chunk.clone());
                 let mut out = rectangle.part(rows.clone(), first..first + COLUMNS);
-                for (i, tile) in left.tiles().enumerate() {
-                    registers::multiply(tile, panel, &mut out, i * ROWS, onto);
-                }
+                registers::multiply(left.tiles(), panel, &mut out, onto);
             }
         }
         for (i, row) in rows.enumerate() {

@@ -5,6 +5,8 @@
 
 /// Lanes of the accumulators that sums are kept in: two AVX2 registers, one of AVX-512.
 const LANES: usize = 16;
+/// 1.5 · 2²³: adding it to less than 2²² rounds to an integer, which then stands in the low bits.
+pub(super) const ROUND: f32 = 12_582_912.0;
 
 /// Defines a function that is compiled once for each set of vector instructions, the machine's own
 /// being picked at run time.
@@ -91,8 +93,6 @@ elementwise! {
 /// x = n·ln 2 + r with |r| ≤ ln 2 / 2; eʳ by its Taylor series up to r⁷/7!, 2ⁿ by the exponent's bits.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
-    /// 1.5 · 2²³: adding it rounds to an integer, which then stands in the low bits.
-    const ROUND: f32 = 12_582_912.0;
     /// ln 2 in two parts, the first with few enough bits that n times it is exact.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
@@ -117,8 +117,6 @@ pub(super) fn exp(x: f32) -> f32 {
 /// x = n + r with |r| ≤ 1/2; 2ʳ by its Taylor series up to (r ln 2)⁵/5!, 2ⁿ by the exponent's bits.
 #[inline(always)]
 pub(super) fn exp2(x: f32) -> f32 {
-    /// As of [`exp`].
-    const ROUND: f32 = 12_582_912.0;
     let x = if x > -126.0 { x } else { -126.0 };
     let rounded = x + ROUND;
     let r = x - (rounded - ROUND);

@@ -1,4 +1,4 @@
-//! Signatures that have paid for a request.
+//! Signatures that have paid for requests.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,16 +9,19 @@ use std::{
 use protocol::ConfidentialComputeRequest;
 use sha2::{Digest, Sha256};
 
-/// Signatures that are remembered, some 120 bytes each; the oldest are forgotten first. Only trusted
-/// signers' are.
+/// Sealings that one signature pays for within [`LIFETIME`]. Two clients who ask for the same have one signature: a
+/// proxy signs a hash of the body alone, by a scheme without chance.
+const SEALINGS: usize = 16;
+/// How long a sealing is remembered.
+const LIFETIME: Duration = Duration::from_secs(600);
+/// Sealings that are remembered, some 200 bytes each; the oldest are forgotten first. Only those are that a trusted
+/// signer paid for.
 const CAPACITY: usize = 1 << 17;
-/// For how long.
-const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 type Hash = [u8; 32];
 
-/// Remembers which request a signature came with first. A proxy signs a hash of the body alone, so
-/// without this one signature would pay for every sealing of that body.
+/// Remembers which requests a signature came with: without this one signature would pay for sealings of that body
+/// without end.
 pub(super) struct SpentSignatures {
     capacity: usize,
     spent: Mutex<Spent>,
@@ -26,10 +29,10 @@ pub(super) struct SpentSignatures {
 
 #[derive(Default)]
 struct Spent {
-    /// The request of each signature.
-    requests: HashMap<Hash, Hash>,
-    /// The oldest first.
-    order: VecDeque<(Instant, Hash)>,
+    /// The requests of each signature: one at least.
+    requests: HashMap<Hash, Vec<Hash>>,
+    /// When which signature came with which request, the oldest first.
+    order: VecDeque<(Instant, Hash, Hash)>,
 }
 
 impl SpentSignatures {
@@ -37,8 +40,8 @@ impl SpentSignatures {
         Self { capacity: CAPACITY, spent: Mutex::default() }
     }
 
-    /// Whether this signature pays for this request: it comes for the first time, or came with the
-    /// very same envelope.
+    /// Whether this signature pays for this request: it has paid for few others of late, or has paid for the very
+    /// same envelope.
     pub(super) fn spend(
         &self,
         signature: &[u8],
@@ -49,14 +52,18 @@ impl SpentSignatures {
         let request = digest(envelope);
         let mut spent = self.lock();
         spent.forget_before(now.checked_sub(LIFETIME));
-        if let Some(first) = spent.requests.get(&signature) {
-            return *first == request;
+        let paid = spent.requests.get(&signature).map_or(&[][..], Vec::as_slice);
+        if paid.contains(&request) {
+            return true;
+        }
+        if paid.len() >= SEALINGS {
+            return false;
         }
         if spent.order.len() >= self.capacity {
             spent.forget_oldest();
         }
-        spent.requests.insert(signature, request);
-        spent.order.push_back((now, signature));
+        spent.requests.entry(signature).or_default().push(request);
+        spent.order.push_back((now, signature, request));
         true
     }
 
@@ -67,7 +74,7 @@ impl SpentSignatures {
 
 impl Spent {
     fn forget_before(&mut self, time: Option<Instant>) {
-        while let (Some(time), Some((spent_at, _))) = (time, self.order.front())
+        while let (Some(time), Some((spent_at, ..))) = (time, self.order.front())
             && *spent_at < time
         {
             self.forget_oldest();
@@ -75,8 +82,12 @@ impl Spent {
     }
 
     fn forget_oldest(&mut self) {
-        if let Some((_, signature)) = self.order.pop_front() {
-            self.requests.remove(&signature);
+        let Some((_, signature, request)) = self.order.pop_front() else { return };
+        if let Some(requests) = self.requests.get_mut(&signature) {
+            requests.retain(|other| *other != request);
+            if requests.is_empty() {
+                self.requests.remove(&signature);
+            }
         }
     }
 }
@@ -122,19 +133,33 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_pays_for_one_request() {
-        let spent = SpentSignatures { capacity: 2, ..SpentSignatures::new() };
+    fn a_signature_pays_for_few_requests_at_a_time() {
+        let spent = SpentSignatures::new();
         let start = Instant::now();
-        assert!(spent.spend(b"first", &envelope("a"), start));
-        assert!(spent.spend(b"first", &envelope("a"), start), "it may be sent again");
-        assert!(!spent.spend(b"first", &envelope("b"), start));
+        let pays = |salt: usize, at| spent.spend(b"first", &envelope(&salt.to_string()), at);
+        for salt in 0..SEALINGS {
+            assert!(pays(salt, start + Duration::from_secs(salt as u64)));
+        }
+        assert!(!pays(SEALINGS, start));
+        assert!(pays(0, start), "it may be sent again");
         assert!(spent.spend(b"second", &envelope("b"), start));
-        // Memory is bounded: the oldest is forgotten.
-        assert!(spent.spend(b"third", &envelope("c"), start));
-        assert!(!spent.spend(b"third", &envelope("b"), start));
-        assert_eq!(spent.lock().order.len(), 2);
-        // And so is time.
-        assert!(spent.spend(b"third", &envelope("b"), start + LIFETIME + Duration::from_secs(1)));
+        // One is forgotten, and makes room for one.
+        let later = start + LIFETIME + Duration::from_millis(500);
+        assert!(pays(SEALINGS, later));
+        assert!(!pays(SEALINGS + 1, later));
+        let much_later = later + LIFETIME + Duration::from_secs(60);
+        assert!(pays(0, much_later));
         assert_eq!(spent.lock().requests.len(), 1);
+        assert_eq!(spent.lock().order.len(), 1);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let spent = SpentSignatures { capacity: 2, ..SpentSignatures::new() };
+        for salt in ["a", "b", "c"] {
+            assert!(spent.spend(salt.as_bytes(), &envelope(salt), Instant::now()));
+        }
+        let spent = spent.lock();
+        assert_eq!([spent.order.len(), spent.requests.len()], [2, 2]);
     }
 }

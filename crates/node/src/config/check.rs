@@ -20,6 +20,10 @@ const MAX_COUNT: u64 = 1 << 24;
 const MAX_TLS_NAMES: usize = 32;
 /// The smallest image there is, in pixels.
 const MIN_PIXELS: u64 = 16 * 16;
+/// Of an image's file: three of its colours, and room for a row's filter and the heads.
+const FILE_BYTES_PER_PIXEL: u64 = 4;
+/// Of an answer: three, twice (`url` and `b64_json`), in base64, sealed, and in base64 again.
+const ANSWER_BYTES_PER_PIXEL: u64 = 11;
 
 impl Config {
     /// Refuses what would open the node to strangers, and what makes no sense.
@@ -29,6 +33,9 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         if !self.asks_for_credentials() && !self.listen.ip().is_loopback() {
             return Err(ConfigError::NoCredentials { listen: self.listen });
+        }
+        if self.allow_plaintext && self.asks_for_credentials() && self.api_keys_sha256.is_empty() {
+            return Err(ConfigError::PlaintextWithoutKeys);
         }
         if !(1..=MAX_PROMPT_CHARS).contains(&self.max_prompt_chars) {
             return Err(ConfigError::PromptChars);
@@ -77,13 +84,18 @@ impl Config {
     fn numbers(&self) -> [(&'static str, u64, u64, u64); 23] {
         let count = |count: usize| count as u64;
         let bytes = u64::from(u32::MAX) << 8;
+        // Whatever is drawn has to find room, or the work would be lost.
+        let [largest, answer] = [
+            self.max_pixels.saturating_mul(FILE_BYTES_PER_PIXEL),
+            self.max_total_pixels.saturating_mul(ANSWER_BYTES_PER_PIXEL),
+        ];
         [
             ("queue_capacity", count(self.queue_capacity), 1, MAX_COUNT),
             ("deadline_secs", self.deadline_secs, 1, MAX_SECS),
             ("delivery_timeout_secs", self.delivery_timeout_secs, 1, MAX_SECS),
-            ("answer_memory_bytes", count(self.answer_memory_bytes), 1 << 20, u64::MAX >> 1),
+            ("answer_memory_bytes", count(self.answer_memory_bytes), answer, u64::MAX >> 1),
             ("url_lifetime_secs", self.url_lifetime_secs, 1, MAX_SECS),
-            ("url_memory_bytes", count(self.url_memory_bytes), 0, bytes),
+            ("url_memory_bytes", count(self.url_memory_bytes), largest, bytes),
             ("max_pixels", self.max_pixels, MIN_PIXELS, u64::from(u32::MAX)),
             ("max_total_pixels", self.max_total_pixels, MIN_PIXELS, u64::from(u32::MAX)),
             // One is kept free for whoever comes next.
@@ -144,6 +156,11 @@ pub enum ConfigError {
         /// The address.
         listen: SocketAddr,
     },
+    /// Verifiers would see that clear text is allowed, and nobody could send any.
+    #[error(
+        "`allow_plaintext` needs `api_keys_sha256`: what `trusted_proxies` sign is sealed, and opens no route in clear text"
+    )]
+    PlaintextWithoutKeys,
     /// Prompts of no length, or longer than a body.
     #[error("`max_prompt_chars` must be from 1 to {MAX_PROMPT_CHARS}")]
     PromptChars,
@@ -216,7 +233,8 @@ mod tests {
             ("deadline_secs", "0"),
             ("queue_share", "1.5"),
             ("delivery_timeout_secs", "0"),
-            ("answer_memory_bytes", "0"),
+            ("answer_memory_bytes", "115000000"),
+            ("url_memory_bytes", "0"),
             ("url_lifetime_secs", "0"),
             ("max_pixels", "0"),
             ("max_total_pixels", "255"),
@@ -265,6 +283,27 @@ mod tests {
     }
 
     #[test]
+    fn the_queue_is_shared_where_there_are_several() {
+        let key = format!("api_keys_sha256 = [\"{}\"]", "0".repeat(64));
+        let proxy = format!("trusted_proxies = [\"0x{}\"]", "0".repeat(64));
+        let forwarder = "trusted_forwarders = [\"10.0.0.0/8\"]".to_owned();
+        for (settings, share) in [
+            (vec![], 1.0),
+            (vec![&key], 1.0),
+            (vec![&proxy], 1.0),
+            (vec![&key, &proxy], 0.5),
+            (vec![&key, &forwarder], 0.5),
+            (vec![&forwarder], 0.5),
+        ] {
+            let text: Vec<&str> = settings.into_iter().map(String::as_str).collect();
+            let config = Config::from_table(text.join("\n").parse().unwrap()).unwrap();
+            assert_eq!(config.queue_limits().share, share, "{text:?}");
+        }
+        let plaintext = format!("true\n{proxy}");
+        assert!(refusal("allow_plaintext", &plaintext).contains("`api_keys_sha256`"));
+    }
+
+    #[test]
     fn only_names_go_into_a_certificate() {
         for name in
             ["", "node.example:443", "https://node.example", "*.node.example", "[::1]", "a b"]
@@ -279,6 +318,9 @@ mod tests {
         for (key, value) in [
             ("listen", "\"localhost:8080\""),
             ("drain_secs", "0"),
+            ("url_memory_bytes", "1024\nmax_pixels = 256"),
+            ("answer_memory_bytes", "65536\nmax_total_pixels = 4096"),
+            ("allow_plaintext", "true"),
             ("key_grace_secs", "0"),
             ("public_url", "\"https://node.example:8443/images\""),
             ("allowed_hosts", "[\"node.example\", \"[::1]\"]"),

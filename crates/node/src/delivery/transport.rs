@@ -36,10 +36,15 @@ impl Transport {
         Self::run(None, future).await
     }
 
+    /// Whether it is an HTTP/2 stream whose last bytes its connection has: that alone can let go of them.
+    pub(super) fn is_taken(&self) -> bool {
+        self.0.connection.is_some() && self.0.is_over.load(Ordering::Acquire)
+    }
+
     /// Drops what it carries, which resets the stream or closes the connection.
     pub(crate) fn close(&self) {
         match &self.0.connection {
-            Some(connection) if self.0.is_over.load(Ordering::Acquire) => connection.close(),
+            Some(connection) if self.is_taken() => connection.close(),
             _ => drop(self.0.closed.send_replace(true)),
         }
     }

@@ -25,7 +25,7 @@ use super::{
     stream::{EventEncoder, EventMessage, Part, Stream},
 };
 use crate::{
-    body::{Body, Bounded, SealedEdit},
+    body::{Body, Bounded, SealedEdit, Waiting},
     delivery::Outbox,
     error::ApiError,
     metrics::Stage,
@@ -85,9 +85,10 @@ pub(super) async fn edit(
 ) -> Result<Response, ApiError> {
     let service = node.service()?;
     inputs::refuse_where_useless(&service)?;
-    let body = SealedEdit::from_request(request, &node).await?;
+    let edit = node.edits().expect(client)?;
+    let body = Waiting::<SealedEdit>::from_request(request, &node).await?;
     let call = SealedCall { node: node.clone(), service: service.clone(), client, headers };
-    let opened = node.edits().read(move || call.open(body, Operation::Edit)).await??;
+    let opened = edit.read(body, move |body| call.open(body, Operation::Edit)).await??;
     answer(&node, service, opened).await
 }
 

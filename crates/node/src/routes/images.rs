@@ -28,7 +28,7 @@ use super::{
 use crate::{
     address::Peer,
     base_url::base_url,
-    body::{Body, Bounded, ClearEdit},
+    body::{Body, Bounded, ClearEdit, Waiting},
     delivery::Outbox,
     error::ApiError,
     node::{Node, Service},
@@ -162,9 +162,10 @@ impl Call {
     ) -> Result<Response, ApiError> {
         let service = self.admitted(&node)?;
         inputs::refuse_where_useless(&service)?;
-        let body = ClearEdit::from_request(request, &node).await?;
         let (client, of_reader) = (self.client.0, service.clone());
-        let read = node.edits().read(move || {
+        let edit = node.edits().expect(client)?;
+        let body = Waiting::<ClearEdit>::from_request(request, &node).await?;
+        let read = edit.read(body, move |body| {
             let mut request = read_edit(&body)?;
             drop(body);
             request.model = request.model.or(deployment);

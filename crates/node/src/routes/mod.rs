@@ -46,6 +46,11 @@ pub fn app(node: Arc<Node>) -> Router {
     };
     // What pages of other sites may use, where the operator does not forbid it: nothing in it is
     // secret, and what is sent there is sealed.
+    //
+    // Bounds and guards stand inside the headers that let a page read a refusal, and a browser's preflight is
+    // answered before them.
+    let known_host = middleware::from_fn_with_state(node.origins().clone(), origins::known_host);
+    let bounded = middleware::from_fn_with_state(node.requests().clone(), requests::bounded);
     let listed = Router::new()
         .route("/v1/confidential/images/generations", signed(post(confidential::generate)))
         .route("/v1/confidential/images/edits", signed(post(confidential::edit)))
@@ -55,6 +60,8 @@ pub fn app(node: Arc<Node>) -> Router {
         // Before the layers, which answer a browser's preflight in its place.
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(node.origins().clone(), origins::listed_pages))
+        .layer(known_host.clone())
+        .layer(bounded.clone())
         .layer(node.origins().cors_listed());
     let mut own = Router::new()
         .route("/v1/nodes/lock", keyed(post(lock::lock)))
@@ -82,13 +89,13 @@ pub fn app(node: Arc<Node>) -> Router {
     }
     let own = own
         .method_not_allowed_fallback(method_not_allowed)
+        .fallback(|| async { ApiError::NotFound })
         .layer(middleware::from_fn_with_state(node.origins().clone(), origins::own_pages))
+        .layer(known_host)
+        .layer(bounded)
         .layer(node.origins().cors_own());
     listed
         .merge(own)
-        .fallback(|| async { ApiError::NotFound })
-        .layer(middleware::from_fn_with_state(node.origins().clone(), origins::known_host))
-        .layer(middleware::from_fn_with_state(node.requests().clone(), requests::bounded))
         .layer(middleware::from_fn_with_state(node.clone(), trace::request))
         .layer(middleware::from_fn_with_state(node.deliveries().clone(), delivery::track))
         .with_state(node)

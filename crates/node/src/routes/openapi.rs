@@ -130,14 +130,20 @@ struct Common;
 impl Modify for Common {
     fn modify(&self, document: &mut Document) {
         for item in document.paths.paths.values_mut() {
-            let Some(operation) = &mut item.post else { continue };
-            operation.security = Some(vec![
-                SecurityRequirement::default(),
-                SecurityRequirement::new::<_, [&str; 0], &str>("bearer", []),
-            ]);
-            for (status, description) in REFUSALS {
-                let responses = &mut operation.responses.responses;
-                responses.entry(status.to_owned()).or_insert_with(|| refusal(description));
+            if let Some(operation) = &mut item.post {
+                for (status, description) in REFUSALS {
+                    let responses = &mut operation.responses.responses;
+                    responses.entry(status.to_owned()).or_insert_with(|| refusal(description));
+                }
+            }
+            for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+                let is_keyed = operation.responses.responses.contains_key("401");
+                operation.security = is_keyed.then(|| {
+                    vec![
+                        SecurityRequirement::default(),
+                        SecurityRequirement::new::<_, [&str; 0], &str>("bearer", []),
+                    ]
+                });
             }
         }
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();

@@ -39,36 +39,50 @@ pub(super) struct Panel<'a> {
 /// Of K, what shares a scale: as many pairs.
 const GROUP_PAIRS: usize = Int8Weight::GROUP / 2;
 
-/// As many rows of `out` as there are from `first` on, `ROWS` at most ← x Wᵀ, or as much more.
-pub(super) fn multiply(
-    tile: Tile<'_>,
-    panel: Panel<'_>,
+/// `out` ← x Wᵀ, or as much more, for rows of x in tiles that follow each other. What lies past the end of `out` is
+/// left out.
+///
+/// Sums of a group are exact, and are added up in f32 from the first group to the last, so that an element depends on
+/// nothing but its row and its column.
+pub(super) fn multiply<'a>(
+    tiles: impl Iterator<Item = Tile<'a>>,
+    panel: Panel<'a>,
     out: &mut impl RowsMut,
-    first: usize,
     onto: Onto,
 ) {
-    let sums = sums(tile, panel);
-    let count = out.count().saturating_sub(first).min(ROWS);
-    for (i, sums) in sums.iter().enumerate().take(count) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = pulp::x86::V3::try_new() {
+        return simd.vectorize(avx2::Multiply { simd, tiles, panel, out, onto });
+    }
+    for (i, tile) in tiles.enumerate() {
+        write(&portable(tile, panel), out, i * ROWS, onto);
+    }
+}
+
+/// As many rows of a tile as `out` has from `first` on.
+#[inline(always)]
+fn write(tile: &[[f32; COLUMNS]; ROWS], out: &mut impl RowsMut, first: usize, onto: Onto) {
+    let count = out.count().saturating_sub(first);
+    for (i, sums) in tile.iter().enumerate().take(count) {
         let out = out.at(first + i);
         match (out.as_chunks_mut::<COLUMNS>(), onto) {
             (([out], []), Onto::Zero) => *out = *sums,
-            (([out], []), Onto::Itself) => out.iter_mut().zip(sums).for_each(|(out, y)| *out += y),
+            (([out], []), Onto::Itself) => {
+                for j in 0..COLUMNS {
+                    out[j] += sums[j];
+                }
+            }
             ((_, out), Onto::Zero) => out.copy_from_slice(&sums[..out.len()]),
-            ((_, out), Onto::Itself) => out.iter_mut().zip(sums).for_each(|(out, y)| *out += y),
+            ((_, out), Onto::Itself) => {
+                for (out, sum) in out.iter_mut().zip(sums) {
+                    *out += sum;
+                }
+            }
         }
     }
 }
 
-fn sums(tile: Tile<'_>, panel: Panel<'_>) -> [[f32; COLUMNS]; ROWS] {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(simd) = pulp::x86::V3::try_new() {
-        return simd.vectorize(avx2::Sums { simd, tile, panel });
-    }
-    portable(tile, panel)
-}
-
-/// The same sums, on any machine.
+/// A tile's sums, on any machine.
 fn portable(tile: Tile<'_>, panel: Panel<'_>) -> [[f32; COLUMNS]; ROWS] {
     let mut totals = [[0f32; COLUMNS]; ROWS];
     let pairs = tile.pairs.chunks(GROUP_PAIRS).zip(panel.pairs.chunks(GROUP_PAIRS));
@@ -95,47 +109,56 @@ fn portable(tile: Tile<'_>, panel: Panel<'_>) -> [[f32; COLUMNS]; ROWS] {
 mod avx2 {
     use pulp::{NullaryFnOnce, cast, f32x8, i8x16, i16x16, x86::V3};
 
-    use super::{COLUMNS, GROUP_PAIRS, Panel, ROWS, Tile};
+    use super::{COLUMNS, GROUP_PAIRS, Onto, Panel, ROWS, RowsMut, Tile, write};
 
-    pub(super) struct Sums<'a> {
+    pub(super) struct Multiply<'a, T, R> {
         pub(super) simd: V3,
-        pub(super) tile: Tile<'a>,
+        pub(super) tiles: T,
         pub(super) panel: Panel<'a>,
+        pub(super) out: &'a mut R,
+        pub(super) onto: Onto,
     }
 
-    impl NullaryFnOnce for Sums<'_> {
-        type Output = [[f32; COLUMNS]; ROWS];
+    impl<'a, T: Iterator<Item = Tile<'a>>, R: RowsMut> NullaryFnOnce for Multiply<'_, T, R> {
+        type Output = ();
 
         #[inline(always)]
-        fn call(self) -> Self::Output {
-            let Self { simd, tile, panel } = self;
-            let mut totals = [[simd.splat_f32x8(0.0); 2]; ROWS];
-            let pairs = tile.pairs.chunks(GROUP_PAIRS).zip(panel.pairs.chunks(GROUP_PAIRS));
-            for ((x, w), (of_x, of_w)) in pairs.zip(tile.scales.iter().zip(panel.scales)) {
-                let mut sums = [[simd.splat_i32x8(0); 2]; ROWS];
-                for (x, w) in x.iter().zip(w) {
-                    let [low, high]: [i8x16; 2] = cast(*w);
-                    let w = [simd.convert_i8x16_to_i16x16(low), simd.convert_i8x16_to_i16x16(high)];
-                    for i in 0..ROWS {
-                        let x: i16x16 = cast(simd.splat_i32x8(x[i]));
-                        for j in 0..2 {
-                            let product = simd.multiply_wrapping_add_adjacent_i16x16(x, w[j]);
-                            sums[i][j] = simd.wrapping_add_i32x8(sums[i][j], product);
-                        }
-                    }
-                }
-                let of_w: [f32x8; 2] = cast(*of_w);
+        fn call(self) {
+            let Self { simd, tiles, panel, out, onto } = self;
+            for (i, tile) in tiles.enumerate() {
+                write(&sums(simd, tile, panel), out, i * ROWS, onto);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn sums(simd: V3, tile: Tile<'_>, panel: Panel<'_>) -> [[f32; COLUMNS]; ROWS] {
+        let mut totals = [[simd.splat_f32x8(0.0); 2]; ROWS];
+        let pairs = tile.pairs.chunks(GROUP_PAIRS).zip(panel.pairs.chunks(GROUP_PAIRS));
+        for ((x, w), (of_x, of_w)) in pairs.zip(tile.scales.iter().zip(panel.scales)) {
+            let mut sums = [[simd.splat_i32x8(0); 2]; ROWS];
+            for (x, w) in x.iter().zip(w) {
+                let [low, high]: [i8x16; 2] = cast(*w);
+                let w = [simd.convert_i8x16_to_i16x16(low), simd.convert_i8x16_to_i16x16(high)];
                 for i in 0..ROWS {
-                    let of_x = simd.splat_f32x8(of_x[i]);
+                    let x: i16x16 = cast(simd.splat_i32x8(x[i]));
                     for j in 0..2 {
-                        let scale = simd.mul_f32x8(of_x, of_w[j]);
-                        let sum = simd.convert_i32x8_to_f32x8(sums[i][j]);
-                        totals[i][j] = simd.mul_add_f32x8(sum, scale, totals[i][j]);
+                        let product = simd.multiply_wrapping_add_adjacent_i16x16(x, w[j]);
+                        sums[i][j] = simd.wrapping_add_i32x8(sums[i][j], product);
                     }
                 }
             }
-            cast(totals)
+            let of_w: [f32x8; 2] = cast(*of_w);
+            for i in 0..ROWS {
+                let of_x = simd.splat_f32x8(of_x[i]);
+                for j in 0..2 {
+                    let scale = simd.mul_f32x8(of_x, of_w[j]);
+                    let sum = simd.convert_i32x8_to_f32x8(sums[i][j]);
+                    totals[i][j] = simd.mul_add_f32x8(sum, scale, totals[i][j]);
+                }
+            }
         }
+        cast(totals)
     }
 }
 
@@ -179,7 +202,7 @@ mod tests {
             let mut elements = vec![1.0; rows * columns];
             for (onto, times) in [(Onto::Zero, 1.0), (Onto::Itself, 2.0)] {
                 let mut out = Columns::all(&mut elements, columns);
-                multiply(tile, panel, &mut out, 0, onto);
+                multiply([tile].into_iter(), panel, &mut out, onto);
                 for (at, &y) in elements.iter().enumerate() {
                     let (i, j) = (at / columns, at % columns);
                     assert_eq!(portable[i][j], expected(i, j), "{rows}x{k}x{columns}");
