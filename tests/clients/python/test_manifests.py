@@ -33,6 +33,7 @@ def test_the_side_car_has_its_schema_and_no_privilege():
     kubernetes_validate.validate(document, VERSION, strict=True)
     pod = document["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] and not pod["automountServiceAccountToken"]
+    assert pod["enableServiceLinks"] is False
     (proxy,) = pod["initContainers"]
     assert proxy["restartPolicy"] == "Always" and proxy["args"][0] == "proxy"
     # Loopback, and no probe that could not reach it.
