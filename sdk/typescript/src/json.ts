@@ -14,8 +14,11 @@ export class NotWhole {
 }
 
 const MAX_DEPTH = 128;
-/** A string, and the colon that makes it a name; a number; or a bracket. */
-const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"(\s*:)?|-?\d[\w.+-]*|[[{]|[\]}]/gs;
+/**
+ * A string, and the colon that makes it a name; a number; or a bracket. A string that does not end is one too: else each
+ * quote in it would be tried as another beginning, and read to the end again.
+ */
+const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*("(\s*:)?)?|-?\d[\w.+-]*|[[{]|[\]}]/gs;
 const NUMBER = /^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$/;
 
 /**
@@ -24,9 +27,9 @@ const NUMBER = /^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$/;
  */
 export function parse(source: string): Json {
   let [names, depth] = [0, 0];
-  const marked = source.replace(TOKEN, (token: string, colon?: string) => {
+  const marked = source.replace(TOKEN, (token: string, end?: string, colon?: string) => {
     if (colon !== undefined) names++;
-    if (token[0] === '"') return `"s${token.slice(1)}`;
+    if (token[0] === '"') return end === undefined ? fail("not JSON") : `"s${token.slice(1)}`;
     if (token === "]" || token === "}") depth--;
     else if (token !== "[" && token !== "{") return NUMBER.test(token) ? `"n${token}"` : fail("not JSON");
     else if (++depth > MAX_DEPTH) fail("JSON that is too deep");

@@ -1,0 +1,39 @@
+// What of our SDK needs no node: its reader of JSON.
+
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import path from "node:path";
+import { test } from "node:test";
+import { pathToFileURL } from "node:url";
+
+import { module } from "./sdk.mjs";
+
+const { parse, NotWhole } = await module("json");
+const BUILT = pathToFileURL(path.join(process.env.OBSCURA_SDK, "typescript", "dist", "json.js")).href;
+
+test("JSON is read as it is written", () => {
+  assert.deepEqual(parse(' {"a" : ["\\"", "\\\\", "b:{[", 1, -2, true, null, {}], "c\\u00e9": "\\n"} '), {
+    a: ['"', "\\", "b:{[", 1, -2, true, null, {}], "cé": "\n",
+  });
+  assert.equal(parse("18446744073709551615"), 18446744073709551615n);
+  assert.ok(parse("1.5") instanceof NotWhole && parse("1e3") instanceof NotWhole);
+  for (const [source, message] of [
+    ['"a', /not JSON/], ['"a\\"', /not JSON/], ['"a\\', /not JSON/], ['{"a": "b}', /not JSON/], ["01", /not JSON/], ["1.", /not JSON/],
+    ['{"a":1,"a":2}', /twice/], ['{"a":1,"\\u0061":2}', /twice/], ['"\\ud800"', /half a character/],
+    [`${"[".repeat(129)}${"]".repeat(129)}`, /too deep/], [`${"[".repeat(129)}`, /too deep/],
+  ]) assert.throws(() => parse(source), message, source.slice(0, 20));
+  for (const source of ["", "[", "]", "{", '{"a"}', '{"a":}', "[1,]", '"a" "b"', '"a\nb"', '"\\x"', "nul", "'a'"]) assert.throws(() => parse(source), source);
+});
+
+// In a process of its own, which can be ended: it took an hour where each quote was tried as a beginning.
+test("JSON that does not end is refused as soon as it is read", { timeout: 300_000 }, () => {
+  for (const source of [
+    '"\\"'.concat('\\"'.repeat(2 ** 20)), '{"a'.concat('\\"b'.repeat(2 ** 19)), '"a" '.repeat(2 ** 19), `"a"${" ".repeat(2 ** 21)}`.concat('"'),
+    "-".repeat(2 ** 21), "1".repeat(2 ** 21).concat("x"), "\\".repeat(2 ** 21),
+  ]) {
+    const program = `import { readFileSync } from "node:fs"; const { parse } = await import(${JSON.stringify(BUILT)});
+      try { parse(readFileSync(0, "latin1")); } catch { process.exit(7); }`;
+    const { status, signal } = spawnSync(process.execPath, ["--input-type=module", "-e", program], { input: source, timeout: 60_000 });
+    assert.deepEqual([status, signal], [7, null], source.slice(0, 12));
+  }
+});
