@@ -21,6 +21,7 @@ export interface SnpRelease {
   host_data?: Allow; family_id?: Allow; image_id?: Allow; id_key_digest?: Allow; author_key_digest?: Allow;
 }
 export interface SnpTcb {
+  /** Turin's alone, and there no report passes without it. */
   fmc?: number; bootloader: number; tee: number; snp: number; microcode: number;
 }
 export interface Policy {

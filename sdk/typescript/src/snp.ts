@@ -168,12 +168,15 @@ function chip(vcek: Certificate, bytes: Bytes, { tcb, hasFmc }: Layout, checks: 
 }
 
 /** Reported: what the key vouches for. Committed: what cannot be rolled back. Launch: what measured the guest. */
-function firmware({ tcb }: Layout, generation: string, rules: SnpRules, checks: Checks): void {
+export function firmware({ tcb, hasFmc }: Pick<Layout, "tcb" | "hasFmc">, generation: string, rules: SnpRules, checks: Checks): void {
   const floor = checks.rule("snp.tcb", rules.min_tcb?.[generation as Generation]);
   if (floor === undefined) return;
-  const holds = [0x180, 0x1e0, 0x1f0].every((at) => FIRMWARE.every((name) => tcb(at)[name] >= (floor[name] ?? 0)));
-  const { bootloader, tee, snp, microcode } = tcb(0x180);
-  checks.expect("snp.tcb", holds, `${generation}: bootloader ${bootloader}, tee ${tee}, snp ${snp}, microcode ${microcode}`);
+  // Where reports have an FMC, a floor that names none trusts none.
+  const isNamed = floor.fmc !== undefined || !hasFmc;
+  const holds = isNamed && [0x180, 0x1e0, 0x1f0].every((at) => FIRMWARE.every((name) => tcb(at)[name] >= (floor[name] ?? 0)));
+  const { fmc, bootloader, tee, snp, microcode } = tcb(0x180);
+  const first = !hasFmc ? "" : isNamed ? `fmc ${fmc}, ` : `fmc ${fmc}, for which the policy has no rule, `;
+  checks.expect("snp.tcb", holds, `${generation}: ${first}bootloader ${bootloader}, tee ${tee}, snp ${snp}, microcode ${microcode}`);
 }
 
 /** The measurement says which release it is; the release says the rest. */

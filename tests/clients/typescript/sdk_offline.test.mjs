@@ -1,4 +1,4 @@
-// What of our SDK needs no node: its reader of JSON.
+// What of our SDK needs no node: its reader of JSON, and which floors it takes.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -36,4 +36,22 @@ test("JSON that does not end is refused as soon as it is read", { timeout: 300_0
     const { status, signal } = spawnSync(process.execPath, ["--input-type=module", "-e", program], { input: source, timeout: 60_000 });
     assert.deepEqual([status, signal], [7, null], source.slice(0, 12));
   }
+});
+
+test("a floor without an FMC takes no report that has one", async () => {
+  const { firmware } = await module("snp");
+  const { Checks } = await module("checks");
+  const levels = { fmc: 1, bootloader: 2, tee: 3, snp: 4, microcode: 5 };
+  const judged = (hasFmc, floor) => {
+    const checks = new Checks();
+    firmware({ tcb: () => ({ ...levels, fmc: hasFmc ? 1 : 0 }), hasFmc }, "turin", { min_tcb: { turin: floor } }, checks);
+    return checks.all.map(({ id, outcome, detail }) => [id, outcome, detail.includes("no rule")]);
+  };
+  const { fmc: _, ...others } = levels;
+  assert.deepEqual(judged(true, { ...others, fmc: 0 }), [["snp.tcb", "PASS", false]]);
+  assert.deepEqual(judged(true, { ...others, fmc: 2 }), [["snp.tcb", "FAIL", false]]);
+  assert.deepEqual(judged(true, others), [["snp.tcb", "FAIL", true]]);
+  // Reports of older processors have none, and need no rule for it.
+  assert.deepEqual(judged(false, others), [["snp.tcb", "PASS", false]]);
+  assert.deepEqual(judged(false, { ...others, fmc: 1 }), [["snp.tcb", "FAIL", false]]);
 });
