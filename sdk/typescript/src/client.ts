@@ -94,7 +94,7 @@ export class Obscura {
 
   constructor(url: string, options: Options) {
     this.#http = new Http(url, options.fetch ?? globalThis.fetch.bind(globalThis), options.insecureHttp ?? false);
-    this.url = this.#http.origin;
+    this.url = this.#http.base;
     this.#trust = {
       policy: options.policy === undefined ? undefined : readPolicy(options.policy),
       acceptSimulated: options.acceptSimulated === true, roots: options.roots, tls: this.#http.isTls,

@@ -11,16 +11,19 @@ const GET_TIMEOUT_MS = 90_000;
 const ANSWER_TIMEOUT_MS = 600_000;
 
 export class Http {
-  readonly origin: string;
+  /** What stands before `/v1`: the URL's origin, and its path where it has one. */
+  readonly base: string;
   readonly isTls: boolean;
   readonly #isPrivate: boolean;
 
   constructor(url: string, readonly fetch: typeof globalThis.fetch, insecureHttp: boolean) {
     const parsed = URL.canParse(url) ? new URL(url) : undefined;
-    if (parsed === undefined || !["http:", "https:"].includes(parsed.protocol) || parsed.username !== "" || parsed.password !== "") {
-      throw new ConfigurationError("the node's URL must begin with http:// or https:// and name a host, and no user");
+    if (parsed === undefined || !["http:", "https:"].includes(parsed.protocol) || parsed.username !== "" || parsed.password !== "" || /[?#]/.test(url)) {
+      throw new ConfigurationError("the node's URL must begin with http:// or https:// and name a host, and no user, query or fragment");
     }
-    this.origin = parsed.origin;
+    let { length } = parsed.pathname;
+    while (parsed.pathname[length - 1] === "/") length--;
+    this.base = parsed.origin + parsed.pathname.slice(0, length);
     this.isTls = parsed.protocol === "https:";
     this.#isPrivate = this.isTls || insecureHttp || isLoopback(parsed.hostname);
   }
@@ -48,7 +51,7 @@ export class Http {
     const { fetch } = this;
     try {
       // A node has no reason to send a sealed request, or whoever has a key, elsewhere.
-      return await fetch(this.origin + path, { ...init, redirect: "error", credentials: "omit", cache: "no-store", referrerPolicy: "no-referrer" });
+      return await fetch(this.base + path, { ...init, redirect: "error", credentials: "omit", cache: "no-store", referrerPolicy: "no-referrer" });
     } catch (error) {
       if (init.signal?.aborted) throw error;
       throw new ConnectionError("the node cannot be reached, or wanted to send this client elsewhere", { cause: error });
@@ -127,6 +130,7 @@ async function isOfType(response: Response, expected: string): Promise<void> {
   throw new ConnectionError(`the node's answer is not of the type ${expected}`);
 }
 
+/** A name below `localhost` is none: a resolver may know it. */
 function isLoopback(host: string): boolean {
-  return host === "localhost" || host.endsWith(".localhost") || /^127\.\d+\.\d+\.\d+$/.test(host) || host === "[::1]" || /^\[::ffff:7f[0-9a-f]{2}:[0-9a-f]+\]$/.test(host);
+  return host === "localhost" || /^127\.\d+\.\d+\.\d+$/.test(host) || host === "[::1]" || /^\[::ffff:7f[0-9a-f]{2}:[0-9a-f]+\]$/.test(host);
 }

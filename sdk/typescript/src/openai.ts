@@ -12,8 +12,10 @@ export function openaiFetch(client: Obscura): typeof globalThis.fetch {
   return async (input, init) => {
     const asked = new Request(input, init);
     const url = new URL(asked.url);
-    const operation = Object.hasOwn(PATHS, url.pathname) ? PATHS[url.pathname] : undefined;
-    if (asked.method !== "POST" || url.origin !== client.url || operation === undefined) {
+    const route = url.origin + url.pathname;
+    const path = route.startsWith(client.url) ? route.slice(client.url.length) : "";
+    const operation = Object.hasOwn(PATHS, path) ? PATHS[path] : undefined;
+    if (asked.method !== "POST" || operation === undefined) {
       return failure(404, "invalid_request_error", "not_sealed", `${asked.method} ${url.pathname} is nothing that is sealed, and was not sent: POST ${client.url}${Object.keys(PATHS).join(" or ")} is`);
     }
     let request: Record<string, unknown>;

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import http.server
 import json
 import threading
 
@@ -63,18 +64,78 @@ def test_what_cannot_be_used_is_named(wire, options):
 
 
 @pytest.mark.parametrize(
-    "url", ["", "node", "ftp://node", "http://", "http://me@node", "http://node/v1", "http://no de", "http://n:x", "http://n?a"]
+    "url",
+    [
+        "", "node", "ftp://node", "http://", "http://me@node", "http://no de", "http://n:x", "http://n?a", "http://n/a?b",
+        "http://n?", "http://n/#a", "http://n/a#", "http://n/a b", "http://n/a/../b", "http://n/.", "http://n/%2E%2e/b",
+        "http://n/%x", "http://n/ä", "http://n/a\\b",
+    ],
 )
 def test_a_url_that_is_none(url):
     with pytest.raises(obscura.ConfigurationError):
         obscura.Node(url)
 
 
+@pytest.mark.parametrize(
+    ("url", "base"),
+    [
+        ("https://node.example", "https://node.example"),
+        ("https://node.example:443/", "https://node.example"),
+        ("https://gw.example/obscura", "https://gw.example/obscura"),
+        ("https://gw.example:8443/a/b/", "https://gw.example:8443/a/b"),
+        ("https://gw.example/a%20b///", "https://gw.example/a%20b"),
+    ],
+)
+def test_a_url_keeps_its_path(url, base):
+    with obscura.Node(url) as node:
+        assert node.url == base
+
+
+@pytest.fixture
+def gateway():
+    """Says no to everything: its URL, and the routes that it was asked for."""
+    asked = []
+
+    class Gateway(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(f"{self.command} {self.path.partition('?')[0]}")
+            self.send_response(404)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        do_POST = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Gateway) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+def test_a_node_below_a_path_is_asked_there(gateway):
+    url, asked = gateway
+    with pytest.raises(obscura.RefusedError):
+        obscura.verify(f"{url}/obscura/")
+    assert asked == ["GET /obscura/v1/attestation"]
+    with obscura.Node(f"{url}/obscura") as node, node.client() as client:
+        sealed = client.post(f"{url}/obscura/v1/images/generations", json={"model": MODEL, "prompt": "x"})
+        elsewhere = client.post(f"{url}/v1/images/generations", json={"model": MODEL, "prompt": "x"})
+    assert sealed.json()["error"].get("code") != "not_sealed" and elsewhere.json()["error"]["code"] == "not_sealed"
+    assert asked == ["GET /obscura/v1/attestation"] * 2
+
+
 def test_no_key_goes_in_clear_text_to_another_machine():
     with pytest.raises(obscura.ConfigurationError, match="plain http"):
         obscura.Node("http://node.example", api_key="secret")
     obscura.Node("http://node.example", api_key="secret", insecure_http=True).close()
-    obscura.Node("http://[::1]:1", api_key="secret").close()
+    for host in ("[::1]:1", "localhost", "127.0.0.1:1", "127.9.9.9", "[::ffff:127.0.0.1]"):
+        obscura.Node(f"http://{host}", api_key="secret").close()
+    # A resolver may know what is below `localhost`.
+    for host in ("node.localhost", "localhost.example", "localhost.", "10.0.0.1", "[::ffff:10.0.0.1]"):
+        with pytest.raises(obscura.ConfigurationError, match="plain http"):
+            obscura.Node(f"http://{host}", api_key="secret")
 
 
 def test_nothing_is_there(node):

@@ -1,4 +1,4 @@
-// What of our SDK needs no node: its reader of JSON, and which floors it takes.
+// What of our SDK needs no node: its reader of JSON, whom it speaks to, and which floors it takes.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -8,6 +8,7 @@ import { pathToFileURL } from "node:url";
 
 import { module } from "./sdk.mjs";
 
+const { connect, ConfigurationError } = await module("index");
 const { parse, NotWhole } = await module("json");
 const BUILT = pathToFileURL(path.join(process.env.OBSCURA_SDK, "typescript", "dist", "json.js")).href;
 
@@ -35,6 +36,46 @@ test("JSON that does not end is refused as soon as it is read", { timeout: 300_0
       try { parse(readFileSync(0, "latin1")); } catch { process.exit(7); }`;
     const { status, signal } = spawnSync(process.execPath, ["--input-type=module", "-e", program], { input: source, timeout: 60_000 });
     assert.deepEqual([status, signal], [7, null], source.slice(0, 12));
+  }
+});
+
+/** Where a client asks for evidence. */
+async function asked(url, options = {}) {
+  const found = [];
+  const fetch = async (to) => (found.push(to), new Response("", { status: 500 }));
+  await assert.rejects(connect(url, { ...options, fetch }), { name: "RefusedError" });
+  return found.map((to) => to.replace(/[0-9a-f]{64}$/, "N"));
+}
+
+test("a node's URL keeps its path", async () => {
+  for (const [url, base] of [
+    ["https://node.example", "https://node.example"], ["https://node.example/", "https://node.example"],
+    ["https://gw.example/obscura", "https://gw.example/obscura"], ["https://gw.example:8443/a/b/", "https://gw.example:8443/a/b"],
+    [`https://gw.example/a${"/".repeat(3)}`, "https://gw.example/a"],
+  ]) assert.deepEqual(await asked(url), [`${base}/v1/attestation?nonce=N`]);
+  for (const url of ["https://node.example?a", "https://node.example/a?b=c", "https://node.example/#", "https://node.example/a#b", "https://node.example?"]) {
+    await assert.rejects(connect(url), ConfigurationError, url);
+  }
+});
+
+test("OpenAI's client asks below that path", async () => {
+  const { openaiFetch } = await module("openai");
+  const client = { url: "https://gw.example/obscura", exchange: async (operation) => ({ headers: new Headers(), body: { operation, data: [] } }) };
+  const ask = (url) => openaiFetch(client)(url, { method: "POST", body: "{}" });
+  assert.equal((await (await ask("https://gw.example/obscura/v1/images/edits")).json()).operation, "edits");
+  for (const url of ["https://gw.example/v1/images/edits", "https://gw.example/obscurav1/images/edits", "https://gw.example/obscura/v1/images", "https://other.example/obscura/v1/images/edits"]) {
+    assert.equal((await ask(url)).status, 404, url);
+  }
+});
+
+test("an API key goes to this very machine, or through TLS", async () => {
+  const apiKey = "k";
+  for (const url of ["http://localhost:1", "http://127.0.0.1:1", "http://127.9.9.9:1", "http://[::1]:1", "http://[::ffff:127.0.0.1]:1", "https://node.localhost"]) {
+    assert.equal((await asked(url, { apiKey })).length, 1, url);
+  }
+  // A resolver may know what is below `localhost`.
+  for (const url of ["http://node.localhost", "http://localhost.example", "http://localhost.", "http://10.0.0.1", "http://[::ffff:10.0.0.1]"]) {
+    await assert.rejects(connect(url, { apiKey }), ConfigurationError, url);
   }
 });
 

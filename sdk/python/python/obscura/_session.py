@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -27,6 +28,7 @@ MARGIN_SECS = 60
 ATTEST_TIMEOUT_SECS = 90.0
 OPERATIONS = {"generations": "image_generation", "edits": "image_edit"}
 """The last part of each operation's route, and how the events of its answers are called."""
+_PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*)*")
 
 
 @dataclass
@@ -87,7 +89,7 @@ class Session:
         insecure_http: bool = False,
         now: Callable[[], float] = time.time,
     ):
-        self.url, self._is_private = _origin(url)
+        self.url, self._is_private = _base(url)
         self._is_private = self._is_private or insecure_http
         self._policy = _policy(policy, accept_simulated)
         self._now = now
@@ -239,33 +241,40 @@ def expect_type(headers: Mapping[str, str], expected: str) -> None:
         raise ConnectionError(f"the node's answer is not of the type {expected}")
 
 
-def _origin(url: str) -> tuple[str, bool]:
-    """The URL without its path, and whether what is sent there is private on the way."""
-    fault = ConfigurationError("the node's URL must begin with http:// or https:// and name a host, and no user")
+def _base(url: str) -> tuple[str, bool]:
+    """What stands before `/v1`, and whether what is sent there is private on the way."""
+    fault = ConfigurationError(
+        "the node's URL must begin with http:// or https:// and name a host, and no user, query or fragment"
+    )
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
         raise fault from None
-    if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc or parts.query or parts.fragment:
+    if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc or "?" in url or "#" in url:
         raise fault
     if not all("!" <= c <= "~" for c in host) or "%" in host:
         raise fault
-    if parts.path not in ("", "/"):
-        raise ConfigurationError("the node's URL has no path: it is what stands before /v1")
+    # Sent as it is written: nothing that somebody on the way would write in another way.
+    segments = parts.path.lower().replace("%2e", ".").split("/")
+    if not _PATH.fullmatch(parts.path) or {".", ".."} & set(segments):
+        raise ConfigurationError("the path of the node's URL holds what a path cannot, or dots for a segment")
     name = f"[{host}]" if ":" in host else host
     default = {"http": 80, "https": 443}[parts.scheme]
     origin = f"{parts.scheme}://{name}" + ("" if port in (None, default) else f":{port}")
-    return origin, parts.scheme == "https" or _is_loopback(host)
+    return origin + parts.path.rstrip("/"), parts.scheme == "https" or _is_loopback(host)
 
 
 def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
+    """This very machine, whoever is asked: a resolver may know a name below `localhost`."""
+    if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    mapped = address.ipv4_mapped if address.version == 6 else None
+    return (mapped or address).is_loopback
 
 
 def _policy(policy: _native.Policy | str | None, accept_simulated: bool) -> _native.Policy:
