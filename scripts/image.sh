@@ -40,15 +40,17 @@ make_build_base() {
 }
 
 make_run_base() {
-  step "a base to run on: the C library, and no program"
+  step "a base to run on: the C library, certificate roots, and no program"
   local root=$work/run-base lib=lib/x86_64-linux-gnu
-  mkdir -p "$root/usr/$lib" "$root/usr/lib64" "$root/tmp" "$root/run/obscura" "$root/etc"
+  mkdir -p "$root/usr/$lib" "$root/usr/lib64" "$root/tmp" "$root/run/obscura" "$root/etc/ssl/certs"
   ln -s usr/lib "$root/lib"
   ln -s usr/lib64 "$root/lib64"
   for file in libc.so.6 libm.so.6 libgcc_s.so.1 libdl.so.2 libpthread.so.0 librt.so.1; do
     cp -L "$work/build/usr/$lib/$file" "$root/usr/$lib/"
   done
   cp -L "$work/build/usr/lib64/ld-linux-x86-64.so.2" "$root/usr/lib64/"
+  # Of Debian's ca-certificates, for `collateral fetch` and `proxy`: who answers at an https:// URL. A node asks nobody.
+  cp -L "$work/build/etc/ssl/certs/ca-certificates.crt" "$root/etc/ssl/certs/"
   import obscura-run-base "$root"
 }
 
@@ -97,3 +99,6 @@ if run serve --tee auto 2>"$work/refusal"; then
   echo "it serves without a TEE" >&2; exit 1
 fi
 grep "no TEE found" "$work/refusal"
+step "it knows certificate roots"
+mount=$(build mount "$container")
+grep -q "BEGIN CERTIFICATE" "$mount/etc/ssl/certs/ca-certificates.crt"

@@ -43,6 +43,13 @@ def test_the_side_car_has_its_schema_and_no_privilege():
         assert context["readOnlyRootFilesystem"] and context["capabilities"] == {"drop": ["ALL"]}
 
 
+def test_a_container_has_certificate_roots():
+    """`collateral fetch` and `proxy` speak TLS: their images know whom to trust."""
+    script = (FOLDER.parents[1] / "scripts" / "image.sh").read_text()
+    assert "ca-certificates" in script.split("make_build_base()")[1].split("}")[0]
+    assert 'cp -L "$work/build/etc/ssl/certs/ca-certificates.crt"' in script.split("make_run_base()")[1].split("\n}")[0]
+
+
 def test_a_misspelt_field_would_be_noticed():
     _, document = next((name, doc) for name, doc in OURS if doc["kind"] == "Deployment")
     document = {**document, "spec": {**document["spec"], "replica": 1}}
