@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use reqwest::Url;
-
-use crate::{ApiKey, HttpError, http::Http};
+use crate::{
+    HttpError,
+    http::{install_crypto_provider, parse},
+    tls::Accept,
+    transport::Transport,
+};
 
 /// Such services are asked by timers, and answer at once or not at all.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -30,10 +33,11 @@ impl Document {
 /// # Errors
 /// Where there is no answer, or one of another status than 200, or one that is longer.
 pub async fn document(url: &str, max_bytes: usize) -> Result<Document, HttpError> {
-    let http = Http::new(url, ApiKey::none())?;
-    let url = Url::parse(url).map_err(|_| HttpError::Url)?;
-    let request = http.transport().client.get(url).timeout(TIMEOUT);
-    let answer = http.transport().send(request, max_bytes).await?;
+    install_crypto_provider();
+    let url = parse(url)?;
+    let transport = Transport::new(&url, Accept::Public)?;
+    let request = transport.client.get(url).timeout(TIMEOUT);
+    let answer = transport.send(request, max_bytes).await?;
     if answer.status() != 200 {
         return Err(HttpError::Status { status: answer.status() });
     }

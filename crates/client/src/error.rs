@@ -7,8 +7,10 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum HttpError {
-    /// Not an `http` or `https` URL.
-    #[error("the node's URL must begin with http:// or https:// and name a host")]
+    /// Not an `http` or `https` URL of a node.
+    #[error(
+        "the node's URL must begin with http:// or https:// and name a host, and no user, query or fragment"
+    )]
     Url,
     /// No connection, or one that broke.
     #[error("the node cannot be reached")]
@@ -16,6 +18,12 @@ pub enum HttpError {
     /// TLS that cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[source] rustls::Error),
+    /// Nothing by which this machine could judge a certificate: the peer's may be a good one.
+    #[error(
+        "this machine has no certificate roots to judge the peer's certificate by: install \
+         ca-certificates, or name a file of roots in SSL_CERT_FILE"
+    )]
+    NoRoots,
     /// Somebody else than the attested node answers, or a node that has started anew since.
     #[error(
         "the connection ends at the TLS key {found}, and not at {attested}, which the evidence names: \
@@ -71,9 +79,11 @@ impl HttpError {
     #[must_use]
     pub fn is_unsent(&self) -> bool {
         match self {
-            Self::Url | Self::Tls(_) | Self::OtherTlsKey { .. } | Self::KeyInClearText { .. } => {
-                true
-            }
+            Self::Url
+            | Self::Tls(_)
+            | Self::NoRoots
+            | Self::OtherTlsKey { .. }
+            | Self::KeyInClearText { .. } => true,
             Self::Connection(error) => error.is_connect(),
             _ => false,
         }

@@ -71,8 +71,9 @@ pub(crate) struct Http {
 impl Http {
     pub(crate) fn new(base_url: &str, key: ApiKey) -> Result<Self, HttpError> {
         install_crypto_provider();
-        let base = Url::parse(base_url).map_err(|_| HttpError::Url)?;
-        if !matches!(base.scheme(), "http" | "https") || base.host().is_none() {
+        let base = parse(base_url)?;
+        let has_user = !base.username().is_empty() || base.password().is_some();
+        if has_user || base.query().is_some() || base.fragment().is_some() {
             return Err(HttpError::Url);
         }
         may_carry(&base, &key)?;
@@ -142,8 +143,7 @@ impl Http {
 
     /// Below the node's own URL, which may have a path (`https://host/obscura`).
     fn url(&self, path: &str) -> Result<Url, HttpError> {
-        let base = self.base.as_str();
-        let base = base.split(['?', '#']).next().unwrap_or(base).trim_end_matches('/');
+        let base = self.base.as_str().trim_end_matches('/');
         Url::parse(&format!("{base}{path}")).map_err(|_| HttpError::Url)
     }
 
@@ -157,6 +157,13 @@ impl Http {
             None => request,
         }
     }
+}
+
+/// A URL that is asked over HTTP.
+pub(crate) fn parse(url: &str) -> Result<Url, HttpError> {
+    let url = Url::parse(url).map_err(|_| HttpError::Url)?;
+    let is_web = matches!(url.scheme(), "http" | "https") && url.host().is_some();
+    is_web.then_some(url).ok_or(HttpError::Url)
 }
 
 fn may_carry(base: &Url, key: &ApiKey) -> Result<(), HttpError> {
@@ -186,10 +193,22 @@ mod tests {
             ("https://node.example", "https://node.example/v1/a?b"),
             ("https://node.example/", "https://node.example/v1/a?b"),
             ("https://node.example/obscura", "https://node.example/obscura/v1/a?b"),
-            ("https://node.example:8443/a/b/?c#d", "https://node.example:8443/a/b/v1/a?b"),
+            ("https://node.example:8443/a/b/", "https://node.example:8443/a/b/v1/a?b"),
         ] {
             let http = Http::new(base, ApiKey::none()).unwrap();
             assert_eq!(http.url("/v1/a?b").unwrap().as_str(), expected);
+        }
+        for base in [
+            "https://n/?a",
+            "https://n/a?",
+            "https://n/#a",
+            "https://me@n",
+            "http://127.0.0.1@node.example",
+            "ftp://n",
+            "n",
+        ] {
+            let refused = Http::new(base, ApiKey::none()).map(|_| ());
+            assert!(matches!(refused, Err(HttpError::Url)), "{base}");
         }
     }
 
@@ -209,12 +228,12 @@ mod tests {
         for url in [
             "http://node.example",
             "http://localhost.example",
+            // A resolver may know it.
+            "http://node.localhost",
             "http://127.0.0.1.example",
             "http://10.0.0.1",
             "http://[::ffff:10.0.0.1]",
             "http://0.0.0.0:8080",
-            "http://user@node.example",
-            "http://127.0.0.1@node.example",
         ] {
             let refusal = made(url, ApiKey::new("k".to_owned())).unwrap_err();
             assert!(matches!(refusal, HttpError::KeyInClearText { .. }), "{url}: {refusal}");

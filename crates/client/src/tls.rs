@@ -39,8 +39,8 @@ pub(crate) enum Accept {
 #[derive(Debug)]
 pub(crate) struct Peers {
     accept: Accept,
-    /// What this machine trusts. `None` where it has no roots, or they decide nothing: then nobody's
-    /// certificate is trusted.
+    /// What this machine trusts. `None` where it has no roots, such as a container without `ca-certificates`,
+    /// or they decide nothing: then nobody's certificate is trusted.
     roots: Option<rustls_platform_verifier::Verifier>,
     algorithms: WebPkiSupportedAlgorithms,
     met: Mutex<Met>,
@@ -114,10 +114,14 @@ impl Peers {
 
     /// The attested key and another one, where that turned up in its place since this was last asked.
     pub(crate) fn mismatch(&self) -> Option<(SpkiDigest, SpkiDigest)> {
-        match (self.accept, self.refused().take()) {
-            (Accept::Key(attested), Some(found)) => Some((attested, found)),
-            _ => None,
-        }
+        let Accept::Key(attested) = self.accept else { return None };
+        self.refused().take().map(|found| (attested, found))
+    }
+
+    /// Whether somebody was refused since this was last asked, whose certificate nothing here could judge.
+    pub(crate) fn lacked_roots(&self) -> bool {
+        let cannot_judge = self.accept == Accept::Public && self.roots.is_none();
+        cannot_judge && self.refused().take().is_some()
     }
 
     fn met(&self) -> MutexGuard<'_, Met> {
@@ -152,7 +156,12 @@ impl ServerCertVerifier for Peers {
         }
         match self.accept {
             Accept::Any => Ok(ServerCertVerified::assertion()),
-            Accept::Public => judged,
+            Accept::Public => {
+                if judged.is_err() {
+                    *self.refused() = Some(spki_sha256);
+                }
+                judged
+            }
             // The name does not matter, nor who signed, nor for how long: the evidence said whose it is.
             Accept::Key(attested) if attested == spki_sha256 => Ok(ServerCertVerified::assertion()),
             Accept::Key(_) => {
@@ -201,5 +210,31 @@ mod tests {
         assert_eq!(doubted, Met::One { spki_sha256: [1; 32], is_publicly_valid: false });
         assert_eq!(one.and([2; 32], true), Met::Several);
         assert_eq!(Met::Several.and([1; 32], true), Met::Several);
+    }
+
+    /// A certificate that nothing here can judge is told apart from one that was judged and found wanting.
+    #[test]
+    fn a_machine_without_roots_says_so() {
+        let root = include_bytes!("../../../attestation/roots/intel-sgx-root.der");
+        let certificate = CertificateDer::from(&root[..]);
+        let host = ServerName::try_from("node.example").unwrap();
+        let peers = |roots| {
+            let peers = Arc::into_inner(Peers::new(Accept::Public)).unwrap();
+            Peers { roots, ..peers }
+        };
+        let judge = |peers: &Peers| {
+            let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_800_000_000));
+            peers.verify_server_cert(&certificate, &[], &host, &[], now).unwrap_err()
+        };
+        let without = peers(None);
+        assert!(!without.lacked_roots(), "nobody was there yet");
+        judge(&without);
+        assert!(without.lacked_roots() && !without.lacked_roots());
+        let provider = Arc::new(ring::default_provider());
+        let root = [certificate.clone().into_owned()];
+        let roots = rustls_platform_verifier::Verifier::new_with_extra_roots(root, provider);
+        let with = peers(Some(roots.unwrap()));
+        judge(&with);
+        assert!(!with.lacked_roots(), "it was judged");
     }
 }

@@ -51,6 +51,7 @@ impl Transport {
             Some((attested, found)) => {
                 HttpError::OtherTlsKey { attested: hex(&attested), found: hex(&found) }
             }
+            None if self.lacked_roots() => HttpError::NoRoots,
             None => connection(error),
         })?;
         Ok(HttpAnswer::new(response, max_bytes))
@@ -73,6 +74,11 @@ impl Transport {
     /// The attested key, and the other one that turned up in its place.
     fn mismatch(&self) -> Option<(SpkiDigest, SpkiDigest)> {
         self.peers.as_ref()?.mismatch()
+    }
+
+    /// Whether somebody was refused for want of roots alone.
+    fn lacked_roots(&self) -> bool {
+        self.peers.as_ref().is_some_and(|peers| peers.lacked_roots())
     }
 }
 
