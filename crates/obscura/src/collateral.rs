@@ -23,7 +23,7 @@ use crate::{
     time::At,
 };
 
-/// Where something is overdue.
+/// Of `show`, where something is overdue.
 const OVERDUE: u8 = 10;
 /// Of a file of collateral, and of a quote.
 const MAX_BYTES: u64 = 256 * 1024;
@@ -55,7 +55,9 @@ fn fetch(args: &CollateralFetchArgs) -> anyhow::Result<ExitCode> {
     write(&args.output, &file)
         .with_context(|| format!("cannot write {}", args.output.display()))?;
     println!("{}", args.output.display());
-    print(&parts)
+    // Overdue or not, it is the newest that there is, and in its place: to ask again would bring nothing better.
+    print(&parts)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Of this machine, or from a file. What it signs does not matter: it names the machine.

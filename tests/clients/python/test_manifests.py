@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 FOLDER = pathlib.Path(__file__).resolve().parents[3] / "deploy" / "kubernetes"
+COLLATERAL = FOLDER.parent / "collateral" / "cronjob.yaml"
 SIDECAR = FOLDER.parent / "proxy" / "sidecar.yaml"
 VERSION = "1.37"
 # Not Kubernetes' own: KEDA's is for tests/clients/typescript, kustomize's for kustomize.
@@ -39,6 +40,25 @@ def test_the_side_car_has_its_schema_and_no_privilege():
     # Loopback, and no probe that could not reach it.
     assert "--listen" not in proxy["args"] and not [key for key in proxy if key.endswith("Probe")]
     for container in [proxy, *pod["containers"]]:
+        context = container["securityContext"]
+        assert context["readOnlyRootFilesystem"] and context["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_fresh_collateral_is_stored_whether_or_not_it_is_overdue():
+    documents = list(yaml.safe_load_all(COLLATERAL.read_text()))
+    for document in documents:
+        kubernetes_validate.validate(document, VERSION, strict=True)
+    job = documents[0]["spec"]["jobTemplate"]["spec"]
+    pod = job["template"]["spec"]
+    # What fails before `store` keeps it from running: only the fetching is there, which succeeds with overdue documents.
+    assert [container["args"][:2] for container in pod["initContainers"]] == [["collateral", "fetch"]]
+    by_name = {container["name"]: container for container in pod["containers"]}
+    assert set(by_name) == {"store", "due"} and by_name["due"]["args"][:2] == ["collateral", "show"]
+    # Each ends by itself, so that a failure of one ends neither the other nor the pod.
+    assert pod["restartPolicy"] == "Never"
+    (rule,) = job["podFailurePolicy"]["rules"]
+    assert rule == {"action": "FailJob", "onExitCodes": {"containerName": "due", "operator": "In", "values": [10]}}
+    for container in [*pod["initContainers"], *pod["containers"]]:
         context = container["securityContext"]
         assert context["readOnlyRootFilesystem"] and context["capabilities"] == {"drop": ["ALL"]}
 
