@@ -9,7 +9,8 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
-    Error, GUIDANCE, InputImage, Job, LoadOptions, LoadProgress, MemoryNeeds, PromptTokens, Result,
+    Error, GUIDANCE, InputImage, Job, LargestBatch, LoadOptions, LoadProgress, MemoryNeeds,
+    PromptTokens, Result,
     checkpoint::Files,
     latents::Grid,
     model::Model,
@@ -27,7 +28,7 @@ pub struct Pipeline {
 }
 
 /// Tokens of one image of 1024×1024 and its prompt, which are thought to fill an H200: not measured.
-const TOKENS_OF_FULL_GPU: usize = 4096 + 256;
+pub(crate) const TOKENS_OF_FULL_GPU: usize = 4096 + 256;
 
 impl Pipeline {
     /// Loads a model directory: diffusers' layout (`model_index.json`, a folder a component), or
@@ -56,17 +57,17 @@ impl Pipeline {
         Ok(Self::of(Model::load(files, options, progress)?))
     }
 
-    /// What a model directory would take of memory, for drawing so many pixels at once: for planning over several.
-    /// No weights are read; `options.memory_limit` does not matter.
+    /// What a model directory would take of memory, for drawing such a batch: for planning over several.
+    /// No weights are read, but their files' headers; `options.memory_limit` does not matter.
     ///
     /// # Errors
     /// As [`Pipeline::load`], as far as it is seen without them.
     pub fn needs(
         directory: &Path,
         options: LoadOptions,
-        pixels: u64,
+        batch: LargestBatch,
     ) -> Result<MemoryNeeds, Error> {
-        Model::needs(Files::Folder(directory.to_owned()), options, pixels)
+        Model::needs(Files::Folder(directory.to_owned()), options, batch)
     }
 
     pub(crate) fn of(model: Model) -> Self {

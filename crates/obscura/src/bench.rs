@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
-use flux::MemoryLimit;
+use flux::{LargestBatch, MemoryLimit};
 use flux::bench::{BenchConfig, Blocks, Measured, Preset, Stage, measure, median};
 use flux::groups;
 use printable::Printable;
@@ -20,6 +20,8 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let off = groups::turned_off()?;
     let device = args.device.open()?;
     let preset = args.preset.into();
+    let images = args.batch.unsigned_abs();
+    let batch = LargestBatch { images, pixels: args.size.pixels().saturating_mul(images) };
     let config = BenchConfig {
         preset,
         blocks: args.blocks.map(|blocks| known(blocks, preset)).transpose()?,
@@ -29,7 +31,7 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         batch: Count::new(args.batch).context("--batch")?,
         memory_limit: args.memory_limit.map(|limit| MemoryLimit {
             bytes: limit.as_u64(),
-            pixels: args.size.pixels() * args.batch.unsigned_abs(),
+            batch,
         }),
         warmups: args.warmups,
         runs: args.runs.max(1),
