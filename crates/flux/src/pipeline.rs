@@ -74,13 +74,14 @@ impl Pipeline {
         Self { model, max_batch: None }
     }
 
-    /// From now on, draws at most so many images together, whatever their size and the device.
+    /// From now on, draws so many images together, whatever their size and the device. Those that are made from input
+    /// images are fewer where so many would more than fill a GPU.
     pub fn set_max_batch(&mut self, images: NonZeroUsize) {
         self.max_batch = Some(images);
     }
 
-    /// How many images of a size are drawn together: what [`Pipeline::set_max_batch`] said; otherwise as
-    /// many as fill a GPU, and one on a CPU, where the first would wait long for the others.
+    /// How many images of a size are drawn together from a prompt alone: what [`Pipeline::set_max_batch`] said;
+    /// otherwise as many as fill a GPU, and one on a CPU, where the first would wait long for the others.
     #[must_use]
     pub fn batch_size(&self, size: Size) -> NonZeroUsize {
         self.batch_size_with(size, 0)
@@ -97,11 +98,17 @@ impl Pipeline {
         job.images.iter().map(|image| self.tokens_px(image.read_px())).sum()
     }
 
-    /// The same beside so many tokens of input images each.
+    /// The same beside so many tokens of input images each. The memory plan has room for one image's, or for as many
+    /// tokens as fill a GPU: whoever said how many images are drawn together did not say with how many others.
     pub(crate) fn batch_size_with(&self, size: Size, input_tokens: usize) -> NonZeroUsize {
         let tokens = self.grid(size).tokens() + self.model.dimensions.text_tokens + input_tokens;
-        let fills = if self.device().is_cpu() { 1 } else { TOKENS_OF_FULL_GPU / tokens };
-        self.max_batch.or(NonZeroUsize::new(fills)).unwrap_or(NonZeroUsize::MIN)
+        let fills = NonZeroUsize::new(TOKENS_OF_FULL_GPU / tokens).unwrap_or(NonZeroUsize::MIN);
+        match self.max_batch {
+            Some(images) if input_tokens == 0 => images,
+            Some(images) => images.min(fills),
+            None if self.device().is_cpu() => NonZeroUsize::MIN,
+            None => fills,
+        }
     }
 
     /// The size that the model was made for.
