@@ -13,16 +13,17 @@ const CARD: &str = "#!/bin/sh
 echo 'NVIDIA H100 80GB HBM3, 580.00, 81559 MiB, 700.00 W, 1980 MHz, 2619 MHz'
 ";
 
-/// Answers as `obscura` does on a card where attention takes the device down and fp8 fails.
+/// Answers as `obscura` does on a card where attention takes the device down, a library has no convolution and fp8
+/// fails.
 const PROGRAM: &str = r#"#!/bin/sh
 finding() {
   printf '{"kind":"finding","groups":["%s"],"kernel":"%s","case":"bf16","result":"%s","error":null,' "$1" "$1" "$2"
-  echo '"tolerance":null,"reason":null,"seconds":0.1}'
+  echo '"tolerance":null,"reason":'${3:-null}',"seconds":0.1}'
 }
 case "$*:$OBSCURA_REFERENCE" in
-doctor*:*attention*) finding linear agrees; finding conv agrees
+doctor*:*attention*) finding linear agrees; finding conv agrees '"the_library_offers_nothing"'
   echo '{"kind":"summary","card":"NVIDIA H100","result":"pass","comparisons":2,"bad_groups":[],"lost":null}' ;;
-doctor*) finding linear agrees; finding attention failed
+doctor*) finding linear agrees; finding attention failed '"lost"'
   echo '{"kind":"summary","card":"NVIDIA H100","result":"fail","comparisons":2,"bad_groups":["attention"],"lost":"attention"}'
   exit 1 ;;
 *fp8*) echo 'no such tier' >&2; exit 1 ;;
@@ -199,6 +200,10 @@ fn the_plan_and_a_report_need_no_card() {
     let report = run(&["--report".as_ref(), file.as_os_str()]);
     assert!(report.contains("| bf16 (reference: attention) | 500.0 |"), "{report}");
     assert!(report.contains("failed: attention"), "{report}");
+    // A kernel that a library refused is slow, as doctor counts; one that failed is wrong.
+    assert!(report.contains("doctor: 3 of 4 comparisons are right, 1 on a slow path"), "{report}");
+    assert!(report.contains("- slow: conv, bf16: the_library_offers_nothing"), "{report}");
+    assert!(!report.contains("- slow: attention"), "{report}");
     let plan = run(&["--dry-run".as_ref()]);
     assert!(plan.contains("call 1") && plan.contains("doctor"), "{plan}");
 }

@@ -74,6 +74,9 @@ def doctors(found):
         for line in verdict.bad(lines):
             why = f"{line.get('error') or ''} {line.get('reason') or ''}".strip()
             yield f"- {line['result']}: {line['kernel']}, {line['case']}{': ' if why else ''}{why}"
+        for line in verdict.slow(lines):
+            why = line.get("reason") or "the reference computes"
+            yield f"- slow: {line['kernel']}, {line['case']}: {why}"
         yield ""
     for line in found.of("truth"):
         if "errors" in line:

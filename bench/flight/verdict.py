@@ -38,11 +38,22 @@ def is_whole(lines):
     return bool(summaries) and not summaries[-1].get("lost")
 
 
+def slow(lines):
+    """Those of slow paths, which doctor's summary counts: no kernel, or a faster one was asked and refused.
+
+    What failed has the failure as its reason, in the place of a refusal.
+    """
+
+    def is_slow(line):
+        return line["result"] == "no kernel" or (line["result"] != "failed" and bool(line.get("reason")))
+
+    return [line for line in findings(lines) if is_slow(line)]
+
+
 def short(lines):
     """One line for a person."""
     every, wrong = findings(lines), bad(lines)
     names = ", ".join(sorted({line["kernel"] for line in wrong}))
-    slow = sum(line["result"] == "no kernel" for line in every)
-    return f"{len(every) - len(wrong)} of {len(every)} comparisons are right, {slow} have no kernel" + (
+    return f"{len(every) - len(wrong)} of {len(every)} comparisons are right, {len(slow(lines))} on a slow path" + (
         f"; wrong: {names}" if wrong else ""
     )

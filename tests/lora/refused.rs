@@ -1,7 +1,7 @@
 //! Files that cannot be merged: each is refused, and the error names what is wrong with it.
 
 use candle_core::DType;
-use flux::{FileDigest, LoraError, MemoryLimit};
+use flux::{FileDigest, LargestBatch, LoraError, MemoryLimit};
 
 use super::*;
 
@@ -223,7 +223,8 @@ fn what_merging_takes_is_held_against_the_limit() {
     let model = model_directory(CASE);
     let lora = lora(folder.path(), CASE, "kohya", 1.0);
     let limited = |bytes, loras| {
-        let memory_limit = Some(MemoryLimit { bytes, pixels: 256 });
+        let memory_limit =
+            Some(MemoryLimit { bytes, batch: LargestBatch { images: 1, pixels: 256 } });
         Pipeline::load(model.path(), LoadOptions { memory_limit, loras, ..options() }).err()
     };
     assert!(limited(1 << 30, vec![lora.clone()]).is_none());

@@ -3,8 +3,9 @@
 mod edit;
 mod synthetic;
 
+pub(crate) use synthetic::dimensions_of;
 #[cfg(test)]
-pub(crate) use synthetic::{configs as configs_of_schnell, dimensions_of, klein_configs};
+pub(crate) use synthetic::{configs as configs_of_schnell, klein_configs};
 
 use std::{
     num::NonZeroUsize,
@@ -19,7 +20,8 @@ use kernels::Precision;
 use protocol::{Count, Prompt, Seed, Size, Steps};
 
 use crate::{
-    Error, GUIDANCE, Image, Job, MemoryLimit, Pipeline, Result, clock::Event, pipeline::Settings,
+    Error, GUIDANCE, Image, Job, LargestBatch, MemoryLimit, Pipeline, Result, clock::Event,
+    memory::whole_working_bytes, pipeline::Settings,
 };
 
 /// What model is measured.
@@ -74,6 +76,13 @@ impl Preset {
             // With four bytes of a scale for each 256 of them.
             Precision::Int8 => 4 * kept + (parameters - kept) / 64 * 65,
         }
+    }
+
+    /// Bytes that a CPU takes beside the weights while it draws such a batch in `precision`, by estimate.
+    #[must_use]
+    pub fn cpu_working_bytes(self, precision: Precision, batch: LargestBatch) -> u64 {
+        let dimensions = dimensions_of(self).expect("a test reads each preset's configurations");
+        whole_working_bytes(&dimensions, precision.dtype(), batch)
     }
 }
 
@@ -287,6 +296,22 @@ mod tests {
         assert_eq!(median(&mut []), 0.0);
         assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&mut [4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+
+    #[test]
+    fn drawing_takes_more_where_images_are_larger_or_more_at_once() {
+        for preset in [Preset::Schnell, Preset::Klein, Preset::Small] {
+            let of = |precision, images, side: u64| {
+                let pixels = images * side * side;
+                preset.cpu_working_bytes(precision, LargestBatch { images, pixels })
+            };
+            let one = of(Precision::F32, 1, 1024);
+            assert!(of(Precision::F32, 1, 2048) >= 3 * one, "{preset:?}");
+            assert!(of(Precision::F32, 16, 1024) >= 2 * one, "{preset:?}");
+            assert_eq!(of(Precision::Bf16, 1, 1024), one / 2);
+            // Weights in 8 bits are multiplied by rows in f32.
+            assert_eq!(of(Precision::Int8, 1, 1024), one);
+        }
     }
 
     #[test]

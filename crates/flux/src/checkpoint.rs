@@ -12,7 +12,7 @@ pub(crate) mod safetensors;
 mod shards;
 mod weights;
 
-pub(crate) use directory::{Component, Directory, host_bytes};
+pub(crate) use directory::{Component, Directory};
 pub(crate) use files::Files;
 pub(crate) use layout::{Layout, Part};
 pub(crate) use renaming::NamedTensors;

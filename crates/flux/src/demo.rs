@@ -4,9 +4,11 @@ use candle_core::Device;
 use kernels::Precision;
 
 use crate::{
-    Error, LoadOptions, Lora, Manifest, MemoryLimit, MemoryNeeds, Pins, Pipeline, Result,
+    Error, LargestBatch, LoadOptions, Lora, Manifest, MemoryLimit, MemoryNeeds, Pins, Pipeline,
+    Result,
     checkpoint::{Directory, Files},
     config::Configs,
+    dimensions::Dimensions,
     flux1,
     model::Model,
     text::{ClipTokenizer, T5Tokenizer},
@@ -91,12 +93,17 @@ impl Pipeline {
         device: &Device,
         precision: Precision,
         loras: Vec<Lora>,
-        pixels: u64,
+        batch: LargestBatch,
     ) -> Result<MemoryNeeds, Error> {
         let (device, pins) = (device.clone(), Pins::None);
         let options = LoadOptions { device, precision, pins, memory_limit: None, loras };
-        Model::needs(FILES, options, pixels)
+        Model::needs(FILES, options, batch)
     }
+}
+
+/// Its sizes, without its weights.
+pub(crate) fn dimensions() -> Result<Dimensions> {
+    Model::dimensions_of(FILES)
 }
 
 /// Its tokenizers, padding as far as those of another model do.
@@ -106,4 +113,37 @@ pub(crate) fn tokenizers(configs: &Configs) -> Result<(ClipTokenizer, T5Tokenize
         flux1::clip_tokenizer(&mut directory, &configs.clip)?,
         flux1::t5_tokenizer(&mut directory, &configs.t5, configs.text_tokens())?,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::HostMemory;
+
+    /// Its files have 16 bits a value, of which a CPU makes 32.
+    #[test]
+    fn a_host_without_room_is_told_so_before_weights_are_read() {
+        const HOST_BYTES: u64 = 10_000_000;
+        let load = |precision| {
+            let (device, pins) = (Device::Cpu, Pins::None);
+            let options =
+                LoadOptions { device, precision, pins, memory_limit: None, loras: Vec::new() };
+            let host = HostMemory { total_bytes: Some(HOST_BYTES), available_bytes: None };
+            let mut read_bytes = 0;
+            let loaded = Model::load_on(host, FILES, options, &mut |progress| {
+                read_bytes = progress.done_bytes;
+            });
+            (loaded.err(), read_bytes)
+        };
+        let (refused, read_bytes) = load(Precision::F32);
+        let Some(Error::HostMemory { needed_bytes, host_bytes: HOST_BYTES }) = refused else {
+            panic!("{refused:?}")
+        };
+        assert!((12_000_000..16_000_000).contains(&needed_bytes), "{needed_bytes}");
+        assert_eq!(read_bytes, 0);
+        for precision in [Precision::Bf16, Precision::Int8] {
+            let (refused, read_bytes) = load(precision);
+            assert!(refused.is_none() && read_bytes > 6_000_000, "{refused:?}, {read_bytes}");
+        }
+    }
 }

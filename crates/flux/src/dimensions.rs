@@ -13,8 +13,6 @@ pub(crate) struct Dimensions {
     pub(crate) block_values: u64,
     /// Values of the text encoders' embeddings of tokens, which no precision has in 8 bits.
     pub(crate) embedding_values: u64,
-    /// Values of the text encoders' files that are never loaded.
-    pub(crate) unread_text_values: u64,
     /// Channels of a latent pixel.
     pub(crate) latent_channels: usize,
     /// The decoder's channels at each resolution, from the image's to the latents'.

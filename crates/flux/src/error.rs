@@ -261,11 +261,15 @@ pub enum Error {
         value: String,
     },
     /// The weights that rest in the host's memory are larger than it.
-    #[error("the weights take about {} MB, this machine has {} MB of memory", needed_bytes / 1_000_000, host_bytes / 1_000_000)]
+    #[error(
+        "the weights take about {} MB of the host's memory, and this process may have {} MB: a precision of fewer bits takes less",
+        needed_bytes / 1_000_000,
+        host_bytes / 1_000_000
+    )]
     HostMemory {
-        /// What the weights take.
+        /// What the weights take, in the precision that was asked for.
         needed_bytes: u64,
-        /// Of memory and swap together.
+        /// Of memory and swap together: the machine's, or what its control group may have.
         host_bytes: u64,
     },
     /// Reading the model met a fault in a library: the files are the likely cause.

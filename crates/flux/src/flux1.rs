@@ -160,7 +160,6 @@ impl ModelConfig for Configs {
                 .saturating_add(
                     (self.clip.vocab_size as u64).saturating_mul(self.clip.hidden_size as u64),
                 ),
-            unread_text_values: 0,
             latent_channels: autoencoder.latent_channels,
             decoder_channels: autoencoder.block_out_channels.clone(),
             native_side_px: autoencoder.sample_size.unwrap_or(1024),

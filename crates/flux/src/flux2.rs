@@ -14,7 +14,7 @@ use crate::{
     checkpoint::{Directory, Shards, Weights, bfl2},
     config::{
         ModelIndex,
-        flux2::{Configs, FAMILY, Qwen3Config, TAPS, TEXT_TOKENS},
+        flux2::{Configs, FAMILY, Qwen3Config, TEXT_TOKENS},
     },
     dimensions::Dimensions,
     input::MAX_INPUT_IMAGES,
@@ -152,7 +152,6 @@ impl ModelConfig for Configs {
         let (transformer, autoencoder) = (&self.transformer, &self.autoencoder);
         let (width, hidden) = (transformer.width() as u64, transformer.mlp_width() as u64);
         let blocks = (2 * transformer.num_layers + transformer.num_single_layers) as u64;
-        let unread = self.text.num_hidden_layers - TAPS[TAPS.len() - 1];
         Dimensions {
             text_tokens: TEXT_TOKENS,
             width: transformer.width(),
@@ -161,7 +160,6 @@ impl ModelConfig for Configs {
                 .saturating_mul((4 * width * width).saturating_add(3 * width * hidden)),
             embedding_values: (self.text.vocab_size as u64)
                 .saturating_mul(self.text.hidden_size as u64),
-            unread_text_values: (unread as u64).saturating_mul(layer_values(&self.text)),
             latent_channels: autoencoder.latent_channels,
             decoder_channels: autoencoder.decoder_channels().to_vec(),
             native_side_px: autoencoder.sample_size.unwrap_or(1024),
@@ -178,12 +176,6 @@ impl ModelConfig for Configs {
     fn work(&self, size: Size, steps: usize) -> Work {
         Work::of_flux2(self, &self.dimensions(), size, steps)
     }
-}
-
-/// Values of one layer of the text encoder.
-fn layer_values(config: &Qwen3Config) -> u64 {
-    let heads = 2 * (config.num_attention_heads + config.num_key_value_heads) * config.head_dim;
-    (config.hidden_size as u64).saturating_mul((heads + 3 * config.intermediate_size) as u64)
 }
 
 /// Qwen3 behind its chat template.

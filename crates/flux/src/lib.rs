@@ -25,6 +25,7 @@ pub mod fuzzing;
 mod generate;
 #[cfg(feature = "cuda")]
 pub mod gpu;
+mod host_memory;
 mod input;
 mod job;
 mod latents;
@@ -53,6 +54,7 @@ mod work;
 pub use checkpoint::LoadProgress;
 pub use error::{Error, ManifestError};
 pub use file_digest::{FileDigest, NotADigest};
+pub use host_memory::HostMemory;
 pub use input::{InputImage, InputImageError};
 pub use job::{
     GUIDANCE, Generated, Image, Job, Preview, Progress, ProgressObserver, PromptTokens, Timings,
@@ -65,7 +67,7 @@ pub use kernels::{
 pub use lora_choice::{InvalidLora, Lora, LoraWeight};
 pub use lora_error::LoraError;
 pub use manifest::{Manifest, ManifestFile, ManifestLora, Pins};
-pub use memory::{MemoryLimit, MemoryNeeds};
+pub use memory::{LargestBatch, MemoryLimit, MemoryNeeds};
 pub use model::LoadOptions;
 pub use pipeline::Pipeline;
 pub use stages::{StageInputs, Stages};

@@ -1,36 +1,37 @@
 //! Staying within a limit of a device's memory.
 //!
-//! Needs are estimated: of weights, from their files' lengths; of what is computed, from the largest
+//! Needs are estimated: of weights, from how many values their files' headers name; of what is computed, from the largest
 //! tensors that are there at once. Two things are given up for room, in this order: text encoders rest in
 //! the host's memory, and a layer at a time travels to the GPU for each prompt; images that are too
 //! large to be decoded whole are decoded in tiles.
 
+mod needs;
+mod weights;
+mod working;
+
 use candle_core::{DType, Device};
-use kernels::Precision;
 
-use crate::{
-    Error, Result, autoencoder::tiles, checkpoint::host_bytes, dimensions::Dimensions,
-    input::MAX_INPUT_PIXELS, latents::Grid, role::Role,
-};
+pub use self::needs::MemoryNeeds;
+use self::working::{decoding_bytes, working_bytes};
+pub(crate) use self::{weights::WeightBytes, working::whole_working_bytes};
+use crate::{Error, Result, dimensions::Dimensions, latents::Grid};
 
-/// Published checkpoints are stored in 16 bits.
-const STORED_BYTES: u64 = 2;
-
-/// Rows as wide as the transformer that each token has at once, about: a single block's input, what it is
-/// normalised to, queries, keys and values before and after their rotation, attention and feed-forward
-/// side by side, the result; as much again for what libraries take.
-const ROWS_OF_TOKEN: u64 = 2 * (1 + 1 + 3 + 3 + 5 + 1);
-
-/// Of the latents, the pixels of a tile: 640×640 of the image.
-const TILE_PIXELS: usize = tiles::MOST * tiles::MOST;
+/// The most that is drawn at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LargestBatch {
+    /// How many images.
+    pub images: u64,
+    /// Of all of them together.
+    pub pixels: u64,
+}
 
 /// How much of a device's memory may be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryLimit {
     /// By weights and everything that is computed.
     pub bytes: u64,
-    /// Of all images that are drawn at once, at most.
-    pub pixels: u64,
+    /// What is drawn within it.
+    pub batch: LargestBatch,
 }
 
 /// Where weights rest, and which images are decoded in tiles.
@@ -39,143 +40,9 @@ pub(crate) struct MemoryPlan {
     limit: Option<MemoryLimit>,
     /// Of the weights that rest on the device.
     weight_bytes: u64,
+    /// Of those that rest in the host's memory: all of a CPU's, of a GPU's the text encoders' where they do.
+    host_weight_bytes: u64,
     text_on_host: bool,
-}
-
-/// Bytes of weights on a device.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct WeightBytes {
-    pub(crate) text_encoders: u64,
-    pub(crate) transformer_and_autoencoder: u64,
-}
-
-impl WeightBytes {
-    /// From what components are for, and the lengths of their files.
-    pub(crate) fn of_files(
-        components: impl Iterator<Item = (Role, u64)>,
-        dimensions: &Dimensions,
-        precision: Precision,
-        on_gpu: bool,
-    ) -> Self {
-        let [mut text, mut transformer, mut autoencoder] = [0; 3];
-        for (role, bytes) in components {
-            match role {
-                Role::TextEncoder => text += bytes,
-                Role::Transformer => transformer += bytes,
-                Role::AutoEncoder => autoencoder += bytes,
-            }
-        }
-        let [text, transformer, autoencoder] =
-            [text, transformer, autoencoder].map(|stored| stored / STORED_BYTES);
-        let text = text.saturating_sub(dimensions.unread_text_values);
-        Self::of_values([text, transformer, autoencoder], dimensions, precision, on_gpu)
-    }
-
-    /// From how many values text encoders, transformer and autoencoder have.
-    pub(crate) fn of_values(
-        [text, transformer, autoencoder]: [u64; 3],
-        dimensions: &Dimensions,
-        precision: Precision,
-        on_gpu: bool,
-    ) -> Self {
-        let each = precision.dtype().size_in_bytes() as u64;
-        let whole = |values: u64| values.saturating_mul(each);
-        let (text_encoders, transformer) = match precision {
-            Precision::F32 | Precision::Bf16 => (whole(text), whole(transformer)),
-            // A byte instead of two. The scales, one for each row, are a thousandth of that.
-            Precision::Fp8 => {
-                (whole(text), whole(transformer).saturating_sub(dimensions.block_values))
-            }
-            Precision::Int8 => {
-                let embeddings = dimensions.embedding_values.min(text);
-                (whole(embeddings) + in_int8(text - embeddings), in_int8(transformer))
-            }
-        };
-        let autoencoder = match precision {
-            Precision::F32 | Precision::Int8 if !on_gpu => transformed(whole(autoencoder)),
-            _ => whole(autoencoder),
-        };
-        Self { text_encoders, transformer_and_autoencoder: transformer + autoencoder }
-    }
-}
-
-/// Values in 8-bit integers, with four bytes of a scale for each 256 of them.
-fn in_int8(values: u64) -> u64 {
-    values.saturating_add(values / 64)
-}
-
-/// A CPU keeps 3×3 kernels in f32 as 4×4 ones.
-fn transformed(kernels: u64) -> u64 {
-    kernels / 9 * 16
-}
-
-/// What a model takes of memory, told before its weights are read.
-#[derive(Debug, Clone, Copy)]
-pub struct MemoryNeeds {
-    weights: WeightBytes,
-    /// Beside the weights, while an image is drawn, or LoRAs are merged.
-    working_bytes: u64,
-    on_gpu: bool,
-}
-
-impl MemoryNeeds {
-    pub(crate) fn new(
-        weights: WeightBytes,
-        dimensions: &Dimensions,
-        dtype: DType,
-        (pixels, on_gpu): (u64, bool),
-    ) -> Self {
-        Self { weights, working_bytes: working_bytes(dimensions, dtype, pixels), on_gpu }
-    }
-
-    /// The same where so much is taken while it is loaded.
-    pub(crate) fn at_least(self, working_bytes: u64) -> Self {
-        Self { working_bytes: self.working_bytes.max(working_bytes), ..self }
-    }
-
-    fn all_bytes(&self) -> u64 {
-        let WeightBytes { text_encoders, transformer_and_autoencoder } = self.weights;
-        text_encoders.saturating_add(transformer_and_autoencoder)
-    }
-
-    /// Of models that share a device, how much each may take: what the others' weights leave. They draw one after
-    /// the other. Where not all text encoders have room beside each other on a GPU, all rest in the host's memory.
-    ///
-    /// # Errors
-    /// [`Error::MemoryLimit`] where they have no room together; [`Error::HostMemory`] where their weights are larger
-    /// than a CPU's memory.
-    pub fn share(all: &[Self], limit_bytes: Option<u64>) -> Result<Vec<Option<u64>>, Error> {
-        let sum = |bytes: &dyn Fn(&Self) -> u64| {
-            all.iter().fold(0u64, |sum, needs| sum.saturating_add(bytes(needs)))
-        };
-        let on_host = |needs: &Self| if needs.on_gpu { 0 } else { needs.all_bytes() };
-        if let Some(host_bytes) = host_bytes().filter(|&bytes| sum(&on_host) > bytes) {
-            return Err(Error::HostMemory { needed_bytes: sum(&on_host), host_bytes });
-        }
-        let Some(limit_bytes) = limit_bytes else { return Ok(vec![None; all.len()]) };
-        let working = all.iter().map(|needs| needs.working_bytes).max().unwrap_or_default();
-        let needed = |weights: u64| weights.saturating_add(working);
-        let whole = |needs: &Self| needs.all_bytes();
-        if needed(sum(&whole)) <= limit_bytes {
-            let left = limit_bytes - sum(&whole);
-            return Ok(all.iter().map(|needs| Some(left + needs.all_bytes())).collect());
-        }
-        let bare = |needs: &Self| match needs.on_gpu {
-            true => needs.weights.transformer_and_autoencoder,
-            false => needs.all_bytes(),
-        };
-        if needed(sum(&bare)) > limit_bytes {
-            return Err(Error::MemoryLimit { limit_bytes, needed_bytes: needed(sum(&bare)) });
-        }
-        // Of what is left, no more than lets the text encoders rest elsewhere: the next model needs it too.
-        let left = limit_bytes - sum(&bare);
-        let of_one = |needs: &Self| {
-            let most = bare(needs).saturating_add(left);
-            let with_text = needs.all_bytes().saturating_add(needs.working_bytes);
-            if bare(needs) < needs.all_bytes() { most.min(with_text - 1) } else { most }
-        };
-        Ok(all.iter().map(|needs| Some(of_one(needs))).collect())
-    }
 }
 
 impl MemoryPlan {
@@ -189,11 +56,12 @@ impl MemoryPlan {
         on_gpu: bool,
     ) -> Result<Self> {
         let WeightBytes { text_encoders, transformer_and_autoencoder } = weights;
-        let all = text_encoders + transformer_and_autoencoder;
-        let Some(MemoryLimit { bytes, pixels }) = limit else {
-            return Ok(Self { limit, weight_bytes: all, text_on_host: false });
+        let all = weights.all();
+        let Some(MemoryLimit { bytes, batch }) = limit else {
+            let host_weight_bytes = if on_gpu { 0 } else { all };
+            return Ok(Self { limit, weight_bytes: all, host_weight_bytes, text_on_host: false });
         };
-        let working = working_bytes(dimensions, dtype, pixels);
+        let working = working_bytes(dimensions, dtype, batch);
         let fits = |weights: u64| weights.saturating_add(working) <= bytes;
         let text_on_host = on_gpu && !fits(all);
         let weight_bytes = if text_on_host { transformer_and_autoencoder } else { all };
@@ -201,7 +69,21 @@ impl MemoryPlan {
             let needed_bytes = weight_bytes.saturating_add(working);
             return Err(Error::MemoryLimit { limit_bytes: bytes, needed_bytes });
         }
-        Ok(Self { limit, weight_bytes, text_on_host })
+        let host_weight_bytes = match (on_gpu, text_on_host) {
+            (false, _) => all,
+            (true, true) => text_encoders,
+            (true, false) => 0,
+        };
+        Ok(Self { limit, weight_bytes, host_weight_bytes, text_on_host })
+    }
+
+    /// Whether the host has room for the weights that rest there, and so many bytes beside them while they are
+    /// loaded. To be asked before any is read: running out would end the process.
+    ///
+    /// # Errors
+    /// [`Error::HostMemory`] where it has not. A host that does not say how much it has is tried.
+    pub(crate) fn check_host(&self, beside_bytes: u64, host_bytes: Option<u64>) -> Result<()> {
+        check_host(self.host_weight_bytes.saturating_add(beside_bytes), host_bytes)
     }
 
     /// Whether so many bytes have room beside the weights, while those are loaded.
@@ -239,29 +121,15 @@ impl MemoryPlan {
     }
 }
 
-/// Beside the weights, for so many pixels of images that are decoded in tiles, and as many input images as one may
-/// have, which are encoded whole.
-fn working_bytes(dimensions: &Dimensions, dtype: DType, pixels: u64) -> u64 {
-    let token_side = 2 * dimensions.downscale() as u64;
-    let input_pixels = (dimensions.max_input_images * MAX_INPUT_PIXELS) as u64;
-    let pixels = pixels.saturating_add(input_pixels);
-    let tokens = pixels / token_side.pow(2) + dimensions.text_tokens as u64;
-    let row_bytes = (dimensions.width * dtype.size_in_bytes()) as u64;
-    let drawing = tokens.saturating_mul(ROWS_OF_TOKEN * row_bytes);
-    let encoded_pixels = match dimensions.max_input_images {
-        0 => 0,
-        _ => MAX_INPUT_PIXELS / dimensions.downscale().pow(2),
-    };
-    drawing.max(decoding_bytes(dimensions, TILE_PIXELS.max(encoded_pixels), dtype))
-}
-
-/// The decoder's last block works at the image's resolution: what comes into it, the same normalised,
-/// and what goes out are there at once; half as much again for what libraries take.
-fn decoding_bytes(dimensions: &Dimensions, latent_pixels: usize, dtype: DType) -> u64 {
-    let channels = |i: usize| dimensions.decoder_channels.get(i).copied().unwrap_or_default();
-    let pixels = latent_pixels * dimensions.downscale().pow(2);
-    let values = pixels * (2 * channels(1).max(channels(0)) + channels(0));
-    (values * dtype.size_in_bytes()) as u64 * 3 / 2
+/// # Errors
+/// [`Error::HostMemory`] where more is needed than there is.
+fn check_host(needed_bytes: u64, host_bytes: Option<u64>) -> Result<()> {
+    match host_bytes {
+        Some(host_bytes) if needed_bytes > host_bytes => {
+            Err(Error::HostMemory { needed_bytes, host_bytes })
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -273,15 +141,15 @@ mod tests {
         dimensions_of(Preset::Schnell).unwrap()
     }
 
-    const ROLES: [Role; 3] = [Role::TextEncoder, Role::Transformer, Role::AutoEncoder];
-
     const GB: u64 = 1_000_000_000;
+    /// An image of 1024×1024.
+    const ONE: LargestBatch = LargestBatch { images: 1, pixels: 1 << 20 };
     /// Of FLUX.1-schnell in bf16: CLIP and T5; transformer and autoencoder.
     const SCHNELL: WeightBytes =
         WeightBytes { text_encoders: 9_770_000_000, transformer_and_autoencoder: 23_970_000_000 };
 
     fn plan(bytes: Option<u64>, on_gpu: bool) -> Result<MemoryPlan> {
-        let limit = bytes.map(|bytes| MemoryLimit { bytes, pixels: 1 << 20 });
+        let limit = bytes.map(|bytes| MemoryLimit { bytes, batch: ONE });
         MemoryPlan::new(limit, SCHNELL, &schnell(), DType::BF16, on_gpu)
     }
 
@@ -323,45 +191,10 @@ mod tests {
         }
     }
 
-    fn needs(weights: WeightBytes, on_gpu: bool) -> MemoryNeeds {
-        MemoryNeeds::new(weights, &schnell(), DType::BF16, (1 << 20, on_gpu))
-    }
-
-    /// The same plans as for one alone, so that each finds its room when it is loaded.
-    #[test]
-    fn two_models_share_what_one_has_alone() {
-        let two = [needs(SCHNELL, true); 2];
-        let planned = |limit: u64| -> Vec<bool> {
-            let shares = MemoryNeeds::share(&two, Some(limit)).unwrap();
-            let plans = shares.iter().map(|share| plan(*share, true).unwrap());
-            let plans: Vec<MemoryPlan> = plans.collect();
-            let weights: u64 = plans.iter().map(|plan| plan.weight_bytes).sum();
-            assert!(weights <= limit);
-            plans.iter().map(MemoryPlan::text_on_host).collect()
-        };
-        assert_eq!(planned(80 * GB), [false, false]);
-        assert_eq!(planned(60 * GB), [true, true]);
-        assert!(MemoryNeeds::share(&two, None).unwrap().iter().all(Option::is_none));
-        for limit in [36 * GB, 48 * GB] {
-            let refused = MemoryNeeds::share(&two, Some(limit)).unwrap_err();
-            assert!(matches!(refused, Error::MemoryLimit { .. }), "{refused}");
-        }
-        // One alone would do.
-        assert!(MemoryNeeds::share(&two[..1], Some(36 * GB)).is_ok());
-    }
-
-    #[test]
-    fn more_weights_than_a_cpu_has_memory_for_are_refused_before_one_is_read() {
-        let large = WeightBytes { text_encoders: 1 << 50, transformer_and_autoencoder: 0 };
-        let refused = MemoryNeeds::share(&[needs(large, false); 2], None).unwrap_err();
-        assert!(matches!(refused, Error::HostMemory { .. }), "{refused}");
-        assert!(MemoryNeeds::share(&[needs(large, true); 2], None).is_ok());
-    }
-
     #[test]
     fn larger_images_need_more() {
         let needs = |pixels| {
-            let limit = Some(MemoryLimit { bytes: 1, pixels });
+            let limit = Some(MemoryLimit { bytes: 1, batch: LargestBatch { images: 1, pixels } });
             match MemoryPlan::new(limit, SCHNELL, &schnell(), DType::BF16, true) {
                 Err(Error::MemoryLimit { needed_bytes, .. }) => needed_bytes,
                 other => panic!("{other:?}"),
@@ -372,26 +205,28 @@ mod tests {
         assert!(needs(u64::MAX) > 1 << 63);
     }
 
-    #[test]
-    fn a_file_is_as_long_as_its_weights_in_16_bits() {
-        let weights = |precision, on_gpu| {
-            let files = ROLES.into_iter().zip([100, 180, 18]);
-            WeightBytes::of_files(files, &schnell(), precision, on_gpu)
-        };
-        assert_eq!(weights(Precision::Bf16, true).text_encoders, 100);
-        assert_eq!(weights(Precision::F32, true).transformer_and_autoencoder, 396);
-        assert_eq!(weights(Precision::F32, false).transformer_and_autoencoder, 360 + 64);
-        assert_eq!(weights(Precision::Bf16, false).transformer_and_autoencoder, 180 + 18);
+    /// Of FLUX.1-schnell in bf16, whether the host has so many bytes for it.
+    fn host_has_room(limit: Option<u64>, on_gpu: bool, host_bytes: u64) -> bool {
+        match plan(limit, on_gpu).unwrap().check_host(0, Some(host_bytes)) {
+            Ok(()) => true,
+            Err(Error::HostMemory { .. }) => false,
+            Err(other) => panic!("{other}"),
+        }
     }
 
-    /// 23.8 GB of which 17.2 are the blocks' layers.
     #[test]
-    fn in_8_bits_the_blocks_are_half_as_large() {
-        let files = ROLES.into_iter().zip([9_770_000_000, 23_782_000_000, 168_000_000]);
-        let of = |precision| WeightBytes::of_files(files.clone(), &schnell(), precision, true);
-        let saved = of(Precision::Bf16).transformer_and_autoencoder
-            - of(Precision::Fp8).transformer_and_autoencoder;
-        assert_eq!(saved, 76 * 12 * 3072 * 3072);
-        assert_eq!(of(Precision::Bf16).text_encoders, of(Precision::Fp8).text_encoders);
+    fn what_rests_in_the_hosts_memory_must_have_room_there() {
+        // All of it on a CPU, with a limit or without one.
+        for limit in [None, Some(80 * GB)] {
+            assert!(!host_has_room(limit, false, 33 * GB) && host_has_room(limit, false, 34 * GB));
+        }
+        // Beside a GPU, the text encoders where they leave it.
+        assert!(host_has_room(Some(36 * GB), true, 0) && host_has_room(None, true, 0));
+        assert!(!host_has_room(Some(28 * GB), true, 9 * GB));
+        assert!(host_has_room(Some(28 * GB), true, 10 * GB));
+        // Beside them, what else is held while they are read.
+        let plan = plan(None, false).unwrap();
+        assert!(matches!(plan.check_host(GB, Some(34 * GB)), Err(Error::HostMemory { .. })));
+        assert!(plan.check_host(GB, None).is_ok());
     }
 }

@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use kernels::Precision;
 
 use crate::{
@@ -19,11 +19,12 @@ use crate::{
     config::ModelIndex,
     dimensions::Dimensions,
     flux1, flux2,
+    host_memory::HostMemory,
     latents::Grid,
     layers,
     lora::Adapters,
     lora_choice::Lora,
-    memory::{MemoryLimit, MemoryNeeds, MemoryPlan, WeightBytes},
+    memory::{LargestBatch, MemoryLimit, MemoryNeeds, MemoryPlan, WeightBytes},
     role::Role,
     storage::Storage,
     text::{self, TextEncoder},
@@ -71,31 +72,46 @@ impl Model {
         options: LoadOptions,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self> {
-        let load = AssertUnwindSafe(|| Self::load_unguarded(files, options, progress));
+        let host = HostMemory::of_this_machine();
+        let load = AssertUnwindSafe(|| Self::load_on(host, files, options, progress));
         catch_unwind(load).unwrap_or(Err(Error::Fault))
     }
 
-    /// Reads everything but weights, and says what they will take while images of so many pixels are drawn.
-    pub(crate) fn needs(files: Files, options: LoadOptions, pixels: u64) -> Result<MemoryNeeds> {
-        let needs = AssertUnwindSafe(|| Self::needs_unguarded(files, options, pixels));
+    /// Reads everything but weights, and says what they will take while such a batch is drawn.
+    pub(crate) fn needs(
+        files: Files,
+        options: LoadOptions,
+        batch: LargestBatch,
+    ) -> Result<MemoryNeeds> {
+        let needs = AssertUnwindSafe(|| Self::needs_unguarded(files, options, batch));
         catch_unwind(needs).unwrap_or(Err(Error::Fault))
     }
 
-    fn needs_unguarded(files: Files, options: LoadOptions, pixels: u64) -> Result<MemoryNeeds> {
+    fn needs_unguarded(
+        files: Files,
+        options: LoadOptions,
+        batch: LargestBatch,
+    ) -> Result<MemoryNeeds> {
         let LoadOptions { device, precision, pins, loras, .. } = options;
         let mut directory = Directory::new(files, pins);
-        let (architecture, Sources { blueprint, shards }) = read_sources(&mut directory)?;
+        let (architecture, sources) = read_sources(&mut directory)?;
         let adapters = Adapters::read(&loras, architecture.renaming)?;
-        let dimensions = blueprint.config().dimensions();
+        let dimensions = sources.blueprint.config().dimensions();
         let on_gpu = !device.is_cpu();
-        let components = blueprint.components().iter().zip(&shards);
-        let files = components.map(|((_, role), shards)| (*role, shards.bytes()));
-        let weights = WeightBytes::of_files(files, &dimensions, precision, on_gpu);
-        let needs = MemoryNeeds::new(weights, &dimensions, precision.dtype(), (pixels, on_gpu));
+        let weights = weight_bytes(&directory, &sources, precision, on_gpu)?;
+        let needs = MemoryNeeds::new(weights, &dimensions, precision.dtype(), (batch, on_gpu));
         Ok(needs.at_least(adapters.merging_bytes()))
     }
 
-    fn load_unguarded(
+    /// Those of a directory, of which no weights are read.
+    pub(crate) fn dimensions_of(files: Files) -> Result<Dimensions> {
+        let (_, sources) = read_sources(&mut Directory::new(files, Pins::None))?;
+        Ok(sources.blueprint.config().dimensions())
+    }
+
+    /// Loads on a host with so much memory, and lets a library's panic pass.
+    pub(crate) fn load_on(
+        host: HostMemory,
         files: Files,
         options: LoadOptions,
         progress: &mut dyn FnMut(LoadProgress),
@@ -107,21 +123,18 @@ impl Model {
         }
         let mut directory = Directory::new(files, pins);
         let (architecture, sources) = read_sources(&mut directory)?;
-        let Sources { mut blueprint, shards } = sources;
         let adapters = Adapters::read(&loras, architecture.renaming)?;
         directory.check_loras(adapters.files())?;
+        let on_gpu = !device.is_cpu();
+        let weights = weight_bytes(&directory, &sources, precision, on_gpu)?;
+        let Sources { mut blueprint, shards } = sources;
         let (config, components) = (blueprint.config(), blueprint.components());
         let dimensions = config.dimensions();
-        let on_gpu = !device.is_cpu();
-        let weights = WeightBytes::of_files(
-            components.iter().zip(&shards).map(|((_, role), shards)| (*role, shards.bytes())),
-            &dimensions,
-            precision,
-            on_gpu,
-        );
         let memory =
             MemoryPlan::new(memory_limit, weights, &dimensions, precision.dtype(), on_gpu)?;
         memory.check_beside(adapters.merging_bytes())?;
+        let merging_bytes = if on_gpu { 0 } else { adapters.merging_bytes() };
+        memory.check_host(adapters.bytes() + merging_bytes, host.total_bytes)?;
         let resting = memory.text_encoders(&device);
         let dtype = precision.dtype();
         let in_int8 = precision == Precision::Int8;
@@ -161,11 +174,7 @@ impl Model {
             let storage = Storage::of(role, &device, precision);
             blueprint.build(component, weights.stored(storage), &device)
         };
-        let merging_bytes = if on_gpu { 0 } else { adapters.merging_bytes() };
-        let others_bytes = adapters.bytes() + merging_bytes;
-        // In 8 bits no element takes less than a byte.
-        let least = if in_int8 { DType::U8 } else { dtype };
-        directory.weights(&to_read, (least, others_bytes), &mut build, progress)?;
+        directory.weights(&to_read, &mut build, progress)?;
         let Some(Parts { text, transformer, autoencoder }) = blueprint.finish() else {
             return Err(Error::NoWeights { path: directory.path(""), instead: Vec::new() });
         };
@@ -220,6 +229,18 @@ impl Manifest {
         directory.hash(&shards, progress)?;
         directory.finish(&[])
     }
+}
+
+/// What the weights of a directory take, by the headers of their files.
+fn weight_bytes(
+    directory: &Directory,
+    Sources { blueprint, shards }: &Sources,
+    precision: Precision,
+    on_gpu: bool,
+) -> Result<WeightBytes> {
+    let roles = blueprint.components().iter().map(|(_, role)| *role);
+    let values = roles.zip(directory.count_values(shards)?);
+    Ok(WeightBytes::of_values(values, &blueprint.config().dimensions(), precision, on_gpu))
 }
 
 /// By the kind that the directory says it is of.

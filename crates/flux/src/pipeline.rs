@@ -9,7 +9,8 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
-    Error, GUIDANCE, InputImage, Job, LoadOptions, LoadProgress, MemoryNeeds, PromptTokens, Result,
+    Error, GUIDANCE, InputImage, Job, LargestBatch, LoadOptions, LoadProgress, MemoryNeeds,
+    PromptTokens, Result,
     checkpoint::Files,
     latents::Grid,
     model::Model,
@@ -27,7 +28,7 @@ pub struct Pipeline {
 }
 
 /// Tokens of one image of 1024×1024 and its prompt, which are thought to fill an H200: not measured.
-const TOKENS_OF_FULL_GPU: usize = 4096 + 256;
+pub(crate) const TOKENS_OF_FULL_GPU: usize = 4096 + 256;
 
 impl Pipeline {
     /// Loads a model directory: diffusers' layout (`model_index.json`, a folder a component), or
@@ -56,30 +57,31 @@ impl Pipeline {
         Ok(Self::of(Model::load(files, options, progress)?))
     }
 
-    /// What a model directory would take of memory, for drawing so many pixels at once: for planning over several.
-    /// No weights are read; `options.memory_limit` does not matter.
+    /// What a model directory would take of memory, for drawing such a batch: for planning over several.
+    /// No weights are read, but their files' headers; `options.memory_limit` does not matter.
     ///
     /// # Errors
     /// As [`Pipeline::load`], as far as it is seen without them.
     pub fn needs(
         directory: &Path,
         options: LoadOptions,
-        pixels: u64,
+        batch: LargestBatch,
     ) -> Result<MemoryNeeds, Error> {
-        Model::needs(Files::Folder(directory.to_owned()), options, pixels)
+        Model::needs(Files::Folder(directory.to_owned()), options, batch)
     }
 
     pub(crate) fn of(model: Model) -> Self {
         Self { model, max_batch: None }
     }
 
-    /// From now on, draws at most so many images together, whatever their size and the device.
+    /// From now on, draws so many images together, whatever their size and the device. Those that are made from input
+    /// images are fewer where so many would more than fill a GPU.
     pub fn set_max_batch(&mut self, images: NonZeroUsize) {
         self.max_batch = Some(images);
     }
 
-    /// How many images of a size are drawn together: what [`Pipeline::set_max_batch`] said; otherwise as
-    /// many as fill a GPU, and one on a CPU, where the first would wait long for the others.
+    /// How many images of a size are drawn together from a prompt alone: what [`Pipeline::set_max_batch`] said;
+    /// otherwise as many as fill a GPU, and one on a CPU, where the first would wait long for the others.
     #[must_use]
     pub fn batch_size(&self, size: Size) -> NonZeroUsize {
         self.batch_size_with(size, 0)
@@ -96,11 +98,17 @@ impl Pipeline {
         job.images.iter().map(|image| self.tokens_px(image.read_px())).sum()
     }
 
-    /// The same beside so many tokens of input images each.
+    /// The same beside so many tokens of input images each. The memory plan has room for one image's, or for as many
+    /// tokens as fill a GPU: whoever said how many images are drawn together did not say with how many others.
     pub(crate) fn batch_size_with(&self, size: Size, input_tokens: usize) -> NonZeroUsize {
         let tokens = self.grid(size).tokens() + self.model.dimensions.text_tokens + input_tokens;
-        let fills = if self.device().is_cpu() { 1 } else { TOKENS_OF_FULL_GPU / tokens };
-        self.max_batch.or(NonZeroUsize::new(fills)).unwrap_or(NonZeroUsize::MIN)
+        let fills = NonZeroUsize::new(TOKENS_OF_FULL_GPU / tokens).unwrap_or(NonZeroUsize::MIN);
+        match self.max_batch {
+            Some(images) if input_tokens == 0 => images,
+            Some(images) => images.min(fills),
+            None if self.device().is_cpu() => NonZeroUsize::MIN,
+            None => fills,
+        }
     }
 
     /// The size that the model was made for.

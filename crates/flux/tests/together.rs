@@ -5,7 +5,9 @@
 use std::{num::NonZeroUsize, ops::ControlFlow};
 
 use candle_core::Device;
-use flux::{Error, Generated, Image, Job, Pipeline, Preview, Progress, ProgressObserver};
+use flux::{
+    Error, Generated, Image, InputImage, Job, Pipeline, Preview, Progress, ProgressObserver,
+};
 use protocol::{Count, Prompt, Seed, Size, Steps};
 
 const PROMPTS: [&str; 3] =
@@ -155,4 +157,22 @@ fn who_leaves_takes_nobody_along() {
     let (made, _) = draw(&pipeline, &jobs, (0..3).map(leaving).collect());
     assert!(made.iter().all(|made| matches!(made, Err(Error::Cancelled))));
     assert!(pipeline.generate_batch(&mut []).unwrap().is_empty());
+}
+
+/// A plan for memory has room for the input images of one image, not of as many as somebody draws together.
+#[test]
+fn images_made_from_others_are_drawn_together_as_far_as_they_fill_a_gpu() {
+    let prompt = Prompt::new(PROMPTS[0].to_owned()).unwrap();
+    let inputs = |sides_px: &[usize]| -> Vec<InputImage> {
+        let of = |&side: &usize| InputImage::new(side, side, vec![7; 3 * side * side].into());
+        sides_px.iter().map(|side| of(side).unwrap()).collect()
+    };
+    let together = |pipeline: &Pipeline, images: &[InputImage]| {
+        pipeline.batch_size_of(&Job { images, ..job(&prompt, 1) }).get()
+    };
+    let (small, large) = (inputs(&[64]), inputs(&[1024, 1024]));
+    let alone = Pipeline::demo(&Device::Cpu).unwrap();
+    assert_eq!([&[], &small[..], &large[..]].map(|images| together(&alone, images)), [1; 3]);
+    let eight = pipeline(8);
+    assert_eq!([&[], &small[..], &large[..]].map(|images| together(&eight, images)), [8, 8, 1]);
 }

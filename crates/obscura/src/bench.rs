@@ -1,18 +1,16 @@
 //! `obscura bench`: how long an image takes a device, from prompt to PNG.
 
-use std::path::Path;
-
 use anyhow::{Context, bail, ensure};
-use flux::MemoryLimit;
 use flux::bench::{BenchConfig, Blocks, Measured, Preset, Stage, measure, median};
 use flux::groups;
+use flux::{HostMemory, LargestBatch, MemoryLimit};
 use printable::Printable;
 use protocol::{Count, Format, Steps};
 use serde_json::{Map, Value, json};
 
 use crate::{
     args::BenchArgs,
-    device, machine,
+    device,
     progress::{Phase, Progress},
 };
 
@@ -20,6 +18,8 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     let off = groups::turned_off()?;
     let device = args.device.open()?;
     let preset = args.preset.into();
+    let images = args.batch.unsigned_abs();
+    let batch = LargestBatch { images, pixels: args.size.pixels().saturating_mul(images) };
     let config = BenchConfig {
         preset,
         blocks: args.blocks.map(|blocks| known(blocks, preset)).transpose()?,
@@ -27,16 +27,17 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         size: args.size,
         steps: Steps::new(args.steps).context("--steps")?,
         batch: Count::new(args.batch).context("--batch")?,
-        memory_limit: args.memory_limit.map(|limit| MemoryLimit {
-            bytes: limit.as_u64(),
-            pixels: args.size.pixels() * args.batch.unsigned_abs(),
-        }),
+        memory_limit: args.memory_limit.map(|limit| MemoryLimit { bytes: limit.as_u64(), batch }),
         warmups: args.warmups,
         runs: args.runs.max(1),
     };
     if device.is_cpu() {
-        let needed = preset.cpu_weight_bytes(config.blocks, config.precision);
-        refuse_without_room(needed, machine::available_memory_bytes(Path::new("/")))?;
+        let weights = preset.cpu_weight_bytes(config.blocks, config.precision);
+        let working = preset.cpu_working_bytes(config.precision, batch);
+        // Within a limit, images are decoded in tiles where they would exceed it.
+        let most = args.memory_limit.map_or(u64::MAX, |limit| limit.as_u64());
+        let working = working.min(most.saturating_sub(weights));
+        refuse_without_room(weights, working, HostMemory::of_this_machine().available_bytes)?;
     }
     let mut bytes = 0;
     let progress = Progress::begin(Phase::Preparing);
@@ -95,16 +96,20 @@ fn known(asked: Blocks, preset: Preset) -> anyhow::Result<Blocks> {
 }
 
 /// A machine that runs out of memory takes others' programs down with this one: it is asked first.
-fn refuse_without_room(needed: u64, available: Option<u64>) -> anyhow::Result<()> {
-    // Beside the weights: what lies between layers, and the images.
-    const BESIDES: u64 = 1_500_000_000;
+fn refuse_without_room(weights: u64, working: u64, available: Option<u64>) -> anyhow::Result<()> {
+    /// Beside the weights, however small the images are: what lies between layers, the program, its buffers.
+    const LEAST_WORKING: u64 = 1_500_000_000;
+    // The demo model takes little, and little beside it.
+    let working = working.max(LEAST_WORKING.min(weights));
     let Some(available) = available else { return Ok(()) };
     let gigabytes = |bytes: u64| bytes as f64 / 1e9;
     ensure!(
-        needed + BESIDES.min(needed) <= available,
-        "the weights take {:.0} GB and {:.0} GB of memory are available: --preset small is for CPUs, --blocks 1,2 \
-         measures a part, --dtype bf16 takes half of f32 and int8 a quarter, a GPU has memory of its own",
-        gigabytes(needed),
+        weights.saturating_add(working) <= available,
+        "the weights take {:.0} GB, drawing {:.1} GB beside them, and {:.0} GB of memory are available: smaller \
+         images or a smaller --batch take less, --preset small is for CPUs, --blocks 1,2 measures a part, --dtype \
+         bf16 takes half of f32 and int8 a quarter, a GPU has memory of its own",
+        gigabytes(weights),
+        gigabytes(working),
         gigabytes(available)
     );
     Ok(())
@@ -189,12 +194,32 @@ mod tests {
 
     #[test]
     fn a_machine_without_room_is_told_so_first() {
-        let schnell = flux::bench::Preset::Schnell.cpu_weight_bytes(None, flux::Precision::F32);
-        assert_eq!(schnell / 1_000_000_000, 67);
-        let said = refuse_without_room(schnell, Some(8_000_000_000)).unwrap_err().to_string();
+        const GB: u64 = 1_000_000_000;
+        let schnell = Preset::Schnell.cpu_weight_bytes(None, flux::Precision::F32);
+        assert_eq!(schnell / GB, 67);
+        let said = refuse_without_room(schnell, 4 * GB, Some(8 * GB)).unwrap_err().to_string();
         assert!(said.contains("67 GB") && said.contains("--preset small"), "{said}");
-        for available in [Some(100_000_000_000), None] {
-            refuse_without_room(schnell, available).unwrap();
+        for available in [Some(100 * GB), None] {
+            refuse_without_room(schnell, 4 * GB, available).unwrap();
         }
+        // However small an image is, something is taken.
+        assert!(refuse_without_room(schnell, 0, Some(schnell + GB)).is_err());
+        refuse_without_room(20_000_000, 0, Some(GB)).unwrap();
+    }
+
+    /// FLUX.1-schnell in int8 has 17.9 GB.
+    #[test]
+    fn size_and_batch_count_beside_the_weights() {
+        let fits = |images, side: u64, available| {
+            let precision = flux::Precision::Int8;
+            let weights = Preset::Schnell.cpu_weight_bytes(None, precision);
+            let batch = LargestBatch { images, pixels: images * side * side };
+            let working = Preset::Schnell.cpu_working_bytes(precision, batch);
+            refuse_without_room(weights, working, Some(available)).is_ok()
+        };
+        const MACHINE: u64 = 23 << 30;
+        assert!(fits(1, 512, MACHINE) && fits(1, 1024, MACHINE));
+        assert!(!fits(1, 2048, MACHINE) && !fits(8, 1024, MACHINE));
+        assert!(fits(1, 2048, 2 * MACHINE));
     }
 }

@@ -21,7 +21,8 @@ use crate::{
     args::DoctorArgs,
     device::DTypeChoice,
     device::{self, DeviceChoice},
-    machine::{self, Machine},
+    machine::Machine,
+    prospects::{Prospect, prospects},
     store,
 };
 
@@ -68,9 +69,8 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
             "slow": outcome.slow,
             "bad_groups": outcome.bad.names(),
             "lost": outcome.lost,
-            "possible": machine::prospects(&items).iter().map(|(what, can)| json!({
-                "what": what, "possible": can.is_ok(), "missing": can.as_ref().err(),
-            })).collect::<Value>(),
+            "possible":
+                prospects(&items).iter().map(Prospect::to_json).collect::<Value>(),
         }))?;
     } else {
         let (all, slow) = (outcome.comparisons, outcome.slow);
@@ -80,13 +80,8 @@ pub(crate) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
         }
         if outcome.lost.is_none() && !outcome.failed {
             say(&"\nWith this machine as it is:")?;
-            for (what, can) in machine::prospects(&items) {
-                match can {
-                    Ok(()) => say(&format_args!("  yes  {what}"))?,
-                    Err(missing) => {
-                        say(&format_args!("  no   {what}: {} missing", missing.join(", ")))?;
-                    }
-                }
+            for prospect in prospects(&items) {
+                say(&format_args!("  {prospect}"))?;
             }
         }
     }

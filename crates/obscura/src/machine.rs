@@ -8,7 +8,7 @@ use std::{
 };
 
 use attest::evidence::{RTMR3_REGISTER, TSM_REPORTS};
-use flux::{Precision, bench::Preset};
+use flux::{HostMemory, LargestBatch, Precision, bench::Preset};
 use printable::Printable;
 use serde_json::{Value, json};
 
@@ -23,13 +23,22 @@ pub(crate) struct Item {
     pub(crate) detail: String,
     /// What to do where it is missing.
     pub(crate) remedy: Option<&'static str>,
+    /// What has to be asked for so that it is enough.
+    pub(crate) only_with: Option<&'static str>,
 }
 
 impl Item {
+    /// Where it is missing, `remedy` says what to do.
+    fn new(name: &'static str, found: bool, detail: String, remedy: &'static str) -> Self {
+        Self { name, found, detail, remedy: (!found).then_some(remedy), only_with: None }
+    }
+
     pub(crate) fn to_json(&self) -> Value {
-        let Self { name, found, detail, remedy } = self;
+        let Self { name, found, detail, remedy, only_with } = self;
         let detail = Printable::new(detail);
-        json!({ "name": name, "found": found, "detail": detail, "remedy": remedy })
+        json!({
+            "name": name, "found": found, "detail": detail, "remedy": remedy, "only_with": only_with,
+        })
     }
 }
 
@@ -63,6 +72,9 @@ pub(crate) struct Machine {
 /// Weights of FLUX.1-schnell with its text encoders: files in bf16.
 const MODEL_BYTES: u64 = 34_000_000_000;
 
+/// What `doctor` speaks of: one image of 1024×1024.
+const ONE_IMAGE: LargestBatch = LargestBatch { images: 1, pixels: 1 << 20 };
+
 impl Machine {
     /// Everything a node may need, in the order in which it is missed.
     pub(crate) fn look(&self) -> Vec<Item> {
@@ -90,7 +102,7 @@ impl Machine {
             (None, _) => Some("install NVIDIA's driver, or draw on the CPU: --device cpu"),
         };
         let detail = driver.unwrap_or_else(|| "no NVIDIA driver is loaded".to_owned());
-        Item { name: "GPU", found: remedy.is_none(), detail, remedy }
+        Item { name: "GPU", found: remedy.is_none(), detail, remedy, only_with: None }
     }
 
     /// What cuDNN compiles its attention with, at run time: the compiler, and what that reads.
@@ -114,7 +126,7 @@ impl Machine {
         let remedy =
             "install CUDA 13's nvrtc, or have LD_LIBRARY_PATH name the folder of its libraries";
         let found = lacking.is_empty();
-        Item { name: "nvrtc", found, detail, remedy: (!found).then_some(remedy) }
+        Item::new("nvrtc", found, detail, remedy)
     }
 
     /// Where the system's loader looks: what its configuration names, and the usual places.
@@ -136,26 +148,37 @@ impl Machine {
         configured.chain(USUAL.map(|folder| self.root.join(folder))).collect()
     }
 
-    /// On a CPU the weights are held in f32, twice as large as their files, or in 8 bits.
+    /// For FLUX.1-schnell on a CPU, whose default is f32, twice as large as the files.
     fn memory(&self) -> Item {
-        let available = available_memory_bytes(&self.root);
-        let in_8_bits = Preset::Schnell.cpu_weight_bytes(None, Precision::Int8);
-        let found = available.is_some_and(|bytes| bytes >= in_8_bits);
+        let available = HostMemory::below(&self.root).available_bytes;
+        let [in_f32, in_bf16, in_int8] =
+            [Precision::F32, Precision::Bf16, Precision::Int8].map(|precision| {
+                Preset::Schnell.cpu_weight_bytes(None, precision)
+                    + Preset::Schnell.cpu_working_bytes(precision, ONE_IMAGE)
+            });
+        let has = |needed| available.is_some_and(|bytes| bytes >= needed);
+        let found = has(in_int8);
+        let only_with = match (has(in_f32), has(in_bf16)) {
+            (true, _) => None,
+            (false, true) => Some("--dtype bf16 or int8"),
+            (false, false) => found.then_some("--dtype int8"),
+        };
         let detail = format!(
-            "{} available; FLUX.1-schnell takes {} on a CPU, {} with --dtype int8",
+            "{} available; FLUX.1-schnell takes {} on a CPU, {} with --dtype bf16, {} with --dtype int8",
             available.map_or_else(|| "unknown".to_owned(), gigabytes),
-            gigabytes(2 * MODEL_BYTES),
-            gigabytes(in_8_bits)
+            gigabytes(in_f32),
+            gigabytes(in_bf16),
+            gigabytes(in_int8)
         );
         let remedy = "a smaller model, or a GPU, which the weights are handed on to one by one";
-        Item { name: "memory", found, detail, remedy: (!found).then_some(remedy) }
+        Item { only_with, ..Item::new("memory", found, detail, remedy) }
     }
 
     fn model(&self) -> Item {
         let found = self.model.is_dir();
         let remedy = "obscura models download flux1-schnell (a build with --features download)";
         let detail = format!("FLUX.1-schnell in {}", self.model.display());
-        Item { name: "model", found, detail, remedy: (!found).then_some(remedy) }
+        Item::new("model", found, detail, remedy)
     }
 
     fn disk(&self) -> Item {
@@ -170,14 +193,14 @@ impl Machine {
             gigabytes(MODEL_BYTES)
         );
         let remedy = "OBSCURA_MODELS names another place for models";
-        Item { name: "disk", found, detail, remedy: (!found).then_some(remedy) }
+        Item::new("disk", found, detail, remedy)
     }
 
     fn token(&self) -> Item {
         let found = self.has_token || self.token_file.as_deref().is_some_and(Path::is_file);
         let detail = "for downloading the model, whose repository is gated".to_owned();
         let remedy = "accept the licence there, then set HF_TOKEN or run `hf auth login`";
-        Item { name: "token", found, detail, remedy: (!found).then_some(remedy) }
+        Item::new("token", found, detail, remedy)
     }
 
     fn tee(&self) -> Item {
@@ -188,61 +211,26 @@ impl Machine {
             None => "neither /dev/tdx_guest nor /dev/sev-guest".to_owned(),
         };
         let remedy = "run inside a TDX or SEV-SNP guest; to try things out, --tee simulated";
-        let is_missing = found.is_none();
-        Item { name: "TEE", found: !is_missing, detail, remedy: is_missing.then_some(remedy) }
+        Item::new("TEE", found.is_some(), detail, remedy)
     }
 
     fn quotes(&self) -> Item {
         let found = self.has(TSM_REPORTS);
         let remedy = "in a guest: Linux 6.7 or newer, with configfs mounted";
         let detail = TSM_REPORTS.to_owned();
-        Item { name: "quotes", found, detail, remedy: (!found).then_some(remedy) }
+        Item::new("quotes", found, detail, remedy)
     }
 
     fn rtmr3(&self) -> Item {
         let found = self.has(RTMR3_REGISTER);
         let remedy = "Linux 6.16 or newer lets a guest extend RTMR3";
         let detail = RTMR3_REGISTER.to_owned();
-        Item { name: "RTMR3", found, detail, remedy: (!found).then_some(remedy) }
+        Item::new("RTMR3", found, detail, remedy)
     }
 
     fn has(&self, path: &str) -> bool {
         self.root.join(path.trim_start_matches('/')).exists()
     }
-}
-
-/// What this process may still take: of the machine, and of its control group (a container's limit).
-pub(crate) fn available_memory_bytes(root: &Path) -> Option<u64> {
-    let read = |path: &str| fs::read_to_string(root.join(path)).ok();
-    let number = |path: &str| read(path)?.trim().parse::<u64>().ok();
-    let of_machine = read("proc/meminfo").as_deref().and_then(available_bytes);
-    // Where there is no limit, the file says `max`.
-    let of_group = number("sys/fs/cgroup/memory.max").map(|most| {
-        most.saturating_sub(number("sys/fs/cgroup/memory.current").unwrap_or_default())
-    });
-    of_machine.into_iter().chain(of_group).min()
-}
-
-/// What can be done with the machine as it is; the end of what `doctor` says.
-pub(crate) fn prospects(items: &[Item]) -> Vec<(&'static str, Result<(), Vec<&'static str>>)> {
-    let lacking = |needed: &[&'static str]| {
-        let is_missing =
-            |name: &&&'static str| items.iter().any(|item| item.name == **name && !item.found);
-        let missing: Vec<_> = needed.iter().filter(is_missing).copied().collect();
-        if missing.is_empty() { Ok(()) } else { Err(missing) }
-    };
-    vec![
-        ("try it out: obscura demo", lacking(&[])),
-        ("FLUX.1-schnell on the GPU", lacking(&["GPU", "model"])),
-        ("FLUX.1-schnell on the CPU", lacking(&["memory", "model"])),
-        ("serve with evidence that verifiers trust", lacking(&["TEE", "quotes", "RTMR3"])),
-    ]
-}
-
-/// `MemAvailable` of `/proc/meminfo`, which counts in KiB.
-fn available_bytes(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 fn gigabytes(bytes: u64) -> String {
@@ -252,6 +240,7 @@ fn gigabytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prospects::{Prospect, prospects};
 
     fn machine(root: &Path) -> Machine {
         Machine {
@@ -283,9 +272,9 @@ mod tests {
         let machine = machine(root.path());
         let names = missing(&machine);
         let can = prospects(&machine.look());
-        assert_eq!(can[0].1, Ok(()));
-        assert_eq!(can[1].1, Err(vec!["GPU", "model"]));
-        assert_eq!(can[3].1, Err(vec!["TEE", "quotes"]));
+        assert!(can[0].is_possible());
+        assert_eq!(can[1].missing, ["GPU", "model"]);
+        assert_eq!(can[3].missing, ["TEE", "quotes"]);
         for name in ["GPU", "memory", "model", "token", "TEE", "quotes"] {
             assert!(names.contains(&name), "{name}");
         }
@@ -304,15 +293,29 @@ mod tests {
         put(at, "usr/lib64/libnvrtc.so.13", "");
         put(at, "usr/lib64/libnvrtc-builtins.so.13.0", "");
         assert!(missing(&machine(at)).is_empty());
-        assert!(prospects(&machine(at).look()).iter().all(|(_, can)| can.is_ok()));
+        assert!(prospects(&machine(at).look()).iter().all(Prospect::is_possible));
         // A container's limit counts where it is less.
         put(at, "sys/fs/cgroup/memory.max", "5000000\n");
-        put(at, "sys/fs/cgroup/memory.current", "1000000\n");
-        assert_eq!(available_memory_bytes(at), Some(4_000_000));
+        assert_eq!(missing(&machine(at)), ["memory"]);
         put(at, "sys/fs/cgroup/memory.max", "max\n");
-        assert_eq!(available_memory_bytes(at), Some(131_072_000 * 1024));
         let for_cpus = Machine { built_for_gpus: false, ..machine(at) };
         assert_eq!(missing(&for_cpus), ["GPU"]);
+    }
+
+    /// In f32 the weights take 67 GB, in bf16 34, in int8 18; drawing takes 4, 2 and 4 beside them.
+    #[test]
+    fn memory_is_enough_where_weights_and_an_image_fit() {
+        let root = tempfile::tempdir().unwrap();
+        let with = |gigabytes: u64| {
+            let kibibytes = gigabytes * 1_000_000_000 / 1024;
+            put(root.path(), "proc/meminfo", &format!("MemAvailable: {kibibytes} kB\n"));
+            let memory = machine(root.path()).memory();
+            (memory.found, memory.only_with)
+        };
+        assert_eq!(with(72), (true, None));
+        assert_eq!([70, 36].map(with), [(true, Some("--dtype bf16 or int8")); 2]);
+        assert_eq!([34, 23].map(with), [(true, Some("--dtype int8")); 2]);
+        assert_eq!([20, 18].map(with), [(false, None); 2]);
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod preview;
 mod probe;
 mod process;
 mod progress;
+mod prospects;
 mod proxy;
 mod replay;
 mod runtime;

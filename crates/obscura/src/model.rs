@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use bytesize::ByteSize;
-use flux::{LoadOptions, MemoryLimit, MemoryNeeds, Pins, Pipeline};
+use flux::{LargestBatch, LoadOptions, MemoryLimit, MemoryNeeds, Pins, Pipeline};
 use node::LoadedModel;
 
 use crate::{
@@ -22,12 +22,12 @@ pub(crate) const DEMO_ID: &str = "obscura/demo";
 pub(crate) const DEMO_NOTICE: &str =
     "a FLUX in miniature: it draws shapes, their colours and places, and knows no other words";
 
-/// Loads what `--model`, `--device`, `--dtype` and `--manifest` name, for drawing so many pixels at once
-/// within `--memory-limit`.
-pub(crate) fn load(args: &ModelArgs, pixels: u64) -> anyhow::Result<Pipeline> {
+/// Loads what `--model`, `--device`, `--dtype` and `--manifest` name, for drawing such a batch within
+/// `--memory-limit`.
+pub(crate) fn load(args: &ModelArgs, batch: LargestBatch) -> anyhow::Result<Pipeline> {
     let device = args.device.open()?;
     let precision = args.dtype.precision(&device)?;
-    let memory_limit = args.memory_limit.map(|limit| MemoryLimit { bytes: limit.as_u64(), pixels });
+    let memory_limit = args.memory_limit.map(|limit| MemoryLimit { bytes: limit.as_u64(), batch });
     if args.model == DEMO {
         ensure!(args.manifest.is_none(), "the demo model is built in, with its manifest");
         Pipeline::demo_merged(&device, precision, memory_limit, args.lora.clone())
@@ -47,7 +47,10 @@ pub(crate) fn load(args: &ModelArgs, pixels: u64) -> anyhow::Result<Pipeline> {
 
 /// Models of one node as they are to be loaded: of each device, all of them share its memory. Several are held
 /// against it before any is loaded.
-pub(crate) fn plan(models: &[LaunchModel], pixels: u64) -> anyhow::Result<Vec<LaunchModel>> {
+pub(crate) fn plan(
+    models: &[LaunchModel],
+    batch: LargestBatch,
+) -> anyhow::Result<Vec<LaunchModel>> {
     let mut planned = models.to_vec();
     if let [_] = models {
         return Ok(planned);
@@ -56,7 +59,7 @@ pub(crate) fn plan(models: &[LaunchModel], pixels: u64) -> anyhow::Result<Vec<La
     for device in 0..devices {
         let on_device = models.iter().map(|model| &model.on_devices[device]);
         let needs = on_device.clone().map(|args| {
-            needs(args, pixels).with_context(|| format!("{} could not be loaded", args.model))
+            needs(args, batch).with_context(|| format!("{} could not be loaded", args.model))
         });
         let needs = needs.collect::<anyhow::Result<Vec<_>>>()?;
         let limit = on_device.clone().find_map(|args| args.memory_limit);
@@ -69,17 +72,17 @@ pub(crate) fn plan(models: &[LaunchModel], pixels: u64) -> anyhow::Result<Vec<La
     Ok(planned)
 }
 
-fn needs(args: &ModelArgs, pixels: u64) -> anyhow::Result<MemoryNeeds> {
+fn needs(args: &ModelArgs, batch: LargestBatch) -> anyhow::Result<MemoryNeeds> {
     let device = args.device.open()?;
     let precision = args.dtype.precision(&device)?;
     let loras = args.lora.clone();
     if args.model == DEMO {
-        return Ok(Pipeline::demo_needs(&device, precision, loras, pixels)?);
+        return Ok(Pipeline::demo_needs(&device, precision, loras, batch)?);
     }
     let directory = directory(&args.model)?;
     let pins = pins(args, &directory)?;
     let options = LoadOptions { device, precision, pins, memory_limit: None, loras };
-    Ok(Pipeline::needs(&directory, options, pixels)?)
+    Ok(Pipeline::needs(&directory, options, batch)?)
 }
 
 /// A known model lies in the store, everything else where its name says.

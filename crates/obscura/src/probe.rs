@@ -22,7 +22,9 @@ fn ask(address: SocketAddr) -> std::io::Result<Vec<u8>> {
     let mut node = TcpStream::connect_timeout(&address, TIMEOUT)?;
     node.set_read_timeout(Some(TIMEOUT))?;
     node.set_write_timeout(Some(TIMEOUT))?;
-    write!(node, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    // In one piece: who answers the first of several and closes would reset the others.
+    let asked = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    node.write_all(asked.as_bytes())?;
     let mut answer = vec![0; READY.len()];
     node.read_exact(&mut answer)?;
     Ok(answer)

@@ -5,7 +5,7 @@ use std::{io::Cursor, ops::ControlFlow, process::ExitCode};
 use ::image::ImageReader;
 use anyhow::Context;
 use attest::{Report, verify::Attested};
-use flux::{Image, Job};
+use flux::{Image, Job, LargestBatch};
 use protocol::{Count, Seed, Steps};
 use provenance::{MAX_FILE_BYTES, MarkId, SignedReceipt, mark, pixels_digest};
 use sha2::{Digest, Sha256};
@@ -78,7 +78,8 @@ fn judge(
     }
     let steps = i64::try_from(disclosure.steps()).ok().and_then(|steps| Steps::new(steps).ok());
     let steps = steps.context("`steps` is more than a node takes")?;
-    let pipeline = model::load(&args.model, disclosure.size.pixels())?;
+    let batch = LargestBatch { images: 1, pixels: disclosure.size.pixels() };
+    let pipeline = model::load(&args.model, batch)?;
     let here = pipeline.digest();
     let holds = here == receipt.statement.model_manifest;
     findings.expect(

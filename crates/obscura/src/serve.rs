@@ -4,6 +4,7 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc, time::Insta
 
 use anyhow::Context;
 use attest::{Platform, evidence::Sources};
+use flux::LargestBatch;
 use node::{LoadedModel, Node, Probes, Service};
 use tokio::net::TcpListener;
 
@@ -79,8 +80,9 @@ fn load(launch: &Launch, sources: Sources, node: &Arc<Node>) -> anyhow::Result<(
     let started = Instant::now();
     let together = launch.max_batch.map_or(1, NonZeroUsize::get) as u64;
     let pixels = node.config().max_pixels.saturating_mul(together);
-    let plan = model::plan(&launch.models, pixels)?;
-    let loaded = plan.iter().map(|planned| load_one(planned, launch.max_batch, pixels));
+    let batch = LargestBatch { images: together, pixels };
+    let plan = model::plan(&launch.models, batch)?;
+    let loaded = plan.iter().map(|planned| load_one(planned, launch.max_batch, batch));
     let loaded: Vec<LoadedModel> = loaded.collect::<anyhow::Result<_>>()?;
     let names: Vec<String> = loaded.iter().map(|loaded| loaded.model.clone()).collect();
     let engines = loaded.first().map_or(0, |loaded| loaded.generators.len());
@@ -103,7 +105,7 @@ fn load(launch: &Launch, sources: Sources, node: &Arc<Node>) -> anyhow::Result<(
 fn load_one(
     planned: &LaunchModel,
     max_batch: Option<NonZeroUsize>,
-    pixels: u64,
+    batch: LargestBatch,
 ) -> anyhow::Result<LoadedModel> {
     let LaunchModel { on_devices, id } = planned;
     let first = on_devices.first().context("`device` names none")?;
@@ -114,7 +116,7 @@ fn load_one(
     for lora in &first.lora {
         tracing::info!(model = id, file = %lora.file.display(), weight = lora.weight.get(), "merging a LoRA");
     }
-    let load = |model| model::load(model, pixels);
+    let load = |model| model::load(model, batch);
     let mut pipelines: Vec<_> = on_devices.iter().map(load).collect::<Result<_, _>>()?;
     if let Some(images) = max_batch {
         pipelines.iter_mut().for_each(|pipeline| pipeline.set_max_batch(images));

@@ -12,16 +12,17 @@ use serde_json::{Value, json};
 
 use crate::{
     Error, MemoryLimit, Pipeline, Result,
-    architecture::{Blueprint, Parts},
+    architecture::{Blueprint, ModelConfig, Parts},
     bench::{Blocks, Preset},
     checkpoint::{TensorSource, Weights},
     config::{Configs, flux2},
     demo,
+    dimensions::Dimensions,
     flux1::Flux1,
     flux2::Flux2,
+    host_memory::HostMemory,
     memory::{MemoryPlan, WeightBytes},
     model::Model,
-    role::Role,
     storage::Storage,
     text::ChatTokenizer,
 };
@@ -52,23 +53,19 @@ impl Pipeline {
         let (config, components) = (blueprint.config(), blueprint.components());
         let dimensions = config.dimensions();
         let made = Rc::new(Cell::new(0));
-        let [mut text, mut transformer, mut autoencoder] = [0; 3];
+        let mut values = Vec::new();
         for (i, &(component, role)) in components.iter().enumerate() {
             let dtype = precision.dtype();
             let source = Random { device: device.clone(), dtype, made: made.clone() };
             let weights = Weights::new(component, source);
             blueprint.build(i, weights.stored(Storage::of(role, device, precision)), device)?;
-            match role {
-                Role::TextEncoder => text += made.take(),
-                Role::Transformer => transformer += made.take(),
-                Role::AutoEncoder => autoencoder += made.take(),
-            }
+            values.push((role, made.take()));
         }
         let on_gpu = !device.is_cpu();
-        let values = [text, transformer, autoencoder];
         let weights = WeightBytes::of_values(values, &dimensions, precision, on_gpu);
         let memory =
             MemoryPlan::new(memory_limit, weights, &dimensions, precision.dtype(), on_gpu)?;
+        memory.check_host(0, HostMemory::of_this_machine().total_bytes)?;
         let Parts { mut text, transformer, autoencoder } =
             blueprint.finish().expect("each component was built");
         text.rest_on(memory.text_encoders(device))?;
@@ -108,9 +105,13 @@ pub(super) fn flux2_blueprint(configs: flux2::Configs) -> Result<Box<dyn Bluepri
     Ok(Box::new(Flux2::new(configs, tokens)))
 }
 
-#[cfg(test)]
-pub(crate) fn dimensions_of(preset: Preset) -> Result<crate::dimensions::Dimensions> {
-    Ok(blueprint(preset, None)?.config().dimensions())
+/// Of what is built in, so that nothing but a mistake in it fails.
+pub(crate) fn dimensions_of(preset: Preset) -> Result<Dimensions> {
+    match preset {
+        Preset::Schnell => Ok(schnell_configs_of(&schnell())?.dimensions()),
+        Preset::Klein => Ok(klein_configs_of(&klein())?.dimensions()),
+        Preset::Small => demo::dimensions(),
+    }
 }
 
 fn component<T: DeserializeOwned>(json: &Value, name: &str) -> Result<T> {

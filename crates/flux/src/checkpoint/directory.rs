@@ -1,8 +1,8 @@
 //! A model directory, read file by file.
 
-use std::{collections::BTreeSet, fs, mem, path::PathBuf};
+use std::{collections::BTreeSet, mem, path::PathBuf};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
@@ -46,8 +46,8 @@ impl Directory {
         Self { files, manifest: Manifest::default(), pins }
     }
 
-    /// Everything that was read, and what it was merged with. Only bytes that were also parsed are in it: no file is read a
-    /// second time, so what it names is what computes.
+    /// Everything that was read, and what it was merged with. Only bytes that were also parsed are in it, so what it names
+    /// is what computes: no file is read a second time, but for headers of weights, which were counted first.
     ///
     /// # Errors
     /// Where a file was pinned and not read: the manifest is then that of another model.
@@ -217,19 +217,24 @@ impl Directory {
         Shards::in_folder(component, "", BTreeSet::from([file.to_owned()]), &self.files)
     }
 
+    /// How many values each of these components has, by the headers of its files: for planning, before any is read.
+    ///
+    /// # Errors
+    /// Where a file is missing, has another length than is pinned, or a header that is none.
+    pub(crate) fn count_values(&self, components: &[Shards]) -> Result<Vec<u64>> {
+        self.check_lengths(&components.iter().collect::<Vec<_>>())?;
+        components.iter().map(|shards| shards.count_values(&self.files)).collect()
+    }
+
     /// Reads all tensors of these components, and has each built, by its number, as soon as the last of its
-    /// tensors is there. Those that rest in the host's memory have at least `dtype` there, beside `others_bytes`.
+    /// tensors is there. Whether there is room for them is the caller's to ask first.
     pub(crate) fn weights(
         &mut self,
         components: &[Component<'_>],
-        (dtype, others_bytes): (DType, u64),
         build: &mut dyn FnMut(usize, Weights) -> Result<()>,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<()> {
         let shards: Vec<&Shards> = components.iter().map(|component| component.shards).collect();
-        let resting = components.iter().filter(|component| component.device.is_cpu());
-        let resting_bytes = resting.map(|component| component.shards.bytes()).sum();
-        check_host_memory(resting_bytes, dtype, others_bytes)?;
         let tensors = vec![Tensors::new(); components.len()];
         let bytes = Bytes::of(&shards, progress);
         self.read(&shards, &mut Building { components, build, tensors, bytes })
@@ -247,39 +252,23 @@ impl Directory {
     }
 
     fn read(&mut self, components: &[&Shards], sink: &mut dyn Sink) -> Result<()> {
+        self.check_lengths(components)?;
+        for (shard, digest) in read_all(&self.files, components, sink)? {
+            self.record(&shard.name, shard.bytes, digest)?;
+        }
+        Ok(())
+    }
+
+    /// Whether their files are no longer than is read, and as long as is pinned.
+    fn check_lengths(&self, components: &[&Shards]) -> Result<()> {
         if components.iter().map(|shards| shards.bytes()).sum::<u64>() > MAX_WEIGHTS_BYTES {
             return Err(Error::TooLong { path: self.path(""), limit_bytes: MAX_WEIGHTS_BYTES });
         }
         for shard in components.iter().flat_map(|shards| &shards.files) {
             self.check_length(&shard.name, shard.bytes)?;
         }
-        for (shard, digest) in read_all(&self.files, components, sink)? {
-            self.record(&shard.name, shard.bytes, digest)?;
-        }
         Ok(())
     }
-}
-
-/// Refuses weights that cannot rest in the host's memory: reading them would end the process.
-fn check_host_memory(file_bytes: u64, dtype: DType, others_bytes: u64) -> Result<()> {
-    // Elements of files have four bytes at most, so there are as many elements as this at least.
-    let needed_bytes = file_bytes / 4 * dtype.size_in_bytes() as u64 + others_bytes;
-    match host_bytes() {
-        Some(host_bytes) if needed_bytes > host_bytes => {
-            Err(Error::HostMemory { needed_bytes, host_bytes })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Memory and swap of this machine, where it says so.
-pub(crate) fn host_bytes() -> Option<u64> {
-    let told = fs::read_to_string("/proc/meminfo").ok()?;
-    let kilobytes = |name: &str| {
-        let line = told.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
-    };
-    Some((kilobytes("MemTotal:")? + kilobytes("SwapTotal:").unwrap_or(0)).saturating_mul(1024))
 }
 
 /// A component that is to be read and built.

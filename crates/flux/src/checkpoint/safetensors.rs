@@ -41,7 +41,7 @@ pub(crate) fn read(
 ) -> Result<Done> {
     thread::scope(|scope| {
         let mut source = Source { path, file: &mut file, digester: Digester::start(scope) };
-        let header = read_header(&mut source, file_bytes)?;
+        let header = read_header(path, file_bytes, &mut |bytes| source.take(bytes))?;
         let adapter = header.adapter.clone();
         for entry in plan(path, header, file_bytes, is_ignored)? {
             let tensor = match entry.dtype {
@@ -59,6 +59,30 @@ pub(crate) fn read(
     })
 }
 
+/// How many values the tensors of a file have that are not ignored: from its header, which is all that is read. Whoever
+/// reads the file meets the header again, and hashes it then.
+///
+/// # Errors
+/// As [`read`], as far as the header tells.
+pub(crate) fn count_values(
+    path: &Path,
+    mut file: impl Read,
+    file_bytes: u64,
+    is_ignored: &dyn Fn(&str) -> bool,
+) -> Result<u64> {
+    let mut take = |bytes| {
+        let mut all = room(path, bytes)?;
+        all.resize(bytes, 0);
+        file.read_exact(&mut all)
+            .map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        Ok(all)
+    };
+    let header = read_header(path, file_bytes, &mut take)?;
+    let planned = plan(path, header, file_bytes, is_ignored)?;
+    let values = |entry: &Planned| Some((entry.bytes / entry.dtype?.size_in_bytes()) as u64);
+    Ok(planned.iter().filter_map(values).sum())
+}
+
 /// What is known of a file that was read to its end.
 pub(crate) struct Done {
     /// Of all bytes.
@@ -67,20 +91,24 @@ pub(crate) struct Done {
     pub(crate) adapter: Option<String>,
 }
 
-fn read_header(source: &mut Source<'_, '_>, file_bytes: u64) -> Result<Header> {
-    let path = source.path;
+/// From the beginning of a file, of which `take` gives the next so many bytes.
+fn read_header(
+    path: &Path,
+    file_bytes: u64,
+    take: &mut dyn FnMut(usize) -> Result<Vec<u8>>,
+) -> Result<Header> {
     if file_bytes < 8 {
         let path = path.to_owned();
         return Err(Error::FileLength { path, expected_bytes: 8, found_bytes: file_bytes });
     }
     let mut length = [0; 8];
-    length.copy_from_slice(&source.take(8)?);
+    length.copy_from_slice(&take(8)?);
     let header_bytes = u64::from_le_bytes(length);
     let limit_bytes = MAX_HEADER_BYTES.min(file_bytes - 8);
     if header_bytes > limit_bytes {
         return Err(Error::HeaderLength { path: path.to_owned(), header_bytes, limit_bytes });
     }
-    let json = source.take(header_bytes as usize)?;
+    let json = take(header_bytes as usize)?;
     let Entries { entries, adapter } = serde_json::from_slice(&json)
         .map_err(|source| Error::Json { path: path.to_owned(), source })?;
     Ok(Header { entries, data_start: 8 + header_bytes, adapter })
@@ -96,7 +124,7 @@ struct Source<'a, 'scope> {
 impl Source<'_, '_> {
     /// The next `bytes` bytes; the caller has checked that the file claims to have as many.
     fn take(&mut self, bytes: usize) -> Result<Vec<u8>> {
-        let mut all = self.room(bytes)?;
+        let mut all = room(self.path, bytes)?;
         self.blocks(bytes, |block| all.extend_from_slice(block))?;
         Ok(all)
     }
@@ -107,21 +135,11 @@ impl Source<'_, '_> {
         entry: &Planned,
         decode: impl Fn([u8; SIZE]) -> T,
     ) -> Result<Tensor> {
-        let mut elements = self.room(entry.bytes / SIZE)?;
+        let mut elements = room(self.path, entry.bytes / SIZE)?;
         self.blocks(entry.bytes, |block| {
             elements.extend(block.as_chunks().0.iter().map(|&bytes| decode(bytes)));
         })?;
         Ok(Tensor::from_vec(elements, entry.shape.as_slice(), &Device::Cpu)?)
-    }
-
-    /// Room for so many, or an error where the machine has none; running out would end the process.
-    fn room<T>(&self, elements: usize) -> Result<Vec<T>> {
-        let mut room = Vec::new();
-        room.try_reserve_exact(elements).map_err(|_| Error::Read {
-            path: self.path.to_owned(),
-            source: io::ErrorKind::OutOfMemory.into(),
-        })?;
-        Ok(room)
     }
 
     fn blocks(&mut self, bytes: usize, mut each: impl FnMut(&[u8])) -> Result<()> {
@@ -137,6 +155,16 @@ impl Source<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// Room for so many, or an error where the machine has none; running out would end the process.
+fn room<T>(path: &Path, elements: usize) -> Result<Vec<T>> {
+    let mut room = Vec::new();
+    room.try_reserve_exact(elements).map_err(|_| Error::Read {
+        path: path.to_owned(),
+        source: io::ErrorKind::OutOfMemory.into(),
+    })?;
+    Ok(room)
 }
 
 #[cfg(test)]
@@ -181,6 +209,36 @@ mod tests {
         assert_eq!(tensors[0].0, "a");
         assert_eq!(tensors[0].1.dtype(), DType::BF16);
         assert_eq!(tensors[1].1.to_vec1::<f32>().unwrap(), [2.0, 3.0]);
+    }
+
+    fn count(bytes: &[u8], file_bytes: u64) -> Result<u64> {
+        let path = Path::new("x.safetensors");
+        count_values(path, bytes, file_bytes, &|name| name.starts_with("ignored."))
+    }
+
+    #[test]
+    fn values_are_counted_by_their_types_from_the_header_alone() {
+        // One value of two bytes, two of four.
+        let header = bytes_of(TWO, &[]);
+        assert_eq!(count(&header, header.len() as u64 + 10).unwrap(), 3);
+        let header = bytes_of(&TWO.replace(r#""b""#, r#""ignored.b""#), &[]);
+        assert_eq!(count(&header, header.len() as u64 + 10).unwrap(), 1);
+    }
+
+    #[test]
+    fn what_would_not_be_read_is_not_counted_either() {
+        let bytes = bytes_of(TWO, &[0; 10]);
+        for length in [0, 7, 8, 40, bytes.len() as u64 - 1, bytes.len() as u64 + 1] {
+            let error = count(&bytes, length).unwrap_err();
+            let named = matches!(error, Error::FileLength { .. } | Error::HeaderLength { .. });
+            assert!(named, "{length}: {error}");
+        }
+        // The file ends before the length that it had.
+        let error = count(&bytes[..40], bytes.len() as u64).unwrap_err();
+        assert!(matches!(error, Error::Read { .. }), "{error}");
+        let other = bytes_of(&TWO.replace("BF16", "I16"), &[0; 10]);
+        let error = count(&other, other.len() as u64).unwrap_err();
+        assert!(matches!(error, Error::TensorDtype { .. }), "{error}");
     }
 
     #[test]

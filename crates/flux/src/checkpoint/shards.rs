@@ -91,8 +91,20 @@ impl Shards {
     }
 
     /// Their length together.
-    pub(crate) fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.files.iter().map(|shard| shard.bytes).sum()
+    }
+
+    /// How many values those tensors have that the model has a use for. The files' headers are read, and no more.
+    ///
+    /// # Errors
+    /// Where a file cannot be read, or its header is not that of such a file.
+    pub(super) fn count_values(&self, files: &Files) -> Result<u64> {
+        let counts = self.files.iter().map(|shard| {
+            let (path, file) = (files.path(&shard.name), files.open(&shard.name)?);
+            safetensors::count_values(&path, file, shard.bytes, &self.is_unread)
+        });
+        counts.sum()
     }
 }
 

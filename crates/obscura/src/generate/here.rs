@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use flux::{Image, Job, Preview, ProgressObserver, Timings};
+use flux::{Image, Job, LargestBatch, Preview, ProgressObserver, Timings};
 use protocol::{Format, Limits, Seed, Size, Steps, Style};
 use serde_json::json;
 
@@ -36,7 +36,7 @@ pub(super) fn draw(
     }
     let loading = Instant::now();
     let pixels = order.size.map_or(COMMON_PIXELS, Size::pixels);
-    let pipeline = model::load(&args.model, pixels)?;
+    let pipeline = model::load(&args.model, LargestBatch { images: 1, pixels })?;
     let load_seconds = loading.elapsed().as_secs_f64();
     ensure!(
         order.guidance.is_none() || pipeline.reads_guidance(),

@@ -1,0 +1,153 @@
+//! What models take of memory, told before their weights are read: for planning over several.
+
+use candle_core::DType;
+
+use super::{LargestBatch, WeightBytes, check_host, working::working_bytes};
+use crate::{Error, Result, dimensions::Dimensions, host_memory::HostMemory};
+
+/// What a model takes of memory, told before its weights are read.
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryNeeds {
+    weights: WeightBytes,
+    /// Beside the weights, while an image is drawn, or LoRAs are merged.
+    working_bytes: u64,
+    on_gpu: bool,
+}
+
+impl MemoryNeeds {
+    pub(crate) fn new(
+        weights: WeightBytes,
+        dimensions: &Dimensions,
+        dtype: DType,
+        (batch, on_gpu): (LargestBatch, bool),
+    ) -> Self {
+        Self { weights, working_bytes: working_bytes(dimensions, dtype, batch), on_gpu }
+    }
+
+    /// The same where so much is taken while it is loaded.
+    pub(crate) fn at_least(self, working_bytes: u64) -> Self {
+        Self { working_bytes: self.working_bytes.max(working_bytes), ..self }
+    }
+
+    /// Of models that share a device, how much each may take: what the others' weights leave. They draw one after
+    /// the other. Where not all text encoders have room beside each other on a GPU, all rest in the host's memory.
+    ///
+    /// # Errors
+    /// [`Error::MemoryLimit`] where they have no room together; [`Error::HostMemory`] where those that rest in the
+    /// host's memory have none there.
+    pub fn share(all: &[Self], limit_bytes: Option<u64>) -> Result<Vec<Option<u64>>, Error> {
+        Self::share_within(all, limit_bytes, HostMemory::of_this_machine().total_bytes)
+    }
+
+    fn share_within(
+        all: &[Self],
+        limit_bytes: Option<u64>,
+        host_bytes: Option<u64>,
+    ) -> Result<Vec<Option<u64>>> {
+        let sum = |bytes: &dyn Fn(&Self) -> u64| {
+            all.iter().fold(0u64, |sum, needs| sum.saturating_add(bytes(needs)))
+        };
+        check_host(sum(&|needs| if needs.on_gpu { 0 } else { needs.weights.all() }), host_bytes)?;
+        let Some(limit_bytes) = limit_bytes else { return Ok(vec![None; all.len()]) };
+        let working = all.iter().map(|needs| needs.working_bytes).max().unwrap_or_default();
+        let needed = |weights: u64| weights.saturating_add(working);
+        let whole = |needs: &Self| needs.weights.all();
+        if needed(sum(&whole)) <= limit_bytes {
+            let left = limit_bytes - sum(&whole);
+            return Ok(all.iter().map(|needs| Some(left + needs.weights.all())).collect());
+        }
+        let bare = |needs: &Self| match needs.on_gpu {
+            true => needs.weights.transformer_and_autoencoder,
+            false => needs.weights.all(),
+        };
+        if needed(sum(&bare)) > limit_bytes {
+            return Err(Error::MemoryLimit { limit_bytes, needed_bytes: needed(sum(&bare)) });
+        }
+        let on_host = |needs: &Self| match needs.on_gpu {
+            true => needs.weights.text_encoders,
+            false => needs.weights.all(),
+        };
+        check_host(sum(&on_host), host_bytes)?;
+        // Of what is left, no more than lets the text encoders rest elsewhere: the next model needs it too.
+        let left = limit_bytes - sum(&bare);
+        let of_one = |needs: &Self| {
+            let most = bare(needs).saturating_add(left);
+            let with_text = needs.weights.all().saturating_add(needs.working_bytes);
+            if bare(needs) < needs.weights.all() { most.min(with_text - 1) } else { most }
+        };
+        Ok(all.iter().map(|needs| Some(of_one(needs))).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{MemoryLimit, MemoryPlan},
+        *,
+    };
+    use crate::{bench::Preset, bench::dimensions_of};
+
+    fn schnell() -> Dimensions {
+        dimensions_of(Preset::Schnell).unwrap()
+    }
+
+    const GB: u64 = 1_000_000_000;
+    /// An image of 1024×1024.
+    const ONE: LargestBatch = LargestBatch { images: 1, pixels: 1 << 20 };
+    /// Of FLUX.1-schnell in bf16: CLIP and T5; transformer and autoencoder.
+    const SCHNELL: WeightBytes =
+        WeightBytes { text_encoders: 9_770_000_000, transformer_and_autoencoder: 23_970_000_000 };
+
+    fn plan(share: Option<u64>) -> MemoryPlan {
+        let limit = share.map(|bytes| MemoryLimit { bytes, batch: ONE });
+        MemoryPlan::new(limit, SCHNELL, &schnell(), DType::BF16, true).unwrap()
+    }
+
+    /// On a host with room for whatever rests there.
+    fn share(all: &[MemoryNeeds], limit_bytes: Option<u64>) -> Result<Vec<Option<u64>>> {
+        MemoryNeeds::share_within(all, limit_bytes, None)
+    }
+
+    fn needs(weights: WeightBytes, on_gpu: bool) -> MemoryNeeds {
+        MemoryNeeds::new(weights, &schnell(), DType::BF16, (ONE, on_gpu))
+    }
+
+    /// The same plans as for one alone, so that each finds its room when it is loaded.
+    #[test]
+    fn two_models_share_what_one_has_alone() {
+        let two = [needs(SCHNELL, true); 2];
+        let planned = |limit: u64| -> Vec<bool> {
+            let shares = share(&two, Some(limit)).unwrap();
+            let plans: Vec<MemoryPlan> = shares.iter().map(|share| plan(*share)).collect();
+            let weights: u64 = plans.iter().map(|plan| plan.weight_bytes).sum();
+            assert!(weights <= limit);
+            plans.iter().map(MemoryPlan::text_on_host).collect()
+        };
+        assert_eq!(planned(80 * GB), [false, false]);
+        assert_eq!(planned(60 * GB), [true, true]);
+        assert!(share(&two, None).unwrap().iter().all(Option::is_none));
+        for limit in [36 * GB, 48 * GB] {
+            let refused = share(&two, Some(limit)).unwrap_err();
+            assert!(matches!(refused, Error::MemoryLimit { .. }), "{refused}");
+        }
+        // One alone would do.
+        assert!(share(&two[..1], Some(36 * GB)).is_ok());
+    }
+
+    #[test]
+    fn more_weights_than_the_host_has_memory_for_are_refused_before_one_is_read() {
+        let share = |on_gpu, limit, host_bytes| {
+            let shares =
+                MemoryNeeds::share_within(&[needs(SCHNELL, on_gpu); 2], limit, Some(host_bytes));
+            match shares {
+                Ok(_) => true,
+                Err(Error::HostMemory { .. }) => false,
+                Err(other) => panic!("{other}"),
+            }
+        };
+        // All of both on a CPU; beside a GPU the text encoders of both, where they leave it.
+        assert!(!share(false, None, 67 * GB) && share(false, None, 68 * GB));
+        assert!(share(true, None, 0) && share(true, Some(80 * GB), 0));
+        assert!(!share(true, Some(60 * GB), 19 * GB) && share(true, Some(60 * GB), 20 * GB));
+    }
+}
