@@ -1,5 +1,8 @@
 //! A client that meets nodes which are not what they say.
 
+#[path = "attestation/apart.rs"]
+mod apart;
+
 use std::time::{Duration, Instant};
 
 use attest::{

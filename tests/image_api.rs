@@ -95,6 +95,9 @@ async fn a_wrong_type_is_named() {
         ("size", json!(64)),
         ("stream", json!("yes")),
         ("partial_images", json!(true)),
+        ("partial_images", json!(1)),
+        ("progress", json!(true)),
+        ("provenance_salt", json!("ab".repeat(32))),
         ("output_compression", json!("80")),
         ("seed", json!(-2)),
         ("guidance", json!("strong")),
@@ -129,6 +132,18 @@ async fn every_error_has_openais_shape() {
     let json_type = Some("application/json");
     for (method, path, content_type, body, status) in [
         (Method::GET, "/nowhere", None, String::new(), 404),
+        // What is no text names nothing, on every route that takes a name.
+        (Method::GET, "/v1/models/%FF", None, String::new(), 404),
+        (Method::GET, "/v1/models/test%2F%C3", None, String::new(), 404),
+        (Method::GET, "/v1/images/files/%FF", None, String::new(), 404),
+        (Method::GET, "/docs/%FF", None, String::new(), 404),
+        (
+            Method::POST,
+            "/openai/deployments/%FF/images/generations",
+            json_type,
+            "{}".to_owned(),
+            404,
+        ),
         (Method::GET, images, None, String::new(), 405),
         (Method::DELETE, "/healthz", None, String::new(), 405),
         (Method::POST, images, Some("text/plain"), "{}".to_owned(), 415),

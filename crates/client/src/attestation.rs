@@ -5,10 +5,13 @@ use std::fmt;
 use attest::{
     Policy,
     binding::Nonce,
-    verify::{Appraisal, Attested, Challenge, Channel, appraise_over},
+    verify::{Appraisal, Attested, Challenge, Channel, Outcome, appraise_over},
 };
 
 use crate::{Client, ClientError, HttpError, NodeKey, Recipient, refused, transport::Transport};
+
+/// The check of a connection, which fails without TLS where the policy requires attested TLS.
+const TLS_KEY: &str = "tls.key";
 
 /// A node whose evidence was accepted. There is no way to make one but [`Client::attest`].
 #[derive(Debug, Clone)]
@@ -119,13 +122,20 @@ impl Client {
     /// connection.
     ///
     /// # Errors
-    /// Where the node does not answer, or its evidence is refused.
+    /// Where the node does not answer, or its evidence is refused; and [`ClientError::UnattestedTls`] under a
+    /// policy that [requires attested TLS](Policy::require_attested_tls), which no such connection is.
     pub async fn attest_at(
         &self,
         evidence: &Self,
         policy: &Policy,
     ) -> Result<AttestedNode, ClientError> {
         let evidence = evidence.evidence(fresh_nonce()?).await?;
+        // The connection that requests take is none that the evidence came over: whatever was seen of that
+        // one, of this one nothing is shown.
+        let unseen = Evidence { channel: Channel::Plain, ..evidence.clone() };
+        if unseen.appraise(policy).ids(Outcome::Fail).any(|id| id == TLS_KEY) {
+            return Err(ClientError::UnattestedTls);
+        }
         judge(evidence, policy, |_| Ok(self.http.transport().clone()))
     }
 

@@ -286,6 +286,13 @@ pub enum ClientError {
         /// What was judged.
         evidence: Box<Evidence>,
     },
+    /// The policy asks for TLS that ends at the attested key, and evidence from elsewhere says nothing of the
+    /// connection that requests would take: nothing was sent.
+    #[error(
+        "the policy asks for TLS that ends at the attested key, which cannot be shown of a connection to another address \
+         than the evidence came from: nothing was sent"
+    )]
+    UnattestedTls,
     /// The key is not 32 bytes.
     #[error("the node's key is not an X25519 public key")]
     InvalidNodeKey,
@@ -319,7 +326,7 @@ impl ClientError {
         match self {
             Self::Refused(refusal) => refusal.is_unopened(),
             Self::Http(error) => error.is_unsent(),
-            Self::Expired { .. } | Self::Untrusted { .. } => true,
+            Self::Expired { .. } | Self::Untrusted { .. } | Self::UnattestedTls => true,
             _ => false,
         }
     }

@@ -2,39 +2,22 @@
 //! proxy names.
 
 use std::{
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     str::FromStr,
 };
 
 use axum::http::{HeaderMap, HeaderName, header::FORWARDED};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+pub(crate) use web::source::Source;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Hops of one request that are looked at.
 const MAX_HOPS: usize = 32;
-/// Of IPv6, what one customer of a provider gets.
-const IPV6_SOURCE_BITS: u32 = 64;
 
 /// Where the connection of a request comes from. Set for each request by the server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) IpAddr);
-
-/// Who shares a bound: an IPv4 address, or the 64 bits of an IPv6 one that its owner cannot choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Source(IpAddr);
-
-impl Source {
-    pub(crate) fn of(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V4(address) => IpAddr::V4(address),
-            IpAddr::V6(address) => {
-                let kept = u128::MAX << (128 - IPV6_SOURCE_BITS);
-                IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & kept))
-            }
-        })
-    }
-}
 
 /// The header in which trusted reverse proxies name their clients. Only this one is believed: a proxy
 /// that writes the one hands on what a client wrote into the other.
@@ -169,14 +152,5 @@ mod tests {
         }
         let other = [("x-forwarded-for", "192.0.2.1")];
         assert_eq!(client(Forwarded, &other, "10.0.0.1"), "10.0.0.1");
-    }
-
-    #[test]
-    fn a_source_is_what_its_owner_cannot_choose() {
-        let source = |text: &str| Source::of(text.parse().unwrap());
-        assert_eq!(source("2001:db8:1:2::1"), source("2001:db8:1:2:ffff::9"));
-        assert_ne!(source("2001:db8:1:2::1"), source("2001:db8:1:3::1"));
-        assert_eq!(source("::ffff:192.0.2.1"), source("192.0.2.1"));
-        assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
     }
 }

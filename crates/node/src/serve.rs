@@ -1,24 +1,19 @@
 //! Listens, serves, stops.
 
-mod activity;
 mod connection;
-mod limiter;
 mod probes;
-mod progress;
-mod request;
-mod socket;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::watch, time};
-
-pub use self::probes::Probes;
-use self::{
-    connection::{Connections, Timeouts},
-    limiter::ConnectionLimiter,
-    socket::LeastRate,
+use web::{
+    connection::{ConnectionLimiter, LeastRate},
+    source::Source,
 };
-use crate::{address::Source, config::Config, delivery::Transport, node::Node, routes::app};
+
+use self::connection::{Connections, Timeouts};
+pub use self::probes::Probes;
+use crate::{config::Config, delivery::Transport, node::Node, routes::app};
 
 /// How often the keys' age is looked at, and the images that wait to be fetched.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);

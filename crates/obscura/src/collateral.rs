@@ -19,6 +19,7 @@ use serde_json::json;
 
 use crate::{
     args::{CollateralCommand, CollateralFetchArgs},
+    output::say,
     runtime,
     time::At,
 };
@@ -54,7 +55,7 @@ fn fetch(args: &CollateralFetchArgs) -> anyhow::Result<ExitCode> {
     let parts = collateral::parts(&file)?;
     write(&args.output, &file)
         .with_context(|| format!("cannot write {}", args.output.display()))?;
-    println!("{}", args.output.display());
+    say(args.output.display())?;
     // Overdue or not, it is the newest that there is, and in its place: to ask again would bring nothing better.
     print(&parts)?;
     Ok(ExitCode::SUCCESS)
@@ -121,18 +122,18 @@ fn show(file: &[u8], as_json: bool) -> anyhow::Result<ExitCode> {
         .iter()
         .map(|part| json!({ "what": part.what, "of": part.of, "from": part.from, "until": part.until }))
         .collect();
-    println!("{}", json!({ "parts": parts, "until": until.to_string(), "overdue": is_overdue }));
+    say(json!({ "parts": parts, "until": until.to_string(), "overdue": is_overdue }))?;
     Ok(code(is_overdue))
 }
 
 fn print(parts: &[Dated]) -> anyhow::Result<ExitCode> {
     for part in parts {
-        println!("  {}", printable::Printable::new(&part.to_string()));
+        say(format_args!("  {}", printable::Printable::new(&part.to_string())))?;
     }
     let (until, is_overdue) = due(parts)?;
     match is_overdue {
-        true => println!("OVERDUE since {until}: verifiers refuse quotes with it"),
-        false => println!("holds until {until}"),
+        true => say(format_args!("OVERDUE since {until}: verifiers refuse quotes with it"))?,
+        false => say(format_args!("holds until {until}"))?,
     }
     Ok(code(is_overdue))
 }

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use crate::{
     args::DemoArgs,
     doctor, evidence, hex, model,
-    output::{Existing, Output, Wanted},
+    output::{Existing, Output, Wanted, announce},
     process,
     progress::{Phase, Progress},
     runtime,
@@ -29,6 +29,7 @@ pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
         default: "obscura-demo.png",
         format: None,
         images: 1,
+        beside: None,
         existing: if args.force { Existing::Replace } else { Existing::Refuse },
     })?;
     ensure!(!output.is_stdout(), "--output -: the demo prints what it does; name a file");
@@ -46,11 +47,11 @@ pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
         let offering = model::loaded_model(vec![pipeline], model::DEMO_ID.to_owned())?;
         let sources = evidence::sources(platform, node.config())?;
         let service = Service::start(offering, sources, &node)?;
-        println!("Obscura demo: a private image, on this machine alone\n");
-        println!("  model  {}, loaded in {:.1?}", model::DEMO_ID, loading.elapsed());
-        println!("         {}", model::DEMO_NOTICE);
-        println!("  TEE    {platform}");
-        println!("  node   http://{listen}, key {}\n", service.key_id());
+        announce(format_args!("Obscura demo: a private image, on this machine alone\n"));
+        announce(format_args!("  model  {}, loaded in {:.1?}", model::DEMO_ID, loading.elapsed()));
+        announce(format_args!("         {}", model::DEMO_NOTICE));
+        announce(format_args!("  TEE    {platform}"));
+        announce(format_args!("  node   http://{listen}, key {}\n", service.key_id()));
         node.start(service);
 
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -67,10 +68,10 @@ pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
             serving.await?;
             return Ok(());
         }
-        println!("\nServing until Ctrl-C. A page to try it: http://{listen}  Another image:");
-        println!(
+        announce(format_args!("\nServing until Ctrl-C. A page to try it: http://{listen}  Another image:"));
+        announce(format_args!(
             "  obscura generate \"two teal hearts in the night sky\" --node http://{listen} --accept-simulated"
-        );
+        ));
         serving.await?;
         drop(stop);
         Ok(())
@@ -95,31 +96,43 @@ async fn request(
     };
     let policy = Policy::production().dangerous().accept_simulated();
     let attested = client.attest(&policy).await?;
-    println!("  1. asked the node for evidence, and checked it by the rules for simulated nodes:");
+    announce(format_args!(
+        "  1. asked the node for evidence, and checked it by the rules for simulated nodes:"
+    ));
     for check in &attested.appraisal().checks {
-        println!("     {} {:<20} {}", check.outcome, check.id, check.title);
+        announce(format_args!("     {} {:<20} {}", check.outcome, check.id, check.title));
     }
-    println!("     (simulated evidence shows the way, and proves nothing)");
-    println!(
+    announce(format_args!("     (simulated evidence shows the way, and proves nothing)"));
+    announce(format_args!(
         "  2. sealed the prompt to the attested key: {} characters, padded",
         args.prompt.chars().count()
-    );
+    ));
     let started = Instant::now();
     let progress = Progress::begin(Phase::Waiting);
     let answer = client.generate(request, &attested).await?;
     drop(progress);
-    println!("  3. the node opened it, drew, and sealed the answer: {:.2?}", started.elapsed());
+    announce(format_args!(
+        "  3. the node opened it, drew, and sealed the answer: {:.2?}",
+        started.elapsed()
+    ));
     // Hash and signature were checked when the answer was opened; without them there is none.
     let signing_key = answer.verified.signing_key;
     let file = image_of_size(&answer, size)?;
-    println!("  4. opened the answer and verified:");
-    println!("     hash       the opened bytes have the BLAKE2b hash that came with them");
-    println!("     signature  an Ed25519 key signed that hash: {}…", hex(&signing_key[..8]));
-    println!("     receipt    it is the attested key, and it names the attested model");
-    println!("     size       the image is {size}");
+    announce(format_args!("  4. opened the answer and verified:"));
+    announce(format_args!(
+        "     hash       the opened bytes have the BLAKE2b hash that came with them"
+    ));
+    announce(format_args!(
+        "     signature  an Ed25519 key signed that hash: {}…",
+        hex(&signing_key[..8])
+    ));
+    announce(format_args!(
+        "     receipt    it is the attested key, and it names the attested model"
+    ));
+    announce(format_args!("     size       the image is {size}"));
     let path = output.write(0, &file)?;
     let seed = answer.response.seed.unwrap_or_default();
-    println!("\n  image  {}  seed {seed}", path.display());
+    announce(format_args!("\n  image  {}  seed {seed}", path.display()));
     Ok(())
 }
 

@@ -6,6 +6,8 @@ use candle_core::Device;
 use clap::ValueEnum;
 use flux::Precision;
 
+use crate::output;
+
 /// What the operator asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeviceChoice {
@@ -72,7 +74,7 @@ fn first_gpu() -> Option<Device> {
     gpu(0)
         .inspect_err(|error| {
             let why = printable::terminal(&format!("{error:#}"));
-            eprintln!("note: using the CPU: {why}");
+            output::note(format_args!("note: using the CPU: {why}"));
         })
         .ok()
 }

@@ -19,7 +19,7 @@ use printable::Printable;
 use crate::{
     args::DownloadArgs,
     hex,
-    output::say,
+    output::{self, say},
     progress, runtime,
     store::{self, MANIFEST_FILE},
 };
@@ -146,7 +146,7 @@ fn pin(request: &Request, commit: Commit, staging: &Staging) -> anyhow::Result<M
     for wanted in &request.manifest.files {
         let Some(file) = read.file(&wanted.path) else {
             let path = Printable::new(&wanted.path);
-            eprintln!("note: {path} is not read by loading, and not pinned");
+            output::note(format_args!("note: {path} is not read by loading, and not pinned"));
             continue;
         };
         if let (Some(expected), Some(found)) = (wanted.sha256, file.sha256) {

@@ -7,7 +7,7 @@ mod prompts;
 mod provenance;
 mod report;
 
-use std::{io, path::PathBuf};
+use std::io;
 
 use anyhow::{Context, ensure};
 use printable::Printable;
@@ -19,7 +19,7 @@ use self::{
 };
 use crate::{
     args::{GenerateArgs, Given, ProvenanceChoice, TimingsForm},
-    output::{Existing, Output, Wanted},
+    output::{self, Existing, Output, Wanted},
     preview::Terminal,
     progress::Progress,
     runtime,
@@ -37,6 +37,9 @@ const ON_NODE_ALONE: [&str; 7] = [
     "insecure_http",
     "provenance",
 ];
+
+/// What the name of the file beside an image ends with that says where the image is from.
+const PROVENANCE_ENDING: &str = ".provenance.json";
 
 pub(crate) fn run(args: &GenerateArgs, given: &Given) -> anyhow::Result<()> {
     refuse_ignored(args, given)?;
@@ -60,6 +63,7 @@ pub(crate) fn run(args: &GenerateArgs, given: &Given) -> anyhow::Result<()> {
         default: "obscura.png",
         format: args.format.map(Format::from),
         images: order.prompts.len() * count.get(),
+        beside: (args.provenance != ProvenanceChoice::None).then_some(PROVENANCE_ENDING),
         existing: if args.force { Existing::Replace } else { Existing::Refuse },
     })?;
     ensure!(
@@ -129,6 +133,8 @@ struct Desk {
 /// An image on its way to its file.
 struct Arrived<'a> {
     file: &'a [u8],
+    /// What is kept beside it.
+    beside: Option<&'a [u8]>,
     prompt: usize,
     index: usize,
     seed: Option<u64>,
@@ -138,8 +144,12 @@ struct Arrived<'a> {
 
 impl Desk {
     /// Writes it, and says where.
-    fn put(&mut self, image: &Arrived<'_>, progress: &Progress) -> anyhow::Result<PathBuf> {
-        let path = self.output.write(image.prompt * self.count + image.index, image.file)?;
+    fn put(&mut self, image: &Arrived<'_>, progress: &Progress) -> anyhow::Result<()> {
+        let number = image.prompt * self.count + image.index;
+        let path = self.output.write(number, image.file)?;
+        if let Some(file) = image.beside {
+            self.output.write_beside(number, file)?;
+        }
         let made = Made {
             path: &path,
             bytes: image.file.len(),
@@ -152,7 +162,7 @@ impl Desk {
         };
         progress.aside(|| self.report.made(&made)).context("cannot write to standard output")?;
         self.show(image.file, progress);
-        Ok(path)
+        Ok(())
     }
 
     /// In a terminal that shows images. What cannot be shown is missing nowhere.
@@ -163,6 +173,6 @@ impl Desk {
     }
 
     fn note(&self, note: &str, progress: &Progress) {
-        progress.aside(|| eprintln!("note: {}", Printable::new(note)));
+        progress.aside(|| output::note(format_args!("note: {}", Printable::new(note))));
     }
 }

@@ -73,7 +73,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // Much of it may be a stranger's: a node's, a hub's, a file's.
-            eprintln!("error: {}", printable::terminal(&format!("{error:#}")));
+            output::note(format_args!("error: {}", printable::terminal(&format!("{error:#}"))));
             ExitCode::FAILURE
         }
     }

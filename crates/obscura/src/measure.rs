@@ -19,7 +19,7 @@ use attest::{
 use bytesize::ByteSize;
 use serde_json::{Value, json};
 
-use crate::hex;
+use crate::{hex, output};
 
 /// Longer than any command line that a kernel reads.
 const MAX_LINE_BYTES: usize = 4096;
@@ -89,7 +89,7 @@ pub(crate) fn run(args: &MeasureArgs) -> anyhow::Result<ExitCode> {
     match measured(args) {
         Ok(report) => print(args, &report),
         Err(error) if error.is::<MeasureError>() => {
-            eprintln!("error: {}", printable::terminal(&format!("{error:#}")));
+            output::note(format_args!("error: {}", printable::terminal(&format!("{error:#}"))));
             Ok(ExitCode::from(Verdict::Malformed.exit_code()))
         }
         Err(error) => Err(error),

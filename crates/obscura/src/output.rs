@@ -1,6 +1,7 @@
-//! Where images are written.
+//! Where images and what belongs to them are written, and lines about them.
 
 use std::{
+    fmt::Display,
     fs::{self, File},
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
@@ -12,9 +13,19 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 /// Writes a line of text to standard output, from a command whose peers must not end it by a signal.
-#[cfg(feature = "download")]
-pub(crate) fn say(line: impl std::fmt::Display) -> anyhow::Result<()> {
+pub(crate) fn say(line: impl Display) -> anyhow::Result<()> {
     writeln!(io::stdout().lock(), "{line}").context("cannot write to standard output")
+}
+
+/// The same from what goes on serving: that nobody can read the line, since its disk is full or its pipe is
+/// closed, must not end a node. `println!` would panic.
+pub(crate) fn announce(line: impl Display) {
+    let _ = writeln!(io::stdout().lock(), "{line}");
+}
+
+/// A line to standard error, which may be a log on a full disk: `eprintln!` would panic.
+pub(crate) fn note(line: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// What is to be done with a file of the same name.
@@ -32,6 +43,8 @@ pub(crate) struct Wanted<'a> {
     /// Where the user said; otherwise the file's ending says it.
     pub(crate) format: Option<Format>,
     pub(crate) images: usize,
+    /// What the name of the file beside each image ends with, where there is one.
+    pub(crate) beside: Option<&'static str>,
     pub(crate) existing: Existing,
 }
 
@@ -40,6 +53,7 @@ pub(crate) struct Wanted<'a> {
 pub(crate) struct Output {
     place: Place,
     format: Format,
+    beside: Option<&'static str>,
 }
 
 enum Place {
@@ -62,7 +76,8 @@ impl Output {
             !io::stdout().is_terminal(),
             "--output -: standard output is a terminal, an image is no text; redirect it or name a file"
         );
-        Ok(Self { place: Place::Stdout, format: wanted.format.unwrap_or(Format::Png) })
+        let format = wanted.format.unwrap_or(Format::Png);
+        Ok(Self { place: Place::Stdout, format, beside: None })
     }
 
     fn files(path: &Path, wanted: &Wanted<'_>) -> anyhow::Result<Self> {
@@ -80,9 +95,13 @@ impl Output {
         let paths: Vec<_> = (1..=wanted.images).map(|number| numbered(path, number)).collect();
         for path in &paths {
             check_target(path, wanted.existing)?;
+            if let Some(ending) = wanted.beside {
+                check_target(&beside(path, ending), wanted.existing)?;
+            }
         }
         check_folder(path)?;
-        Ok(Self { place: Place::Files { paths, existing: wanted.existing }, format })
+        let place = Place::Files { paths, existing: wanted.existing };
+        Ok(Self { place, format, beside: wanted.beside })
     }
 
     /// `obscura.png`, `obscura-2.png`, …: names that nothing has.
@@ -90,10 +109,14 @@ impl Output {
         let format = wanted.format.unwrap_or(Format::Png);
         let default = Path::new(wanted.default).with_extension(format.extension());
         let free = (1..).map(|number| numbered(&default, number));
-        let free = free.filter(|path| path.symlink_metadata().is_err());
+        let is_free = |path: &Path| path.symlink_metadata().is_err();
+        let free = free.filter(|path| {
+            is_free(path) && wanted.beside.is_none_or(|ending| is_free(&beside(path, ending)))
+        });
         let paths: Vec<_> = free.take(wanted.images).collect();
         check_folder(&default)?;
-        Ok(Self { place: Place::Files { paths, existing: Existing::Refuse }, format })
+        let place = Place::Files { paths, existing: Existing::Refuse };
+        Ok(Self { place, format, beside: wanted.beside })
     }
 
     pub(crate) fn format(&self) -> Format {
@@ -119,12 +142,29 @@ impl Output {
             }
             Place::Files { paths, existing } => {
                 let path = paths.get(index).context("more images than were asked for")?;
-                write(path, file, *existing)
-                    .with_context(|| format!("cannot write {}", path.display()))?;
+                write(path, file, *existing)?;
                 Ok(path.clone())
             }
         }
     }
+
+    /// Writes what belongs beside image `index`, as the image itself.
+    pub(crate) fn write_beside(&self, index: usize, file: &[u8]) -> anyhow::Result<()> {
+        match (&self.place, self.beside) {
+            (Place::Files { paths, existing }, Some(ending)) => {
+                let path = paths.get(index).context("more images than were asked for")?;
+                write(&beside(path, ending), file, *existing)
+            }
+            _ => bail!("nothing was to be written beside the image"),
+        }
+    }
+}
+
+/// `fox.png` and `.provenance.json`: `fox.png.provenance.json`.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
 }
 
 /// The format that a file's ending names.
@@ -145,7 +185,8 @@ fn numbered(path: &Path, number: usize) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn check_target(path: &Path, existing: Existing) -> anyhow::Result<()> {
+/// Refuses what a file cannot be written to, before the work.
+pub(crate) fn check_target(path: &Path, existing: Existing) -> anyhow::Result<()> {
     let shown = path.display();
     match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -166,7 +207,12 @@ fn check_folder(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn write(path: &Path, file: &[u8], existing: Existing) -> io::Result<()> {
+/// Writes a file. An older one of that name is there until all of the new one is.
+pub(crate) fn write(path: &Path, file: &[u8], existing: Existing) -> anyhow::Result<()> {
+    replace(path, file, existing).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn replace(path: &Path, file: &[u8], existing: Existing) -> io::Result<()> {
     let part = part(path);
     let mut out = File::create_new(&part)?;
     out.write_all(file)
@@ -201,7 +247,14 @@ mod tests {
 
     fn prepare(path: &Path, images: usize, existing: Existing) -> anyhow::Result<Output> {
         let path = Some(path);
-        Output::prepare(&Wanted { path, default: "obscura.png", format: None, images, existing })
+        Output::prepare(&Wanted {
+            path,
+            default: "obscura.png",
+            format: None,
+            images,
+            beside: None,
+            existing,
+        })
     }
 
     #[test]
@@ -235,6 +288,33 @@ mod tests {
         let output = prepare(&at("fox.png"), 2, Existing::Replace).unwrap();
         output.write(1, b"new").unwrap();
         assert_eq!(fs::read(at("fox-2.png")).unwrap(), b"new");
+    }
+
+    /// A salt that is lost opens no commitment any more.
+    #[test]
+    fn what_is_beside_an_image_is_kept_as_the_image_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fox.png");
+        let prepare = |existing| {
+            Output::prepare(&Wanted {
+                path: Some(&path),
+                default: "obscura.png",
+                format: None,
+                images: 1,
+                beside: Some(".json"),
+                existing,
+            })
+        };
+        let early = prepare(Existing::Refuse).unwrap();
+        let older = folder.path().join("fox.png.json");
+        fs::write(&older, "mine").unwrap();
+        assert!(early.write_beside(0, b"ours").is_err());
+        let error = prepare(Existing::Refuse).err().unwrap();
+        assert!(format!("{error:#}").contains("fox.png.json is there already"), "{error:#}");
+        assert_eq!(fs::read(&older).unwrap(), b"mine");
+        prepare(Existing::Replace).unwrap().write_beside(0, b"new").unwrap();
+        assert_eq!(fs::read(&older).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     /// Whoever came first keeps the name, where the work took long.

@@ -11,7 +11,12 @@ use anyhow::{Context, ensure};
 use proxy::{Config, NodeAddress, Proxy};
 use zeroize::Zeroizing;
 
-use crate::{args::ProxyArgs, log, process, runtime, verify};
+use crate::{
+    args::ProxyArgs,
+    log,
+    output::{announce, note},
+    process, runtime, verify,
+};
 
 /// More than any key has; a file beyond is no key's.
 const MAX_KEY_FILE_BYTES: u64 = 16 * 1024;
@@ -29,7 +34,7 @@ pub(crate) fn run(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
             Err(error) => {
                 let code = ExitCode::from(error.exit_code());
                 let error = anyhow::Error::new(error);
-                eprintln!("error: {}", printable::terminal(&format!("{error:#}")));
+                note(format_args!("error: {}", printable::terminal(&format!("{error:#}"))));
                 return Ok(code);
             }
         };
@@ -37,10 +42,10 @@ pub(crate) fn run(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
             .with_context(|| format!("cannot listen on {}", args.listen))?;
         let listen = listener.local_addr()?;
         for node in proxy.nodes() {
-            eprintln!("{}", printable::terminal(&node));
+            note(printable::terminal(&node));
         }
         // What a script waits for.
-        println!("obscura proxy listens on http://{listen}");
+        announce(format_args!("obscura proxy listens on http://{listen}"));
         if args.open {
             open(&format!("http://{listen}{}", page(args)));
         }
@@ -114,6 +119,6 @@ fn open(url: &str) {
         .stderr(Stdio::null())
         .spawn();
     if let Err(error) = started {
-        eprintln!("note: {program} cannot be started ({error}); the page is at {url}");
+        note(format_args!("note: {program} cannot be started ({error}); the page is at {url}"));
     }
 }

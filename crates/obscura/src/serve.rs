@@ -10,7 +10,9 @@ use tokio::net::TcpListener;
 
 use crate::{
     args::ServeArgs,
-    doctor, evidence, log, model, process,
+    doctor, evidence, log, model,
+    output::announce,
+    process,
     runtime::{listen_on, runtime},
     sandbox,
     settings::{Launch, LaunchModel, Settings},
@@ -35,9 +37,9 @@ pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
         let listen = listener.local_addr()?;
         let probes = node.config().health_listen.map(|at| probes_on(at, &node)).transpose()?;
         // What a script waits for.
-        println!("obscura listens on {}://{listen}", node.scheme());
+        announce(format_args!("obscura listens on {}://{listen}", node.scheme()));
         if let Some((_, at)) = &probes {
-            println!("obscura answers probes on http://{at}");
+            announce(format_args!("obscura answers probes on http://{at}"));
         }
         if let Some(spki_sha256) = node.tls_spki_sha256() {
             tracing::info!(spki_sha256, "TLS ends here");

@@ -1,7 +1,7 @@
 //! `obscura tlog`, and what `obscura verify` asks of the log: that a policy is one that everybody was shown.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -14,8 +14,10 @@ use attest::verify::Verdict;
 use clap::{Subcommand, ValueEnum};
 use tlog::{
     Algorithm, Entry, Included, Kind, Log, MAX_PROOF_BYTES, Proof, SecretKey, Seen, TlogError,
-    Trust, VerifierKey, Witness,
+    Trust, VerifierKey, Witness, Writer,
 };
+
+use crate::output::{self, Existing, say};
 
 /// What is logged has some kilobytes.
 const MAX_LOGGED_BYTES: usize = 1024 * 1024;
@@ -125,14 +127,14 @@ pub(crate) fn run(command: TlogCommand) -> anyhow::Result<ExitCode> {
     match command {
         TlogCommand::Key { name, file, witness } => {
             let algorithm = if witness { Algorithm::Witness } else { Algorithm::Log };
-            println!("{}", make_key(&name, algorithm, &file)?);
+            say(make_key(&name, algorithm, &file)?)?;
         }
         TlogCommand::Append { log, kind, files } => {
             let key = secret_key(&log.key)?;
-            let mut opened = Log::open(&log.log, key.public())?;
+            let mut opened = Writer::open(&log.log, key.public())?;
             for file in &files {
                 let index = opened.append(&entry(kind.into(), file)?, &key)?;
-                println!("{index}  {}", file.display());
+                say(format_args!("{index}  {}", file.display()))?;
             }
         }
         TlogCommand::Witness { log, log_key, key, seen } => {
@@ -196,7 +198,9 @@ fn witness(
     key: &SecretKey,
     seen_file: &Path,
 ) -> anyhow::Result<()> {
-    let mut log = Log::open(directory, log_key)?;
+    // From what was seen to what is kept and published: two at once could sign both sides of a fork.
+    let _memory = alone_with(seen_file)?;
+    let mut log = Writer::open(directory, log_key)?;
     let checkpoint = log.checkpoint().context("the log has no entry yet")?.clone();
     let seen = match seen_file.exists() {
         true => text(seen_file, MAX_PROOF_BYTES)?.parse()?,
@@ -206,13 +210,19 @@ fn witness(
     let witness = Witness { key, log: log_key };
     let proof = log.continues(&seen);
     let (signed, seen) = witness.cosign(&seen, &checkpoint, &proof, now.as_secs())?;
-    let part = seen_file.with_extension("part");
-    fs::write(&part, seen.to_string())
-        .and_then(|()| fs::rename(&part, seen_file))
-        .with_context(|| format!("cannot write {}", seen_file.display()))?;
+    output::write(seen_file, seen.to_string().as_bytes(), Existing::Replace)?;
     log.publish(signed)?;
-    println!("signed {} entries of {}", seen.size, seen.log);
-    Ok(())
+    say(format_args!("signed {} entries of {}", seen.size, seen.log))
+}
+
+/// Holds a witness's memory, by a file beside it: the memory itself is replaced.
+fn alone_with(seen_file: &Path) -> anyhow::Result<File> {
+    let mut name = seen_file.as_os_str().to_owned();
+    name.push(".lock");
+    let shown = Path::new(&name).display();
+    let lock = File::create(&name).with_context(|| format!("cannot write {shown}"))?;
+    ensure!(lock.try_lock().is_ok(), "another witness works with {}", seen_file.display());
+    Ok(lock)
 }
 
 fn secret_key(file: &Path) -> anyhow::Result<SecretKey> {
@@ -233,4 +243,21 @@ fn text(file: &Path, max_bytes: usize) -> anyhow::Result<String> {
         .with_context(|| format!("cannot read {shown}"))?;
     ensure!(text.len() <= max_bytes, "{shown} has more than {max_bytes} bytes");
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two at once could sign both sides of a fork, and remember one of them.
+    #[test]
+    fn a_witness_has_its_memory_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let seen = folder.path().join("seen");
+        let first = alone_with(&seen).unwrap();
+        let error = alone_with(&seen).unwrap_err();
+        assert!(error.to_string().contains("another witness"), "{error}");
+        drop(first);
+        alone_with(&seen).unwrap();
+    }
 }

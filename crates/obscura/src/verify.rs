@@ -22,6 +22,7 @@ use tlog::{Included, Kind, TlogError};
 
 use crate::{
     args::{TrustArgs, VerifyArgs},
+    output::{self, Existing},
     runtime,
     time::At,
     transparency::{self, LoggedArgs},
@@ -42,6 +43,10 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(Verdict::Rejected.exit_code()));
     }
     let policy = policy(&args.trust)?;
+    let existing = if args.force { Existing::Replace } else { Existing::Refuse };
+    if let Some(file) = &args.save {
+        output::check_target(file, existing)?;
+    }
     let evidence = match (&args.url, &args.report) {
         (Some(url), _) => Some(runtime::runtime()?.block_on(ask(url, args.nonce))?),
         (None, Some(file)) => Some(read(file, args.nonce, args.at)?),
@@ -51,8 +56,7 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     sigpipe::reset();
     let clock = if args.at.is_some() { Clock::Told } else { Clock::System };
     if let (Some(file), Some(evidence)) = (&args.save, &evidence) {
-        fs::write(file, &evidence.report)
-            .with_context(|| format!("cannot write {}", file.display()))?;
+        output::write(file, &evidence.report, existing)?;
     }
     if let Some(image) = &args.image {
         return image::run(args, image, evidence.as_ref());
@@ -100,7 +104,7 @@ pub(crate) fn policy(args: &TrustArgs) -> anyhow::Result<Policy> {
     if !args.accept_simulated {
         return Ok(policy);
     }
-    eprintln!("warning: simulated nodes are accepted; whoever runs one can read every prompt");
+    output::note("warning: simulated nodes are accepted; whoever runs one can read every prompt");
     Ok(policy.dangerous().accept_simulated())
 }
 

@@ -6,10 +6,14 @@ mod program;
 
 use std::{
     fs::{self, File},
-    process::Command,
+    io::pipe,
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use program::Program;
+use tests::http;
 
 const OBSCURA: &str = env!("CARGO_BIN_EXE_obscura");
 
@@ -38,4 +42,82 @@ async fn a_log_that_cannot_be_written_stops_nothing() {
         assert_eq!(answer.status(), 200);
     }
     node.stop();
+}
+
+/// A process that is to go on, whatever it cannot write. Ends with its test.
+struct Silenced(Child);
+
+impl Silenced {
+    fn start(command: &mut Command, [out, errors]: [Stdio; 2]) -> Self {
+        Self(command.stdout(out).stderr(errors).spawn().unwrap())
+    }
+
+    /// Waits until it answers there.
+    async fn answers(&mut self, url: &str) {
+        let answered = async {
+            while http().get(url).send().await.is_err() {
+                assert_eq!(self.0.try_wait().unwrap(), None, "it ended");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), answered).await.unwrap();
+        assert_eq!(self.0.try_wait().unwrap(), None, "it ended");
+    }
+}
+
+impl Drop for Silenced {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Standard output and error that take nothing: of a full disk, and of pipes that nobody reads.
+fn unwritable() -> [[Stdio; 2]; 2] {
+    let full = || File::options().write(true).open("/dev/full").unwrap().into();
+    let closed = || pipe().unwrap().1.into();
+    [[full(), full()], [closed(), closed()]]
+}
+
+/// An address that nothing listens on, for those whose own words cannot be read.
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// What they say first is the line that a script waits for. Nobody reads it, and they serve all the same.
+#[tokio::test]
+async fn what_serves_goes_on_where_nobody_reads_what_it_says() {
+    for streams in unwritable() {
+        let at = free_address();
+        let mut command = Command::new(OBSCURA);
+        command.args(["serve", "--model", "demo", "--tee", "simulated", "--device", "cpu"]);
+        let mut node = Silenced::start(command.args(["--listen", &at]), streams);
+        node.answers(&format!("http://{at}/healthz")).await;
+    }
+    let node = Program::serve(&[], Stdio::null());
+    node.ready().await;
+    for streams in unwritable() {
+        let at = free_address();
+        let mut command = Command::new(OBSCURA);
+        command.args(["proxy", "--node", &node.url, "--accept-simulated", "--listen", &at]);
+        let mut proxy = Silenced::start(&mut command, streams);
+        proxy.answers(&format!("http://{at}/healthz")).await;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for (number, streams) in unwritable().into_iter().enumerate() {
+        let at = free_address();
+        let image = folder.path().join(format!("{number}.png"));
+        let mut command = Command::new(OBSCURA);
+        command.args(["demo", "--listen", &at, "--output"]).arg(&image);
+        let mut demo = Silenced::start(&mut command, streams);
+        demo.answers(&format!("http://{at}/healthz")).await;
+        let drawn = async {
+            while !image.exists() {
+                assert_eq!(demo.0.try_wait().unwrap(), None, "it ended");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), drawn).await.unwrap();
+        demo.answers(&format!("http://{at}/healthz")).await;
+    }
 }

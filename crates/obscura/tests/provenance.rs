@@ -113,6 +113,17 @@ async fn an_image_proves_itself_offline() {
         shown.draw(name, &["--provenance", "c2pa"]);
         assert!(holds_manifest(&fs::read(shown.at(name)).unwrap()), "{name}");
     }
+    // A salt that is lost opens no commitment any more.
+    fs::remove_file(shown.at("star.png")).unwrap();
+    let kept = fs::read(shown.at("star.png.provenance.json")).unwrap();
+    let words = ["--size", "64x64", "--provenance", "c2pa"];
+    let said = shown.drawn(1, "star.png", &words);
+    assert!(said.contains("star.png.provenance.json is there already; --force"), "{said}");
+    assert_eq!(fs::read(shown.at("star.png.provenance.json")).unwrap(), kept);
+    shown.drawn(0, "star.png", &[&words[..], &["--force"]].concat());
+    assert_ne!(fs::read(shown.at("star.png.provenance.json")).unwrap(), kept);
+    let save = ["verify", &shown.node.url, "--save", &shown.path("prompt")];
+    assert!(shown.says(1, &save).contains("prompt is there already; --force replaces it"));
     shown.draw("plain.png", &[]);
     shown.draw("receipt.png", &["--provenance", "receipt"]);
     let (signed, plain) = (fs::read(shown.at("star.png")), fs::read(shown.at("plain.png")));
@@ -380,18 +391,22 @@ async fn who_is_asked_in_clear_text_signs_by_setting_and_sealed_on_request() {
         is_signed(&clear(&off.url, json!({ "provenance": "receipt" })).await),
         (false, true)
     );
+    let salt = "ab".repeat(32);
+    let own = clear(on, json!({ "provenance_salt": salt })).await;
+    assert_eq!(own["data"][0]["provenance"]["salt"], salt, "the operator's word commits");
     for (more, param) in [
         (json!({ "provenance": "c2pa" }), "provenance"),
         (json!({ "provenance": "c2pa+mark" }), "provenance"),
         (json!({ "provenance": "mark" }), "provenance"),
         (json!({ "provenance": true }), "provenance"),
         (json!({ "provenance": "receipt", "provenance_salt": "no" }), "provenance_salt"),
+        (json!({ "provenance_salt": salt }), "provenance_salt"),
+        (json!({ "provenance": "none", "provenance_salt": salt }), "provenance_salt"),
     ] {
         assert_eq!(clear(&off.url, more).await["error"]["param"], param);
     }
 
     // Sealed: nobody outside sees by the length what was asked for.
-    let salt = "ab".repeat(32);
     let mut lengths = Vec::new();
     for (more, signed) in
         [(json!({}), false), (json!({ "provenance": "c2pa", "provenance_salt": salt }), true)]
@@ -408,6 +423,11 @@ async fn who_is_asked_in_clear_text_signs_by_setting_and_sealed_on_request() {
         }
     }
     assert_eq!(lengths[0], lengths[1]);
+    // Even where the operator has clear answers signed: sealed, only the client says what is said.
+    let sent = sealed(on, &asked(json!({ "provenance_salt": salt }))).await;
+    assert_eq!(sent.status, 400);
+    let refused: Value = serde_json::from_str(&sent.open()).unwrap();
+    assert_eq!(refused["error"]["param"], "provenance_salt");
     let sent = sealed(&off.url, &asked(json!({ "provenance": "c2pa" }))).await;
     assert_eq!(sent.status, 400);
     assert!(!sent.text.contains("manifests"), "sealed: {}", sent.text);

@@ -180,6 +180,11 @@ pub enum InvalidParameter {
     /// A salt for commitments that is none.
     #[error("`provenance_salt` must be 64 lower-case hexadecimal digits")]
     Salt,
+    /// A salt for commitments, and nothing that commits.
+    #[error(
+        "`provenance_salt` needs a `provenance` that commits to what was asked: `receipt`, for one"
+    )]
+    SaltAlone,
     /// A manifest is wanted of a node that makes none.
     #[error("`provenance`: this node signs no manifests; `receipt` and `mark` it can give")]
     NoManifests,
@@ -222,7 +227,7 @@ impl InvalidParameter {
             Self::StreamMismatch => "stream",
             Self::Lossless => "output_compression",
             Self::Guidance { .. } => "guidance",
-            Self::Salt => "provenance_salt",
+            Self::Salt | Self::SaltAlone => "provenance_salt",
             Self::NoManifests | Self::TooSmallForMark { .. } => "provenance",
         })
     }

@@ -162,17 +162,18 @@ impl Delivery {
         let partial_images =
             crate::range::in_range(partial_images.unwrap_or(0), 0, Self::MAX_PARTIAL_IMAGES)
                 .map_err(|range| InvalidParameter::OutOfRange { param, range })?;
-        match (stream.unwrap_or(false), partial_images) {
+        let progress = progress.unwrap_or(false);
+        match (stream.unwrap_or(false), partial_images, progress) {
             // Events carry images, as OpenAI's do.
-            (true, _) if response_format == ResponseFormat::Url => {
+            (true, ..) if response_format == ResponseFormat::Url => {
                 Err(InvalidParameter::NotStreaming { param: "response_format" })
             }
-            (true, partial_images) => Ok(Self::Stream {
-                partial_images: partial_images as usize,
-                progress: progress.unwrap_or(false),
-            }),
-            (false, 0) => Ok(Self::Whole),
-            (false, _) => Err(InvalidParameter::OnlyStreaming { param }),
+            (true, partial_images, progress) => {
+                Ok(Self::Stream { partial_images: partial_images as usize, progress })
+            }
+            (false, 0, false) => Ok(Self::Whole),
+            (false, 0, true) => Err(InvalidParameter::OnlyStreaming { param: "progress" }),
+            (false, ..) => Err(InvalidParameter::OnlyStreaming { param }),
         }
     }
 }

@@ -76,6 +76,18 @@ impl ProvenanceWish {
         let salt = salt.map(|text| bytes_of(text).ok_or(InvalidParameter::Salt)).transpose()?;
         Ok(Self { kind, salt })
     }
+
+    /// Refuses a salt that nothing is salted with, where this is what is said: `kind`, or, where that is
+    /// [`ProvenanceKind::Unsaid`], what the route made of it.
+    ///
+    /// # Errors
+    /// [`InvalidParameter::SaltAlone`].
+    pub fn check_salt(&self, kind: ProvenanceKind) -> Result<(), InvalidParameter> {
+        match &self.salt {
+            Some(_) if !kind.has_receipt() => Err(InvalidParameter::SaltAlone),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// 64 lower-case hexadecimal digits.
@@ -137,6 +149,13 @@ mod tests {
             assert_eq!(wish.has_mark(), kind.contains("mark"), "{kind}");
             assert_eq!(wish.has_receipt(), kind != "none", "{kind}");
         }
+        let salted = |kind| ProvenanceWish::parse(kind, Some(&salt)).ok().unwrap();
+        for kind in [None, Some("none")] {
+            let wish = salted(kind);
+            assert_eq!(wish.check_salt(wish.kind), Err(InvalidParameter::SaltAlone));
+            assert_eq!(wish.check_salt(ProvenanceKind::Receipt), Ok(()), "the route's own word");
+        }
+        assert_eq!(salted(Some("mark")).check_salt(ProvenanceKind::Mark), Ok(()));
         let refused = |kind, salt: &str| {
             ProvenanceWish::parse(Some(kind), Some(&salt.to_owned().into())).err().unwrap()
         };

@@ -405,6 +405,8 @@ mod tests {
             (r#", "moderation": "high""#, "moderation"),
             (r#", "stream": true, "partial_images": 4"#, "partial_images"),
             (r#", "partial_images": 1"#, "partial_images"),
+            (r#", "progress": true"#, "progress"),
+            (r#", "progress": true, "stream": false"#, "progress"),
             (r#", "stream": true, "response_format": "url""#, "response_format"),
             (r#", "guidance": 3.5"#, "guidance"),
             (r#", "negative_prompt": "blurry""#, "negative_prompt"),

@@ -65,7 +65,8 @@ pub(crate) async fn generate(
         Err(InvalidRequest::NotAnObject) => return Err(ApiError::Malformed),
         Err(InvalidRequest::Parameter(invalid)) => return Err(refuse(pending, &invalid.body())),
     };
-    let ask = Ask { json, key: passed_on(&proxy, &headers), trace: trace(&headers) };
+    let (key, trace) = (passed_on(&proxy, &headers), trace(&headers));
+    let ask = Ask { json, names_model: true, key, trace };
     let (reply, trusted) = match proxy.pool().send(&ask).await {
         Ok(sent) => sent,
         // What a node tells its client alone, this proxy tells its caller alone.
@@ -73,7 +74,13 @@ pub(crate) async fn generate(
             let error = ApiError::Node(Failure::Refused { refusal, with_own_key }).into_object();
             return Err(refuse(pending, &ErrorBody { error }));
         }
-        Err(failure) => return Err(failure.into()),
+        Err(failure) => {
+            // Otherwise the caller may send the very same envelope again, as SDKs do after 429 and 503.
+            if failure.may_have_cost_work() {
+                pending.use_up();
+            }
+            return Err(failure.into());
+        }
     };
     let responder = pending.accept()?;
     match reply {
@@ -145,8 +152,12 @@ fn read(
     let request = CreateImageRequest::from_json(plaintext.as_bytes())?;
     request.check_is_generation()?;
     // As nodes do: nothing binds what the envelope says in clear text.
-    if request.model.as_ref().is_some_and(|model| *model != envelope.model_name) {
-        return Err(InvalidParameter::ModelMismatch.into());
+    match &request.model {
+        None => return Err(InvalidParameter::Missing { param: "model" }.into()),
+        Some(model) if *model != envelope.model_name => {
+            return Err(InvalidParameter::ModelMismatch.into());
+        }
+        Some(_) => {}
     }
     if request.stream.unwrap_or(false) != envelope.stream.unwrap_or(false) {
         return Err(InvalidParameter::StreamMismatch.into());

@@ -8,14 +8,16 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, Path, Request, State},
+    extract::{FromRequest, Request, State},
     http::{HeaderMap, HeaderValue, Uri, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use client::TraceParent;
 use protocol::{CreateImageRequest, FormField, Operation};
 use tokio::sync::OwnedSemaphorePermit;
-use web::{body_error::BodyError, credentials::bearer, multipart, origin::own_authority};
+use web::{
+    body_error::BodyError, credentials::bearer, multipart, origin::own_authority, path::PathName,
+};
 
 use self::answer::{Answered, Form};
 pub(crate) use self::events::{Last, Teller, event_stream};
@@ -101,8 +103,13 @@ fn asked(mut request: CreateImageRequest, proxy: &Proxy, headers: &HeaderMap) ->
         form: Form::take(&mut request),
         count: request.n.unwrap_or(1),
     };
-    let json = request.to_json();
-    Asked { ask: Ask { json, key: passed_on(proxy, headers), trace: trace(headers) }, expected }
+    let ask = Ask {
+        json: request.to_json(),
+        names_model: request.model.is_some(),
+        key: passed_on(proxy, headers),
+        trace: trace(headers),
+    };
+    Asked { ask, expected }
 }
 
 async fn answer(
@@ -137,7 +144,7 @@ async fn answer(
 /// An image that was asked for as a URL: whoever knows its name may see it, for a while.
 pub(crate) async fn file(
     State(proxy): State<Arc<Proxy>>,
-    Path(name): Path<String>,
+    PathName(name): PathName,
 ) -> Result<Response, ApiError> {
     proxy.images().find(&name, Instant::now()).ok_or(ApiError::NotFound)
 }

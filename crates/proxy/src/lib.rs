@@ -26,7 +26,6 @@ mod pool;
 mod proxy;
 mod routes;
 mod serve;
-mod socket;
 #[cfg(test)]
 mod tests;
 mod verification;

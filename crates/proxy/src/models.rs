@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::HeaderMap,
-};
+use axum::{Json, extract::State, http::HeaderMap};
 use protocol::{Model, ModelList};
 use seal::Zeroizing;
+use web::path::PathName;
 
 use crate::{
     error::ApiError,
@@ -26,7 +23,7 @@ pub(crate) async fn list(
 
 pub(crate) async fn one(
     State(proxy): State<Arc<Proxy>>,
-    Path(id): Path<String>,
+    PathName(id): PathName,
     headers: HeaderMap,
 ) -> Result<Json<Model>, ApiError> {
     let list = models(&proxy, &headers).await?;
@@ -35,7 +32,11 @@ pub(crate) async fn one(
 
 async fn models(proxy: &Proxy, headers: &HeaderMap) -> Result<ModelList, ApiError> {
     let _permit = proxy.permit()?;
-    let ask =
-        Ask { json: Zeroizing::default(), key: passed_on(proxy, headers), trace: trace(headers) };
+    let ask = Ask {
+        json: Zeroizing::default(),
+        names_model: true,
+        key: passed_on(proxy, headers),
+        trace: trace(headers),
+    };
     Ok(proxy.pool().models(&ask).await?)
 }

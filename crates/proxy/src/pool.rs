@@ -34,6 +34,8 @@ pub(crate) struct Pool {
 pub(crate) struct Ask {
     /// A [`CreateImageRequest`] in JSON.
     pub(crate) json: Zeroizing<Vec<u8>>,
+    /// Whether it says for which model it is. What is sealed always does.
+    pub(crate) names_model: bool,
     /// The caller's own key, where that is passed on.
     pub(crate) key: Option<Zeroizing<String>>,
     pub(crate) trace: Option<TraceParent>,
@@ -122,7 +124,8 @@ impl Pool {
         trusted: Arc<Trusted>,
         ask: &Ask,
     ) -> Result<(Reply, Arc<Trusted>), Failure> {
-        let error = match ask.to(member, &trusted).await {
+        let model = ask.first_model(member, &trusted).await?;
+        let error = match ask.to(member, &trusted, model).await {
             Ok(reply) => return Ok((reply, trusted)),
             Err(error) => error,
         };
@@ -131,7 +134,8 @@ impl Pool {
         }
         // It has fresh keys, or has started anew: evidence for them first.
         let renewed = member.renew(&trusted).await?;
-        match ask.to(member, &renewed).await {
+        let model = ask.first_model(member, &renewed).await?;
+        match ask.to(member, &renewed, model).await {
             Ok(reply) => Ok((reply, renewed)),
             // Evidence for keys that it does not hold: another's.
             Err(error) if error.is_stale() => {
@@ -193,11 +197,36 @@ fn judge(member: &Member, trusted: &Trusted, ask: &Ask, error: ClientError) -> F
 }
 
 impl Ask {
-    async fn to(&self, member: &Member, trusted: &Trusted) -> Result<Reply, ClientError> {
+    /// The model of a request that names none: the node's first, as on a route in clear text. Until it is
+    /// known, nothing is sent.
+    async fn first_model(
+        &self,
+        member: &Member,
+        trusted: &Trusted,
+    ) -> Result<Option<String>, Failure> {
+        if self.names_model {
+            return Ok(None);
+        }
+        let found = trusted.first_model(|| self.call(member.client())).await;
+        found.map_err(|error| match error {
+            ClientError::Refused(refusal) => {
+                Failure::Refused { refusal, with_own_key: self.key.is_some() }
+            }
+            _ => Failure::Unreachable,
+        })
+    }
+
+    async fn to(
+        &self,
+        member: &Member,
+        trusted: &Trusted,
+        first_model: Option<String>,
+    ) -> Result<Reply, ClientError> {
         // What was read once is read again.
         let request = wipe::stack(|| CreateImageRequest::from_json(&self.json));
-        let Ok(request) = request else { return Err(ClientError::NotUnderstood) };
+        let Ok(mut request) = request else { return Err(ClientError::NotUnderstood) };
         let client = member.client();
+        request.model = request.model.or(first_model);
         let billed;
         let mut node = &trusted.node;
         if member.is_behind_gateway() {
@@ -253,6 +282,18 @@ impl Failure {
         match self {
             Self::Refused { refusal, .. } => !refusal.is_unopened(),
             Self::Broken(_) => true,
+            Self::Untrusted | Self::Unreachable => false,
+        }
+    }
+
+    /// Whether some node may have drawn for it, so that nobody should ask for the same once more: an answer
+    /// that broke off or does not hold up, and a node that failed. Who is refused before that is not.
+    pub(crate) fn may_have_cost_work(&self) -> bool {
+        match self {
+            Self::Broken(_) => true,
+            Self::Refused { refusal, .. } => {
+                self.is_final() && !(400..500).contains(&refusal.status)
+            }
             Self::Untrusted | Self::Unreachable => false,
         }
     }

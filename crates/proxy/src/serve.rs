@@ -1,24 +1,28 @@
 //! Listens, serves, stops; and keeps the nodes' evidence fresh meanwhile.
 
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, http::Request};
+use axum::{Router, http::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
     task::JoinSet,
     time,
 };
-use tower::ServiceExt;
+use web::{
+    connection::{ConnectionLimiter, LeastRate, Slot, Socket, answer},
+    source::Source,
+};
 
-use crate::{proxy::Proxy, routes::app, socket::Socket};
+use crate::{proxy::Proxy, routes::app};
 
-/// Connections at once; more wait to be accepted.
-const MAX_CONNECTIONS: usize = 512;
 /// For a request's head, and between two requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
+/// Of an answer: all of it within a minute, or as much longer as it lasts at this rate.
+const LEAST_RATE: LeastRate =
+    LeastRate { timeout: Duration::from_secs(60), bytes_per_sec: 8 * 1024 };
 /// A request's head, and what waits to be written, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
 /// How long what runs may take to finish once the proxy stops.
@@ -27,8 +31,31 @@ const DRAIN: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
+/// How many connections there are at once. Callers need a key beyond loopback, and may connect without one:
+/// so that nobody keeps them out, whoever makes no progress makes way for who comes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Connections {
+    pub(crate) in_all: usize,
+    /// From one address of another machine. Programs on this one share theirs, and are not counted so.
+    pub(crate) of_source: usize,
+}
+
+impl Connections {
+    pub(crate) const DEFAULT: Self = Self { in_all: 512, of_source: 128 };
+}
+
 /// Serves `proxy` on `listener` until `shutdown` is over; then finishes what runs, within a bound.
 pub async fn serve(listener: TcpListener, proxy: Arc<Proxy>, shutdown: impl Future<Output = ()>) {
+    serve_at_most(Connections::DEFAULT, listener, proxy, shutdown).await;
+}
+
+/// The same, with so many connections at once.
+pub(crate) async fn serve_at_most(
+    connections: Connections,
+    listener: TcpListener,
+    proxy: Arc<Proxy>,
+    shutdown: impl Future<Output = ()>,
+) {
     if let Ok(listen) = listener.local_addr() {
         proxy.listens_at(listen);
     }
@@ -47,9 +74,10 @@ pub async fn serve(listener: TcpListener, proxy: Arc<Proxy>, shutdown: impl Futu
         }
     });
     let (stop, stopping) = watch::channel(false);
+    let limiter = ConnectionLimiter::new(connections.in_all, connections.of_source);
     tokio::select! {
         () = shutdown => {}
-        () = accept(&listener, app(proxy), stopping) => {}
+        () = accept(&listener, &limiter, app(proxy), stopping) => {}
     }
     tracing::info!("stopping: finishing what runs");
     stop.send_replace(true);
@@ -58,17 +86,19 @@ pub async fn serve(listener: TcpListener, proxy: Arc<Proxy>, shutdown: impl Futu
     }
 }
 
-async fn accept(listener: &TcpListener, router: Router, stopping: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+async fn accept(
+    listener: &TcpListener,
+    limiter: &ConnectionLimiter,
+    router: Router,
+    stopping: watch::Receiver<bool>,
+) {
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let permit = limiter.permit().await;
         match listener.accept().await {
-            Ok((socket, _)) => {
-                let serving = connection(socket, router.clone(), stopping.clone());
-                tokio::spawn(async move {
-                    serving.await;
-                    drop(place);
-                });
+            Ok((socket, peer)) => {
+                // Dropping the socket tells a source that has its share already.
+                let Some(slot) = limiter.slot(permit, source(peer.ip())) else { continue };
+                tokio::spawn(connection(socket, slot, router.clone(), stopping.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
@@ -78,23 +108,35 @@ async fn accept(listener: &TcpListener, router: Router, stopping: watch::Receive
     }
 }
 
-async fn connection(socket: TcpStream, router: Router, mut stopping: watch::Receiver<bool>) {
+/// Whose share a connection counts towards: nobody's, where it comes from this machine.
+fn source(peer: IpAddr) -> Option<Source> {
+    (!peer.to_canonical().is_loopback()).then(|| Source::of(peer))
+}
+
+async fn connection(
+    socket: TcpStream,
+    slot: Arc<Slot>,
+    router: Router,
+    mut stopping: watch::Receiver<bool>,
+) {
     // Answers are one write each; waiting to fill a packet only delays them.
     let _ = socket.set_nodelay(true);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let answering = router.clone().oneshot(request.map(Body::new));
-        async move { answering.await.map_err(|never: Infallible| never) }
-    });
+    let service =
+        service_fn(|request: Request<Incoming>| answer(router.clone(), request, slot.clone()));
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(BUFFER_BYTES)
-        .serve_connection(TokioIo::new(Socket::new(socket)), service);
+        .serve_connection(TokioIo::new(Socket::new(socket, slot.clone(), LEAST_RATE)), service);
     let mut serving = pin!(serving);
     tokio::select! {
         _ = serving.as_mut() => return,
+        () = slot.evicted() => return,
         _ = stopping.wait_for(|stop| *stop) => {}
     }
     serving.as_mut().graceful_shutdown();
-    let _ = serving.await;
+    tokio::select! {
+        _ = serving => {}
+        () = slot.evicted() => {}
+    }
 }

@@ -2,6 +2,7 @@
 
 mod audited;
 mod caller;
+mod crowded;
 mod guarded;
 mod hostile;
 mod sound;

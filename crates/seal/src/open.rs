@@ -23,6 +23,8 @@ impl Keyring {
     /// In this order: every field's length and base64; the node's key, which must be one that
     /// serves at `now`; the agreed key; the tag; the body's hash; and last, once the request is
     /// known to be whole, whether it was opened before. What fails therefore leaves no trace.
+    ///
+    /// The request is known from then on, unless its [`Pending`] is dropped.
     pub fn open(
         &self,
         request: &ConfidentialComputeRequest,
@@ -50,8 +52,6 @@ impl Keyring {
             return Err(OpenError::Unopenable);
         }
         let fingerprint = key.fingerprint();
-        epoch.replays.open(fingerprint)?;
-
         let exchange = Exchange {
             key,
             request_nonce: request.nonce,
@@ -59,7 +59,8 @@ impl Keyring {
             client_public: request.client_public,
             node_public: request.node_public,
         };
-        Ok((Plaintext::new(body), Pending::new(epoch, fingerprint, exchange)))
+        let pending = Pending::new(epoch, fingerprint, exchange)?;
+        Ok((Plaintext::new(body), pending))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Replay protection: which requests an epoch has opened.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -29,6 +29,9 @@ const RECENT: usize = 1 << 14;
 /// epochs of a keyring, so nobody fills the one that others sealed to without filling all of them. What
 /// was merely opened is free to send, so it must not take that room: of it, the latest are
 /// remembered. A copy of what was forgotten is refused again for the reason it was refused for.
+///
+/// What was opened and not answered at all is forgotten at once ([`ReplayCache::release`]): its
+/// client may send it again. Only what is accepted is answered with images, and that once.
 pub(crate) struct ReplayCache {
     seen: Mutex<Seen>,
     /// Requests after which keys are worn out.
@@ -45,10 +48,15 @@ pub(crate) struct Room {
 #[derive(Default)]
 struct Seen {
     accepted: HashSet<Fingerprint>,
-    recent: HashSet<Fingerprint>,
-    /// `recent`, the oldest first; also those that were accepted since.
-    order: VecDeque<Fingerprint>,
+    /// What was opened, and by which opening.
+    recent: HashMap<Fingerprint, Opening>,
+    /// `recent`, the oldest first; also openings that were accepted or released since.
+    order: VecDeque<(Opening, Fingerprint)>,
+    next: Opening,
 }
+
+/// The number of an opening. A copy of a request that was forgotten has another one.
+pub(crate) type Opening = u64;
 
 /// See [`SessionKey::fingerprint`](crate::cipher::SessionKey::fingerprint).
 pub(crate) type Fingerprint = [u8; 16];
@@ -72,18 +80,27 @@ impl ReplayCache {
 
     /// Remembers that a request was opened, unless it is known. Looking and remembering are one step:
     /// of two copies at once, one is refused.
-    pub(crate) fn open(&self, request: Fingerprint) -> Result<(), OpenError> {
+    pub(crate) fn open(&self, request: Fingerprint) -> Result<Opening, OpenError> {
         let mut seen = self.lock();
-        if seen.accepted.contains(&request) || !seen.recent.insert(request) {
+        if seen.accepted.contains(&request) || seen.recent.contains_key(&request) {
             return Err(OpenError::Replayed);
         }
-        seen.order.push_back(request);
+        let opening = seen.next;
+        seen.next += 1;
+        seen.recent.insert(request, opening);
+        seen.order.push_back((opening, request));
         if seen.order.len() > RECENT
-            && let Some(oldest) = seen.order.pop_front()
+            && let Some((opening, oldest)) = seen.order.pop_front()
         {
-            seen.recent.remove(&oldest);
+            seen.forget(oldest, opening);
         }
-        Ok(())
+        Ok(opening)
+    }
+
+    /// Forgets an opening that nothing was answered to, so that the request can be sent again. What was
+    /// accepted stays, and what another copy opened since.
+    pub(crate) fn release(&self, request: Fingerprint, opening: Opening) {
+        self.lock().forget(request, opening);
     }
 
     /// Remembers an opened request for good, unless it is known or there is no room.
@@ -111,6 +128,14 @@ impl ReplayCache {
     fn lock(&self) -> MutexGuard<'_, Seen> {
         // Only a failed allocation could panic under the lock, and then nothing is forgotten.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seen {
+    fn forget(&mut self, request: Fingerprint, opening: Opening) {
+        if self.recent.get(&request) == Some(&opening) {
+            self.recent.remove(&request);
+        }
     }
 }
 
@@ -150,7 +175,7 @@ mod tests {
         drop(seen);
         assert_eq!(cache.fill_ratio(), 0.5);
         assert_eq!(cache.open(nth(3 * RECENT)), Err(OpenError::Replayed));
-        assert_eq!(cache.open(nth(1)), Ok(()), "forgotten");
+        assert!(cache.open(nth(1)).is_ok(), "forgotten");
         assert_eq!(cache.open(nth(0)), Err(OpenError::Replayed), "accepted, and never forgotten");
     }
 
@@ -164,5 +189,28 @@ mod tests {
         cache.open(nth(0)).unwrap();
         assert_eq!(cache.accept(nth(0)), Ok(()));
         assert_eq!(cache.accept(nth(0)), Err(OpenError::Replayed));
+    }
+
+    #[test]
+    fn a_release_forgets_its_own_opening_and_nothing_else() {
+        let cache = ReplayCache::new(10);
+        let first = cache.open(nth(0)).unwrap();
+        cache.release(nth(0), first);
+        let second = cache.open(nth(0)).expect("released");
+        // Late, and of an opening that is over.
+        cache.release(nth(0), first);
+        assert_eq!(cache.open(nth(0)), Err(OpenError::Replayed));
+        cache.accept(nth(0)).unwrap();
+        cache.release(nth(0), second);
+        assert_eq!(cache.open(nth(0)), Err(OpenError::Replayed), "accepted, and never forgotten");
+        // What is left of a released opening does not shorten the memory of the one after it.
+        let released = cache.open(nth(1)).unwrap();
+        cache.release(nth(1), released);
+        cache.open(nth(1)).unwrap();
+        for n in 2..RECENT {
+            cache.open(nth(n)).unwrap();
+        }
+        assert_eq!(cache.open(nth(1)), Err(OpenError::Replayed));
+        assert_eq!(cache.fill_ratio(), 0.1);
     }
 }

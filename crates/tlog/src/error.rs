@@ -97,6 +97,12 @@ pub enum TlogError {
         /// Which file.
         path: String,
     },
+    /// Two that write at once would each sign what the other does not know.
+    #[error("{path}: another process writes this log")]
+    Busy {
+        /// The log's directory.
+        path: String,
+    },
     /// Trusted keys.
     #[error(
         "line {line}: must be `log KEY`, `witness KEY` or `quorum N`, with one log, and a quorum of at most the witnesses"

@@ -8,7 +8,9 @@
 //! ```
 
 use std::{
-    fs, io,
+    fs::{self, File, TryLockError},
+    io,
+    ops::Deref,
     path::{Path, PathBuf},
 };
 
@@ -31,7 +33,7 @@ const CHECKPOINT: &str = "checkpoint";
 const MAX_ENTRY_BYTES: usize = 1024;
 const MAX_CHECKPOINT_BYTES: u64 = 16 * 1024;
 
-/// A log that lies in a directory.
+/// A log that lies in a directory, to be read.
 #[derive(Debug)]
 pub struct Log {
     directory: PathBuf,
@@ -85,11 +87,25 @@ impl Log {
         self.checkpoint.as_ref()
     }
 
-    /// Adds an entry, signs, and writes every file that is new. The checkpoint comes last.
+    /// That an entry is in it.
     ///
     /// # Errors
-    /// Where the entry is there already, or a file cannot be written.
-    pub fn append(&mut self, entry: &Entry, key: &SecretKey) -> Result<u64, TlogError> {
+    /// Where it is not.
+    pub fn prove(&self, entry: &Entry) -> Result<Proof, TlogError> {
+        let index = self.find(entry).ok_or(TlogError::NoEntry)?;
+        let path = inclusion(index, &self.leaves()).ok_or(TlogError::NoEntry)?;
+        let checkpoint = self.checkpoint.clone().ok_or(TlogError::NoEntry)?;
+        Ok(Proof::new(index as u64, path, checkpoint))
+    }
+
+    /// What shows a witness that the log continues what it saw; nothing where that cannot be shown.
+    #[must_use]
+    pub fn continues(&self, seen: &Seen) -> Vec<Hash> {
+        let size = usize::try_from(seen.size).unwrap_or(usize::MAX);
+        consistency(size, &self.leaves()).unwrap_or_default()
+    }
+
+    fn append(&mut self, entry: &Entry, key: &SecretKey) -> Result<u64, TlogError> {
         if let Some(index) = self.find(entry) {
             return Err(TlogError::Again { index: index as u64 });
         }
@@ -120,32 +136,10 @@ impl Log {
         Ok(size - 1)
     }
 
-    /// Replaces the checkpoint by the same, signed by one more.
-    ///
-    /// # Errors
-    /// Where it cannot be written.
-    pub fn publish(&mut self, checkpoint: Note) -> Result<(), TlogError> {
+    fn publish(&mut self, checkpoint: Note) -> Result<(), TlogError> {
         self.write(CHECKPOINT, checkpoint.as_str().as_bytes())?;
         self.checkpoint = Some(checkpoint);
         Ok(())
-    }
-
-    /// That an entry is in it.
-    ///
-    /// # Errors
-    /// Where it is not.
-    pub fn prove(&self, entry: &Entry) -> Result<Proof, TlogError> {
-        let index = self.find(entry).ok_or(TlogError::NoEntry)?;
-        let path = inclusion(index, &self.leaves()).ok_or(TlogError::NoEntry)?;
-        let checkpoint = self.checkpoint.clone().ok_or(TlogError::NoEntry)?;
-        Ok(Proof::new(index as u64, path, checkpoint))
-    }
-
-    /// What shows a witness that the log continues what it saw; nothing where that cannot be shown.
-    #[must_use]
-    pub fn continues(&self, seen: &Seen) -> Vec<Hash> {
-        let size = usize::try_from(seen.size).unwrap_or(usize::MAX);
-        consistency(size, &self.leaves()).unwrap_or_default()
     }
 
     fn find(&self, entry: &Entry) -> Option<usize> {
@@ -167,6 +161,57 @@ impl Log {
             fs::rename(&part, &path)
         };
         written().map_err(|source| at(&path, source))
+    }
+}
+
+/// A log that this process alone writes, from the first file that it reads to the last that it replaces: two
+/// who append at once would each sign a root without the other's entry, which is a fork.
+#[derive(Debug)]
+pub struct Writer {
+    log: Log,
+    /// On the directory. Goes with the process, whichever way that ends.
+    _lock: File,
+}
+
+impl Writer {
+    /// As [`Log::open`], of a directory that is made where it is not there.
+    ///
+    /// # Errors
+    /// As [`Log::open`], and [`TlogError::Busy`] while another process has it.
+    pub fn open(directory: &Path, key: &VerifierKey) -> Result<Self, TlogError> {
+        let opened = fs::create_dir_all(directory).and_then(|()| File::open(directory));
+        let lock = opened.map_err(|source| at(directory, source))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { log: Log::open(directory, key)?, _lock: lock }),
+            Err(TryLockError::WouldBlock) => {
+                Err(TlogError::Busy { path: directory.display().to_string() })
+            }
+            Err(TryLockError::Error(source)) => Err(at(directory, source)),
+        }
+    }
+
+    /// Adds an entry, signs, and writes every file that is new. The checkpoint comes last.
+    ///
+    /// # Errors
+    /// Where the entry is there already, or a file cannot be written.
+    pub fn append(&mut self, entry: &Entry, key: &SecretKey) -> Result<u64, TlogError> {
+        self.log.append(entry, key)
+    }
+
+    /// Replaces the checkpoint by the same, signed by one more.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn publish(&mut self, checkpoint: Note) -> Result<(), TlogError> {
+        self.log.publish(checkpoint)
+    }
+}
+
+impl Deref for Writer {
+    type Target = Log;
+
+    fn deref(&self) -> &Log {
+        &self.log
     }
 }
 
@@ -244,9 +289,9 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn filled(directory: &Path, entries: impl Iterator<Item = usize>) -> Log {
+    fn filled(directory: &Path, entries: impl Iterator<Item = usize>) -> Writer {
         let key = log_key();
-        let mut log = Log::open(directory, key.public()).unwrap();
+        let mut log = Writer::open(directory, key.public()).unwrap();
         for number in entries {
             log.append(&entry(number), &key).unwrap();
         }
@@ -306,7 +351,7 @@ mod tests {
         let proof = hidden.continues(&seen);
         let refused = witness.cosign(&seen, hidden.checkpoint().unwrap(), &proof, 300);
         assert!(matches!(refused, Err(TlogError::Forked { size: 3 })), "{refused:?}");
-        let older = filled(two.path(), std::iter::empty());
+        let older = Log::open(two.path(), log.public()).unwrap();
         assert_eq!(older.size(), 4);
         let shrunk = witness.cosign(&seen, first_of(&before, &log), &[], 300);
         assert!(matches!(shrunk, Err(TlogError::Shrunk { size: 2, seen: 3 })));
@@ -339,6 +384,20 @@ mod tests {
         assert!(Log::open(folder.path(), log_key().public()).is_err());
         fs::remove_file(&path).unwrap();
         assert!(matches!(Log::open(folder.path(), log_key().public()), Err(TlogError::Io { .. })));
+    }
+
+    /// Whoever comes second would sign a root without what the first one appends.
+    #[test]
+    fn one_process_at_a_time_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = filled(folder.path(), 0..2);
+        let second = Writer::open(folder.path(), log_key().public());
+        assert!(matches!(second, Err(TlogError::Busy { .. })), "{second:?}");
+        // Who only reads is in nobody's way.
+        assert_eq!(Log::open(folder.path(), log_key().public()).unwrap().size(), 2);
+        drop(first);
+        filled(folder.path(), 2..3);
+        assert_eq!(Log::open(folder.path(), log_key().public()).unwrap().size(), 3);
     }
 
     #[test]

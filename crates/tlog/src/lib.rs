@@ -7,7 +7,8 @@
 //!
 //! A publisher that shows one log to some and another to others needs a witness that signs both, and the honest
 //! one signs one. Forms are those of C2SP: `signed-note`, `tlog-checkpoint`, `tlog-tiles`, `tlog-cosignature`,
-//! `tlog-proof` (c2sp.org). Nothing here reads a clock or the network; [`Log`] alone reads and writes files.
+//! `tlog-proof` (c2sp.org). Nothing here reads a clock or the network; [`Log`] alone reads files, and [`Writer`] writes
+//! them.
 
 mod checkpoint;
 mod entry;
@@ -22,7 +23,7 @@ mod witness;
 pub use checkpoint::Checkpoint;
 pub use entry::{Entry, Kind};
 pub use error::TlogError;
-pub use files::{Log, MAX_ENTRIES};
+pub use files::{Log, MAX_ENTRIES, Writer};
 pub use note::{Algorithm, Note, SecretKey, VerifierKey};
 pub use proof::{Included, MAX_PROOF_BYTES, Proof};
 pub use tree::{

@@ -10,13 +10,19 @@
 //! | [`multipart`] | forms with files |
 //! | [`answer`] | errors as OpenAI's clients read them |
 //! | [`image_store`] | images that wait to be fetched by an unguessable name |
+//! | [`path`] | the name in a route's path |
+//! | [`source`] | who shares a bound |
+//! | [`connection`] | how many connections there may be, which makes way, and how slow a reader may be |
 //! | [`linger`] | ending a connection, or a stream of one, without cutting off what was said last |
 
 pub mod answer;
 pub mod body_error;
+pub mod connection;
 pub mod credentials;
 pub mod image_store;
 pub mod linger;
 pub mod media_type;
 pub mod multipart;
 pub mod origin;
+pub mod path;
+pub mod source;

@@ -5,7 +5,7 @@ use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Instant};
 
 use axum::{
     Json,
-    extract::{FromRequest, FromRequestParts, Path, Request, State},
+    extract::{FromRequest, FromRequestParts, Request, State},
     http::{HeaderMap, Uri, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -15,7 +15,7 @@ use protocol::{
     ImageEvent, ImageRequest, Operation,
 };
 use utoipa::ToSchema;
-use web::{body_error::BodyError, multipart};
+use web::{body_error::BodyError, multipart, path::PathName};
 
 use super::{
     client::Client,
@@ -88,7 +88,7 @@ pub(super) async fn edit(
 /// none. A model's name may have slashes in it.
 pub(super) async fn of_deployment(
     State(node): State<Arc<Node>>,
-    Path(rest): Path<String>,
+    PathName(rest): PathName,
     call: Call,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -250,7 +250,7 @@ fn read_edit(body: &ClearEdit) -> Result<CreateImageRequest, ApiError> {
 )]
 pub(super) async fn file(
     State(node): State<Arc<Node>>,
-    Path(name): Path<String>,
+    PathName(name): PathName,
 ) -> Result<Response, ApiError> {
     node.image_store().find(&name, Instant::now()).ok_or(ApiError::NotFound)
 }

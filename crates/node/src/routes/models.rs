@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::HeaderMap,
-};
+use axum::{Json, extract::State, http::HeaderMap};
 use protocol::{ErrorBody, Model, ModelCapabilities, ModelList};
+use web::path::PathName;
 
 use super::Answer;
 use crate::{
@@ -45,7 +42,7 @@ pub(super) async fn list(State(node): State<Arc<Node>>, headers: HeaderMap) -> A
 )]
 pub(super) async fn one(
     State(node): State<Arc<Node>>,
-    Path(id): Path<String>,
+    PathName(id): PathName,
     headers: HeaderMap,
 ) -> Answer<Model> {
     let service = admit(&node, &headers)?;

@@ -46,6 +46,7 @@ impl Wanted {
         service: &Service,
     ) -> Result<Self, InvalidParameter> {
         let kind = request.provenance.kind;
+        request.provenance.check_salt(kind)?;
         if !kind.has_receipt() {
             return Ok(Self::Nothing);
         }
@@ -64,7 +65,11 @@ impl Wanted {
         service: &Service,
     ) -> Result<Self, InvalidParameter> {
         match request.provenance.kind {
-            ProvenanceKind::Unsaid => Ok(Self::of(service.unasked_provenance(), request, service)),
+            ProvenanceKind::Unsaid => {
+                let kind = service.unasked_provenance();
+                request.provenance.check_salt(kind)?;
+                Ok(Self::of(kind, request, service))
+            }
             _ => Self::sealed(request, service),
         }
     }

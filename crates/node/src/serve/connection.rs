@@ -1,12 +1,8 @@
 //! One connection, from its first byte to its last.
 
-use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    body::Body,
-    http::{Request, Response},
-};
+use axum::{Router, http::Request};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -19,14 +15,8 @@ use tokio::{
     time,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tower::ServiceExt;
+use web::connection::{LeastRate, Slot, Socket, answer};
 
-use super::{
-    limiter::Slot,
-    progress::{Answer, Received},
-    request,
-    socket::{LeastRate, Socket},
-};
 use crate::{address::Peer, delivery::StreamExecutor, tls};
 
 /// The first line of HTTP/2, RFC 9113 §3.4.
@@ -141,8 +131,9 @@ impl Connections {
         // A handshake that failed is its client's affair: a line for each would be a stranger's to write.
         let Some((http, stream)) = opened else { return };
         let router = self.router;
-        let service = service_fn(|request: Request<Incoming>| {
-            answer(router.clone(), request, Peer(peer.ip()), slot.clone())
+        let service = service_fn(|mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer.ip()));
+            answer(router.clone(), request, slot.clone())
         });
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
@@ -172,21 +163,6 @@ async fn secured(tls: &TlsAcceptor, socket: Socket) -> Option<TlsStream<Socket>>
     let mut stream = tls.accept(socket).await.ok()?;
     stream.fill_buf().await.ok()?;
     Some(stream)
-}
-
-/// Answers one request, and notes how far it has come.
-fn answer(
-    router: Router,
-    request: Request<Incoming>,
-    peer: Peer,
-    slot: Arc<Slot>,
-) -> impl Future<Output = Result<Response<Answer>, Infallible>> {
-    let progress = request::Request::begin(slot);
-    let version = request.version();
-    let mut request = request.map(|body| Body::new(Received::new(body, version, &progress)));
-    request.extensions_mut().insert(peer);
-    let answering = router.oneshot(request);
-    async move { Ok(answering.await?.map(|body| Answer::new(body, progress))) }
 }
 
 /// Resolves when the node stops.

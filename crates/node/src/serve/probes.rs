@@ -3,12 +3,11 @@
 use std::{io, net, sync::Arc, thread, time::Duration};
 
 use tokio::{net::TcpListener, runtime, sync::watch};
+use web::connection::{ConnectionLimiter, LeastRate};
 
 use super::{
     Acceptor, Never,
     connection::{Connections, Timeouts},
-    limiter::ConnectionLimiter,
-    socket::LeastRate,
 };
 use crate::{node::Node, routes};
 

@@ -42,6 +42,9 @@ pub(crate) struct VerifyArgs {
     /// Keep the report, for an audit
     #[arg(long, value_name = "FILE", conflicts_with = "report")]
     pub(crate) save: Option<PathBuf>,
+    /// Replace a file that --save finds there
+    #[arg(long, requires = "save")]
+    pub(crate) force: bool,
     /// Judge by the policy only if this proof shows that it is in a transparency log; `obscura tlog prove`
     /// prints one
     #[arg(long, value_name = "FILE", requires = "log_trust", requires = "policy")]

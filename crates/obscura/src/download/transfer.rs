@@ -94,7 +94,13 @@ pub(super) async fn fetch(
             }
             Ok(()) | Err(Cut::Hub(_)) => {}
         }
-        bar.suspend(|| eprintln!("note: {} of {} so far; asking again", part.bytes, file.shown()));
+        bar.suspend(|| {
+            output::note(format_args!(
+                "note: {} of {} so far; asking again",
+                part.bytes,
+                file.shown()
+            ))
+        });
         tokio::time::sleep(Duration::from_millis(250) * (1 << barren_tries)).await;
     }
     part.checked(file)

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{Arrived, Desk, Order};
 use crate::{
     args::GenerateArgs,
-    model,
+    model, output,
     progress::{Phase, Progress},
 };
 
@@ -32,7 +32,7 @@ pub(super) fn draw(
 ) -> anyhow::Result<()> {
     flux::groups::turned_off()?;
     if args.model.model == model::DEMO {
-        eprintln!("note: the model is {}", model::DEMO_NOTICE);
+        output::note(format_args!("note: the model is {}", model::DEMO_NOTICE));
     }
     let loading = Instant::now();
     let pixels = order.size.map_or(COMMON_PIXELS, Size::pixels);
@@ -164,6 +164,7 @@ impl Watch<'_> {
         let file = engine::encode(image, self.desk.output.format())?;
         let arrived = Arrived {
             file: &file,
+            beside: None,
             prompt: self.prompt,
             index,
             seed: Some(self.seed.offset(index).get()),

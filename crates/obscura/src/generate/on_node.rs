@@ -159,16 +159,18 @@ impl Asked<'_> {
                     );
                     let file = client::decode_image(&event.b64_json)?;
                     let size: Size = event.size.parse().context("the node's image has no size")?;
+                    // Before anything says that the image is there.
+                    let proof = self.proof.check(&file, event.provenance.as_deref())?;
                     let arrived = Arrived {
                         file: &file,
+                        beside: proof.as_deref(),
                         prompt: self.prompt,
                         index,
                         seed: event.seed,
                         size,
                         model: self.model,
                     };
-                    let written_to = desk.put(&arrived, progress)?;
-                    self.proof.keep(&file, event.provenance.as_deref(), &written_to)?;
+                    desk.put(&arrived, progress)?;
                 }
                 ImageEvent::Error(_) => {}
             }

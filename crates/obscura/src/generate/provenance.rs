@@ -1,6 +1,4 @@
-//! What a node says of where an image is from: held against what was asked, and kept beside the image.
-
-use std::{fs, path::Path};
+//! What a node says of where an image is from: held against what was asked, to be kept beside the image.
 
 use anyhow::{Context, bail, ensure};
 use attest::{Report, ReportedModel};
@@ -23,26 +21,21 @@ pub(super) struct Expected<'a> {
 }
 
 impl Expected<'_> {
-    /// Checks what came with an image, where anything was asked for, and writes it beside the image.
-    pub(super) fn keep(
+    /// Checks what came with an image, where anything was asked for; gives the file that belongs beside it.
+    pub(super) fn check(
         &self,
         file: &[u8],
         told: Option<&ImageProvenance>,
-        image: &Path,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Option<Vec<u8>>> {
         if self.order.provenance == ProvenanceChoice::None {
-            return Ok(());
+            return Ok(None);
         }
         let told = told.context("the node said nothing of where its image is from")?;
-        self.check(file, told).context("what the node said of where its image is from")?;
-        let mut name = image.as_os_str().to_owned();
-        name.push(".provenance.json");
-        let json = serde_json::to_vec_pretty(told)?;
-        fs::write(&name, json)
-            .with_context(|| format!("cannot write {}", Path::new(&name).display()))
+        self.check_told(file, told).context("what the node said of where its image is from")?;
+        Ok(Some(serde_json::to_vec_pretty(told)?))
     }
 
-    fn check(&self, file: &[u8], told: &ImageProvenance) -> anyhow::Result<()> {
+    fn check_told(&self, file: &[u8], told: &ImageProvenance) -> anyhow::Result<()> {
         let receipt = told.receipt.as_deref().context("there is no receipt")?;
         let receipt = STANDARD.decode_to_vec(receipt).ok().context("the receipt is no base64")?;
         let signed = SignedReceipt::read(&receipt)?;

@@ -6,12 +6,12 @@ use std::{
 };
 
 use attest::{
-    Policy,
+    Policy, Report,
     verify::{Appraisal, Verdict},
 };
-use client::{AttestedNode, Client, ClientError, Evidence};
+use client::{AttestedNode, Call, Client, ClientError, Evidence};
 use printable::Printable;
-use tokio::time;
+use tokio::{sync::OnceCell, time};
 
 use crate::audit::{Audit, Entry};
 
@@ -67,6 +67,8 @@ pub(crate) struct Trusted {
     refresh: Duration,
     /// Which question it was the answer to.
     asked: u64,
+    /// Its first model, once somebody named none.
+    first_model: OnceCell<Option<String>>,
 }
 
 /// Evidence, and what came of it.
@@ -219,6 +221,9 @@ impl Member {
                     ClientError::Untrusted { appraisal, .. } => {
                         (Unusable::Untrusted, words(&appraisal))
                     }
+                    error @ ClientError::UnattestedTls => {
+                        (Unusable::Untrusted, Printable::of(&Chain(&error)))
+                    }
                     error => (Unusable::Unreachable, Printable::of(&Chain(&error))),
                 })
             }
@@ -228,7 +233,8 @@ impl Member {
             Ok(node) => {
                 tracing::info!(node = %self.url, "evidence accepted");
                 let refresh = refresh(&node);
-                let trusted = Arc::new(Trusted { node, since: now, refresh, asked: state.asked });
+                let (asked, first_model) = (state.asked, OnceCell::new());
+                let trusted = Arc::new(Trusted { node, since: now, refresh, asked, first_model });
                 state.trusted = Some(trusted.clone());
                 (state.failure, state.failures, state.next) = (None, 0, Some(now + PACE));
                 Ok(trusted)
@@ -268,6 +274,29 @@ impl Trusted {
     /// once more, right before it sends.
     fn counts(&self) -> bool {
         self.since.elapsed() < MAX_AGE && now_secs() <= self.node.not_after_secs()
+    }
+
+    /// The name of the first model, by the evidence where that tells it: of a node with one model alone, the
+    /// node is asked. Anybody on the way can make that a name which the node does not serve, and refuses.
+    ///
+    /// # Errors
+    /// Where the node does not tell.
+    pub(crate) async fn first_model<'c>(
+        &self,
+        call: impl FnOnce() -> Call<'c>,
+    ) -> Result<Option<String>, ClientError> {
+        let ask = async || {
+            let report = Report::parse(&self.node.evidence().report).ok();
+            let named = report.and_then(|report| report.models().into_iter().next()?.name);
+            match named {
+                Some(name) => Ok(Some(name)),
+                None => {
+                    let list = call().models(&self.node).await?;
+                    Ok::<_, ClientError>(list.data.into_iter().next().map(|model| model.id))
+                }
+            }
+        };
+        self.first_model.get_or_try_init(ask).await.cloned()
     }
 }
 

@@ -9,7 +9,10 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use zeroize::Zeroizing;
 
 use super::stand_in::{MODEL, StandIn};
-use crate::{Config, NodeAddress, Proxy, StartError, serve};
+use crate::{
+    Config, NodeAddress, Proxy, StartError,
+    serve::{Connections, serve_at_most},
+};
 
 /// What no node may be sent as it is.
 pub(super) const PROMPT: &str = "a vermilion lighthouse beneath thunderclouds";
@@ -47,10 +50,18 @@ pub(super) fn key(key: &str) -> Option<Zeroizing<String>> {
 }
 
 pub(super) async fn run(config: Config) -> Result<Running, StartError> {
+    run_at_most(Connections::DEFAULT, config).await
+}
+
+pub(super) async fn run_at_most(
+    connections: Connections,
+    config: Config,
+) -> Result<Running, StartError> {
     let proxy = Proxy::start(config).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let serving = tokio::spawn(serve(listener, proxy.clone(), std::future::pending()));
+    let for_ever = std::future::pending();
+    let serving = tokio::spawn(serve_at_most(connections, listener, proxy.clone(), for_ever));
     Ok(Running { url, proxy, http: reqwest::Client::new(), serving })
 }
 

@@ -182,7 +182,13 @@ async fn models_are_the_attested_nodes() {
     let list: serde_json::Value = proxy.get("/v1/models").await.json().await.unwrap();
     assert_eq!((&list["object"], &list["data"][0]["id"]), (&json!("list"), &json!(MODEL)));
     assert_eq!(proxy.get(&format!("/v1/models/{MODEL}")).await.status(), 200);
-    assert_eq!(proxy.get("/v1/models/other").await.status(), 404);
+    for path in ["/v1/models/other", "/v1/models/%FF", "/v1/models/a%2F%C3", "/v1/images/files/%FF"]
+    {
+        let answer = proxy.get(path).await;
+        assert_eq!(answer.status(), 404, "{path}");
+        let body: serde_json::Value = answer.json().await.expect("OpenAI's shape");
+        assert_eq!(body["error"]["code"], "not_found", "{path}");
+    }
     node.set(Evidence::Garbage);
     assert_eq!(node.opened(), 0);
 }
@@ -222,4 +228,76 @@ async fn what_atomas_clients_seal_is_sealed_anew() {
     let refused = client.dangerous().generate(request(PROMPT), &handed).await;
     let Err(ClientError::Refused(refusal)) = refused else { panic!("it was refused") };
     assert_eq!(refusal.code.unwrap().as_str(), "node_untrusted");
+}
+
+/// SDKs send the very same envelope again after 429, 502 and 503: it was not used up, and is answered once.
+#[tokio::test]
+async fn what_found_no_node_can_be_sent_again_as_it_is() {
+    let (node, proxy) = pair().await;
+    let envelope = async || {
+        let client = Client::new(&proxy.url, ApiKey::none()).unwrap();
+        let handed = client.lock(MODEL).await.unwrap();
+        let body = json!({ "model": MODEL, "prompt": PROMPT }).to_string().into_bytes();
+        let (sealed, _) = seal::seal_request(&handed.encryption_key, body.into()).unwrap();
+        protocol::ConfidentialComputeRequest { model_name: MODEL.to_owned(), ..sealed }
+    };
+    let send = async |envelope: &protocol::ConfidentialComputeRequest| {
+        let url = format!("{}/v1/confidential/images/generations", proxy.url);
+        proxy.http().post(url).json(envelope).send().await.unwrap().status().as_u16()
+    };
+    let first = envelope().await;
+    node.answer(Answer::Busy(20));
+    assert_eq!([send(&first).await, send(&first).await], [429, 429]);
+    node.answer(Answer::Status(400));
+    assert_eq!(send(&first).await, 400);
+    node.answer(Answer::Sound);
+    assert_eq!([send(&first).await, send(&first).await], [200, 409]);
+    assert_eq!(node.opened(), 1);
+    // A caller that hung up was not answered either.
+    let second = envelope().await;
+    node.answer(Answer::Busy(1));
+    let hung_up = tokio::time::timeout(std::time::Duration::from_millis(300), send(&second)).await;
+    assert!(hung_up.is_err(), "a second is waited for");
+    node.answer(Answer::Sound);
+    let again = async {
+        loop {
+            match send(&second).await {
+                // Until the proxy has seen the end of the connection.
+                409 => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+                status => break status,
+            }
+        }
+    };
+    let again = tokio::time::timeout(std::time::Duration::from_secs(20), again).await;
+    assert_eq!((again, send(&second).await), (Ok(200), 409));
+    // The node may have drawn: nobody asks for that twice.
+    for broken in [Answer::Hangup, Answer::Status(500)] {
+        let envelope = envelope().await;
+        node.answer(broken);
+        assert_ne!(send(&envelope).await, 200);
+        node.answer(Answer::Sound);
+        assert_eq!(send(&envelope).await, 409, "{broken:?}");
+    }
+    // What names no model inside is refused, as a node refuses it.
+    let client = Client::new(&proxy.url, ApiKey::none()).unwrap();
+    let handed = client.lock(MODEL).await.unwrap();
+    let nameless = CreateImageRequest {
+        prompt: Some(PROMPT.to_owned().into()),
+        ..CreateImageRequest::default()
+    };
+    let refused = client.dangerous().generate(nameless, &handed).await;
+    let Err(ClientError::Refused(refusal)) = refused else { panic!("it was refused") };
+    assert_eq!(refusal.param.as_ref().unwrap().as_str(), "model");
+}
+
+#[tokio::test]
+async fn a_request_that_names_no_model_is_for_the_nodes_first() {
+    let (node, proxy) = pair().await;
+    for _ in 0..2 {
+        let answer = proxy.post(json!({ "prompt": PROMPT })).await;
+        assert_eq!(answer.status(), 200);
+    }
+    assert_eq!(*node.inner.models.lock().unwrap(), [MODEL, MODEL]);
+    assert_eq!(node.wire.requests("GET /v1/models"), 1, "asked once");
+    node.wire.assert_without(PROMPT);
 }

@@ -14,10 +14,35 @@ use crate::{
 fn the_second_copy_is_refused() {
     let node = node();
     let (request, _) = sealed_to(&node);
-    assert!(node.open(&request, now()).is_ok());
+    let first = node.open(&request, now()).unwrap();
+    assert_eq!(node.open(&request, now()).unwrap_err(), OpenError::Replayed);
+    first.1.accept().unwrap();
     assert_eq!(node.open(&request, now()).unwrap_err(), OpenError::Replayed);
     let (other, _) = sealed_to(&node);
     assert!(node.open(&other, now()).is_ok());
+}
+
+/// A node that has no room behind the opening says so, and its client sends the same bytes again.
+#[test]
+fn what_was_not_answered_can_be_sent_again_and_is_answered_once() {
+    let node = node();
+    let (request, _) = sealed_to(&node);
+    for _ in 0..3 {
+        drop(node.open(&request, now()).unwrap());
+    }
+    accept(&node, &request).unwrap();
+    assert_eq!(node.open(&request, now()).unwrap_err(), OpenError::Replayed);
+    // Work may have been done for it.
+    let (request, _) = sealed_to(&node);
+    node.open(&request, now()).unwrap().1.use_up();
+    assert_eq!(node.open(&request, now()).unwrap_err(), OpenError::Replayed);
+    // There was no room to remember it, and then there is.
+    let node = Keyring::new(epoch_with_room_for(1, 1), LIMITS);
+    let (request, _) = sealed_to(&node);
+    let others: Vec<_> = (0..Keyring::MAX_EPOCHS).map(|_| sealed_to(&node).0).collect();
+    others.iter().for_each(|other| drop(accept(&node, other).unwrap()));
+    assert_eq!(accept(&node, &request).unwrap_err(), OpenError::ReplayCacheFull);
+    assert_eq!(accept(&node, &request).unwrap_err(), OpenError::ReplayCacheFull, "not 409");
 }
 
 /// Under one key go a request and its answers, so an answer opens as a request would.
@@ -81,13 +106,13 @@ fn of_many_copies_at_once_exactly_one_opens() {
         let results: Vec<_> = std::thread::scope(|scope| {
             let copy = || {
                 start.wait();
-                node.open(&request, now()).map(drop)
+                node.open(&request, now())
             };
             let threads: Vec<_> = (0..COPIES).map(|_| scope.spawn(copy)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
-        let refused = results.iter().filter(|result| **result == Err(OpenError::Replayed));
+        let refused = results.iter().filter(|result| matches!(result, Err(OpenError::Replayed)));
         assert_eq!(refused.count(), COPIES - 1);
     }
 }
@@ -105,7 +130,7 @@ fn a_copy_under_another_name_of_the_client_key() {
         .collect();
     assert!(names[1..].iter().all(|name| *name != names[0]), "all are other bytes");
 
-    assert!(node.open(&request, now()).is_ok());
+    let _opened = node.open(&request, now()).unwrap();
     for name in names {
         let client = encode(name);
         let copy =

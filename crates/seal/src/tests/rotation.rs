@@ -13,7 +13,7 @@ fn the_previous_epoch_opens_until_its_grace_ends() {
     let requests: Vec<_> = (0..4).map(|_| sealed_to(&node).0).collect();
     let old = node.current().key_id();
     let start = now();
-    assert!(node.open(&requests[0], start).is_ok());
+    node.open(&requests[0], start).unwrap().1.accept().unwrap();
     node.rotate(epoch(2), start).unwrap();
     assert_ne!(node.current().key_id(), old);
 

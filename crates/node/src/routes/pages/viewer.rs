@@ -1,10 +1,10 @@
 //! `GET /docs`: Swagger UI, which is in the program. `swagger-ui/README.md` says where it is from.
 
 use axum::{
-    extract::Path,
     http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
+use web::path::PathName;
 
 use super::page;
 use crate::error::ApiError;
@@ -19,7 +19,7 @@ pub(in crate::routes) async fn docs() -> Response {
 }
 
 /// `GET /docs/{file}`: what the page is made of.
-pub(in crate::routes) async fn file(Path(name): Path<String>) -> Response {
+pub(in crate::routes) async fn file(PathName(name): PathName) -> Response {
     match &*name {
         "docs.js" => own("text/javascript", include_str!("docs.js")),
         "docs.css" => own("text/css", include_str!("docs.css")),

@@ -86,6 +86,8 @@ pub(super) async fn generate(
     node.opened.fetch_add(1, Ordering::SeqCst);
     let Ok(request) = CreateImageRequest::from_json(plaintext.as_bytes()) else { panic!() };
     assert!(request.padding.is_some(), "a request is salted");
+    assert_eq!(request.model.as_ref(), Some(&envelope.model_name));
+    node.models.lock().unwrap().push(envelope.model_name.clone());
     let manifest: [u8; 32] = Sha256::digest(MANIFEST).into();
     if request.prompt.as_ref().is_some_and(|prompt| prompt.contains("refuse me")) {
         let error = protocol::InvalidParameter::Missing { param: "size" }.body();

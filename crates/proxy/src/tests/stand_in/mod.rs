@@ -57,6 +57,8 @@ pub(super) struct Inner {
     pub(super) image: Mutex<String>,
     /// The stacks that sealed requests named.
     pub(super) stacks: Mutex<Vec<u64>>,
+    /// The models that they named, outside and inside alike.
+    pub(super) models: Mutex<Vec<String>>,
 }
 
 impl StandIn {
@@ -80,6 +82,7 @@ impl StandIn {
             seen: Mutex::default(),
             image: Mutex::new(IMAGE.to_owned()),
             stacks: Mutex::default(),
+            models: Mutex::default(),
         });
         let app = Router::new()
             .route("/v1/attestation", get(evidence::attestation))

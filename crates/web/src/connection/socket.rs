@@ -14,21 +14,23 @@ use tokio::{
     net::TcpStream,
     time::{self, Instant, Sleep},
 };
-use web::linger::Linger;
 
 use super::limiter::Slot;
+use crate::linger::Linger;
 
 /// The least that a reader must take: everything within `timeout`, and as much longer as the bytes
 /// it has taken would last at `bytes_per_sec`. Time in which there is nothing to be taken is not
 /// counted. A byte now and then would satisfy a bound on silence for ever.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct LeastRate {
-    pub(super) timeout: Duration,
-    pub(super) bytes_per_sec: u64,
+pub struct LeastRate {
+    /// For everything, and before the rate counts.
+    pub timeout: Duration,
+    /// What it must take on average after that.
+    pub bytes_per_sec: u64,
 }
 
 impl LeastRate {
-    /// How long a reader may have kept the node waiting in all, after so many bytes.
+    /// How long a reader may have kept the service waiting in all, after so many bytes.
     pub(super) fn allowance(self, bytes: u64) -> Duration {
         self.timeout.saturating_add(self.earned(bytes))
     }
@@ -41,7 +43,7 @@ impl LeastRate {
 }
 
 /// A connection's socket.
-pub(super) struct Socket {
+pub struct Socket {
     socket: TcpStream,
     slot: Arc<Slot>,
     rate: LeastRate,
@@ -57,7 +59,9 @@ struct Blocked {
 }
 
 impl Socket {
-    pub(super) fn new(socket: TcpStream, slot: Arc<Slot>, rate: LeastRate) -> Self {
+    /// The socket of the connection that has this slot.
+    #[must_use]
+    pub fn new(socket: TcpStream, slot: Arc<Slot>, rate: LeastRate) -> Self {
         Self { socket, slot, rate, blocked: None, linger: Linger::default() }
     }
 

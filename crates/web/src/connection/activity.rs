@@ -24,7 +24,7 @@ pub(super) struct Activity {
 pub(super) enum Phase {
     /// Its body is on the way.
     Receiving { since: Instant },
-    /// The node works on it, or its answer is being taken.
+    /// The service works on it, or its answer is being taken.
     Working,
     /// A piece of its answer waits to be taken.
     Waiting { since: Instant },
@@ -41,7 +41,7 @@ impl Activity {
         }
     }
 
-    /// For how long the connection has made no progress. `None` while the node works for it, or it
+    /// For how long the connection has made no progress. `None` while the service works for it, or it
     /// takes its answers.
     pub(super) fn idle_for(&self, now: Instant) -> Option<Duration> {
         let since = |since: Instant| now.saturating_duration_since(since);

@@ -15,18 +15,18 @@ use tokio::{
 };
 
 use super::activity::Activity;
-use crate::address::Source;
+use crate::source::Source;
 
-/// How often a full node looks again for a connection that has become idle.
+/// How often a full service looks again for a connection that has become idle.
 const RESCAN: Duration = Duration::from_millis(100);
 
 /// Bounds the number of connections, in all and of one source.
 ///
 /// Where there is no slot left, the connection that has been idle for longest is evicted. Idle is
 /// every connection that makes no progress: without a request, with a body that has not arrived, or
-/// with an answer that its reader does not take (see [`Activity`]).
+/// with an answer that its reader does not take.
 #[derive(Clone)]
-pub(super) struct ConnectionLimiter {
+pub struct ConnectionLimiter {
     free: Arc<Semaphore>,
     per_source: usize,
     slots: Arc<Slots>,
@@ -49,13 +49,17 @@ struct Shared {
 
 impl ConnectionLimiter {
     /// At most `connections` in all, and `per_source` of one source.
-    pub(super) fn new(connections: usize, per_source: usize) -> Self {
+    #[must_use]
+    pub fn new(connections: usize, per_source: usize) -> Self {
         let free = Arc::new(Semaphore::new(connections));
         Self { free, per_source, slots: Arc::default() }
     }
 
     /// Waits until there may be one more connection. Dropping the future takes nothing.
-    pub(super) async fn permit(&self) -> Permit {
+    ///
+    /// # Panics
+    /// Never: the semaphore lives as long as the limiter, and is not closed.
+    pub async fn permit(&self) -> Permit {
         loop {
             let acquired = time::timeout(RESCAN, self.free.clone().acquire_owned());
             match acquired.await {
@@ -69,7 +73,7 @@ impl ConnectionLimiter {
 
     /// Gives a connection from `source` its slot. `None` where that source has its share already, and
     /// each of its connections is busy. Where one of them is idle, that one is evicted instead.
-    pub(super) fn slot(&self, permit: Permit, source: Option<Source>) -> Option<Arc<Slot>> {
+    pub fn slot(&self, permit: Permit, source: Option<Source>) -> Option<Arc<Slot>> {
         if let Some(source) = source {
             let from_source = |shared: &Shared| {
                 shared.source == Some(source) && !shared.evicted.load(Ordering::Acquire)
@@ -122,10 +126,10 @@ impl Shared {
 }
 
 /// The right to one more connection.
-pub(super) struct Permit(OwnedSemaphorePermit);
+pub struct Permit(OwnedSemaphorePermit);
 
 /// A connection's slot, until it is dropped.
-pub(super) struct Slot {
+pub struct Slot {
     id: u64,
     shared: Arc<Shared>,
     slots: Arc<Slots>,
@@ -134,7 +138,7 @@ pub(super) struct Slot {
 
 impl Slot {
     /// Resolves when the connection must make way.
-    pub(super) async fn evicted(&self) {
+    pub async fn evicted(&self) {
         loop {
             self.shared.evict.notified().await;
             if self.activity().idle_for(Instant::now()).is_some() {
@@ -146,7 +150,7 @@ impl Slot {
     }
 
     /// Resolves when the connection has been idle for so long.
-    pub(super) async fn idle(&self, bound: Duration) {
+    pub async fn idle(&self, bound: Duration) {
         loop {
             let idle_for = self.activity().idle_for(Instant::now()).unwrap_or_default();
             match bound.checked_sub(idle_for) {

@@ -12,9 +12,9 @@ use axum::{
 };
 use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::runtime::Handle;
-use web::linger;
 
 use super::request::Request;
+use crate::linger;
 
 /// A request's body, which tells when all of it is here.
 pub(super) struct Received {
@@ -85,7 +85,7 @@ impl Drop for Received {
 }
 
 /// An answer's body, which notes when each of its pieces is taken: HTTP asks for the next one then.
-pub(super) struct Answer {
+pub struct Answer {
     body: Body,
     request: Arc<Request>,
 }
