@@ -17,6 +17,7 @@ use printable::Printable;
 use sha2::{Digest, Sha256};
 
 use super::hub::{Commit, Hub, Listed};
+use crate::output;
 
 /// A file that is asked for, and what must come.
 pub(super) struct Expected {
@@ -94,12 +95,9 @@ pub(super) async fn fetch(
             }
             Ok(()) | Err(Cut::Hub(_)) => {}
         }
+        let (bytes, shown) = (part.bytes, file.shown());
         bar.suspend(|| {
-            output::note(format_args!(
-                "note: {} of {} so far; asking again",
-                part.bytes,
-                file.shown()
-            ))
+            output::note(format_args!("note: {bytes} of {shown} so far; asking again"));
         });
         tokio::time::sleep(Duration::from_millis(250) * (1 << barren_tries)).await;
     }
