@@ -270,31 +270,6 @@ fn the_published_report_is_genuine_and_too_old_in_form() {
 }
 
 #[test]
-fn a_floor_for_turin_names_its_first_firmware() {
-    let collateral = collateral("turin.vcek.der", None);
-    let challenge = Challenge { nonce: Nonce::ABSENT, now_secs: NOW };
-    let mut turin = report();
-    turin[0x188] = 0x1A;
-    for at in [0x38, 0x180, 0x1E0, 0x1F0] {
-        // FMC, bootloader, tee, snp, three reserved bytes, microcode.
-        turin[at..at + 8].copy_from_slice(&[2, 1, 1, 1, 0, 0, 0, 1]);
-    }
-    let turin = sign(turin);
-    for (fmc, expected) in [
-        ("fmc = 2,", Outcome::Pass),
-        ("fmc = 3,", Outcome::Fail),
-        // What is not named is not trusted.
-        ("", Outcome::Fail),
-    ] {
-        let floor = format!("turin = {{ {fmc} bootloader = 1, tee = 1, snp = 1, microcode = 1 }}");
-        let rules = rules(&format!("{RULES}{floor}\n")).snp;
-        let (_, checks) =
-            tests_only::snp((&turin, &collateral), &[MILAN, TURIN], &challenge, &rules);
-        assert_eq!(outcome(&checks, "snp.tcb"), Some(expected), "{fmc} {checks:?}");
-    }
-}
-
-#[test]
 fn turins_published_certificate_leads_to_amds_root() {
     // The report is of another chip: the chain is what this sample can show.
     let collateral = collateral("turin.vcek.der", None);

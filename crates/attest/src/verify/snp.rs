@@ -218,3 +218,21 @@ impl Entry<AttestationReport> for SnpRelease {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_firmware_has_an_fmc_a_floor_names_it() {
+        let floor = |fmc| SnpTcb { fmc, bootloader: 1, tee: 1, snp: 1, microcode: 1 };
+        let turin = TcbVersion::new(Some(2), 1, 1, 1, 1);
+        assert!(reaches(&turin, &floor(Some(2))));
+        assert!(!reaches(&turin, &floor(Some(3))));
+        // What is not named is not trusted.
+        assert!(!reaches(&turin, &floor(None)));
+        let milan = TcbVersion::new(None, 1, 1, 1, 1);
+        assert!(reaches(&milan, &floor(None)));
+        assert!(!reaches(&milan, &floor(Some(1))));
+    }
+}

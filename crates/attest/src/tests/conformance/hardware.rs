@@ -204,17 +204,6 @@ fn reports() -> Vec<Case> {
         case.policy.as_mut().unwrap()["snp"][rule] = value;
         cases.push(case);
     }
-    for (name, floor) in [
-        ("floor", json!({"fmc": 4, "bootloader": 0, "tee": 0, "snp": 0, "microcode": 219})),
-        ("floor-above", json!({"fmc": 5, "bootloader": 0, "tee": 0, "snp": 0, "microcode": 219})),
-        ("floor-without-fmc", json!({"bootloader": 0, "tee": 0, "snp": 0, "microcode": 219})),
-    ] {
-        let name = format!("turin-{name}");
-        let about = "A floor for a processor that has an FMC";
-        let mut case = snp_case(&name, about, signed(&[(0x188, 0x1A)]), &good_chip());
-        case.policy.as_mut().unwrap()["snp"]["min_tcb"]["turin"] = floor;
-        cases.push(case);
-    }
     cases
 }
 
