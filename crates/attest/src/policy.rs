@@ -156,11 +156,15 @@ mod tests {
 
     /// Computed is not seen: production trusts nothing of it.
     #[test]
-    fn the_staging_policy_stands_beside_production() {
-        let staging = include_str!("../../../attestation/staging.toml");
-        assert!(staging.starts_with("# COMPUTED, NOT YET SEEN ON HARDWARE."));
-        let staging = Policy::from_toml(staging).unwrap();
-        assert!(staging.rules.tdx.platforms.is_some() && staging.rules.tdx.images.is_some());
+    fn the_staging_policies_stand_beside_production() {
+        for staging in [
+            include_str!("../../../attestation/staging.toml"),
+            include_str!("../../../attestation/staging-cpu.toml"),
+        ] {
+            assert!(staging.starts_with("# COMPUTED, NOT YET SEEN ON HARDWARE."));
+            let staging = Policy::from_toml(staging).unwrap();
+            assert!(staging.rules.tdx.platforms.is_some() && staging.rules.tdx.images.is_some());
+        }
         let production = Policy::production().rules;
         assert!(matches!(&production.tdx.releases, Some(Allow::Only(list)) if list.is_empty()));
         assert!(matches!(&production.snp.releases, Some(Allow::Only(list)) if list.is_empty()));
