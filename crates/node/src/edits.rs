@@ -65,6 +65,8 @@ impl EditReader {
                 return Ok(Turn(self.clone()));
             }
             let (sender, comes) = oneshot::channel();
+            // Of those who have gone nothing is kept.
+            drop(state.waiting.take_where(oneshot::Sender::is_closed));
             state.waiting.push(client, sender);
             comes
         };
@@ -129,8 +131,8 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let next = {
             let mut state = self.0.lock();
-            let waits = |sender: &oneshot::Sender<_>| !sender.is_closed();
-            let next = std::iter::from_fn(|| state.waiting.pop()).find(waits);
+            let is_there = |sender: &oneshot::Sender<_>| !sender.is_closed();
+            let next = std::iter::from_fn(|| state.waiting.pop()).find(is_there);
             if next.is_none() {
                 state.turns -= 1;
             }
