@@ -34,12 +34,12 @@ impl Transport {
             // A proxy of the environment would be told what was meant for this machine alone.
             client = client.no_proxy();
         }
-        let peers = (base.scheme() == "https").then(|| Peers::new(accept));
-        if let Some(peers) = &peers {
-            client = client.tls_backend_preconfigured(peers.config().map_err(HttpError::Tls)?);
-        }
+        let is_tls = base.scheme() == "https";
+        // In plain HTTP too: what the library would make itself wants this machine to have certificate roots.
+        let peers = Peers::new(if is_tls { accept } else { Accept::Public });
+        client = client.tls_backend_preconfigured(peers.config().map_err(HttpError::Tls)?);
         let client = client.build().map_err(|error| HttpError::Connection(error.without_url()))?;
-        Ok(Self { client, peers })
+        Ok(Self { client, peers: is_tls.then_some(peers) })
     }
 
     pub(crate) async fn send(

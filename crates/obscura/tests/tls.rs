@@ -131,6 +131,22 @@ async fn sealed_images_come_through_tls_that_ends_at_the_attested_key() {
     node.stop();
 }
 
+/// Such as a container without `ca-certificates`: what needs no authority works there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_without_certificate_roots_asks_nodes_that_need_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let none = directory.path().join("none.pem");
+    fs::write(&none, "").unwrap();
+    let plain = Program::serve(&[], Stdio::null());
+    plain.ready().await;
+    assert_eq!(verify(&plain.url, Some(&none), &[]).await.0, Some(0));
+    plain.stop();
+    let own = started().await;
+    let (code, check) = verify(&own.url, Some(&none), &["--require-attested-tls"]).await;
+    assert_eq!((code, &check["outcome"]), (Some(0), &json!("PASS")), "{check}");
+    own.stop();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn somebody_in_the_middle_learns_nothing() {
     let node = started().await;
