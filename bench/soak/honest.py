@@ -92,6 +92,18 @@ class Connection:
         self.target, self.open = target, None
 
     async def ask(self, request):
+        kept = self.open is not None
+        try:
+            return await self.exchange(request)
+        except (OSError, EOFError):
+            # A node may close a connection that is idle, and cannot say so in time. What does no harm twice is asked
+            # again on a new one, as HTTP's clients do (RFC 9112, 9.3.1).
+            if not (kept and request.startswith(b"GET ")):
+                raise
+            self.close()
+            return await self.exchange(request)
+
+    async def exchange(self, request):
         self.open = self.open or await wire.connect(self.target)
         reader, writer = self.open
         writer.write(request)
