@@ -71,6 +71,12 @@ impl Policy {
         Self { attested_tls: Need::Required, ..self }
     }
 
+    /// Whether it [does](Self::require_attested_tls).
+    #[must_use]
+    pub fn requires_attested_tls(&self) -> bool {
+        matches!(self.attested_tls, Need::Required)
+    }
+
     /// Knobs under which evidence proves nothing.
     #[must_use]
     pub fn dangerous(self) -> DangerousPolicy {

@@ -5,13 +5,10 @@ use std::fmt;
 use attest::{
     Policy,
     binding::Nonce,
-    verify::{Appraisal, Attested, Challenge, Channel, Outcome, appraise_over},
+    verify::{Appraisal, Attested, Challenge, Channel, appraise_over},
 };
 
 use crate::{Client, ClientError, HttpError, NodeKey, Recipient, refused, transport::Transport};
-
-/// The check of a connection, which fails without TLS where the policy requires attested TLS.
-const TLS_KEY: &str = "tls.key";
 
 /// A node whose evidence was accepted. There is no way to make one but [`Client::attest`].
 #[derive(Debug, Clone)]
@@ -129,13 +126,12 @@ impl Client {
         evidence: &Self,
         policy: &Policy,
     ) -> Result<AttestedNode, ClientError> {
-        let evidence = evidence.evidence(fresh_nonce()?).await?;
-        // The connection that requests take is none that the evidence came over: whatever was seen of that
+        // The connection that requests take is none that the evidence comes over: whatever is seen of that
         // one, of this one nothing is shown.
-        let unseen = Evidence { channel: Channel::Plain, ..evidence.clone() };
-        if unseen.appraise(policy).ids(Outcome::Fail).any(|id| id == TLS_KEY) {
+        if policy.requires_attested_tls() {
             return Err(ClientError::UnattestedTls);
         }
+        let evidence = evidence.evidence(fresh_nonce()?).await?;
         judge(evidence, policy, |_| Ok(self.http.transport().clone()))
     }
 
