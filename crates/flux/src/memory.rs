@@ -137,15 +137,15 @@ mod tests {
     use super::*;
     use crate::{bench::Preset, bench::dimensions_of};
 
-    fn schnell() -> Dimensions {
+    pub(super) fn schnell() -> Dimensions {
         dimensions_of(Preset::Schnell).unwrap()
     }
 
-    const GB: u64 = 1_000_000_000;
+    pub(super) const GB: u64 = 1_000_000_000;
     /// An image of 1024×1024.
-    const ONE: LargestBatch = LargestBatch { images: 1, pixels: 1 << 20 };
+    pub(super) const ONE: LargestBatch = LargestBatch { images: 1, pixels: 1 << 20 };
     /// Of FLUX.1-schnell in bf16: CLIP and T5; transformer and autoencoder.
-    const SCHNELL: WeightBytes =
+    pub(super) const SCHNELL: WeightBytes =
         WeightBytes { text_encoders: 9_770_000_000, transformer_and_autoencoder: 23_970_000_000 };
 
     fn plan(bytes: Option<u64>, on_gpu: bool) -> Result<MemoryPlan> {

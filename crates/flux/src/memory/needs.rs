@@ -82,21 +82,12 @@ impl MemoryNeeds {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{MemoryLimit, MemoryPlan},
+        super::{
+            MemoryLimit, MemoryPlan,
+            tests::{GB, ONE, SCHNELL, schnell},
+        },
         *,
     };
-    use crate::{bench::Preset, bench::dimensions_of};
-
-    fn schnell() -> Dimensions {
-        dimensions_of(Preset::Schnell).unwrap()
-    }
-
-    const GB: u64 = 1_000_000_000;
-    /// An image of 1024×1024.
-    const ONE: LargestBatch = LargestBatch { images: 1, pixels: 1 << 20 };
-    /// Of FLUX.1-schnell in bf16: CLIP and T5; transformer and autoencoder.
-    const SCHNELL: WeightBytes =
-        WeightBytes { text_encoders: 9_770_000_000, transformer_and_autoencoder: 23_970_000_000 };
 
     fn plan(share: Option<u64>) -> MemoryPlan {
         let limit = share.map(|bytes| MemoryLimit { bytes, batch: ONE });
