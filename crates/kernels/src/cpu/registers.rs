@@ -5,7 +5,14 @@
 
 use std::ops::Range;
 
-use super::{grid::Rectangle, simd::vectorised};
+use pulp::{Simd, WithSimd, bytemuck::cast_slice};
+
+use super::grid::Rectangle;
+
+/// Two of AVX2's vectors.
+const NARROW: usize = 16;
+/// Two of AVX-512's.
+const WIDE: usize = 32;
 
 /// How many sums are in registers at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +49,8 @@ impl Registers {
 
     pub(super) fn columns(self) -> usize {
         match self {
-            Self::Sixteen => 16,
-            Self::ThirtyTwo => 32,
+            Self::Sixteen => NARROW,
+            Self::ThirtyTwo => WIDE,
         }
     }
 
@@ -54,8 +61,8 @@ impl Registers {
     /// but its row and its column, on every machine.
     pub(super) fn multiply(self, a: &[f32], b: &[f32], out: &mut impl RowsMut, onto: Onto) {
         match self {
-            Self::Sixteen => multiply_16(a, b, out, onto),
-            Self::ThirtyTwo => multiply_32(a, b, out, onto),
+            Self::Sixteen => multiply::<6, NARROW>(a, b, out, onto),
+            Self::ThirtyTwo => multiply::<12, WIDE>(a, b, out, onto),
         }
     }
 }
@@ -110,50 +117,106 @@ impl RowsMut for Columns<'_> {
     }
 }
 
-vectorised! {
-    fn multiply_16<'a, R: RowsMut>(a: &'a [f32], b: &'a [f32], out: &'a mut R, onto: Onto) {
-        multiply::<6, 16>(a, b, out, onto);
-    }
-}
-
-vectorised! {
-    fn multiply_32<'a, R: RowsMut>(a: &'a [f32], b: &'a [f32], out: &'a mut R, onto: Onto) {
-        multiply::<12, 32>(a, b, out, onto);
-    }
-}
-
-#[inline(always)]
+/// Sums of `ROWS` × `COLUMNS`: in the machine's vectors where two of them make a row.
 fn multiply<const ROWS: usize, const COLUMNS: usize>(
     a: &[f32],
     b: &[f32],
     out: &mut impl RowsMut,
     onto: Onto,
 ) {
-    let b = b.as_chunks::<COLUMNS>().0;
-    let count = out.count();
-    for (tile, a) in a.chunks_exact((ROWS * b.len()).max(1)).enumerate() {
-        let mut sums = [[0f32; COLUMNS]; ROWS];
-        for (a, b) in a.as_chunks::<ROWS>().0.iter().zip(b) {
-            for i in 0..ROWS {
-                for j in 0..COLUMNS {
-                    sums[i][j] = a[i].mul_add(b[j], sums[i][j]);
+    let product = Product::<_, ROWS, COLUMNS> { a, b, out, onto };
+    #[cfg(target_arch = "x86_64")]
+    {
+        use pulp::x86::{V3, V4};
+        if let (WIDE, Some(simd)) = (COLUMNS, V4::try_new()) {
+            return Simd::vectorize(simd, product);
+        }
+        if let (NARROW, Some(simd)) = (COLUMNS, V3::try_new()) {
+            return Simd::vectorize(simd, product);
+        }
+    }
+    product.portable();
+}
+
+struct Product<'a, R, const ROWS: usize, const COLUMNS: usize> {
+    a: &'a [f32],
+    b: &'a [f32],
+    out: &'a mut R,
+    onto: Onto,
+}
+
+/// The compiler is not left to find the vectors: of 12 × 32 sums in plain arrays it makes none, and the product
+/// takes fifty times as long.
+impl<R: RowsMut, const ROWS: usize, const COLUMNS: usize> WithSimd
+    for Product<'_, R, ROWS, COLUMNS>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let b = cast_slice::<f32, S::f32s>(self.b).as_chunks::<2>().0;
+        for (tile, a) in self.a.chunks_exact((ROWS * b.len()).max(1)).enumerate() {
+            let mut sums = [[simd.splat_f32s(0.0); 2]; ROWS];
+            for (a, b) in a.as_chunks::<ROWS>().0.iter().zip(b) {
+                for i in 0..ROWS {
+                    let a = simd.splat_f32s(a[i]);
+                    for j in 0..2 {
+                        sums[i][j] = simd.mul_add_f32s(a, b[j], sums[i][j]);
+                    }
                 }
             }
+            // A copy: what is lent out would be stored with each step.
+            let mut rows = [[simd.splat_f32s(0.0); 2]; ROWS];
+            for i in 0..ROWS {
+                for j in 0..2 {
+                    rows[i][j] = sums[i][j];
+                }
+            }
+            let rows = cast_slice::<S::f32s, f32>(rows.as_flattened());
+            write(rows.as_chunks::<COLUMNS>().0, self.out, tile * ROWS, self.onto);
         }
-        for (i, sums) in sums.iter().enumerate().take(count.saturating_sub(tile * ROWS)) {
-            let out = out.at(tile * ROWS + i);
-            match (out.as_chunks_mut::<COLUMNS>(), onto) {
-                (([out], []), Onto::Zero) => *out = *sums,
-                (([out], []), Onto::Itself) => {
+    }
+}
+
+impl<R: RowsMut, const ROWS: usize, const COLUMNS: usize> Product<'_, R, ROWS, COLUMNS> {
+    fn portable(self) {
+        let b = self.b.as_chunks::<COLUMNS>().0;
+        for (tile, a) in self.a.chunks_exact((ROWS * b.len()).max(1)).enumerate() {
+            let mut sums = [[0f32; COLUMNS]; ROWS];
+            for (a, b) in a.as_chunks::<ROWS>().0.iter().zip(b) {
+                for i in 0..ROWS {
                     for j in 0..COLUMNS {
-                        out[j] += sums[j];
+                        sums[i][j] = a[i].mul_add(b[j], sums[i][j]);
                     }
                 }
-                ((_, out), Onto::Zero) => out.copy_from_slice(&sums[..out.len()]),
-                ((_, out), Onto::Itself) => {
-                    for (out, sum) in out.iter_mut().zip(sums) {
-                        *out += sum;
-                    }
+            }
+            write(&sums, self.out, tile * ROWS, self.onto);
+        }
+    }
+}
+
+/// Rows of sums to as many of `out` as there are from `first` on.
+#[inline(always)]
+pub(super) fn write<const COLUMNS: usize>(
+    sums: &[[f32; COLUMNS]],
+    out: &mut impl RowsMut,
+    first: usize,
+    onto: Onto,
+) {
+    let count = out.count().saturating_sub(first);
+    for (i, sums) in sums.iter().enumerate().take(count) {
+        let out = out.at(first + i);
+        match (out.as_chunks_mut::<COLUMNS>(), onto) {
+            (([out], []), Onto::Zero) => *out = *sums,
+            (([out], []), Onto::Itself) => {
+                for j in 0..COLUMNS {
+                    out[j] += sums[j];
+                }
+            }
+            ((_, out), Onto::Zero) => out.copy_from_slice(&sums[..out.len()]),
+            ((_, out), Onto::Itself) => {
+                for (out, sum) in out.iter_mut().zip(sums) {
+                    *out += sum;
                 }
             }
         }
