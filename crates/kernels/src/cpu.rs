@@ -15,7 +15,7 @@ mod convert;
 mod element;
 #[allow(unsafe_code)]
 mod grid;
-#[forbid(unsafe_code)]
+#[allow(unsafe_code)]
 pub(crate) mod int8;
 #[forbid(unsafe_code)]
 mod linear;

@@ -43,6 +43,7 @@ use crate::{
     },
 };
 
+pub(super) use level::allows_avx512;
 pub use level::{Level, LevelError, level};
 
 /// Kernels for bf16.

@@ -1,18 +1,21 @@
 //! x Wᵀ with W in 8 bits, a scale for each output and 256 of its inputs; x and the result in f32.
 //!
-//! Rows of x become 16-bit integers as they are laid out, with a scale for each row and the same 256 inputs, so that
-//! what is lost is W's: half a step of 1/127 of the largest of 256 values. Sums of 256 products are exact in 32 bits
-//! (256 · 127 · 32767 < 2³¹), and then added up in f32. Otherwise as the product in f32 (`panels`): a task makes a
-//! rectangle of the result, a chunk of K at a time, and a row's result does not depend on the rows beside it.
+//! Rows of x become integers once, of 8 or of 16 bits (`registers`), with a scale for each row and the same 256
+//! inputs. Sums of 256 products are exact in 32 bits (256 · 127 · 32767 < 2³¹), and then added up in f32. Otherwise
+//! as the product in f32 (`panels`): a task makes a rectangle of the result, a chunk of K at a time, and a row's
+//! result does not depend on the rows beside it.
 
+#[forbid(unsafe_code)]
 mod registers;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
 use std::{ops::Range, sync::Arc};
 
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
-use self::registers::{COLUMNS, Pair, Panel, ROWS, Tile};
+use self::registers::{Panel, Registers, Tile};
 use super::{
     grid::{Rows, task_size},
     matrix::{Elements, Matrix},
@@ -23,10 +26,11 @@ use crate::operand::{Int8Weight, PackedWeight};
 
 /// Inputs that share a scale.
 const GROUP: usize = Int8Weight::GROUP;
-/// Of K, what is multiplied at a time: of 16 outputs 16 KiB, of 192 rows 384 KiB.
-const CHUNK: usize = 4 * GROUP;
-/// Rows and columns of a task, at most: for each, its rows are laid out anew.
-const TASK: [usize; 2] = [192, 1024];
+/// Words of K that are multiplied at a time: of 192 rows 384 KiB, which stay in the second cache; of a panel 16 or
+/// 64 KiB.
+const CHUNK_WORDS: usize = 512;
+/// Rows and columns of a task, at most: whole tiles of 6 and of 12 rows.
+const TASK: [usize; 2] = [192, 512];
 
 /// A weight (out, in), contiguous, in f32 or bf16 → in 8 bits.
 ///
@@ -45,7 +49,7 @@ pub(crate) fn quantise(weight: &Tensor) -> Result<Int8Weight> {
         .for_each(|((values, scales), row)| {
             let values = values.chunks_mut(GROUP).zip(row.chunks(GROUP));
             for (scale, (values, row)) in scales.iter_mut().zip(values) {
-                *scale = quantise_weights(row, values);
+                *scale = quantise_to_8(row, values);
             }
         });
     Ok(Int8Weight {
@@ -54,22 +58,27 @@ pub(crate) fn quantise(weight: &Tensor) -> Result<Int8Weight> {
     })
 }
 
+/// Below it, values count as zero: what fills so many steps would be infinite.
+const TINY: f32 = 1e-30;
+
 /// What x is multiplied by to fill so many steps, and what brings it back; of a value that is no number, or
 /// infinite, no number comes back.
 #[inline(always)]
 fn scales(x: &[f32], steps: f32) -> [f32; 2] {
-    let (mut most, mut poison) = (0f32, 0f32);
-    for &x in x {
-        most = if x.abs() > most { x.abs() } else { most };
-        poison += x * 0.0;
+    // In the order of their bits numbers without a sign lie as they do in size, infinity behind them, then what is
+    // no number; and the greatest of integers is found in vectors.
+    let mut most = 0;
+    for x in x {
+        most = most.max(x.to_bits() & 0x7fff_ffff);
     }
-    let forth = if most > 0.0 { steps / most } else { 0.0 };
-    [forth, most / steps + poison]
+    let most = f32::from_bits(most);
+    let forth = if most > TINY { steps / most } else { 0.0 };
+    [forth, if most < f32::INFINITY { most / steps } else { f32::NAN }]
 }
 
 vectorised! {
     /// Values in 8 bits; returns their scale.
-    fn quantise_weights<'a>(x: &'a [f32], to: &'a mut [u8]) -> f32 {
+    fn quantise_to_8<'a>(x: &'a [f32], to: &'a mut [u8]) -> f32 {
         let [forth, back] = scales(x, 127.0);
         for (to, x) in to.iter_mut().zip(x) {
             *to = (x * forth + ROUND).to_bits() as u8;
@@ -79,120 +88,169 @@ vectorised! {
 }
 
 vectorised! {
-    /// Values in 16 bits, two to a word, the last with a zero where there is one too few; returns their scale.
-    fn quantise_row<'a>(x: &'a [f32], to: &'a mut [Pair]) -> f32 {
+    /// Values in 16 bits; returns their scale.
+    fn quantise_to_16<'a>(x: &'a [f32], to: &'a mut [u16]) -> f32 {
         let [forth, back] = scales(x, 32_767.0);
-        let (pairs, rest) = x.as_chunks::<2>();
-        for (to, x) in to.iter_mut().zip(pairs) {
-            let [low, high] = [(x[0] * forth + ROUND).to_bits(), (x[1] * forth + ROUND).to_bits()];
-            *to = ((low & 0xffff) | high << 16).cast_signed();
-        }
-        if let ([x], Some(to)) = (rest, to.get_mut(pairs.len())) {
-            *to = ((x * forth + ROUND).to_bits() & 0xffff).cast_signed();
+        for (to, x) in to.iter_mut().zip(x) {
+            *to = (x * forth + ROUND).to_bits() as u16;
         }
         back
     }
 }
 
-/// Rows of x, for the registers.
-#[derive(Default)]
+/// x in integers, for the registers.
 struct Left {
-    /// (tiles, K/2, rows)
-    pairs: Vec<[Pair; ROWS]>,
+    registers: Registers,
+    /// (tiles, K/values, rows); what is missing of the last tile, and of the last word, is zero.
+    words: Vec<i32>,
     /// (tiles, groups, rows)
-    scales: Vec<[f32; ROWS]>,
-    tiles: usize,
+    scales: Vec<f32>,
+    /// (tiles, groups, rows)
+    sums: Vec<i32>,
+    inputs: usize,
 }
 
 impl Left {
-    /// Some of x's rows and columns; what is missing of the last tile, and of the last pair, is zero.
-    fn lay_out(&mut self, x: Matrix<'_>, rows: Range<usize>, columns: Range<usize>) {
-        let [row_step, column_step] = x.steps();
-        let (pairs, groups) = (columns.len().div_ceil(2), columns.len().div_ceil(GROUP));
-        self.tiles = rows.len().div_ceil(ROWS);
-        self.pairs.resize(self.tiles * pairs, [0; ROWS]);
-        self.scales.resize(self.tiles * groups, [0.0; ROWS]);
-        let tiles = self.pairs.chunks_exact_mut(pairs).zip(self.scales.chunks_exact_mut(groups));
-        for (first, (pairs, scales)) in rows.clone().step_by(ROWS).zip(tiles) {
-            let there = ROWS.min(rows.end - first);
-            let groups = columns.clone().step_by(GROUP);
-            let each = pairs.chunks_mut(GROUP / 2).zip(scales).zip(groups);
-            for ((pairs, scales), from) in each {
-                let to = columns.end.min(from + GROUP);
-                let mut words = [[0; GROUP / 2]; ROWS];
-                *scales = [0.0; ROWS];
-                for i in 0..there {
-                    let row = &x.elements()[(first + i) * row_step + from * column_step..];
-                    let words = &mut words[i][..pairs.len()];
-                    scales[i] = if column_step == 1 {
-                        quantise_row(&row[..to - from], words)
-                    } else {
-                        let row: Vec<f32> =
-                            row.iter().step_by(column_step).take(to - from).copied().collect();
-                        quantise_row(&row, words)
-                    };
+    fn of(x: Matrix<'_>, registers: Registers) -> Self {
+        let ([rows, inputs], height) = (x.size(), registers.rows());
+        let tiles = rows.div_ceil(height);
+        let each = |of: usize| inputs.div_ceil(of) * height;
+        let mut words = vec![0; tiles * each(registers.values())];
+        let mut scales = vec![0.0; tiles * each(GROUP)];
+        let mut sums = vec![0; tiles * each(GROUP)];
+        words
+            .par_chunks_mut(each(registers.values()).max(1))
+            .zip(scales.par_chunks_mut(each(GROUP).max(1)))
+            .zip(sums.par_chunks_mut(each(GROUP).max(1)))
+            .enumerate()
+            .for_each(|(tile, ((words, scales), sums))| {
+                let words = words.chunks_mut(GROUP / registers.values() * height);
+                let groups = scales.chunks_exact_mut(height).zip(sums.chunks_exact_mut(height));
+                for (group, (words, (scales, sums))) in words.zip(groups).enumerate() {
+                    let columns = group * GROUP..inputs.min((group + 1) * GROUP);
+                    let first = tile * height;
+                    for (i, row) in (first..rows.min(first + height)).enumerate() {
+                        let words = words[i..].iter_mut().step_by(height);
+                        (scales[i], sums[i]) = lay_out(x, row, columns.clone(), registers, words);
+                    }
                 }
-                for (at, to) in pairs.iter_mut().enumerate() {
-                    *to = std::array::from_fn(|i| words[i][at]);
-                }
-            }
-        }
+            });
+        Self { registers, words, scales, sums, inputs }
     }
 
-    fn tiles(&self) -> impl Iterator<Item = Tile<'_>> {
-        let each = |all: usize| (all / self.tiles.max(1)).max(1);
-        let pairs = self.pairs.chunks_exact(each(self.pairs.len()));
-        let scales = self.scales.chunks_exact(each(self.scales.len()));
-        pairs.zip(scales).map(|(pairs, scales)| Tile { pairs, scales })
+    /// Some tiles' inputs, from the first of a group on.
+    fn tiles(&self, tiles: Range<usize>, inputs: Range<usize>) -> impl Iterator<Item = Tile<'_>> {
+        let height = self.registers.rows();
+        let part = move |tile: usize, of: usize| {
+            let first = tile * self.inputs.div_ceil(of);
+            (first + inputs.start / of) * height..(first + inputs.end.div_ceil(of)) * height
+        };
+        tiles.map(move |tile| Tile {
+            words: &self.words[part(tile, self.registers.values())],
+            scales: &self.scales[part(tile, GROUP)],
+            sums: &self.sums[part(tile, GROUP)],
+        })
     }
 }
 
-/// A weight in 8 bits as panels of 16 outputs, (in/2, 16, 2) one after the other; the last one is filled up with
-/// zeros.
+/// A group of a row in words; returns its scale, and the sum of its integers where they have 8 bits.
+fn lay_out<'a>(
+    x: Matrix<'_>,
+    row: usize,
+    columns: Range<usize>,
+    registers: Registers,
+    words: impl Iterator<Item = &'a mut i32>,
+) -> (f32, i32) {
+    let [row_step, column_step] = x.steps();
+    let from = &x.elements()[row * row_step + columns.start * column_step..];
+    let mut values = [0.0; GROUP];
+    let values = match column_step {
+        1 => &from[..columns.len()],
+        step => {
+            let values = &mut values[..columns.len()];
+            values.iter_mut().zip(from.iter().step_by(step)).for_each(|(to, x)| *to = *x);
+            values
+        }
+    };
+    match registers {
+        Registers::Pairs => {
+            let mut to = [0; GROUP];
+            let scale = quantise_to_16(values, &mut to);
+            for (word, &[low, high]) in words.zip(to.as_chunks::<2>().0) {
+                *word = (u32::from(low) | u32::from(high) << 16).cast_signed();
+            }
+            (scale, 0)
+        }
+        #[cfg(target_arch = "x86_64")]
+        Registers::Quads(_) => {
+            let mut to = [0; GROUP];
+            let scale = quantise_to_8(values, &mut to);
+            for (word, bytes) in words.zip(to.as_chunks::<4>().0) {
+                *word = i32::from_le_bytes(*bytes);
+            }
+            (scale, to.iter().map(|x| i32::from(x.cast_signed())).sum())
+        }
+    }
+}
+
+/// A weight in 8 bits as panels of 16 or 32 outputs, (in/values, outputs, values) one after the other; the last one
+/// is filled up.
 pub(super) struct Int8Panels {
-    pairs: Vec<[i8; 2 * COLUMNS]>,
-    /// (panels, groups, 16)
-    scales: Vec<[f32; COLUMNS]>,
+    registers: Registers,
+    bytes: Vec<u8>,
+    /// (panels, groups, outputs)
+    scales: Vec<f32>,
     inputs: usize,
     outputs: usize,
 }
 
 impl Int8Panels {
     pub(super) fn of(weight: &Int8Weight) -> Result<Self> {
+        Self::for_registers(weight, Registers::here())
+    }
+
+    fn for_registers(weight: &Int8Weight, registers: Registers) -> Result<Self> {
         let (outputs, inputs) = weight.values.dims2()?;
         let (values, by) = (Elements::of(&weight.values), Elements::of(&weight.scales));
         let groups = inputs.div_ceil(GROUP);
         let (values, by) = (values.slice_of::<u8>()?, by.exactly::<f32>(outputs * groups)?);
-        let (panels, pairs_each) = (outputs.div_ceil(COLUMNS), inputs.div_ceil(2));
-        let mut pairs = vec![[0; 2 * COLUMNS]; panels * pairs_each];
-        let mut scales = vec![[0.0; COLUMNS]; panels * groups];
-        pairs
-            .par_chunks_mut(pairs_each.max(1))
-            .zip(scales.par_chunks_mut(groups.max(1)))
-            .zip(values.par_chunks((COLUMNS * inputs).max(1)))
-            .zip(by.par_chunks((COLUMNS * groups).max(1)))
-            .for_each(|(((pairs, scales), values), by)| {
+        let (width, each) = (registers.columns(), registers.values());
+        let panels = outputs.div_ceil(width);
+        let panel = inputs.next_multiple_of(each) * width;
+        let mut bytes = vec![0; panels * panel];
+        let mut scales = vec![0.0; panels * groups * width];
+        bytes
+            .par_chunks_mut(panel.max(1))
+            .zip(scales.par_chunks_mut((groups * width).max(1)))
+            .zip(values.par_chunks((width * inputs).max(1)))
+            .zip(by.par_chunks((width * groups).max(1)))
+            .for_each(|(((bytes, scales), values), by)| {
                 for (j, row) in values.chunks_exact(inputs.max(1)).enumerate() {
-                    for (pairs, row) in pairs.iter_mut().zip(row.chunks(2)) {
-                        for (to, value) in pairs[2 * j..].iter_mut().zip(row) {
-                            *to = value.cast_signed();
+                    let words = bytes.chunks_exact_mut(width * each);
+                    for (words, row) in words.zip(row.chunks(each)) {
+                        for (to, value) in words[each * j..].iter_mut().zip(row) {
+                            *to = value ^ registers.bias();
                         }
                     }
                 }
                 for (j, row) in by.chunks_exact(groups.max(1)).enumerate() {
-                    scales.iter_mut().zip(row).for_each(|(to, scale)| to[j] = *scale);
+                    let scales = scales.chunks_exact_mut(width);
+                    scales.zip(row).for_each(|(to, scale)| to[j] = *scale);
                 }
             });
-        Ok(Self { pairs, scales, inputs, outputs })
+        Ok(Self { registers, bytes, scales, inputs, outputs })
     }
 
     /// Some inputs of a panel, from the first of a group on.
     fn panel(&self, panel: usize, inputs: Range<usize>) -> Panel<'_> {
-        let (groups, pairs) = (self.inputs.div_ceil(GROUP), self.inputs.div_ceil(2));
-        let of = |each: usize| inputs.start / each..inputs.end.div_ceil(each);
+        let (width, each) = (self.registers.columns(), self.registers.values());
+        let part = |of: usize, size: usize| {
+            let first = panel * self.inputs.div_ceil(of);
+            (first + inputs.start / of) * size..(first + inputs.end.div_ceil(of)) * size
+        };
         Panel {
-            pairs: &self.pairs[panel * pairs..][of(2)],
-            scales: &self.scales[panel * groups..][of(GROUP)],
+            bytes: &self.bytes[part(each, each * width)],
+            scales: &self.scales[part(GROUP, width)],
         }
     }
 }
@@ -205,11 +263,13 @@ impl PackedWeight for Int8Panels {
     fn to_tensor(&self) -> Result<Tensor> {
         let mut weight = vec![0.0; self.outputs * self.inputs];
         weight.par_chunks_mut(self.inputs.max(1)).enumerate().for_each(|(output, row)| {
-            let (panel, j) = (output / COLUMNS, output % COLUMNS);
+            let (width, each) = (self.registers.columns(), self.registers.values());
+            let (panel, j) = (output / width, output % width);
             let panel = self.panel(panel, 0..self.inputs);
             for (i, value) in row.iter_mut().enumerate() {
-                let scale = panel.scales[i / GROUP][j];
-                *value = f32::from(panel.pairs[i / 2][2 * j + i % 2]) * scale;
+                let byte = panel.bytes[(i / each * width + j) * each + i % each];
+                let scale = panel.scales[i / GROUP * width + j];
+                *value = f32::from((byte ^ self.registers.bias()).cast_signed()) * scale;
             }
         });
         Tensor::from_vec(weight, (self.outputs, self.inputs), &Device::Cpu)
@@ -227,24 +287,32 @@ pub(super) fn multiply(
     if inputs != panels.inputs {
         candle_core::bail!("rows of {inputs} and a weight of {} inputs", panels.inputs)
     }
-    let size =
-        task_size([rows, panels.outputs], [ROWS, COLUMNS], TASK, rayon::current_num_threads());
-    to.grid(panels.outputs).each(size, Left::default, |left, mut rectangle| {
-        let (rows, columns) = (rectangle.rows(), rectangle.columns());
-        for from in (0..inputs).step_by(CHUNK) {
-            let chunk = from..inputs.min(from + CHUNK);
-            left.lay_out(x, rows.clone(), chunk.clone());
-            let onto = if from == 0 { Onto::Zero } else { Onto::Itself };
-            for first in columns.clone().step_by(COLUMNS) {
-                let panel = panels.panel(first / COLUMNS, chunk.clone());
-                let mut out = rectangle.part(rows.clone(), first..first + COLUMNS);
-                registers::multiply(left.tiles(), panel, &mut out, onto);
+    let registers = panels.registers;
+    let (height, width) = (registers.rows(), registers.columns());
+    let chunk_size = CHUNK_WORDS * registers.values();
+    let left = Left::of(x, registers);
+    let threads = rayon::current_num_threads();
+    let size = task_size([rows, panels.outputs], [height, width], TASK, threads);
+    to.grid(panels.outputs).each(
+        size,
+        || (),
+        |(), mut rectangle| {
+            let (rows, columns) = (rectangle.rows(), rectangle.columns());
+            for from in (0..inputs).step_by(chunk_size) {
+                let chunk = from..inputs.min(from + chunk_size);
+                let onto = if from == 0 { Onto::Zero } else { Onto::Itself };
+                for first in columns.clone().step_by(width) {
+                    let tiles = rows.start / height..rows.end.div_ceil(height);
+                    let panel = panels.panel(first / width, chunk.clone());
+                    let mut out = rectangle.part(rows.clone(), first..first + width);
+                    registers.multiply(left.tiles(tiles, chunk.clone()), panel, &mut out, onto);
+                }
             }
-        }
-        for (i, row) in rows.enumerate() {
-            each(row, columns.clone(), rectangle.row(i));
-        }
-    });
+            for (i, row) in rows.enumerate() {
+                each(row, columns.clone(), rectangle.row(i));
+            }
+        },
+    );
     Ok(())
 }
 

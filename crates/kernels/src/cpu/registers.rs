@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd, bytemuck::cast_slice};
 
-use super::grid::Rectangle;
+use super::{bf16::allows_avx512, grid::Rectangle};
 
 /// Two of AVX2's vectors.
 const NARROW: usize = 16;
@@ -31,10 +31,10 @@ pub(super) enum Onto {
 }
 
 impl Registers {
-    /// What this machine has room for.
+    /// What this machine has room for, and `OBSCURA_CPU` allows.
     pub(super) fn here() -> Self {
         #[cfg(target_arch = "x86_64")]
-        if pulp::x86::V4::is_available() {
+        if allows_avx512() && pulp::x86::V4::is_available() {
             return Self::ThirtyTwo;
         }
         Self::Sixteen

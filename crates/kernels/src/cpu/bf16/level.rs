@@ -1,6 +1,7 @@
 //! What this machine multiplies bf16 with.
 //!
-//! `OBSCURA_CPU=avx512` leaves AMX alone, `OBSCURA_CPU=avx2` AVX-512 BF16 too: to compare them.
+//! `OBSCURA_CPU=avx512` leaves AMX alone, `OBSCURA_CPU=avx2` all of AVX-512 too, in products of f32 and int8 as well:
+//! to compare them.
 
 use std::{env, sync::OnceLock};
 
@@ -116,6 +117,15 @@ pub(super) fn chosen() -> Result<Chosen, LevelError> {
     // What is no text is no level either, and is refused as such.
     let named = || env::var_os(VARIABLE).map(|name| name.to_string_lossy().into_owned());
     CHOSEN.get_or_init(|| choose(named().as_deref())).clone()
+}
+
+/// Whether products may use AVX-512, in whatever type.
+pub(in crate::cpu) fn allows_avx512() -> bool {
+    static ALLOWS: OnceLock<bool> = OnceLock::new();
+    *ALLOWS.get_or_init(|| {
+        let named = env::var(VARIABLE).unwrap_or_default();
+        named.trim() != Level::Widened.name()
+    })
 }
 
 /// The best level, or the one that was named.
