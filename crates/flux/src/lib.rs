@@ -61,7 +61,7 @@ pub use job::{
 };
 pub use kernels::{
     Precision,
-    cpu::{Level as CpuLevel, LevelError as CpuLevelError, level as cpu_level},
+    cpu::{Level as CpuLevel, LevelError as CpuLevelError, int8_description, level as cpu_level},
     doctor, groups,
 };
 pub use lora_choice::{InvalidLora, Lora, LoraWeight};

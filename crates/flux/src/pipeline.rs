@@ -170,7 +170,7 @@ impl Pipeline {
         self.model.dimensions.max_input_images
     }
 
-    /// Where it computes, and in which type: `cpu f32`, `cpu bf16 (AMX)`, `cuda:0 bf16`.
+    /// Where it computes, and in which type: `cpu f32`, `cpu bf16 (AMX)`, `cpu int8 (AVX-512 VNNI)`, `cuda:0 bf16`.
     #[must_use]
     pub fn place(&self) -> String {
         let device = match self.model.device.location() {
@@ -180,9 +180,14 @@ impl Pipeline {
         };
         let text =
             if self.model.memory.text_on_host() { ", text encoders on the host" } else { "" };
-        let on_cpu_in_bf16 = self.device().is_cpu() && self.model.precision == Precision::Bf16;
-        let level = on_cpu_in_bf16.then(kernels::cpu::level).and_then(Result::ok);
-        let how = level.map_or(String::new(), |level| format!(" ({})", level.description()));
+        let how = match self.model.precision {
+            Precision::Bf16 if self.device().is_cpu() => {
+                kernels::cpu::level().ok().map(kernels::cpu::Level::description)
+            }
+            Precision::Int8 => Some(kernels::cpu::int8_description()),
+            _ => None,
+        };
+        let how = how.map_or(String::new(), |how| format!(" ({how})"));
         format!("{device} {}{how}{text}", precision_name(self.model.precision))
     }
 }

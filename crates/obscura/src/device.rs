@@ -44,14 +44,15 @@ impl DeviceChoice {
     }
 }
 
-/// What a device is called: a GPU as its driver names it, a CPU with what it multiplies bf16 with.
+/// What a device is called: a GPU as its driver names it, a CPU with what it multiplies bf16 and int8 with.
 pub(crate) fn name(device: &Device) -> anyhow::Result<String> {
     #[cfg(feature = "cuda")]
     if device.is_cuda() {
         return Ok(flux::gpu::device_info(device)?.name);
     }
     anyhow::ensure!(device.is_cpu(), "an unknown kind of device");
-    Ok(format!("CPU (bf16: {})", flux::cpu_level()?.description()))
+    let (bf16, int8) = (flux::cpu_level()?.description(), flux::int8_description());
+    Ok(format!("CPU (bf16: {bf16}; int8: {int8})"))
 }
 
 /// The GPU of a number, as the kernels want it opened.

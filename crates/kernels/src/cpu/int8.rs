@@ -316,6 +316,17 @@ pub(super) fn multiply(
     Ok(())
 }
 
+/// What multiplies 8 bits on this machine, as people are told.
+#[must_use]
+pub fn int8_description() -> &'static str {
+    Registers::here().description()
+}
+
+/// Of the sign and the size of x's integers on this machine.
+pub(crate) fn row_bits() -> usize {
+    32 / Registers::here().values()
+}
+
 /// As products read it.
 pub(crate) fn pack(weight: &Int8Weight) -> Result<Arc<dyn PackedWeight>> {
     Ok(Arc::new(Int8Panels::of(weight)?))

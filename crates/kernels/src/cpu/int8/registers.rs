@@ -54,6 +54,24 @@ impl Registers {
         Self::Pairs
     }
 
+    /// What is told of it.
+    pub(super) fn description(self) -> &'static str {
+        match self {
+            Self::Pairs => "rows in 16 bits",
+            #[cfg(target_arch = "x86_64")]
+            Self::Quads(_) => "AVX-512 VNNI",
+        }
+    }
+
+    /// Every way that this machine has.
+    #[cfg(test)]
+    pub(super) fn all() -> Vec<Self> {
+        let mut all = vec![Self::Pairs];
+        #[cfg(target_arch = "x86_64")]
+        all.extend(Vnni::detect().map(Self::Quads));
+        all
+    }
+
     /// Rows of x whose sums are in registers at once.
     pub(super) fn rows(self) -> usize {
         match self {
@@ -232,14 +250,6 @@ mod pairs {
 mod tests {
     use super::{super::super::registers::Columns, *};
 
-    /// Every way that this machine has.
-    fn all() -> Vec<Registers> {
-        let mut all = vec![Registers::Pairs];
-        #[cfg(target_arch = "x86_64")]
-        all.extend(Vnni::detect().map(Registers::Quads));
-        all
-    }
-
     /// Values from end to end of ± `most`.
     fn values(count: usize, seed: usize, most: i32) -> Vec<i32> {
         let range = 2 * most as usize + 1;
@@ -248,7 +258,7 @@ mod tests {
 
     #[test]
     fn sums_are_exact_in_every_corner_and_the_same_without_vectors() {
-        for registers in all() {
+        for registers in Registers::all() {
             for [rows, k, columns] in
                 [[1, 4, 1], [6, 256, 16], [5, 1020, 16], [12, 260, 32], [6, 260, 13], [4, 4, 3]]
             {
