@@ -1,8 +1,8 @@
 //! FLUX.1's operations on a CPU, at its own shapes: a line of JSON each, medians, TFLOP/s.
 //!
-//! `RAYON_NUM_THREADS=16 cargo bench -p obscura-kernels --bench cpu [-- f32 | int8]`, in bf16 unless told
-//! otherwise; with int8, products alone, of rows in f32 and weights in 8 bits. `bench/cpu/kernels.py` has
-//! torch do the same in bf16 and f32. Take turns.
+//! `RAYON_NUM_THREADS=16 cargo bench -p obscura-kernels --bench cpu [-- f32 | int8] [linear | attention | conv]`, in
+//! bf16 unless told otherwise; with int8, products alone, of rows in f32 and weights in 8 bits. `bench/cpu/kernels.py`
+//! has torch do the same in bf16 and f32. Take turns.
 
 #![allow(clippy::print_stdout, reason = "what it is for")]
 
@@ -34,10 +34,12 @@ const LEAST_RUNS: usize = 5;
 const LEAST_TIME: Duration = Duration::from_millis(500);
 
 fn main() -> Result<()> {
-    let asked = |dtype| std::env::args().any(|word| word == dtype);
+    let asked = |word| std::env::args().any(|argument| argument == word);
+    let all = !["linear", "attention", "conv"].into_iter().any(asked);
     let in_8_bits = asked("int8");
     let dtype = if in_8_bits || asked("f32") { DType::F32 } else { DType::BF16 };
-    for [rows, inputs, outputs] in PRODUCTS {
+    let some = |kind, count| if all || asked(kind) { count } else { 0 };
+    for [rows, inputs, outputs] in PRODUCTS.into_iter().take(some("linear", PRODUCTS.len())) {
         let weight = random(dtype, 0.02, &[outputs, inputs])?;
         let weight = match in_8_bits {
             true => Weight::Int8(kernels::quantise_int8(&weight)?),
@@ -54,7 +56,7 @@ fn main() -> Result<()> {
     if in_8_bits {
         return Ok(());
     }
-    for tokens in ATTENTIONS {
+    for tokens in ATTENTIONS.into_iter().take(some("attention", ATTENTIONS.len())) {
         let (count, width) = (24, 128);
         let part = || random(dtype, 1.0, &[tokens, count, width]);
         let heads = Heads { q: part()?, k: part()?, v: part()?, images: 1 };
@@ -63,7 +65,7 @@ fn main() -> Result<()> {
             kernels::attention(&heads, Scores::scaled(width))
         })?;
     }
-    for [side, inputs, outputs] in CONVOLUTIONS {
+    for [side, inputs, outputs] in CONVOLUTIONS.into_iter().take(some("conv", CONVOLUTIONS.len())) {
         let weight = random(dtype, 0.02, &[outputs, 3, 3, inputs])?;
         let conv = Conv3x3::new(weight, random(dtype, 1.0, &[outputs])?);
         let conv = kernels::pack_conv3x3(conv)?;

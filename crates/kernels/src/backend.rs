@@ -88,6 +88,16 @@ pub trait Backend {
         Ok(None)
     }
 
+    /// See [`ops::attention_between`](crate::ops::attention_between).
+    fn attention_between(
+        &self,
+        heads: &Heads,
+        scores: Scores<'_>,
+        _layer: &Linear,
+    ) -> Result<Option<Tensor>> {
+        self.attention(heads, scores)
+    }
+
     /// See [`ops::attention_beside_mlp`](crate::ops::attention_beside_mlp).
     fn attention_beside_mlp(
         &self,

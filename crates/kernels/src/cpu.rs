@@ -89,6 +89,15 @@ impl Backend for Cpu {
         attempt(&[Group::Attention], || attention::attention(heads, scores))
     }
 
+    fn attention_between(
+        &self,
+        heads: &Heads,
+        scores: Scores<'_>,
+        layer: &Linear,
+    ) -> Result<Option<Tensor>> {
+        attempt(&[Group::Attention], || attention::attention_between(heads, scores, layer))
+    }
+
     fn attention_beside_mlp(
         &self,
         heads: &Heads,

@@ -39,8 +39,8 @@ pub use {
     },
     ops::{
         ada_layer_norm, ada_layer_norm_for, attention, attention_beside_gated_mlp,
-        attention_beside_mlp, conv3x3, group_norm, layer_norm, linear, linear_gated,
-        linear_residual_norm_for, pack_conv3x3, pack_linear, qk_norm_rope, quantise_int8,
-        quantise_linear, quantise_rows, rms_norm, to_bytes, unpack, wipe,
+        attention_beside_mlp, attention_between, conv3x3, group_norm, layer_norm, linear,
+        linear_gated, linear_residual_norm_for, pack_conv3x3, pack_linear, qk_norm_rope,
+        quantise_int8, quantise_linear, quantise_rows, rms_norm, to_bytes, unpack, wipe,
     },
 };

@@ -163,6 +163,15 @@ pub fn attention(heads: &Heads, scores: Scores<'_>) -> Result<Tensor> {
     compute(&heads.q, |on| on.attention(heads, scores))
 }
 
+/// The same between layers of which this is one: where those have 8 bits, heads may be rounded to 16 before they are
+/// multiplied. So they are, too, in what follows.
+///
+/// # Errors
+/// As [`linear`].
+pub fn attention_between(heads: &Heads, scores: Scores<'_>, layer: &Linear) -> Result<Tensor> {
+    compute(&heads.q, |on| on.attention_between(heads, scores, layer))
+}
+
 /// The two branches of a single-stream block, side by side: attention (n·l, h·d) without mask, then
 /// gelu(mlp(x)) (n·l, m): (n·l, h·d + m)
 ///
@@ -187,7 +196,7 @@ pub fn attention_beside_gated_mlp<'a>(
     mlp: &Linear,
     gate: Activation,
 ) -> Result<Tensor> {
-    let attended = attention(heads, Scores::scaled(heads.q.dim(2)?))?;
+    let attended = attention_between(heads, Scores::scaled(heads.q.dim(2)?), mlp)?;
     Tensor::cat(&[attended, linear_gated(x, mlp, gate)?], 1)
 }
 

@@ -96,7 +96,8 @@ impl DoubleBlock {
         // Text first: (n·(l + tokens), h, d)
         let streams = [self.text.stream(&text_qkv), self.image.stream(&image_qkv)];
         let heads = kernels::qk_norm_rope(&streams, rotations)?;
-        let attended = kernels::attention(&heads, Scores::scaled(heads.q.dim(2)?))?;
+        let scores = Scores::scaled(heads.q.dim(2)?);
+        let attended = kernels::attention_between(&heads, scores, &self.image.out)?;
         let rows = [text.dim(0)?, image.dim(0)?];
         let [of_text, of_image] = of_each(&attended, rows, heads.images)?;
         Ok([

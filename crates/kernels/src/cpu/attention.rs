@@ -10,7 +10,10 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::{
+    bf16,
+    convert::{narrowed, widen_all, zeros},
     grid::Rows,
+    int8,
     linear::{Bias, MIN_ROWS, activate, of},
     matrix::{Elements, Matrix},
     panels::{Side, lay_out},
@@ -27,8 +30,19 @@ const QUERIES: usize = 64;
 
 pub(super) fn attention(heads: &Heads, scores: Scores<'_>) -> Result<Tensor> {
     let (rows, count, width) = heads.q.dims3()?;
-    let mut out = vec![0.0; rows * count * width];
+    let mut out = zeros(rows * count * width);
     attend(heads, scores, &mut out, count * width)?;
+    Tensor::from_vec(out, (rows, count * width), heads.q.device())
+}
+
+pub(super) fn attention_between(
+    heads: &Heads,
+    scores: Scores<'_>,
+    layer: &Linear,
+) -> Result<Tensor> {
+    let (rows, count, width) = heads.q.dims3()?;
+    let mut out = zeros(rows * count * width);
+    attend_between(heads, scores, layer, &mut out, count * width)?;
     Tensor::from_vec(out, (rows, count * width), heads.q.device())
 }
 
@@ -36,15 +50,38 @@ pub(super) fn attention_beside_mlp(heads: &Heads, x: &Tensor, mlp: &Linear) -> R
     let (rows, count, width) = heads.q.dims3()?;
     let (attended, hidden) = (count * width, mlp.outputs());
     let row = attended + hidden;
-    let mut out = vec![0.0; rows * row];
+    let mut out = zeros(rows * row);
     let bias = Bias::of(mlp);
     let bias = bias.slice()?;
     let beside = Rows { out: &mut out, step: row, start: attended };
     multiply(x, mlp, beside, |_, columns, hidden| {
         activate::<GeluTanh>(hidden, of(bias, columns));
     })?;
-    attend(heads, Scores::scaled(width), &mut out, row)?;
+    attend_between(heads, Scores::scaled(width), mlp, &mut out, row)?;
     Tensor::from_vec(out, (rows, row), x.device())
+}
+
+/// As [`attend`]; in bf16 where the layers around have 8 bits, and the machine multiplies bf16 faster than f32.
+fn attend_between(
+    heads: &Heads,
+    scores: Scores<'_>,
+    layer: &Linear,
+    out: &mut [f32],
+    row: usize,
+) -> Result<()> {
+    if !(int8::is_stored_so(&layer.weight) && bf16::is_multiplied_as_such()) {
+        return attend(heads, scores, out, row);
+    }
+    let Heads { q, k, v, images } = heads;
+    let narrow = Heads { q: narrowed(q)?, k: narrowed(k)?, v: narrowed(v)?, images: *images };
+    let attended = bf16::attention(&narrow, scores)?;
+    let width = attended.dim(1)?;
+    let attended = Elements::of(&attended);
+    out.par_chunks_mut(row)
+        .zip(attended.slice_of()?.par_chunks(width.max(1)))
+        .with_min_len(MIN_ROWS)
+        .for_each(|(out, attended)| widen_all(attended, &mut out[..width]));
+    Ok(())
 }
 
 /// Writes softmax(q·kᵀ · scale + mask) · v into the first h·d elements of each of `out`'s rows.
@@ -88,7 +125,7 @@ fn attend(heads: &Heads, scores: Scores<'_>, out: &mut [f32], row: usize) -> Res
         },
     };
     // (n·h, l, d): blocks of queries of one head are adjacent.
-    let mut attended = vec![0.0; images * count * length * width];
+    let mut attended = zeros(images * count * length * width);
     attended
         .par_chunks_mut((length * width).max(1))
         .enumerate()

@@ -43,8 +43,9 @@ use crate::{
     },
 };
 
-pub(super) use level::allows_avx512;
+pub(super) use attention::attention;
 pub use level::{Level, LevelError, level};
+pub(super) use level::{allows_avx512, is_multiplied_as_such};
 
 /// Kernels for bf16.
 pub(crate) struct CpuBf16;

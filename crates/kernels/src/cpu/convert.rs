@@ -1,9 +1,10 @@
 //! Between bf16, which is stored, and f32, which is computed in.
 
+use candle_core::{Result, Tensor};
 use half::bf16;
 use rayon::prelude::*;
 
-use super::simd::vectorised;
+use super::{matrix::Elements, simd::vectorised};
 
 /// The nearest bf16, of two as near the even one; NaNs stay NaN, if quiet, as all that are computed are.
 #[inline(always)]
@@ -66,15 +67,29 @@ vectorised! {
     }
 }
 
+/// x in f32, rounded to bf16: contiguous.
+pub(super) fn narrowed(x: &Tensor) -> Result<Tensor> {
+    const CHUNK: usize = 4096;
+    let x = x.contiguous()?;
+    let elements = Elements::of(&x);
+    let wide = elements.slice()?;
+    let mut narrow = zeros(wide.len());
+    narrow
+        .par_chunks_mut(CHUNK)
+        .zip(wide.par_chunks(CHUNK))
+        .for_each(|(narrow, wide)| narrow_all(wide, narrow));
+    Tensor::from_vec(narrow, x.dims(), x.device())
+}
+
 /// So many zeros, written by all threads: memory that the allocator has kept would otherwise be cleared by
 /// one, and fresh pages be made by it, which takes as long as the product of many.
-pub(super) fn zeros(count: usize) -> Vec<bf16> {
+pub(super) fn zeros<T: Copy + Default + Send>(count: usize) -> Vec<T> {
     const CHUNK: usize = 4096;
     if count < 16 * CHUNK {
-        return vec![bf16::ZERO; count];
+        return vec![T::default(); count];
     }
     let chunks = (0..count.div_ceil(CHUNK)).into_par_iter().with_min_len(16);
-    let mut all = chunks.map(|_| [bf16::ZERO; CHUNK]).collect::<Vec<_>>().into_flattened();
+    let mut all = chunks.map(|_| [T::default(); CHUNK]).collect::<Vec<_>>().into_flattened();
     all.truncate(count);
     all
 }

@@ -22,7 +22,7 @@ use super::{
     registers::Onto,
     simd::{ROUND, vectorised},
 };
-use crate::operand::{Int8Weight, PackedWeight};
+use crate::operand::{Int8Weight, PackedWeight, Weight, packed_as};
 
 /// Inputs that share a scale.
 const GROUP: usize = Int8Weight::GROUP;
@@ -325,6 +325,15 @@ pub fn int8_description() -> &'static str {
 /// Of the sign and the size of x's integers on this machine.
 pub(crate) fn row_bits() -> usize {
     32 / Registers::here().values()
+}
+
+/// Whether a weight is in 8 bits.
+pub(super) fn is_stored_so(weight: &Weight) -> bool {
+    match weight {
+        Weight::Int8(_) => true,
+        Weight::Packed(packed) => packed_as::<Int8Panels>(&**packed).is_some(),
+        Weight::Plain(_) | Weight::E4m3 { .. } => false,
+    }
 }
 
 /// As products read it.

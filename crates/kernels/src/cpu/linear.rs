@@ -6,6 +6,7 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::{
+    convert::zeros,
     grid::Rows,
     matrix::Elements,
     product::multiply,
@@ -63,7 +64,7 @@ pub(super) fn linear_gated(x: &Tensor, layer: &Linear, gate: GatedBy) -> Result<
     let (length, width) = product.dims2()?;
     let half = width / 2;
     let product = Elements::of(&product);
-    let mut out = vec![0.0; length * half];
+    let mut out = zeros(length * half);
     out.par_chunks_mut(half)
         .zip(product.slice()?.par_chunks(width))
         .with_min_len(MIN_ROWS)
@@ -114,7 +115,7 @@ fn finish(
     each: impl Fn(usize, Range<usize>, &mut [f32]) + Send + Sync,
 ) -> Result<Tensor> {
     let (length, width) = (x.dim(0)?, layer.outputs());
-    let mut out = vec![0.0; length * width];
+    let mut out = zeros(length * width);
     multiply(x, layer, Rows { out: &mut out, step: width, start: 0 }, each)?;
     Tensor::from_vec(out, (length, width), x.device())
 }

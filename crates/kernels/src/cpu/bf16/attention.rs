@@ -28,7 +28,7 @@ const QUERIES: usize = 4 * SIDE;
 /// Panels of 32 keys that are met at a time.
 const PANELS: usize = 8;
 
-pub(super) fn attention(heads: &Heads, scores: Scores<'_>) -> Result<Tensor> {
+pub(in crate::cpu) fn attention(heads: &Heads, scores: Scores<'_>) -> Result<Tensor> {
     let (rows, count, width) = heads.q.dims3()?;
     let mut out = zeros(rows * count * width);
     attend(heads, scores, &mut out, count * width)?;

@@ -128,6 +128,11 @@ pub(in crate::cpu) fn allows_avx512() -> bool {
     })
 }
 
+/// Whether there is more than f32 to multiply it with.
+pub(in crate::cpu) fn is_multiplied_as_such() -> bool {
+    level().is_ok_and(|level| level != Level::Widened)
+}
+
 /// The best level, or the one that was named.
 fn choose(name: Option<&str>) -> Result<Chosen, LevelError> {
     let name = name.map(str::trim).filter(|name| !name.is_empty());

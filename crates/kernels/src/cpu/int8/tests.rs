@@ -2,7 +2,7 @@ use candle_core::DType;
 
 use super::{super::random::random, *};
 use crate::{
-    Activation, Epilogue, GatedResidual, Linear, Weight,
+    Activation, Epilogue, GatedResidual, Heads, Linear, Scores, Weight,
     backend::Backend,
     cpu::Cpu,
     ops::{pack_linear, quantise_int8},
@@ -128,4 +128,25 @@ fn layers_are_stacked_and_cut_in_8_bits() {
         let cut = whole.rows(first, layer.outputs()).unwrap();
         assert_eq!(distance(&crate::linear(&x, &cut, Epilogue::None).unwrap(), &alone), 0.0);
     }
+}
+
+/// In bf16 where that is faster, which rounds to 8 bits as well.
+#[test]
+fn attention_between_layers_of_8_bits_is_attention() {
+    let part = |seed| random(seed, &[2 * 70, 3, 64]);
+    let heads = Heads { q: part(1), k: part(2), v: part(3), images: 2 };
+    let (scores, width) = (Scores::scaled(64), 3 * 64);
+    let expected = crate::attention(&heads, scores).unwrap();
+    let beside = |layer| crate::attention_between(&heads, scores, layer).unwrap();
+    let in_8_bits = layer(48, width);
+    let plain = Linear { weight: Weight::Plain(random(4, &[48, width])), bias: None };
+    assert_eq!(distance(&beside(&plain), &expected), 0.0);
+    assert!(distance(&beside(&in_8_bits), &expected) < 1e-2);
+    let x = random(5, &[2 * 70, width]);
+    let both = crate::attention_beside_mlp(&heads, &x, &in_8_bits).unwrap();
+    let attended = both.narrow(1, 0, width).unwrap();
+    assert_eq!(distance(&attended, &beside(&in_8_bits)), 0.0);
+    let then = Epilogue::Activate(Activation::GeluTanh);
+    let hidden = crate::linear(&x, &in_8_bits, then).unwrap();
+    assert_eq!(distance(&both.narrow(1, width, 48).unwrap(), &hidden), 0.0);
 }
