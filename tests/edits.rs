@@ -2,6 +2,8 @@
 
 #[path = "edits/bad_input.rs"]
 mod bad_input;
+#[path = "edits/masks.rs"]
+mod masks;
 
 use std::{io::Cursor, ops::ControlFlow, time::Duration};
 

@@ -1,5 +1,5 @@
 //! The same image as diffusers' `Flux2KleinPipeline`, stage by stage, drawn from text alone and from up to three
-//! input images. The references were recorded by `tests/parity/make_klein.py`.
+//! input images; under a mask, as its `Flux2KleinInpaintPipeline`. The references were recorded by `tests/parity/make_klein.py`.
 
 use std::{collections::HashMap, fs, path::Path};
 
@@ -7,9 +7,12 @@ use candle_core::{Device, Tensor};
 use flux::{InputImage, LoadOptions, Pipeline, Precision, StageInputs, Stages};
 use protocol::{Seed, Size, Steps};
 use serde_json::Value;
+use tempfile::TempDir;
 use tests::{
-    golden::{floats, relative_error},
-    klein::{fixtures, input_image, load, model_directory, options},
+    golden::{self, floats, relative_error},
+    klein::{
+        fixtures, input_image, load, masked_image, model_directory, options, single_file_directory,
+    },
 };
 
 /// ‖out − ref‖ / ‖ref‖ of every stage.
@@ -20,12 +23,12 @@ const IN_8_BITS: f64 = 5e-2;
 const WITHIN_ONE: f64 = 0.999;
 
 #[test]
-fn klein_1x1_from_text_and_from_an_image_that_is_scaled_down() {
+fn klein_1x1_from_text_from_an_image_that_is_scaled_down_and_under_a_mask() {
     check("klein-1x1");
 }
 
 #[test]
-fn klein_2x3_from_three_images_and_a_prompt_that_is_cut() {
+fn klein_2x3_from_three_images_under_a_mask_with_another_and_a_prompt_that_is_cut() {
     check("klein-2x3");
 }
 
@@ -37,6 +40,13 @@ fn klein_single_blocks_alone() {
 #[test]
 fn klein_double_blocks_alone() {
     check("klein-2x0");
+}
+
+/// The transformer in Black Forest Labs' single file: the same stages.
+#[test]
+fn klein_1x1_from_a_single_file() {
+    let directory = single_file_directory("klein-1x1");
+    for_each_run("klein-1x1", &load(directory.path()), compare);
 }
 
 /// With weights in 8 bits each stage stays near, from text and from images.
@@ -124,6 +134,31 @@ fn parts_of_other_models_are_refused_by_name() {
     }
 }
 
+/// FLUX.1's own encoders, whose configurations have none of Qwen3's fields, and the other way round.
+#[test]
+fn another_models_encoder_is_named_rather_than_what_it_lacks() {
+    let flux = golden::fixtures().join("schnell-1x1/model");
+    let klein = fixtures().join("klein-1x1/model");
+    let refused = |directory: TempDir, config: &Path, to: &str| {
+        fs::copy(config, directory.path().join(to).join("config.json")).unwrap();
+        Pipeline::load(directory.path(), options()).err().unwrap().to_string()
+    };
+    let in_klein = || model_directory("klein-2x0");
+    let in_flux = || golden::model_directory("schnell-1x1");
+    let qwen3 = klein.join("text_encoder/config.json");
+    for (directory, config, to, says) in [
+        (in_klein(), flux.join("text_encoder/config.json"), "text_encoder", "CLIPTextModel"),
+        (in_klein(), flux.join("text_encoder_2/config.json"), "text_encoder", "T5EncoderModel"),
+        (in_klein(), flux.join("transformer/config.json"), "transformer", "FluxTransformer2DModel"),
+        (in_klein(), flux.join("vae/config.json"), "vae", "AutoencoderKL"),
+        (in_flux(), qwen3.clone(), "text_encoder", "Qwen3ForCausalLM"),
+        (in_flux(), qwen3, "text_encoder_2", "Qwen3ForCausalLM"),
+    ] {
+        let refused = refused(directory, &config, to);
+        assert!(refused.contains(says) && refused.contains(to), "{to}: {refused}");
+    }
+}
+
 #[test]
 fn more_input_images_than_are_read_are_refused() {
     let directory = model_directory("klein-2x0");
@@ -169,8 +204,13 @@ fn for_each_run(
             .as_array()
             .unwrap()
             .iter()
-            .map(|size| {
-                input_image(size[0].as_u64().unwrap() as u32, size[1].as_u64().unwrap() as u32)
+            .enumerate()
+            .map(|(place, size)| {
+                let [width, height] = [0, 1].map(|side| size[side].as_u64().unwrap() as u32);
+                match place == 0 && run["masked"] == true {
+                    true => masked_image(width, height),
+                    false => input_image(width, height),
+                }
             })
             .collect();
         let stages = pipeline
@@ -200,6 +240,10 @@ fn compare(name: &str, stages: &Stages, golden: &HashMap<&str, &Tensor>, rows: &
     match golden.get("inputs") {
         Some(inputs) => near("inputs", &stages.inputs, inputs),
         None => assert!(stages.inputs.is_empty(), "{name}"),
+    }
+    match golden.get("mask") {
+        Some(mask) => assert_eq!(stages.mask, floats(mask), "{name}: mask"),
+        None => assert!(stages.mask.is_empty(), "{name}"),
     }
     for (step, latents) in (1..).zip(&stages.latents) {
         let stage = format!("latents.{step}");

@@ -1,19 +1,26 @@
 //! One node with several models: each is listed, asked for by its name, sealed or in clear text, and told by one
 //! manifest that evidence binds.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    io::Cursor,
+    ops::ControlFlow,
+    sync::{Arc, Mutex},
+};
 
 use attest::Report;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use client::{ApiKey, Client};
+use client::{ApiKey, Client, image_file};
 use engine::{Generator, ProgressObserver};
-use flux::{Error, Generated, Job};
+use flux::{Error, GUIDANCE, Generated, Job};
+use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use node::{Config, LoadedModel, ProvenanceChoice};
-use protocol::{CreateImageRequest, Size};
+use protocol::{
+    Count, CreateImageRequest, CreateImageResponse, InputReference, Prompt, Seed, Size, Steps,
+};
 use provenance::{MarkId, SignedReceipt, find_mark};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tests::{MODEL, OneColour, TestNode, demo_policy, http, loaded_model};
+use tests::{MODEL, OneColour, TestNode, demo_policy, error_of, http, klein, loaded_model};
 
 const OTHER: &str = "test/other";
 
@@ -166,4 +173,97 @@ async fn evidence_tells_every_models_manifest() {
     let report = http().get(url).send().await.unwrap().bytes().await.unwrap();
     let manifest = Report::parse(&report).unwrap().model_manifest;
     assert_eq!(manifest, loaded_model(OneColour::instant()).manifest);
+}
+
+/// A model that draws from text alone stands before one that takes images.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_goes_to_the_model_that_takes_images() {
+    const KLEIN: &str = "test/klein";
+    let directory = klein::model_directory("klein-1x1");
+    let asked = Arc::<Mutex<Vec<&'static str>>>::default();
+    let from_text = Noted { name: MODEL, inner: OneColour::instant(), asked: asked.clone() };
+    let from_images = LoadedModel {
+        model: KLEIN.to_owned(),
+        manifest: b"manifest of klein\n".to_vec(),
+        generators: vec![Box::new(klein::load(directory.path()))],
+        ..loaded_model(OneColour::instant())
+    };
+    let from_text =
+        LoadedModel { generators: vec![Box::new(from_text)], ..loaded_model(OneColour::instant()) };
+    let config = Config { allow_plaintext: true, ..Config::default() };
+    let node = TestNode::loaded(vec![from_text, from_images], config).await;
+    assert_eq!(json_of(&node, "/info").await["models"], json!([MODEL, KLEIN]));
+
+    let mut file = Cursor::new(Vec::new());
+    let rgb = klein::pattern(64, 80);
+    PngEncoder::new(&mut file).write_image(&rgb, 64, 80, ExtendedColorType::Rgb8).unwrap();
+    let file = file.into_inner();
+    let (prompt, seed, steps) = ("the same with a hat", 7, 1);
+    let expected = {
+        let prompt = Prompt::new(prompt.to_owned()).unwrap();
+        let job = Job {
+            prompt: &prompt,
+            size: Size::new(64, 80).unwrap(),
+            steps: Steps::new(steps).unwrap(),
+            seed: Seed::new(seed),
+            count: Count::ONE,
+            guidance: GUIDANCE,
+            images: &[klein::input_image(64, 80)],
+        };
+        let alone = klein::load(directory.path());
+        alone.generate(&job, &mut |_| ControlFlow::Continue(())).unwrap().images.remove(0).rgb
+    };
+    let shown = |answer: &CreateImageResponse| {
+        let file = image_file(&answer.data[0]).unwrap();
+        image::load_from_memory(&file).unwrap().into_rgb8().into_raw()
+    };
+
+    let url = format!("data:image/png;base64,{}", BASE64_STANDARD.encode(&file));
+    let body = |model: Option<&str>| {
+        let mut body = json!({ "prompt": prompt, "seed": seed, "steps": steps, "images": [url] });
+        if let Some(model) = model {
+            body["model"] = model.into();
+        }
+        body
+    };
+    let edits = format!("{}/v1/images/edits", node.url);
+    for model in [None, Some(KLEIN)] {
+        let answer = http().post(&edits).json(&body(model)).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{model:?}");
+        let answer = answer.bytes().await.unwrap();
+        let answer = CreateImageResponse::from_json(&answer).unwrap();
+        assert!(shown(&answer) == *expected, "{model:?}");
+    }
+    let refused = http().post(&edits).json(&body(Some(MODEL))).send().await.unwrap();
+    assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+    let error = error_of(&refused.text().await.unwrap());
+    assert_eq!(
+        (error.param.as_deref(), error.code.as_deref()),
+        (Some("model"), Some("no_input_images"))
+    );
+    assert!(error.message.contains(MODEL), "{}", error.message);
+
+    let client = Client::new(&node.url, ApiKey::none()).unwrap();
+    let attested = client.attest(&demo_policy()).await.unwrap();
+    let request = |model: &str| CreateImageRequest {
+        model: Some(model.to_owned()),
+        prompt: Some(prompt.to_owned().into()),
+        seed: Some(seed),
+        steps: Some(steps),
+        images: Some(vec![InputReference::file(file.clone().into())]),
+        ..CreateImageRequest::default()
+    };
+    let answer = client.generate(request(KLEIN), &attested).await.unwrap();
+    assert!(shown(&answer.response) == *expected, "sealed");
+    let refused = client.generate(request(MODEL), &attested).await.err().unwrap().to_string();
+    assert!(refused.contains("takes no input images"), "{refused}");
+    assert!(asked.lock().unwrap().is_empty(), "the other drew nothing");
+
+    // Without images, what names no model is the first one's.
+    let url = format!("{}/v1/images/generations", node.url);
+    let answer = http().post(url).json(&json!({ "prompt": prompt })).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(*asked.lock().unwrap(), [MODEL]);
+    let drawn = node.metric(&format!("obscura_images_total{{model=\"{KLEIN}\"}}")).await;
+    assert_eq!(drawn, 3.0);
 }

@@ -4,6 +4,8 @@
     python bench/cpu/side_by_side.py target/release/obscura --ours bf16 --peers bf16 compiled
     python bench/cpu/side_by_side.py target/release/obscura --shapes middle
     python bench/cpu/side_by_side.py --peers f32
+    python bench/cpu/side_by_side.py target/release/obscura --family klein --ours f32 bf16 --peers f32 bf16
+    python bench/cpu/side_by_side.py target/release/obscura --family klein --inputs 1
 
 Needs tests/parity/requirements.txt; the peer `openvino` needs optimum-intel[openvino] besides. Weights are random, and
 are written once in f32, in diffusers' layout; all sides read them from there.
@@ -12,6 +14,13 @@ are written once in f32, in diffusers' layout; all sides read them from there.
           blocks, CLIP-L, two of T5's 24 layers (4096 wide, feed-forward 8200), the whole autoencoder: 6 GB of files
   middle  hidden 512 (8 heads of 64), 4 double and 8 single blocks, T5 of width 512 with 6 layers, CLIP of width 256
           with 4, autoencoder 64-128-256-256
+
+`--family klein` is FLUX.2-klein instead of FLUX.1, from text or from `--inputs` pictures of the size that is drawn:
+
+  true    FLUX.2-klein-4B's width with 3 of its 25 blocks: hidden 3072 (24 heads of 128), one double and two single blocks,
+          the whole autoencoder. Qwen3 of true depth, since its layers 9, 18 and 27 are read, and of width 256
+  middle  hidden 512 (8 heads of 64), 2 double and 6 single blocks, Qwen3 of width 128, autoencoder 32-64-128-128
+  small   the least that runs, to try the script
 
 Timed is one image, prompt in, pixels out: text encoders, denoising and decoder, without loading. A peer's time is taken
 around the pipeline's call, after one call to warm up; ours is `generate_seconds` of the JSON that `--timings json`
@@ -31,6 +40,34 @@ import time
 PARITY = pathlib.Path(__file__).resolve().parents[2] / "tests" / "parity"
 PROMPT = "a photo of a cat sitting on a wooden table"
 SEED = 42
+KLEIN_SHAPES = {
+    "true": dict(
+        double_blocks=1,
+        single_blocks=2,
+        heads=24,
+        axes=(32, 32, 32, 32),
+        latent_channels=32,
+        vae_channels=(128, 256, 512, 512),
+        decoder_channels=(96, 192, 384, 384),
+        text_width=256,
+        text_heads=4,
+        text_groups=2,
+        text_head_width=64,
+    ),
+    "middle": dict(
+        double_blocks=2,
+        single_blocks=6,
+        heads=8,
+        axes=(16, 16, 16, 16),
+        latent_channels=16,
+        vae_channels=(32, 64, 128, 128),
+        text_width=128,
+        text_heads=4,
+        text_groups=2,
+        text_head_width=32,
+    ),
+    "small": dict(double_blocks=1, single_blocks=2, heads=2, axes=(8, 8, 8, 8), vae_channels=(32, 32, 64, 64)),
+}
 SHAPES = {
     "true": dict(
         double_blocks=1,
@@ -68,7 +105,8 @@ def main():
     with tempfile.TemporaryDirectory() as temp:
         folder = options.model or pathlib.Path(temp, "model")
         if not folder.exists():
-            write_model(folder, options.shapes)
+            write_model(folder, options)
+        options.pictures = write_pictures(pathlib.Path(temp), options)
         sides = {f"{PEERS[peer].program} {peer}": PEERS[peer](folder, peer, options) for peer in options.peers}
         if options.binary:
             ours = {f"obscura {dtype}": Obscura(folder, pathlib.Path(temp, "out.png"), dtype, options) for dtype in options.ours}
@@ -86,7 +124,9 @@ def parse():
     parser.add_argument("binary", type=pathlib.Path, nargs="?", help="obscura, built with --release")
     parser.add_argument("--ours", nargs="+", choices=["f32", "bf16", "int8"], default=["f32"])
     parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=["f32"], help="diffusers f32, bf16, bf16 compiled; OpenVINO bf16")
-    parser.add_argument("--shapes", choices=list(SHAPES), default="true")
+    parser.add_argument("--family", choices=["flux1", "klein"], default="flux1")
+    parser.add_argument("--inputs", type=int, default=0, help="of klein: input pictures")
+    parser.add_argument("--shapes", choices=["true", "middle", "small"], default="true")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=5, help="images of each side")
     parser.add_argument("--size", default="512x512")
@@ -95,15 +135,43 @@ def parse():
     options = parser.parse_args()
     if options.binary is None and not options.peers:
         parser.error("nothing to measure: give the path of obscura, or --peers")
+    is_klein = options.family == "klein"
+    if options.shapes not in (KLEIN_SHAPES if is_klein else SHAPES):
+        parser.error(f"--family {options.family} has no shapes {options.shapes}")
+    if options.inputs and not is_klein:
+        parser.error("--inputs are for --family klein")
+    if is_klein and "openvino" in options.peers:
+        parser.error("openvino draws FLUX.1 here")
     return options
 
 
-def write_model(folder, shapes):
+def write_model(folder, options):
     sys.path.insert(0, str(PARITY))
+    fixtures = PARITY.parent / "fixtures"
+    if options.family == "klein":
+        import klein_models
+
+        model = klein_models.Tiny(options.shapes, vae_groups=32, **KLEIN_SHAPES[options.shapes])
+        model.build(fixtures / "klein" / "tokenizer").save_pretrained(folder)
+        return
     import models
 
-    model = models.Tiny(shapes, vae_groups=32, t5_head_width=64, **SHAPES[shapes])
-    model.build(PARITY.parent / "fixtures" / "flux" / "tokenizers").save_pretrained(folder)
+    model = models.Tiny(options.shapes, vae_groups=32, t5_head_width=64, **SHAPES[options.shapes])
+    model.build(fixtures / "flux" / "tokenizers").save_pretrained(folder)
+
+
+def write_pictures(folder, options):
+    """Input pictures as large as what is drawn; their files."""
+    if options.inputs == 0:
+        return []
+    sys.path.insert(0, str(PARITY))
+    import klein_models
+
+    width, height = map(int, options.size.split("x"))
+    files = [folder / f"{number}.png" for number in range(options.inputs)]
+    for file in files:
+        klein_models.input_picture(width, height).save(file)
+    return files
 
 
 class Peer:
@@ -117,6 +185,12 @@ class Peer:
         self.pipe.set_progress_bar_config(disable=True)
         width, height = map(int, options.size.split("x"))
         self.call = {"width": width, "height": height, "num_inference_steps": options.steps}
+        if options.family == "klein":
+            from PIL import Image
+
+            self.call["image"] = [Image.open(file).convert("RGB") for file in options.pictures] or None
+        else:
+            self.call["max_sequence_length"] = 256
         self.draw()
 
     def draw(self):
@@ -124,7 +198,7 @@ class Peer:
 
         started = time.perf_counter()
         generator = torch.Generator().manual_seed(SEED)
-        self.pipe(PROMPT, max_sequence_length=256, generator=generator, **self.call)
+        self.pipe(prompt=PROMPT, generator=generator, **self.call)
         return time.perf_counter() - started
 
 
@@ -133,9 +207,10 @@ class Diffusers(Peer):
 
     def load(self, folder, peer, options):
         import torch
-        from diffusers import FluxPipeline
+        from diffusers import Flux2KleinPipeline, FluxPipeline
 
-        pipe = FluxPipeline.from_pretrained(folder, torch_dtype=torch.float32 if peer == "f32" else torch.bfloat16)
+        kind = Flux2KleinPipeline if options.family == "klein" else FluxPipeline
+        pipe = kind.from_pretrained(folder, torch_dtype=torch.float32 if peer == "f32" else torch.bfloat16)
         if peer == "compiled":
             pipe.transformer = torch.compile(pipe.transformer)
             pipe.vae.decode = torch.compile(pipe.vae.decode)
@@ -160,6 +235,7 @@ class Obscura:
         self.command = [options.binary, "generate", PROMPT, "--model", folder, "--size", options.size, "--device", "cpu"]
         self.command += ["--dtype", dtype, "--steps", str(options.steps), "--seed", str(SEED)]
         self.command += ["--force", "--output", output, "--timings", "json"]
+        self.command += [word for file in options.pictures for word in ("--image", file)]
         # rayon's and any OpenMP's threads.
         threads = str(options.threads)
         self.environment = {**os.environ, "RAYON_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
@@ -177,7 +253,8 @@ def report(seconds, options):
     for ours in medians.keys() - peers.keys():
         for name, taken in peers.items():
             print(f"{ours} / {name}: {medians[ours] / taken:.2f}")
-    print(f"{options.shapes}, {options.size}, {options.steps} steps, {options.threads} threads")
+    inputs = f", {options.inputs} input pictures" if options.inputs else ""
+    print(f"{options.family} {options.shapes}, {options.size}{inputs}, {options.steps} steps, {options.threads} threads")
 
 
 if __name__ == "__main__":

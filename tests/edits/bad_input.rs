@@ -93,7 +93,7 @@ async fn fields_that_break_a_rule_are_named() {
         (json!({"images": many}), "images"),
         (json!({"images": ["https://host/a.png"]}), "images"),
         (json!({"images": [{"file_id": "file-1"}]}), "images"),
-        (json!({"mask": {"image_url": url}}), "mask"),
+        (json!({"mask": {"image_url": url.replace("base64", "")}}), "mask"),
         (json!({"input_fidelity": "most"}), "input_fidelity"),
         (json!({"size": "100x100"}), "size"),
         (json!({"n": 0}), "n"),

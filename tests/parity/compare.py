@@ -2,14 +2,18 @@
 
     python compare.py target/release/obscura MODEL_DIR
     python compare.py target/release/obscura MODEL_DIR --prompt "a red door" --size 256x128 --seed 7
+    python compare.py target/release/obscura MODEL_DIR --image a.png --image b.jpg
+    python compare.py target/release/obscura MODEL_DIR --image a.png --mask transparent_where_drawn.png
     python compare.py target/release/obscura --random 5      # five models made up on the spot
 
-MODEL_DIR is any directory that FluxPipeline.from_pretrained reads. Both sides compute in
-f32 on the CPU. A picture passes if 99.9 % of its values lie within 1 of 255 of diffusers'.
+MODEL_DIR is any directory that FluxPipeline.from_pretrained or Flux2KleinPipeline.from_pretrained reads: its
+model_index.json says which. `--image` and `--mask` are for FLUX.2-klein, whose default pictures are drawn from text, from
+input pictures and under a mask; `--random` makes up models of FLUX.1's kind. Both sides compute in f32 on the CPU. A picture passes if 99.9 % of its values lie within 1 of 255 of diffusers'.
 What follows `--` is handed to obscura as it is.
 """
 
 import argparse
+import json
 import pathlib
 import random
 import subprocess
@@ -20,9 +24,10 @@ import diffusers
 import numpy as np
 import torch
 import transformers
-from diffusers import FluxPipeline
-from PIL import Image
+from diffusers import Flux2KleinPipeline, FluxPipeline
+from PIL import Image, ImageOps
 
+import klein_models
 import models
 import record
 from prompts import PROMPTS
@@ -35,6 +40,15 @@ DEFAULT_RUNS = (
     ("beyond_t5", 96, 48, 2, 2**32 + 5, 3.5),
     ("emoji", 48, 96, 1, 0, 2.0),
 )
+# The same of FLUX.2-klein: prompt, width, height, steps, seed, input pictures, whether the first has a mask. Input
+# pictures as they would be of the golden files.
+KLEIN_RUNS = (
+    ("plain", 64, 64, 4, 42),
+    ("beyond_t5", 96, 48, 2, 2**32 + 5),
+    ("emoji", 48, 96, 1, 0, ((101, 75),)),
+    ("cjk", 64, 64, 4, 3, ((64, 64), (130, 66))),
+    ("plain", 96, 64, 4, 11, ((101, 75),), True),
+)
 TOKENIZERS = pathlib.Path(__file__).parent.parent / "fixtures" / "flux" / "tokenizers"
 
 
@@ -46,10 +60,9 @@ def main():
     failed = 0
     with tempfile.TemporaryDirectory() as temp:
         for folder in model_folders(options, pathlib.Path(temp)):
-            pipe = FluxPipeline.from_pretrained(folder, dtype=torch.float32)
-            pipe.set_progress_bar_config(disable=True)
-            for run, prompt in runs(options, pipe):
-                failed += not compare(options, folder, pipe, run, prompt)
+            model = family(folder)(folder, options, pathlib.Path(temp))
+            for run, prompt in model.runs():
+                failed += not compare(options, folder, model, run, prompt)
     print("all pictures agree" if not failed else f"{failed} pictures differ")
     sys.exit(1 if failed else 0)
 
@@ -66,11 +79,17 @@ def parse():
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--guidance", type=float, default=3.5, help="for a guided model")
     parser.add_argument("--text-tokens", type=int, help="T5's length; 256, or 512 for a guided model")
+    parser.add_argument("--image", type=pathlib.Path, action="append", default=[], help="of FLUX.2-klein: draw from this")
+    parser.add_argument("--mask", type=pathlib.Path, help="the first --image's, transparent where that is drawn anew")
     words = sys.argv[1:]
     end = words.index("--") if "--" in words else len(words)
     options = parser.parse_args(words[:end])
     if (options.model is None) == (options.random == 0):
         parser.error("give MODEL_DIR or --random N")
+    if options.prompt is None and (options.image or options.mask):
+        parser.error("--image and --mask go with --prompt")
+    if options.mask and not options.image:
+        parser.error("--mask is the first --image's")
     options.extra = words[end + 1 :]
     return options
 
@@ -113,21 +132,90 @@ def random_model(seed):
     )
 
 
-def runs(options, pipe):
-    if options.prompt is not None:
-        width, height = map(int, options.size.split("x"))
-        run = models.Run("prompt", width, height, options.steps, options.seed, options.guidance)
-        return [(run, options.prompt)]
-    # obscura takes prompts of at most 1000 characters, which is still far beyond both encoders.
-    return [(models.Run(*values), PROMPTS[values[0]][:1000]) for values in DEFAULT_RUNS]
+def family(folder):
+    """Which of the two kinds of model a directory has."""
+    name = json.loads((folder / "model_index.json").read_text())["_class_name"]
+    return {"FluxPipeline": Flux1, "Flux2KleinPipeline": Klein}[name]
 
 
-def compare(options, folder, pipe, run, prompt):
+def cut(prompt):
+    """obscura takes prompts of at most 1000 characters, which is still far beyond the encoders."""
+    return PROMPTS[prompt][:1000]
+
+
+class Flux1:
+    def __init__(self, folder, options, _temp):
+        if options.image:
+            raise SystemExit(f"{folder.name}: FLUX.1 takes no --image")
+        self.options = options
+        self.pipe = FluxPipeline.from_pretrained(folder, dtype=torch.float32)
+        self.pipe.set_progress_bar_config(disable=True)
+        self.guided = self.pipe.transformer.config.guidance_embeds
+
+    def runs(self):
+        options = self.options
+        if options.prompt is not None:
+            width, height = map(int, options.size.split("x"))
+            run = models.Run("prompt", width, height, options.steps, options.seed, options.guidance)
+            return [(run, options.prompt)]
+        return [(models.Run(*values), cut(values[0])) for values in DEFAULT_RUNS]
+
+    def draw(self, run, prompt):
+        return record.generate(self.pipe, prompt, run, self.options.text_tokens or (512 if self.guided else 256))[0]
+
+    def flags(self, run):
+        return ["--guidance", str(run.guidance)] if self.guided else []
+
+
+class Klein:
+    """Pictures and masks are files, which both sides read."""
+
+    def __init__(self, folder, options, temp):
+        self.options, self.temp = options, temp
+        self.pipe = Flux2KleinPipeline.from_pretrained(folder, dtype=torch.float32)
+        self.pipe.set_progress_bar_config(disable=True)
+
+    def runs(self):
+        options = self.options
+        if options.prompt is not None:
+            width, height = map(int, options.size.split("x"))
+            run = klein_models.Run("prompt", width, height, options.steps, options.seed, masked=options.mask is not None)
+            return [(run, options.prompt)]
+        return [(klein_models.Run(*values), cut(values[0])) for values in KLEIN_RUNS]
+
+    def files(self, run):
+        """The input pictures', and the mask's where there is one."""
+        if self.options.prompt is not None:
+            return self.options.image, self.options.mask
+        files = []
+        for size in run.inputs:
+            files.append(self.temp / f"{size[0]}x{size[1]}.png")
+            klein_models.input_picture(*size).save(files[-1])
+        mask = self.temp / "mask.png"
+        if run.masked:
+            klein_models.mask_picture(*run.inputs[0]).save(mask)
+        return files, mask if run.masked else None
+
+    def draw(self, run, prompt):
+        files, mask = self.files(run)
+        pictures = [ImageOps.exif_transpose(Image.open(file)).convert("RGB") for file in files]
+        pipe, call = self.pipe, {"width": run.width, "height": run.height, "image": pictures or None}
+        if mask:
+            alpha = Image.open(mask).convert("RGBA").getchannel("A")
+            pipe, (first, *others) = klein_models.inpainting(pipe), pictures
+            call = {"image": first, "image_reference": others or None, "mask_image": ImageOps.invert(alpha), "strength": 1.0}
+        generator = torch.Generator().manual_seed(run.seed)
+        return pipe(prompt=prompt, num_inference_steps=run.steps, generator=generator, **call).images[0]
+
+    def flags(self, run):
+        files, mask = self.files(run)
+        return [*(word for file in files for word in ("--image", file)), *(["--mask", mask] if mask else [])]
+
+
+def compare(options, folder, model, run, prompt):
     """Prints how far the two pictures are apart; whether they pass."""
-    guided = pipe.transformer.config.guidance_embeds
-    text_tokens = options.text_tokens or (512 if guided else 256)
-    theirs = np.array(record.generate(pipe, prompt, run, text_tokens)[0])
-    ours = draw(options, folder, run, prompt, guided)
+    theirs = np.array(model.draw(run, prompt))
+    ours = draw(options, folder, run, prompt, model.flags(run), theirs.shape)
     if ours is None or ours.shape != theirs.shape:
         print(f"{folder.name} {run.name}: FAIL, no picture of that size")
         return False
@@ -139,14 +227,12 @@ def compare(options, folder, pipe, run, prompt):
     return verdict == "pass"
 
 
-def draw(options, folder, run, prompt, guided):
-    """obscura's picture, (h, w, 3), or None."""
+def draw(options, folder, run, prompt, flags, shape):
+    """obscura's picture, (h, w, 3), or None. A masked one's size is its input picture's, not the run's."""
     with tempfile.TemporaryDirectory() as temp:
         output = pathlib.Path(temp, "out.png")
         command = [options.binary, "generate", prompt, "--model", folder, "--force", "--output", output]
-        command += ["--size", f"{run.width}x{run.height}", "--steps", str(run.steps), "--seed", str(run.seed)]
-        if guided:
-            command += ["--guidance", str(run.guidance)]
+        command += ["--size", f"{shape[1]}x{shape[0]}", "--steps", str(run.steps), "--seed", str(run.seed), *flags]
         done = subprocess.run([*command, *options.extra], capture_output=True, text=True)
         if done.returncode != 0 or not output.exists():
             print(done.stderr.strip()[-600:] or f"{options.binary} left no picture")

@@ -7,6 +7,7 @@ import PIL.Image
 from diffusers import (
     AutoencoderKLFlux2,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinInpaintPipeline,
     Flux2KleinPipeline,
     Flux2Transformer2DModel,
 )
@@ -108,11 +109,20 @@ class Run:
     steps: int
     seed: int
     inputs: tuple = ()  # (width, height) of each
+    masked: bool = False  # whether the first of them has a mask
 
     @property
     def name(self):
         inputs = "".join(f"-from-{width}x{height}" for width, height in self.inputs)
-        return f"{self.prompt}-{self.width}x{self.height}-{self.steps}{inputs}"
+        masked = "-masked" if self.masked else ""
+        return f"{self.prompt}-{self.width}x{self.height}-{self.steps}{inputs}{masked}"
+
+
+def inpainting(pipe):
+    """The same model as diffusers composes pictures with it under a mask."""
+    masked = Flux2KleinInpaintPipeline(**pipe.components, is_distilled=True)
+    masked.set_progress_bar_config(disable=True)
+    return masked
 
 
 def input_picture(width, height):
@@ -123,6 +133,21 @@ def input_picture(width, height):
     return PIL.Image.fromarray(((waves + noise) & 255).astype(np.uint8))
 
 
+def mask_picture(width, height):
+    """A mask as OpenAI's API has it, from integers alone: its alpha rises from 0 at a place left of the middle to 255
+    as far from it as the picture is high, and is 0 in the lower right corner, in steps of three pixels."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.int64)
+    far = (x - width // 3) ** 2 + (y - height // 2) ** 2
+    alpha = np.minimum(far * 255 * 4 // (height * height), 255)
+    alpha[(x // 3 + y // 3 >= (width + height) // 3 - 8)] = 0
+    rgba = np.zeros((height, width, 4), np.uint8)
+    rgba[..., 3] = alpha
+    return PIL.Image.fromarray(rgba)
+
+
+# The model that is loaded from Black Forest Labs' single file too.
+SINGLE_FILE = "klein-1x1"
+
 # Each model with its pictures.
 GOLDEN = (
     (
@@ -132,6 +157,7 @@ GOLDEN = (
             Run("empty", 64, 48, 1, 0),
             Run("emoji", 64, 64, 2, 7, inputs=((101, 75),)),
             Run("plain", 48, 64, 1, 3, inputs=((1100, 1000),)),
+            Run("plain", 96, 64, 4, 11, inputs=((101, 75),), masked=True),
         ),
     ),
     (
@@ -148,6 +174,7 @@ GOLDEN = (
         (
             Run("beyond_t5", 48, 64, 4, 2**32 - 1),
             Run("cjk", 80, 48, 4, 5, inputs=((64, 77), (130, 66), (95, 111))),
+            Run("plain", 64, 80, 3, 8, inputs=((70, 95), (95, 66)), masked=True),
         ),
     ),
     (

@@ -13,6 +13,7 @@ from diffusers import AutoencoderKLFlux2, Flux2Transformer2DModel
 from diffusers.loaders.single_file_utils import convert_flux2_transformer_checkpoint_to_diffusers
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from bfl import Recipe
 from weights import statistics
 
 NAMES = pathlib.Path(__file__).parent.parent / "fixtures" / "klein" / "names"
@@ -80,9 +81,30 @@ def true_modules():
 
 def bfl_shapes(transformer):
     """The single file's tensors, checked to become diffusers' through diffusers' own conversion."""
-    state = {name: tuple(tensor.shape) for name, tensor in transformer.state_dict().items()}
-    found = {}
-    for name, shape in state.items():
+    state = transformer.state_dict()
+    made = {recipe.name: recipe.make(state) for recipe in bfl_recipes(state)}
+    with torch.device("meta"):
+        back = convert_flux2_transformer_checkpoint_to_diffusers(dict(made))
+    shapes = {name: tuple(tensor.shape) for name, tensor in back.items()}
+    assert shapes == {name: tuple(tensor.shape) for name, tensor in state.items()}
+    return {f"transformer/{name}": tuple(tensor.shape) for name, tensor in made.items()}
+
+
+def bfl_recipe_lines(transformer):
+    """How a model's tensors make the single file's, as `bfl.recipe_lines` for FLUX.1; checked, value by value, to
+    become the model's again through diffusers' own conversion."""
+    state = transformer.state_dict()
+    recipes = bfl_recipes(state)
+    back = convert_flux2_transformer_checkpoint_to_diffusers({recipe.name: recipe.make(state) for recipe in recipes})
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[name], state[name]) for name in state)
+    return sorted(f"flux2/{recipe.name} {recipe.how} {','.join(recipe.sources)}\n" for recipe in recipes)
+
+
+def bfl_recipes(state):
+    """The single file's tensors from those of diffusers' classes, by name."""
+    recipes = []
+    for name in state:
         stem, kind = name.rsplit(".", 1)
         parts = stem.split(".")
         inner = ".".join(parts[2:])
@@ -90,19 +112,19 @@ def bfl_shapes(transformer):
             block = f"double_blocks.{parts[1]}"
             if inner in ("attn.to_q", "attn.add_q_proj"):
                 side = "img" if inner == "attn.to_q" else "txt"
-                found[f"{block}.{side}_attn.qkv.{kind}"] = (3 * shape[0], *shape[1:])
+                sources = tuple(name.replace("_q", f"_{other}") for other in "qkv")
+                recipes.append(Recipe(f"{block}.{side}_attn.qkv.{kind}", "cat", sources))
             elif inner in DOUBLE:
                 kind = "scale" if "norm" in DOUBLE[inner] else kind
-                found[f"{block}.{DOUBLE[inner]}.{kind}"] = shape
+                recipes.append(Recipe(f"{block}.{DOUBLE[inner]}.{kind}", "cat", (name,)))
         elif parts[0] == "single_transformer_blocks":
             kind = "scale" if "norm" in SINGLE[inner] else kind
-            found[f"single_blocks.{parts[1]}.{SINGLE[inner]}.{kind}"] = shape
+            recipes.append(Recipe(f"single_blocks.{parts[1]}.{SINGLE[inner]}.{kind}", "cat", (name,)))
         else:
-            found[f"{OUTER[stem]}.{kind}"] = shape
-    with torch.device("meta"):
-        back = convert_flux2_transformer_checkpoint_to_diffusers({k: torch.empty(v) for k, v in found.items()})
-    assert {name: tuple(tensor.shape) for name, tensor in back.items()} == state
-    return {f"transformer/{name}": shape for name, shape in found.items()}
+            # Scale before shift in diffusers, shift before scale here.
+            how = "swap" if stem == "norm_out.linear" else "cat"
+            recipes.append(Recipe(f"{OUTER[stem]}.{kind}", how, (name,)))
+    return recipes
 
 
 def write_list(path, shapes):

@@ -12,11 +12,13 @@ import sys
 import tempfile
 
 import numpy as np
+import PIL.ImageOps
 import torch
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 import klein_models
+import klein_names
 from prompts import PROMPTS
 from small import begin, compare, write_configs, write_json
 
@@ -102,6 +104,9 @@ def write_case(tiny, runs, folder):
     folder.mkdir()
     pipe = tiny.build(FIXTURES / "tokenizer")
     write_configs(pipe, klein_models.FOLDERS, folder / "model")
+    if tiny.name == klein_models.SINGLE_FILE:
+        lines = klein_names.bfl_recipe_lines(pipe.transformer)
+        (folder / "model" / "bfl.txt").write_text("".join(lines))
     tensors, described = {}, []
     for run in runs:
         stages = picture_stages(pipe, run)
@@ -115,6 +120,7 @@ def write_case(tiny, runs, folder):
                 "steps": run.steps,
                 "seed": run.seed,
                 "inputs": run.inputs,
+                **({"masked": True} if run.masked else {}),
             }
         )
         picture = stages["picture"]
@@ -140,22 +146,32 @@ def picture_stages(pipe, run):
     noise, _ = pipe.prepare_latents(1, channels, run.height, run.width, torch.float32, "cpu", generator)
     stages["noise"] = noise[0]
 
-    pictures = [klein_models.input_picture(*size) for size in run.inputs] or None
+    pictures = [klein_models.input_picture(*size) for size in run.inputs]
+    if run.masked:
+        pipe = klein_models.inpainting(pipe)
 
-    def prepare(images, *arguments, **options):
+    def encode(image, generator):
         # In f64: with a million pixels, torch's f32 sums are 4e-4 away from it.
         pipe.vae.double()
-        options["dtype"] = torch.float64
-        found, places = type(pipe).prepare_image_latents(pipe, images, *arguments, **options)
+        found = type(pipe)._encode_vae_image(pipe, image.double(), generator)
         pipe.vae.float()
-        stages["inputs"] = found[0].float()
-        return found.float(), places
+        return found.float()
+
+    def prepare(*arguments, **options):
+        found, places = type(pipe).prepare_image_latents(pipe, *arguments, **options)
+        stages["inputs"] = found[0]
+        return found, places
+
+    def shares(*arguments):
+        found = type(pipe).prepare_mask_latents(pipe, *arguments)
+        stages["mask"] = found[0]
+        return found
 
     def keep(_pipe, step, _timestep, tensors):
         stages[f"latents.{step + 1}"] = tensors["latents"][0].clone()
         return tensors
 
-    pipe.prepare_image_latents = prepare
+    pipe._encode_vae_image, pipe.prepare_image_latents, pipe.prepare_mask_latents = encode, prepare, shares
     latents = generate(pipe, prompt, run, pictures, output_type="latent", callback_on_step_end=keep)
     stages["sigmas"] = pipe.scheduler.sigmas.clone()
     decoded = pipe.vae.decode(latents, return_dict=False)[0]
@@ -169,12 +185,18 @@ def picture_stages(pipe, run):
 
 
 def generate(pipe, prompt, run, pictures, **options):
-    """Flux2KleinPipeline's own picture, or its latents."""
+    """The pipeline's own picture, or its latents; of a masked run those of Flux2KleinInpaintPipeline."""
+    if run.masked:
+        first, *others = pictures
+        alpha = klein_models.mask_picture(*first.size).getchannel("A")
+        # What it repaints is white. From noise alone, as the other pipeline draws.
+        options |= {"mask_image": PIL.ImageOps.invert(alpha), "image_reference": others or None, "strength": 1.0}
+        pictures = first
+    else:
+        options |= {"width": run.width, "height": run.height}
     return pipe(
         prompt=prompt,
-        image=pictures,
-        width=run.width,
-        height=run.height,
+        image=pictures or None,
         num_inference_steps=run.steps,
         generator=torch.Generator().manual_seed(run.seed),
         **options,

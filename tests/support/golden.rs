@@ -88,8 +88,26 @@ pub fn single_file_directory(case: &str) -> TempDir {
         tensors
     };
     let sources = HashMap::from([("flux1", load("transformer")), ("ae", load("vae"))]);
-    let mut files: HashMap<&str, HashMap<String, Tensor>> = HashMap::new();
-    let recipe = fs::read_to_string(fixtures().join(case).join("model/bfl.txt")).expect("a recipe");
+    let recipe = fixtures().join(case).join("model/bfl.txt");
+    for (file, tensors) in by_recipe(&recipe, &sources) {
+        let name = if file == "flux1" { "flux1-schnell" } else { &file };
+        let path = directory.path().join(format!("{name}.safetensors"));
+        candle_core::safetensors::save(&tensors, path).expect("it is written");
+    }
+    directory
+}
+
+/// The publisher's files, by name, out of tensors under diffusers' names: a line `file/name how source,…` each.
+///
+/// # Panics
+/// Where the recipe is none for these tensors.
+#[must_use]
+pub fn by_recipe(
+    recipe: &Path,
+    sources: &HashMap<&str, HashMap<String, Tensor>>,
+) -> HashMap<String, HashMap<String, Tensor>> {
+    let mut files: HashMap<String, HashMap<String, Tensor>> = HashMap::new();
+    let recipe = fs::read_to_string(recipe).expect("a recipe");
     for line in recipe.lines() {
         let [target, how, from] = line.split(' ').collect::<Vec<_>>()[..] else {
             panic!("target, how, sources: {line}")
@@ -105,14 +123,9 @@ pub fn single_file_directory(case: &str) -> TempDir {
             other => panic!("no recipe {other}"),
         };
         let tensor = tensor.expect("a recipe that fits");
-        files.entry(file).or_default().insert(name.to_owned(), tensor);
+        files.entry(file.to_owned()).or_default().insert(name.to_owned(), tensor);
     }
-    for (file, tensors) in files {
-        let name = if file == "flux1" { "flux1-schnell" } else { file };
-        let path = directory.path().join(format!("{name}.safetensors"));
-        candle_core::safetensors::save(&tensors, path).expect("it is written");
-    }
-    directory
+    files
 }
 
 /// Lines of `name d0,d1,…`.

@@ -1,12 +1,16 @@
 //! Small models of FLUX.2-klein's kind, whose weights follow from a rule: `fixtures/klein/PROVENANCE.md`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use candle_core::Device;
-use flux::{InputImage, LoadOptions, Pins, Pipeline, Precision};
+use flux::{InputImage, InputMask, LoadOptions, Pins, Pipeline, Precision};
 use tempfile::TempDir;
 
-use crate::golden::{copy, write_weights};
+use crate::golden::{by_recipe, copy, write_weights};
 
 /// `tests/fixtures/klein`.
 #[must_use]
@@ -34,6 +38,24 @@ pub fn write_model(case: &str, directory: &Path) {
     copy(&model, directory);
     copy(&fixtures().join("tokenizer"), &directory.join("tokenizer"));
     write_weights(&model.join("tensors.txt"), directory);
+}
+
+/// The same model in Black Forest Labs' layout: the transformer is one file, under the publisher's names. The
+/// configurations stay, since the published ones are of another size.
+///
+/// # Panics
+/// Where it cannot be written.
+#[must_use]
+pub fn single_file_directory(case: &str) -> TempDir {
+    let directory = model_directory(case);
+    let path = directory.path().join("transformer/diffusion_pytorch_model.safetensors");
+    let tensors = candle_core::safetensors::load(&path, &Device::Cpu).expect("just written");
+    fs::remove_file(path).expect("just written");
+    let recipe = fixtures().join(case).join("model/bfl.txt");
+    let made = by_recipe(&recipe, &HashMap::from([("flux2", tensors)]));
+    let path = directory.path().join("flux-2-klein-4b.safetensors");
+    candle_core::safetensors::save(&made["flux2"], path).expect("it is written");
+    directory
 }
 
 /// Loads a model directory, in f32 on the CPU.
@@ -81,4 +103,29 @@ pub fn pattern(width: u32, height: u32) -> Vec<u8> {
 pub fn input_image(width: u32, height: u32) -> InputImage {
     let rgb = pattern(width, height).into();
     InputImage::new(width as usize, height as usize, rgb).expect("a size that is read")
+}
+
+/// The alpha channel that `klein_models.mask_picture` makes: what is transparent is drawn anew.
+#[must_use]
+pub fn mask_alpha(width: u32, height: u32) -> Vec<u8> {
+    let (w, h) = (i64::from(width), i64::from(height));
+    let alpha = |(x, y): (i64, i64)| {
+        if x / 3 + y / 3 >= (w + h) / 3 - 8 {
+            return 0;
+        }
+        let far = (x - w / 3).pow(2) + (y - h / 2).pow(2);
+        (far * 255 * 4 / (h * h)).min(255) as u8
+    };
+    (0..h).flat_map(|y| (0..w).map(move |x| (x, y))).map(alpha).collect()
+}
+
+/// [`input_image`] with that mask.
+///
+/// # Panics
+/// Where it is no size of one.
+#[must_use]
+pub fn masked_image(width: u32, height: u32) -> InputImage {
+    let alpha = mask_alpha(width, height).into();
+    let mask = InputMask::new(width as usize, height as usize, alpha).expect("a mask");
+    input_image(width, height).masked(mask).expect("of the same size")
 }

@@ -16,18 +16,18 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use flux::{InputImage, InputImageError};
+use flux::{InputImage, InputImageError, InputMask, InputMaskError};
 use image::{
     ImageDecoder, ImageError, ImageResult, Limits,
     codecs::{jpeg::JpegDecoder, png::PngDecoder, webp::WebPDecoder},
     metadata::Orientation,
 };
-use protocol::{InvalidInputImage, SecretBytes};
+use protocol::{InvalidInputImage, InvalidMask, SecretBytes};
 
 use self::pixels::Pixels;
 
-/// The most pixels that are decoded: those of today's largest phone cameras.
-const MAX_PIXELS: u64 = 50_000_000;
+/// The most pixels that are decoded.
+const MAX_PIXELS: u64 = InputImage::MAX_FILE_PIXELS;
 /// Beside the pixels: rows, tables, a file's metadata, which the file pays for.
 const MAX_WORKING_BYTES: u64 = 64 << 20;
 
@@ -93,6 +93,18 @@ impl InputFile {
         read.map_or(upright, |sides| sides.map(|side| side as u32))
     }
 
+    /// Whether it may be the mask of another file's image.
+    ///
+    /// # Errors
+    /// [`InvalidMask::Size`] where it is not as large.
+    pub fn check_masks(&self, image: &Self) -> Result<(), InvalidMask> {
+        let (mask_px, image_px) = (self.header.upright_px(), image.header.upright_px());
+        match mask_px == image_px {
+            true => Ok(()),
+            false => Err(InvalidMask::Size { mask_px, image_px }),
+        }
+    }
+
     /// Width × height of the file's image.
     pub(crate) fn pixels(&self) -> u64 {
         self.header.pixels()
@@ -104,19 +116,37 @@ impl InputFile {
         &self.bytes
     }
 
-    /// Its pixels. Milliseconds to seconds of work, and at most 16 bytes a pixel of the file.
+    /// Its pixels. Milliseconds to seconds of work, and at most [`InputImage::FILE_PIXEL_BYTES`] for each of the file's.
     ///
     /// # Errors
     /// Where its data does not hold what its structure says.
     pub fn decode(self) -> Result<Decoded, InvalidInputImage> {
-        // Decoders of such formats have been made to panic before.
-        let decoded = catch_unwind(AssertUnwindSafe(|| self.decode_unguarded()));
-        decoded.unwrap_or(Err(InvalidInputImage::Damaged))
+        guarded(|| {
+            let pixels = self.pixels_unguarded()?;
+            self.image_of(pixels)
+        })
     }
 
-    fn decode_unguarded(&self) -> Result<Decoded, InvalidInputImage> {
+    /// The mask that it is: what is transparent is drawn anew. As much work as [`InputFile::decode`].
+    ///
+    /// # Errors
+    /// Where its data does not hold what its structure says, has no alpha channel, or is transparent nowhere.
+    pub fn decode_mask(self) -> Result<InputMask, InvalidMask> {
+        guarded(|| {
+            let alpha = self.pixels_unguarded()?.into_alpha().ok_or(InvalidMask::NoAlpha)?;
+            let [width_px, height_px] = self.header.upright_px().map(|side| side as usize);
+            let alpha = alpha.turned(self.header.orientation);
+            InputMask::new(width_px, height_px, alpha).map_err(|error| match error {
+                InputMaskError::Size(error) => refused(error).into(),
+                InputMaskError::Opaque => InvalidMask::Opaque,
+                _ => InvalidInputImage::Damaged.into(),
+            })
+        })
+    }
+
+    fn pixels_unguarded(&self) -> Result<Pixels, InvalidInputImage> {
         let file = Cursor::new(&self.bytes[..]);
-        let pixels = match self.header.format {
+        match self.header.format {
             Format::Png => {
                 let mut limits = Limits::no_limits();
                 limits.max_alloc = Some(MAX_WORKING_BYTES);
@@ -124,7 +154,10 @@ impl InputFile {
             }
             Format::Jpeg => self.read(JpegDecoder::new(file)),
             Format::WebP => self.read(WebPDecoder::new(file)),
-        }?;
+        }
+    }
+
+    fn image_of(&self, pixels: Pixels) -> Result<Decoded, InvalidInputImage> {
         let was_transparent = pixels.is_transparent();
         let [width_px, height_px] = self.header.upright_px().map(|side| side as usize);
         let rgb = pixels.into_rgb().turned(self.header.orientation);
@@ -163,6 +196,12 @@ impl Header {
             _ => [self.width_px, self.height_px],
         }
     }
+}
+
+/// Decoders of such formats have been made to panic before.
+fn guarded<T, E: From<InvalidInputImage>>(decode: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    let decoded = catch_unwind(AssertUnwindSafe(decode));
+    decoded.unwrap_or(Err(InvalidInputImage::Damaged.into()))
 }
 
 /// A decoder's words may quote the file, and are not passed on.

@@ -37,8 +37,8 @@ pub use entry::{GenerateError, Output, patches};
 // What the interface of this crate is written in.
 pub use fair::FairQueue;
 pub use flux::{
-    Error, Generated, Image, InputImage, Job, Pipeline, Preview, Progress, ProgressObserver,
-    PromptTokens, Timings,
+    Error, Generated, Image, InputImage, InputMask, Job, Pipeline, Preview, Progress,
+    ProgressObserver, PromptTokens, Timings,
 };
 pub use generator::{Generator, NamedGenerator};
 pub use observer::{Failure, JobSummary, Observer};

@@ -21,7 +21,7 @@ use protocol::{Count, Prompt, Seed, Size, Steps};
 
 use crate::{
     Error, GUIDANCE, Image, Job, LargestBatch, MemoryLimit, Pipeline, Result, clock::Event,
-    memory::whole_working_bytes, pipeline::Settings,
+    denoise::Settings, memory::whole_working_bytes,
 };
 
 /// What model is measured.
@@ -228,7 +228,7 @@ fn stages(pipeline: &Pipeline, config: &BenchConfig) -> Result<Vec<Stage>> {
     let mut milliseconds: [Vec<f64>; 4] = Default::default();
     for seed in 0..config.runs {
         let mut events = vec![Event::now(device)?];
-        let encoded = pipeline.encode(PROMPT, &[])?;
+        let encoded = pipeline.encode(PROMPT, &[], config.size)?;
         events.push(Event::now(device)?);
         let BenchConfig { size, steps, .. } = *config;
         let prompts = vec![&encoded; images];

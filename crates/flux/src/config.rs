@@ -15,8 +15,7 @@ use kernels::Activation;
 use serde::Deserialize;
 use serde_json::Value;
 
-use identity::Claims;
-pub(crate) use identity::{FLUX1, ModelIndex};
+pub(crate) use identity::{CLIP, Claims, FLUX1, Identity, ModelIndex, T5};
 pub(crate) use model::Configs;
 
 use crate::{Error, Result};

@@ -260,14 +260,14 @@ pub enum Error {
         /// Its value.
         value: String,
     },
-    /// The weights that rest in the host's memory are larger than it.
+    /// The weights that rest in the host's memory, and what is beside them, are larger than it.
     #[error(
-        "the weights take about {} MB of the host's memory, and this process may have {} MB: a precision of fewer bits takes less",
+        "weights, and input images while they are decoded, take about {} MB of the host's memory, and this process may have {} MB: a precision of fewer bits takes less",
         needed_bytes / 1_000_000,
         host_bytes / 1_000_000
     )]
     HostMemory {
-        /// What the weights take, in the precision that was asked for.
+        /// What they take, in the precision that was asked for.
         needed_bytes: u64,
         /// Of memory and swap together: the machine's, or what its control group may have.
         host_bytes: u64,
@@ -289,6 +289,9 @@ pub enum Error {
     /// A tensor operation failed.
     #[error("tensor operation failed")]
     Tensor(#[source] candle_core::Error),
+    /// A mask where none can be followed: what is kept of an image has its place in the image that is drawn.
+    #[error("a mask is the first input image's, and the image is drawn as large as that is read")]
+    Mask,
     /// Jobs were to be drawn together that [`crate::Job::is_batchable_with`] tells apart.
     #[error("jobs that differ in size, steps or guidance cannot be drawn together")]
     MixedBatch,

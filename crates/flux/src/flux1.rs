@@ -12,7 +12,7 @@ use crate::{
     architecture::{Architecture, Blueprint, ModelConfig, Parts, Sources},
     autoencoder::AutoEncoder,
     checkpoint::{Directory, Layout, Part, Weights, bfl},
-    config::{ClipConfig, Configs, FLUX1, ModelIndex, T5Config},
+    config::{CLIP, ClipConfig, Configs, FLUX1, ModelIndex, T5, T5Config},
     dimensions::Dimensions,
     latents::NoiseOrder,
     role::Role,
@@ -33,8 +33,8 @@ pub(crate) const ARCHITECTURE: Architecture = Architecture {
 fn read(directory: &mut Directory, index: Option<&ModelIndex>) -> Result<Sources> {
     let layout = Layout::find(directory, index)?;
     let configs = Configs {
-        clip: directory.json("text_encoder/config.json")?,
-        t5: directory.json("text_encoder_2/config.json")?,
+        clip: directory.config("text_encoder/config.json", &CLIP)?,
+        t5: directory.config("text_encoder_2/config.json", &T5)?,
         transformer: layout.config(Part::Transformer, directory)?,
         autoencoder: layout.config(Part::AutoEncoder, directory)?,
         scheduler: layout.scheduler(directory)?,

@@ -14,7 +14,7 @@ use crate::{
     checkpoint::{Directory, Shards, Weights, bfl2},
     config::{
         ModelIndex,
-        flux2::{Configs, FAMILY, Qwen3Config, TEXT_TOKENS},
+        flux2::{self, Configs, FAMILY, Qwen3Config, TEXT_TOKENS},
     },
     dimensions::Dimensions,
     input::MAX_INPUT_IMAGES,
@@ -55,9 +55,9 @@ fn read(directory: &mut Directory, index: Option<&ModelIndex>) -> Result<Sources
         return Err(Error::Unsupported { component, field, value: "false".to_owned() });
     }
     let configs = Configs {
-        text: directory.json("text_encoder/config.json")?,
-        transformer: directory.json("transformer/config.json")?,
-        autoencoder: directory.json("vae/config.json")?,
+        text: directory.config("text_encoder/config.json", &flux2::QWEN3)?,
+        transformer: directory.config("transformer/config.json", &flux2::TRANSFORMER)?,
+        autoencoder: directory.config("vae/config.json", &flux2::AUTOENCODER)?,
         scheduler: directory.json("scheduler/scheduler_config.json")?,
     };
     configs.check()?;

@@ -10,8 +10,9 @@ use candle_core::{Device, Tensor};
 use crate::{
     Error, Generated, Image, Job, Pipeline, Preview, Progress, ProgressObserver, Result, Timings,
     clock::Event,
+    denoise::{DenoiseContext, Kept, Settings},
     job::Part,
-    pipeline::{DenoiseContext, Given, Settings},
+    pipeline::Given,
     wiped::Wiped,
 };
 
@@ -129,7 +130,7 @@ impl<'a, 'w> ActiveJob<'a, 'w> {
         watch: &'w mut dyn ProgressObserver,
     ) -> Result<Self> {
         let started = now(pipeline)?;
-        let state = pipeline.encode(asked.prompt.expose(), asked.images);
+        let state = pipeline.encode(asked.prompt.expose(), asked.images, asked.size);
         let spans = vec![(Part::Encode, [started, now(pipeline)?])];
         if let Ok(given) = &state {
             watch.encoded(given.prompt.tokens);
@@ -196,7 +197,7 @@ impl Batcher<'_, '_> {
             if step + 1 < steps {
                 self.show(&samples, &context, step, [&latents.0, &velocity.0])?;
             }
-            latents = Wiped(context.schedule.step(step, &latents.0, &velocity.0)?);
+            latents = Wiped(context.step(step, &latents.0, &velocity.0)?);
             under_way.push_back(now(pipeline)?);
             let left = if step + 1 < steps { ahead } else { 0 };
             while under_way.len() > left
@@ -246,10 +247,14 @@ impl Batcher<'_, '_> {
     fn context(&self, samples: &[Sample]) -> Result<Option<DenoiseContext>> {
         let encoded: Vec<&Given> =
             samples.iter().filter_map(|sample| self.jobs[sample.job].state.as_ref().ok()).collect();
-        match &encoded[..] {
-            [] => Ok(None),
-            encoded => self.pipeline.start(encoded, &self.settings).map(Some),
+        if encoded.is_empty() {
+            return Ok(None);
         }
+        let mut context = self.pipeline.start(&encoded, &self.settings)?;
+        // Drawn once more from the seeds, which costs less than carrying it along where there is no mask.
+        let noise = || Ok(self.noise(samples)?.to_device(self.pipeline.device())?);
+        context.kept = Kept::new(&encoded, context.grid.tokens(), noise)?;
+        Ok(Some(context))
     }
 
     /// Offers a look at each image on the way.
@@ -270,7 +275,7 @@ impl Batcher<'_, '_> {
                 [latents, velocity].map(|all| of_one(all, place, samples.len()));
             let (latents, velocity) = (latents?, velocity?);
             let decode = || {
-                let clean = Wiped(context.schedule.clean(step, &latents, &velocity)?);
+                let clean = Wiped(context.clean(step, (place, &latents), &velocity)?);
                 Ok(Image { size, rgb: pipeline.rgb(context, &clean.0)? })
             };
             let job = &mut self.jobs[sample.job];

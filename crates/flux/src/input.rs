@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use protocol::SecretBytes;
 use thiserror::Error;
 
-use crate::{Result, resample, wiped::Wiped};
+use crate::{InputMask, Result, resample, wiped::Wiped};
 
 /// The most input images of one job.
 pub(crate) const MAX_INPUT_IMAGES: usize = 4;
@@ -24,6 +24,7 @@ pub struct InputImage {
     width_px: usize,
     height_px: usize,
     rgb: SecretBytes,
+    mask: Option<InputMask>,
 }
 
 /// Why pixels are no input image.
@@ -63,6 +64,17 @@ pub enum InputImageError {
         /// What is there.
         bytes: usize,
     },
+    /// A mask of another size.
+    #[error(
+        "a mask for {}×{} pixels, and of the image {}×{} are read",
+        mask_px[0], mask_px[1], image_px[0], image_px[1]
+    )]
+    Mask {
+        /// Width and height that the mask is read at.
+        mask_px: [usize; 2],
+        /// Width and height that the image is read at.
+        image_px: [usize; 2],
+    },
 }
 
 /// Prints its size alone, and no pixels.
@@ -79,6 +91,12 @@ impl InputImage {
     pub const MAX_SIDE_PX: usize = 1 << 14;
     /// How many times as long as the other one side may be.
     pub const MAX_ASPECT: usize = 8;
+    /// The most pixels of a file that one is decoded from: those of today's largest phone cameras.
+    pub const MAX_FILE_PIXELS: u64 = 50_000_000;
+    /// The most bytes that each of those takes meanwhile.
+    pub const FILE_PIXEL_BYTES: u64 = 16;
+    /// How many are decoded at once. Memory is planned for these numbers, and whoever decodes keeps to them.
+    pub const DECODED_AT_ONCE: usize = 2;
 
     /// Of so many bytes of red, green and blue, row by row.
     ///
@@ -93,7 +111,26 @@ impl InputImage {
         if rgb.len() != 3 * width_px * height_px {
             return Err(InputImageError::Length { width_px, height_px, bytes: rgb.len() });
         }
-        Ok(Self { width_px, height_px, rgb })
+        Ok(Self { width_px, height_px, rgb, mask: None })
+    }
+
+    /// The same with a mask: where that is opaque, it is kept. All of it is read then, stretched to whole tokens rather
+    /// than cut, so that what is kept is all there.
+    ///
+    /// # Errors
+    /// [`InputImageError::Mask`] where the mask is for an image of another size.
+    pub fn masked(self, mask: InputMask) -> Result<Self, InputImageError> {
+        let (mask_px, image_px) = (mask.read_px(), self.read_px());
+        match mask_px == image_px {
+            true => Ok(Self { mask: Some(mask), ..self }),
+            false => Err(InputImageError::Mask { mask_px, image_px }),
+        }
+    }
+
+    /// Its mask, where it has one.
+    #[must_use]
+    pub fn mask(&self) -> Option<&InputMask> {
+        self.mask.as_ref()
     }
 
     /// Width and height of what is read of an image of this width and height: scaled down where it is too large,
@@ -136,7 +173,7 @@ impl InputImage {
     pub fn scaled_down(self) -> Self {
         let [width_px, height_px] = self.scaled_px();
         match self.scaled() {
-            Some(rgb) => Self { width_px, height_px, rgb },
+            Some(rgb) => Self { width_px, height_px, rgb, mask: self.mask },
             None => self,
         }
     }
@@ -148,17 +185,25 @@ impl InputImage {
     /// Where it is too large.
     fn scaled(&self) -> Option<SecretBytes> {
         let to = self.scaled_px();
-        let from = resample::Rgb { bytes: &self.rgb, width: self.width_px, height: self.height_px };
+        let (width, height) = (self.width_px, self.height_px);
+        let from = resample::Raster::<3> { bytes: &self.rgb, width, height };
         (to != [self.width_px, self.height_px]).then(|| resample::lanczos(from, to))
     }
 
-    /// Its middle, in −1 to 1: (h, w, 3), f32, on the host.
+    /// Its middle, or with a mask all of it, in −1 to 1: (h, w, 3), f32, on the host.
     pub(crate) fn pixels(&self) -> Result<Wiped> {
         let [width, height] = self.scaled_px();
         let scaled = self.scaled();
         let bytes = scaled.as_ref().unwrap_or(&self.rgb);
-        let from = resample::Rgb { bytes, width, height };
+        let from = resample::Raster::<3> { bytes, width, height };
         let [columns, rows] = self.read_px();
+        // As diffusers' two pipelines do: without a mask an image is cut, with one it is scaled.
+        let stretched = self.mask.is_some().then(|| resample::lanczos(from, [columns, rows]));
+        let from = match &stretched {
+            Some(bytes) => resample::Raster { bytes, width: columns, height: rows },
+            None => from,
+        };
+        let (width, height) = (from.width, from.height);
         let (left, top) = ((width - columns) / 2, (height - rows) / 2);
         let mut values = Vec::with_capacity(3 * columns * rows);
         for row in from.bytes.chunks_exact(3 * width).skip(top).take(rows) {

@@ -24,18 +24,21 @@ pub struct Job<'a> {
     pub count: Count,
     /// Guidance scale; only models with a guidance embedding (FLUX.1-dev) look at it.
     pub guidance: f32,
-    /// What to draw it from, beside the prompt; at most [`crate::Pipeline::max_input_images`].
+    /// What to draw it from, beside the prompt; at most [`crate::Pipeline::max_input_images`]. The first may have a
+    /// mask: then the size is [that at which it is read](InputImage::read_px), and what the mask keeps stays as it is,
+    /// as far as the autoencoder can tell.
     pub images: &'a [InputImage],
 }
 
 impl Job<'_> {
     /// Whether both can be drawn together: images of one size, in as many steps, with as much guidance, from as
-    /// many input images of the same sizes.
+    /// many input images of the same sizes, with masks or without.
     #[must_use]
     pub fn is_batchable_with(&self, other: &Job<'_>) -> bool {
-        let sizes = |job: &Job<'_>| job.images.iter().map(InputImage::read_px).collect::<Vec<_>>();
+        let of_image = |image: &InputImage| (image.read_px(), image.mask().is_some());
+        let inputs = |job: &Job<'_>| job.images.iter().map(of_image).collect::<Vec<_>>();
         (self.size, self.steps, self.guidance) == (other.size, other.steps, other.guidance)
-            && sizes(self) == sizes(other)
+            && inputs(self) == inputs(other)
     }
 }
 

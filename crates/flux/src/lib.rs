@@ -15,6 +15,7 @@ mod checkpoint;
 mod clock;
 mod config;
 mod demo;
+mod denoise;
 mod dimensions;
 mod error;
 mod file_digest;
@@ -34,6 +35,7 @@ mod lora;
 mod lora_choice;
 mod lora_error;
 mod manifest;
+mod mask;
 mod memory;
 mod model;
 #[cfg(test)]
@@ -67,6 +69,7 @@ pub use kernels::{
 pub use lora_choice::{InvalidLora, Lora, LoraWeight};
 pub use lora_error::LoraError;
 pub use manifest::{Manifest, ManifestFile, ManifestLora, Pins};
+pub use mask::{InputMask, InputMaskError};
 pub use memory::{LargestBatch, MemoryLimit, MemoryNeeds};
 pub use model::LoadOptions;
 pub use pipeline::Pipeline;

@@ -14,7 +14,7 @@ use candle_core::{DType, Device};
 pub use self::needs::MemoryNeeds;
 use self::working::{decoding_bytes, working_bytes};
 pub(crate) use self::{weights::WeightBytes, working::whole_working_bytes};
-use crate::{Error, Result, dimensions::Dimensions, latents::Grid};
+use crate::{Error, InputImage, Result, dimensions::Dimensions, latents::Grid};
 
 /// The most that is drawn at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub(crate) struct MemoryPlan {
     weight_bytes: u64,
     /// Of those that rest in the host's memory: all of a CPU's, of a GPU's the text encoders' where they do.
     host_weight_bytes: u64,
+    /// What decoding input images takes there.
+    decoding_inputs_bytes: u64,
     text_on_host: bool,
 }
 
@@ -57,9 +59,16 @@ impl MemoryPlan {
     ) -> Result<Self> {
         let WeightBytes { text_encoders, transformer_and_autoencoder } = weights;
         let all = weights.all();
+        let decoding_inputs_bytes = decoding_inputs_bytes(dimensions);
         let Some(MemoryLimit { bytes, batch }) = limit else {
             let host_weight_bytes = if on_gpu { 0 } else { all };
-            return Ok(Self { limit, weight_bytes: all, host_weight_bytes, text_on_host: false });
+            return Ok(Self {
+                limit,
+                weight_bytes: all,
+                host_weight_bytes,
+                decoding_inputs_bytes,
+                text_on_host: false,
+            });
         };
         let working = working_bytes(dimensions, dtype, batch);
         let fits = |weights: u64| weights.saturating_add(working) <= bytes;
@@ -74,15 +83,16 @@ impl MemoryPlan {
             (true, true) => text_encoders,
             (true, false) => 0,
         };
-        Ok(Self { limit, weight_bytes, host_weight_bytes, text_on_host })
+        Ok(Self { limit, weight_bytes, host_weight_bytes, decoding_inputs_bytes, text_on_host })
     }
 
-    /// Whether the host has room for the weights that rest there, and so many bytes beside them while they are
-    /// loaded. To be asked before any is read: running out would end the process.
+    /// Whether the host has room for the weights that rest there, and beside them for so many bytes while they are
+    /// loaded, and later for input images that are decoded. To be asked before any is read: running out would end the process.
     ///
     /// # Errors
     /// [`Error::HostMemory`] where it has not. A host that does not say how much it has is tried.
     pub(crate) fn check_host(&self, beside_bytes: u64, host_bytes: Option<u64>) -> Result<()> {
+        let beside_bytes = beside_bytes.max(self.decoding_inputs_bytes);
         check_host(self.host_weight_bytes.saturating_add(beside_bytes), host_bytes)
     }
 
@@ -118,6 +128,18 @@ impl MemoryPlan {
         // A token is four pixels of the latents.
         let decoding = decoding_bytes(dimensions, 4 * grid.tokens(), dtype);
         self.limit_bytes().is_some_and(|limit| self.weight_bytes.saturating_add(decoding) > limit)
+    }
+}
+
+/// What decoding input images takes of the host's memory, where a model takes any: the largest files, as many as are
+/// decoded at once. 1.6 GB, for a second or so.
+fn decoding_inputs_bytes(dimensions: &Dimensions) -> u64 {
+    match dimensions.max_input_images {
+        0 => 0,
+        _ => {
+            let each = InputImage::MAX_FILE_PIXELS * InputImage::FILE_PIXEL_BYTES;
+            each * InputImage::DECODED_AT_ONCE as u64
+        }
     }
 }
 
@@ -228,5 +250,23 @@ mod tests {
         let plan = plan(None, false).unwrap();
         assert!(matches!(plan.check_host(GB, Some(34 * GB)), Err(Error::HostMemory { .. })));
         assert!(plan.check_host(GB, None).is_ok());
+    }
+
+    /// Two files of 50 megapixels, each of 16 bytes; not beside what is held while weights are read.
+    #[test]
+    fn a_model_that_takes_images_has_room_to_decode_them() {
+        let plan = |on_gpu| {
+            let klein = dimensions_of(Preset::Klein).unwrap();
+            MemoryPlan::new(None, SCHNELL, &klein, DType::BF16, on_gpu).unwrap()
+        };
+        let has_room = |on_gpu, beside_bytes, host_bytes| {
+            plan(on_gpu).check_host(beside_bytes, Some(host_bytes)).is_ok()
+        };
+        let weights = SCHNELL.all();
+        assert!(!has_room(false, 0, weights + 1_599_999_999));
+        assert!(has_room(false, 0, weights + 1_600_000_000));
+        assert!(has_room(false, GB, weights + 1_600_000_000));
+        assert!(!has_room(false, 2 * GB, weights + 1_600_000_000));
+        assert!(!has_room(true, 0, 1_599_999_999) && has_room(true, 0, 1_600_000_000));
     }
 }

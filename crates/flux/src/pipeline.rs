@@ -12,11 +12,11 @@ use crate::{
     Error, GUIDANCE, InputImage, Job, LargestBatch, LoadOptions, LoadProgress, MemoryNeeds,
     PromptTokens, Result,
     checkpoint::Files,
+    denoise::{DenoiseContext, Settings},
     latents::Grid,
     model::Model,
-    sampler::Schedule,
     text::PromptEmbeds,
-    transformer::{Conditions, Prepared, References},
+    transformer::{Conditions, References},
     wiped::{Wiped, concat_rows},
 };
 
@@ -204,30 +204,25 @@ pub(crate) struct InputLatents {
     /// One after the other: (r, 4·c), f32.
     pub(crate) tokens: Rc<Wiped>,
     pub(crate) grids: Vec<Grid>,
-}
-
-/// What an image depends on besides prompt and seed.
-#[derive(Clone, Copy)]
-pub(crate) struct Settings {
-    pub(crate) size: Size,
-    pub(crate) steps: Steps,
-    pub(crate) guidance: f32,
-}
-
-/// What the steps of images that are drawn together share.
-pub(crate) struct DenoiseContext {
-    pub(crate) grid: Grid,
-    pub(crate) schedule: Schedule,
-    prepared: Prepared,
+    /// How much of each token of the first is drawn anew, (tokens, 1), f32; where it has a mask.
+    pub(crate) shares: Option<Wiped>,
 }
 
 impl Pipeline {
     /// # Errors
-    /// [`Error::InputImages`] where there are more input images than the model reads.
-    pub(crate) fn encode(&self, text: &str, images: &[InputImage]) -> Result<Given> {
+    /// [`Error::InputImages`] where there are more input images than the model reads; [`Error::Mask`] where one has a
+    /// mask that cannot be followed in an image of this size.
+    pub(crate) fn encode(&self, text: &str, images: &[InputImage], size: Size) -> Result<Given> {
         let most = self.max_input_images();
         if images.len() > most {
             return Err(Error::InputImages { found: images.len(), most });
+        }
+        let size_px = [size.width_px() as usize, size.height_px() as usize];
+        let can_be_followed = |(place, image): (usize, &InputImage)| {
+            image.mask().is_none() || place == 0 && image.read_px() == size_px
+        };
+        if !images.iter().enumerate().all(can_be_followed) {
+            return Err(Error::Mask);
         }
         let prompt = self.model.text.encode(text)?;
         Ok(Given { prompt, inputs: self.encode_images(images)? })
@@ -248,7 +243,16 @@ impl Pipeline {
         if tokens.is_empty() {
             return Ok(None);
         }
-        Ok(Some(InputLatents { tokens: concat_rows(tokens.iter())?, grids }))
+        let mask = images.first().and_then(InputImage::mask).zip(grids.first());
+        let shares = mask.map(|(mask, grid)| {
+            let shares = mask.shares([grid.rows, grid.columns]);
+            Ok::<_, Error>(Wiped(Tensor::from_vec(shares, (grid.tokens(), 1), self.device())?))
+        });
+        Ok(Some(InputLatents {
+            tokens: concat_rows(tokens.iter())?,
+            grids,
+            shares: shares.transpose()?,
+        }))
     }
 
     pub(crate) fn grid(&self, size: Size) -> Grid {
@@ -291,7 +295,7 @@ impl Pipeline {
             grid,
             references: references.map(|(tokens, grids)| References { tokens: &tokens.0, grids }),
         })?;
-        Ok(DenoiseContext { grid, schedule, prepared })
+        Ok(DenoiseContext { grid, schedule, prepared, kept: None })
     }
 
     /// latents (tokens, c), f32 → after one step.
@@ -301,7 +305,7 @@ impl Pipeline {
         step: usize,
         latents: &Tensor,
     ) -> Result<Tensor> {
-        context.schedule.step(step, latents, &self.velocity(context, step, latents)?)
+        context.step(step, latents, &self.velocity(context, step, latents)?)
     }
 
     /// latents (n·tokens, c), f32 → velocity (n·tokens, c), f32.

@@ -6,7 +6,8 @@ use candle_core::Tensor;
 
 use crate::{
     Error, InputImage, Pipeline, Result,
-    pipeline::{Settings, to_rgb},
+    denoise::{Kept, Settings},
+    pipeline::to_rgb,
 };
 
 /// What [`Pipeline::stages`] computes from.
@@ -38,6 +39,8 @@ pub struct Stages {
     pub states: Vec<f32>,
     /// Input images as packed latents (tokens, 4·c), one after the other.
     pub inputs: Vec<f32>,
+    /// How much of each token is drawn anew (tokens,), where the first input image has a mask.
+    pub mask: Vec<f32>,
     /// Noise levels (steps + 1,), the last one 0.
     pub sigmas: Vec<f32>,
     /// Noise as packed latents (tokens, 4·c).
@@ -57,20 +60,25 @@ impl Pipeline {
     /// Where a tensor operation fails.
     pub fn stages(&self, inputs: &StageInputs<'_>) -> Result<Stages, Error> {
         let &StageInputs { text, size, steps, seed, guidance, images } = inputs;
-        let encoded = self.encode(text, images)?;
-        let context = self.start(&[&encoded], &Settings { size, steps, guidance })?;
+        let encoded = self.encode(text, images, size)?;
+        let mut context = self.start(&[&encoded], &Settings { size, steps, guidance })?;
         let noise = self.noise(context.grid, seed, &self.model.device)?;
+        let copy = || Ok(noise.force_contiguous()?);
+        context.kept = Kept::new(&[&encoded], context.grid.tokens(), copy)?;
         let mut latents = vec![noise];
         for step in 0..steps.get() {
             latents.push(self.step(&context, step, &latents[step])?);
         }
         let decoded = self.decode(&context, &latents[steps.get()])?;
         let mut latents = latents.iter().map(floats).collect::<Result<Vec<_>>>()?;
+        let inputs = encoded.inputs.as_ref();
+        let shares = inputs.and_then(|inputs| inputs.shares.as_ref());
         Ok(Stages {
+            mask: shares.map_or(Ok(Vec::new()), |shares| floats(&shares.0))?,
             ids: self.model.text.ids(text)?.iter().map(|tokens| tokens.ids.to_vec()).collect(),
             pooled: encoded.prompt.pooled.map_or(Ok(Vec::new()), |pooled| floats(&pooled.0))?,
             states: floats(&encoded.prompt.states.0)?,
-            inputs: encoded.inputs.map_or(Ok(Vec::new()), |inputs| floats(&inputs.tokens.0))?,
+            inputs: inputs.map_or(Ok(Vec::new()), |inputs| floats(&inputs.tokens.0))?,
             sigmas: context.schedule.sigmas().to_vec(),
             noise: latents.remove(0),
             latents,

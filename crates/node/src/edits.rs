@@ -11,13 +11,13 @@ use std::{
     time::Duration,
 };
 
-use engine::{ClientId, FairQueue};
+use engine::{ClientId, FairQueue, InputImage};
 use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
 
 use crate::{body::Waiting, error::ApiError};
 
 /// Edits that are read at once.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = InputImage::DECODED_AT_ONCE;
 
 /// Reads edits, of each client in turn.
 pub(crate) struct EditReader {

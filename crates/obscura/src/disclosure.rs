@@ -9,7 +9,9 @@ use std::{
 use anyhow::{Context, ensure};
 use base64_simd::STANDARD;
 use engine::{InputFile, InputImage};
-use protocol::{ImageProvenance, MAX_INPUT_FILES_BYTES, MAX_INPUT_IMAGES, Prompt, Size};
+use protocol::{
+    ImageProvenance, InvalidMask, MAX_INPUT_FILES_BYTES, MAX_INPUT_IMAGES, Prompt, Size,
+};
 use provenance::{Drawing, ProvenanceError, Salt};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -31,9 +33,10 @@ pub(crate) struct Disclosure {
     pub(crate) size: Size,
     salt: Salt,
     inputs: Vec<Input>,
+    mask: Option<Input>,
 }
 
-/// A file of `--input-image`.
+/// A file of `--input-image` or `--input-mask`.
 struct Input {
     path: PathBuf,
     bytes: Zeroizing<Vec<u8>>,
@@ -53,13 +56,24 @@ pub(crate) enum Mismatch {
     Order,
     #[error("{} is not input image {number}: another file, or that image encoded again", path.display())]
     Input { path: PathBuf, number: usize },
+    #[error("{}", match is_told {
+        true => "it was drawn under a mask: --input-mask names it",
+        false => "it was drawn under no mask, and --input-mask names one",
+    })]
+    MaskThere { is_told: bool },
+    #[error("{} is not its mask: another file, or that mask encoded again", path.display())]
+    Mask { path: PathBuf },
     #[error("something else was asked for, or the salt is another")]
     Asked,
 }
 
 impl Disclosure {
-    /// Reads what came with an image, and the prompt.
-    pub(crate) fn read(told: &Path, prompt: &Path, inputs: &[PathBuf]) -> anyhow::Result<Self> {
+    /// Reads what came with an image, the prompt, and the files of input images and of a mask.
+    pub(crate) fn read(
+        told: &Path,
+        prompt: &Path,
+        (inputs, mask): (&[PathBuf], Option<&Path>),
+    ) -> anyhow::Result<Self> {
         let shown = told.display();
         let json = bounded(told, MAX_BYTES)?;
         let told: ImageProvenance = serde_json::from_slice(&json)
@@ -86,25 +100,37 @@ impl Disclosure {
             "--input-image: {} images, at most {MAX_INPUT_IMAGES} are read",
             inputs.len()
         );
-        let read = |path: &PathBuf| {
+        let read = |path: &Path| {
             let bytes = bounded(path, MAX_INPUT_FILES_BYTES)?;
             let digest = Sha256::digest(&*bytes).into();
-            Ok(Input { path: path.clone(), bytes, digest })
+            Ok(Input { path: path.to_owned(), bytes, digest })
         };
-        let inputs = inputs.iter().map(read).collect::<anyhow::Result<_>>()?;
-        Ok(Self { told, prompt, size, salt, inputs })
+        let inputs = inputs.iter().map(|path| read(path)).collect::<anyhow::Result<_>>()?;
+        let mask = mask.map(read).transpose()?;
+        Ok(Self { told, prompt, size, salt, inputs, mask })
     }
 
-    /// The pixels of the input images.
+    /// The pixels of the input images, the first with its mask.
     pub(crate) fn input_images(&self) -> anyhow::Result<Vec<InputImage>> {
-        let decode = |input: &Input| {
+        let mask = self.mask.as_ref().map(|input| {
+            let file = InputFile::scan(input.bytes.to_vec().into()).map_err(InvalidMask::from);
+            let shown = input.path.display();
+            let decoded = file.and_then(InputFile::decode_mask);
+            decoded.map_err(|reason| anyhow::anyhow!("--input-mask {shown} {reason}"))
+        });
+        let mut mask = mask.transpose()?;
+        let mut decode = |input: &Input| {
             let decoded = InputFile::scan(input.bytes.to_vec().into()).and_then(InputFile::decode);
             let shown = input.path.display();
             let decoded =
                 decoded.map_err(|reason| anyhow::anyhow!("--input-image {shown} {reason}"));
-            decoded.map(|decoded| decoded.image)
+            let image = decoded?.image;
+            match mask.take() {
+                None => Ok(image),
+                Some(mask) => Ok(image.masked(mask)?),
+            }
         };
-        self.inputs.iter().map(decode).collect()
+        self.inputs.iter().map(&mut decode).collect()
     }
 
     /// COSE, where there is any.
@@ -141,6 +167,7 @@ impl Disclosure {
             steps: self.told.steps as usize,
             guidance: self.told.guidance,
             inputs: &inputs,
+            mask: self.mask.as_ref().map(|mask| &mask.digest),
         };
         match drawing.commitment(&self.salt) == *commitment {
             true => Ok(()),
@@ -153,6 +180,15 @@ impl Disclosure {
         let (told, named) = (&self.told.images, &self.inputs);
         if told.len() != named.len() {
             return Err(Mismatch::Count { told: told.len(), named: named.len() });
+        }
+        let mask_told = self.told.mask.as_ref();
+        if mask_told.is_some() != self.mask.is_some() {
+            return Err(Mismatch::MaskThere { is_told: mask_told.is_some() });
+        }
+        if let Some(mask) = &self.mask
+            && mask_told != Some(&hex(&mask.digest))
+        {
+            return Err(Mismatch::Mask { path: mask.path.clone() });
         }
         let digests: Vec<_> = named.iter().map(|input| hex(&input.digest)).collect();
         let Some(at) = told.iter().zip(&digests).position(|(told, here)| told != here) else {

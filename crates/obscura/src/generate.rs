@@ -44,7 +44,7 @@ const PROVENANCE_ENDING: &str = ".provenance.json";
 pub(crate) fn run(args: &GenerateArgs, given: &Given) -> anyhow::Result<()> {
     refuse_ignored(args, given)?;
     let prompts = prompts::read(args.prompt.as_deref(), args.prompts.as_deref())?;
-    let inputs = Inputs::read(&args.images)?;
+    let inputs = Inputs::read(&args.images, args.mask.as_deref())?;
     let count = Count::new(args.n).context("--n")?;
     let order = Order {
         prompts,

@@ -27,7 +27,8 @@ const MIN_NEARER_DB: f64 = 3.0;
 
 pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     flux::groups::turned_off()?;
-    let disclosure = Disclosure::read(&args.receipt, &args.prompt_file, &args.input_image)?;
+    let inputs = (&args.input_image[..], args.input_mask.as_deref());
+    let disclosure = Disclosure::read(&args.receipt, &args.prompt_file, inputs)?;
     let mut findings = Findings::new();
     judge(args, &disclosure, &mut findings)?;
     match args.json {

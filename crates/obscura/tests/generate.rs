@@ -69,6 +69,7 @@ fn what_cannot_work_is_refused_before_the_work() {
         (&["--lora", "x:much"], 2, "must be FILE:WEIGHT"),
         (&["--lora", "x:nan"], 2, "a weight must be"),
         (&["--size", "100x64"], 2, "96x64 would do"),
+        (&["--mask", "there.png"], 2, "--image <FILE>"),
     ] {
         let mut all = vec!["generate", "a red circle"];
         all.extend(words);

@@ -354,6 +354,36 @@ async fn an_edit_tells_what_it_was_drawn_from() {
         let (verified, replayed) = both(10, &files);
         assert!(verified.contains(problem) && replayed.contains(problem), "{verified}\n{replayed}");
     }
+    // Under a mask, which is committed to as well. The right half is transparent.
+    let alpha = |x: u32, _| image::Rgba([0, 0, 0, if x < 48 { 255 } else { 0 }]);
+    let (mask, opaque) = (shown.path("mask.png"), shown.path("opaque.png"));
+    image::RgbaImage::from_fn(96, 70, alpha).save(&mask).unwrap();
+    image::RgbaImage::from_pixel(96, 70, image::Rgba([0, 0, 0, 255])).save(&opaque).unwrap();
+    let drawn = |code: i32, name: &str, mask: &str, more: &[&str]| {
+        let words = ["--image", &a, "--mask", mask, "--provenance", "c2pa"];
+        shown.drawn(code, name, &[&words[..], more].concat())
+    };
+    drawn(0, "masked.png", &mask, &[]);
+    assert_eq!(image::image_dimensions(shown.at("masked.png")).unwrap(), (96, 64));
+    for (mask, more, says) in [
+        (&opaque, &[][..], "is transparent nowhere"),
+        (&b, &[], "has 64×80 pixels, and the first image 96×70"),
+        (&a, &[], "has no alpha channel"),
+        (&prompt, &[], "is neither PNG"),
+        (&mask, &["--size", "64x64"], "`auto` or `96x64`"),
+    ] {
+        let said = drawn(1, "refused.png", mask, more);
+        assert!(said.contains(says), "{said}");
+    }
+    let masked_told = shown.path("masked.png.provenance.json");
+    let opened = |code: i32, more: &[&str]| {
+        let words = ["replay", &masked_told, "--prompt-file", &prompt, "--device", "cpu"];
+        let words = [&words[..], &["--model", model, "--input-image", &a], more].concat();
+        shown.says(code, &words)
+    };
+    assert!(opened(0, &["--input-mask", &mask]).contains("bit for bit"));
+    assert!(opened(10, &[]).contains("under a mask: --input-mask names it"));
+    assert!(opened(10, &["--input-mask", &opaque]).contains("is not its mask"));
     // What came with the image says otherwise, and is believed in nothing.
     shown.change("lie", |told| drop(told.as_object_mut().unwrap().remove("images")));
     let words = ["--disclose", &shown.path("lie"), "--prompt-file", &prompt];
@@ -455,6 +485,7 @@ fn check_commitment(told: &Value) {
         steps: 1,
         guidance: None,
         inputs: &[],
+        mask: None,
     };
     let salt = Salt::from_hex(told["salt"].as_str().unwrap()).unwrap();
     assert_eq!(drawing.commitment(&salt), statement.commitment);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use utoipa::ToSchema;
 
-use crate::{InvalidInputImage, InvalidPrompt, InvalidSize, OutOfRange};
+use crate::{InvalidInputImage, InvalidMask, InvalidPrompt, InvalidSize, OutOfRange, Size};
 
 /// The body of every answer that is not a success.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -171,6 +171,20 @@ pub enum InvalidParameter {
         /// Why.
         reason: InvalidInputImage,
     },
+    /// The mask cannot be read, or not be followed.
+    #[error("`mask` {reason}")]
+    Mask {
+        /// Why.
+        reason: InvalidMask,
+    },
+    /// Another size than the first input image's, of which a part is to be kept.
+    #[error(
+        "`size` must be `auto` or `{size}` where there is a `mask`: as large as the first image is read"
+    )]
+    MaskedSize {
+        /// The image's as it is read.
+        size: Size,
+    },
     /// A guidance scale out of range.
     #[error("`guidance` must be a number from 0 to {max}")]
     Guidance {
@@ -217,7 +231,11 @@ impl InvalidParameter {
             | Self::Choice { param, .. } => param,
             Self::Duplicate => return None,
             Self::Prompt(_) => "prompt",
-            Self::Size(_) | Self::TooManyPixels { .. } | Self::Aspect { .. } => "size",
+            Self::Size(_)
+            | Self::TooManyPixels { .. }
+            | Self::MaskedSize { .. }
+            | Self::Aspect { .. } => "size",
+            Self::Mask { .. } => "mask",
             Self::TooManyPixelsInAll { .. } => "n",
             Self::ModelMismatch | Self::UnknownModel { .. } | Self::NoInputImages { .. } => "model",
             Self::TooManyInputImages { .. } | Self::InputBytes { .. } | Self::InputImage { .. } => {
@@ -239,6 +257,7 @@ impl InvalidParameter {
             Self::UnknownModel { .. } => Some("model_not_found".to_owned()),
             Self::NoInputImages { .. } => Some("no_input_images".to_owned()),
             Self::InputImage { .. } => Some("invalid_image".to_owned()),
+            Self::Mask { .. } => Some("invalid_mask".to_owned()),
             _ => None,
         };
         ErrorBody {

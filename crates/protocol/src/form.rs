@@ -11,7 +11,7 @@ pub struct FormField<'a> {
 }
 
 impl CreateImageRequest {
-    /// Reads a form: `image` or `image[]` are files, everything else is a text. Fields nobody knows are
+    /// Reads a form: `image` or `image[]` and `mask` are files, everything else is a text. Fields nobody knows are
     /// accepted, as in JSON.
     ///
     /// # Errors
@@ -30,7 +30,12 @@ impl CreateImageRequest {
                         images.push(InputReference::file(value.to_vec().into()));
                     }
                 }
-                "mask" => request.mask = Some(InputReference::file(Vec::new().into())),
+                "mask" => {
+                    let mask = InputReference::file(value.to_vec().into());
+                    if request.mask.replace(mask).is_some() {
+                        return Err(InvalidParameter::Duplicate);
+                    }
+                }
                 name => {
                     if let Some(param) = request.set(name, value)? {
                         if seen.contains(&param) {
@@ -96,6 +101,7 @@ impl CreateImageRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::InputFiles;
 
     fn read(fields: &[(&str, &[u8])]) -> Result<CreateImageRequest, InvalidParameter> {
         CreateImageRequest::from_form(fields.iter().map(|(name, value)| FormField { name, value }))
@@ -112,12 +118,14 @@ mod tests {
             ("seed", b"18446744073709551615"),
             ("guidance", b"3.5"),
             ("image", &[3]),
+            ("mask", &[4]),
             ("whatever", &[0xff]),
         ])
         .ok()
         .unwrap();
-        let files = request.take_input_files(4).ok().unwrap();
-        assert_eq!([&files[0][..], &files[1][..]], [&[1_u8, 2][..], &[3]]);
+        let InputFiles { images, mask } = request.take_input_files(4).ok().unwrap();
+        assert_eq!([&images[0][..], &images[1][..]], [&[1_u8, 2][..], &[3]]);
+        assert_eq!(mask.as_deref().map(Vec::as_slice), Some(&[4_u8][..]));
         assert_eq!(
             (request.n, request.stream, request.seed),
             (Some(2), Some(true), Some(u64::MAX))
@@ -149,8 +157,8 @@ mod tests {
         let mut many = read(&[("image", &[1][..]); 11]).ok().unwrap();
         let refused = many.take_input_files(4).err();
         assert_eq!(refused, Some(InvalidParameter::TooManyInputImages { most: 4 }));
-        let mut masked = read(&[("image", &[1][..]), ("mask", &[2])]).ok().unwrap();
-        assert_eq!(masked.take_input_files(4).err().unwrap().param(), Some("mask"));
+        let masks = read(&[("image", &[1][..]), ("mask", &[2]), ("mask", &[2])]).err();
+        assert_eq!(masks, Some(InvalidParameter::Duplicate));
     }
 
     /// Every field that JSON has, a form has.

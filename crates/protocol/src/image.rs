@@ -104,7 +104,7 @@ pub struct CreateImageRequest {
     )]
     #[schema(ignore)]
     pub images: Option<Vec<InputReference>>,
-    /// Of an edit: refused, since no model here reads one.
+    /// Of an edit: which part of the first image is drawn anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
     pub mask: Option<InputReference>,
@@ -228,8 +228,8 @@ impl CreateImageRequest {
     /// Writes the JSON body that a client seals.
     #[must_use]
     pub fn to_json(&self) -> Zeroizing<Vec<u8>> {
-        let images = self.images.iter().flatten().map(InputReference::written_bytes);
-        to_wiped_json(self, images.sum(), |length| length)
+        let inputs = self.images.iter().flatten().chain(&self.mask);
+        to_wiped_json(self, inputs.map(InputReference::written_bytes).sum(), |length| length)
     }
 }
 
@@ -244,6 +244,9 @@ pub struct EditImageRequest {
     /// What to draw it from: PNG, JPEG or WebP, known by their content; 20 MB in all. How many, the model says.
     #[schema(min_items = 1, max_items = 4)]
     images: Vec<ImageUrl>,
+    /// A PNG as large as the first image: where it is transparent, that is drawn anew, and elsewhere kept. It counts
+    /// towards the 20 MB.
+    mask: Option<ImageUrl>,
     /// `high` or `low`; models here always look at all of an input image.
     input_fidelity: Option<String>,
 }

@@ -80,3 +80,31 @@ pub enum InvalidInputImage {
         max: u32,
     },
 }
+
+/// Why a mask is not followed. Never carries anything of it but its size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum InvalidMask {
+    /// The file is no image that is read.
+    #[error(transparent)]
+    File(#[from] InvalidInputImage),
+    /// It is not as large as the first input image.
+    #[error(
+        "has {}×{} pixels, and the first image {}×{}: a mask is as large as that",
+        mask_px[0], mask_px[1], image_px[0], image_px[1]
+    )]
+    Size {
+        /// Its width and height.
+        mask_px: [u32; 2],
+        /// The image's.
+        image_px: [u32; 2],
+    },
+    /// An image without transparency.
+    #[error("has no alpha channel: a PNG is transparent where the image is drawn anew")]
+    NoAlpha,
+    /// It keeps everything.
+    #[error(
+        "is transparent nowhere: a PNG has alpha 0 where the image is drawn anew, in the middle of at least one 16×16 pixels"
+    )]
+    Opaque,
+}

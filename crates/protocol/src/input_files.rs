@@ -1,19 +1,25 @@
 //! Files of input images, out of a request.
 
 use crate::{
-    CreateImageRequest, InvalidParameter, MAX_INPUT_FILES_BYTES, SecretBytes, input::InvalidInput,
+    CreateImageRequest, InputReference, InvalidInputImage, InvalidParameter, MAX_INPUT_FILES_BYTES,
+    SecretBytes, input::InvalidInput,
 };
 
+/// What an edit is made from.
+pub struct InputFiles {
+    /// The images' files, at least one, in their order.
+    pub images: Vec<SecretBytes>,
+    /// The first image's mask.
+    pub mask: Option<SecretBytes>,
+}
+
 impl CreateImageRequest {
-    /// Takes the files of the input images out, in their order.
+    /// Takes the files of the input images and of the mask out.
     ///
     /// # Errors
-    /// Where there is none or more than `most`, more bytes than [`MAX_INPUT_FILES_BYTES`] in all, one that is no
-    /// `data:` URL, or a mask.
-    pub fn take_input_files(&mut self, most: usize) -> Result<Vec<SecretBytes>, InvalidParameter> {
-        if self.mask.is_some() {
-            return Err(InvalidParameter::Unsupported { param: "mask" });
-        }
+    /// Where there is no image or more than `most`, more bytes than [`MAX_INPUT_FILES_BYTES`] in all, or something that
+    /// is no `data:` URL.
+    pub fn take_input_files(&mut self, most: usize) -> Result<InputFiles, InvalidParameter> {
         let references = self.images.take().unwrap_or_default();
         if references.is_empty() {
             return Err(InvalidParameter::Missing { param: "images" });
@@ -22,30 +28,39 @@ impl CreateImageRequest {
             return Err(InvalidParameter::TooManyInputImages { most });
         }
         let mut room = MAX_INPUT_FILES_BYTES;
-        let mut files = Vec::with_capacity(references.len());
+        let mut images = Vec::with_capacity(references.len());
         for (index, reference) in references.into_iter().enumerate() {
-            let file = reference.into_file(room).map_err(|invalid| match invalid {
-                InvalidInput::Image(reason) => InvalidParameter::InputImage { index, reason },
-                InvalidInput::TooLong => {
-                    InvalidParameter::InputBytes { max_bytes: MAX_INPUT_FILES_BYTES }
-                }
-            })?;
-            room -= file.len();
-            files.push(file);
+            let blame = |reason| InvalidParameter::InputImage { index, reason };
+            images.push(take(reference, &mut room, blame)?);
         }
-        Ok(files)
+        let blame = |reason: InvalidInputImage| InvalidParameter::Mask { reason: reason.into() };
+        let mask = self.mask.take().map(|mask| take(mask, &mut room, blame)).transpose()?;
+        Ok(InputFiles { images, mask })
     }
+}
+
+fn take(
+    reference: InputReference,
+    room: &mut usize,
+    blame: impl FnOnce(InvalidInputImage) -> InvalidParameter,
+) -> Result<SecretBytes, InvalidParameter> {
+    let file = reference.into_file(*room).map_err(|invalid| match invalid {
+        InvalidInput::Image(reason) => blame(reason),
+        InvalidInput::TooLong => InvalidParameter::InputBytes { max_bytes: MAX_INPUT_FILES_BYTES },
+    })?;
+    *room -= file.len();
+    Ok(file)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{InputReference, InvalidInputImage, MAX_INPUT_IMAGES};
+    use crate::{InvalidMask, MAX_INPUT_IMAGES};
 
     fn read(images: &str) -> Result<Vec<SecretBytes>, InvalidParameter> {
         let body = format!(r#"{{"images": {images}}}"#);
         match CreateImageRequest::from_json(body.as_bytes()) {
-            Ok(mut request) => request.take_input_files(MAX_INPUT_IMAGES),
+            Ok(mut request) => request.take_input_files(MAX_INPUT_IMAGES).map(|files| files.images),
             Err(crate::InvalidRequest::Parameter(invalid)) => Err(invalid),
             Err(crate::InvalidRequest::NotAnObject) => panic!("an object"),
         }
@@ -70,10 +85,10 @@ mod tests {
         let head = br#"{"images":[{"image_url":"data:image/png;base64,AAEC"#;
         assert!(json.starts_with(head), "{}", json.escape_ascii());
         let mut back = CreateImageRequest::from_json(&json).ok().unwrap();
-        assert_eq!(*back.take_input_files(1).ok().unwrap()[0], file);
+        assert_eq!(*back.take_input_files(1).ok().unwrap().images[0], file);
         // Without a way over base64 too.
         let mut request = request;
-        assert_eq!(*request.take_input_files(1).ok().unwrap()[0], file);
+        assert_eq!(*request.take_input_files(1).ok().unwrap().images[0], file);
     }
 
     #[test]
@@ -121,11 +136,28 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_is_refused_by_name() {
-        let body =
-            br#"{"images": ["data:;base64,AAEC"], "mask": {"image_url": "data:;base64,AAEC"}}"#;
-        let mut request = CreateImageRequest::from_json(body).ok().unwrap();
-        let refused = request.take_input_files(4).err();
-        assert_eq!(refused, Some(InvalidParameter::Unsupported { param: "mask" }));
+    fn a_mask_is_a_file_like_the_images() {
+        let of = |mask: &str| {
+            let body = format!(r#"{{"images": ["data:;base64,AAEC"], "mask": {mask}}}"#);
+            CreateImageRequest::from_json(body.as_bytes()).ok().unwrap().take_input_files(4)
+        };
+        for mask in [r#"{"image_url": "data:;base64,AwQ="}"#, r#""data:image/png;base64,AwQ=""#] {
+            let files = of(mask).ok().unwrap();
+            assert_eq!((files.images.len(), files.mask.as_deref()), (1, Some(&vec![3, 4])));
+        }
+        assert!(of("null").ok().unwrap().mask.is_none());
+        for (mask, reason) in [
+            (r#"{"file_id": "file-1"}"#, InvalidInputImage::FileId),
+            (r#""https://host/mask.png""#, InvalidInputImage::Remote),
+        ] {
+            let refused = InvalidParameter::Mask { reason: InvalidMask::File(reason) };
+            assert_eq!(of(mask).err(), Some(refused));
+        }
+        let long = format!(r#""data:;base64,{}""#, "A".repeat(MAX_INPUT_FILES_BYTES / 3 * 4 + 4));
+        assert_eq!(of(&long).err().unwrap().param(), Some("images"));
+        // Nothing is drawn under a mask alone.
+        let body = br#"{"mask": {"image_url": "data:;base64,AAEC"}}"#;
+        let refused = CreateImageRequest::from_json(body).ok().unwrap().take_input_files(4).err();
+        assert_eq!(refused, Some(InvalidParameter::Missing { param: "images" }));
     }
 }

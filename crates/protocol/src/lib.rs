@@ -42,7 +42,8 @@ pub use input::{
     InputReference, MAX_EDIT_FORM_BYTES, MAX_EDIT_JSON_BYTES, MAX_INPUT_FILES_BYTES,
     MAX_INPUT_IMAGES,
 };
-pub use input_error::InvalidInputImage;
+pub use input_error::{InvalidInputImage, InvalidMask};
+pub use input_files::InputFiles;
 pub use lock::{NodeLockRequest, NodeLockResponse};
 pub use models::{Model, ModelList};
 pub use operation::Operation;

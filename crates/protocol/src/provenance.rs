@@ -127,6 +127,9 @@ pub struct ImageProvenance {
     /// Of an edit: SHA-256 of each input image's file, in their order, 64 hexadecimal digits each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
+    /// Of an edit under a mask: SHA-256 of the mask's file, 64 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<String>,
 }
 
 impl ImageProvenance {

@@ -37,6 +37,8 @@ pub struct ImageRequest {
     pub has_transparent_input: bool,
     /// SHA-256 of each input image's file, in their order.
     pub input_digests: Vec<[u8; 32]>,
+    /// SHA-256 of the mask's file.
+    pub mask_digest: Option<[u8; 32]>,
     /// What is to be said of where the images are from.
     pub provenance: ProvenanceWish,
 }
@@ -68,12 +70,30 @@ impl ImageRequest {
         capabilities: &ModelCapabilities,
         draw_seed: impl FnOnce() -> Seed,
     ) -> Result<Self, InvalidParameter> {
-        match request.input_fidelity.as_deref() {
-            None | Some("high" | "low") => {}
-            Some(_) => return Err(choice("input_fidelity", "high, low")),
-        }
+        check_fidelity(&request)?;
         let size = capabilities.limits.nearest_size(first_px);
         Self::parse_operation(request, (Operation::Edit, size), capabilities, draw_seed)
+    }
+
+    /// The same for an edit under a mask: the image is as large as the first input image is read, since what is kept of
+    /// that stays where it is. Another size is refused, and so is an image that is larger than the node's bounds.
+    ///
+    /// # Errors
+    /// As [`ImageRequest::parse`].
+    pub fn parse_masked_edit(
+        request: CreateImageRequest,
+        [width_px, height_px]: [u32; 2],
+        capabilities: &ModelCapabilities,
+        draw_seed: impl FnOnce() -> Seed,
+    ) -> Result<Self, InvalidParameter> {
+        check_fidelity(&request)?;
+        let size = Size::new(width_px, height_px).map_err(InvalidParameter::Size)?;
+        let parsed =
+            Self::parse_operation(request, (Operation::Edit, size), capabilities, draw_seed)?;
+        match parsed.size == size {
+            true => Ok(parsed),
+            false => Err(InvalidParameter::MaskedSize { size }),
+        }
     }
 
     fn parse_operation(
@@ -155,6 +175,7 @@ impl ImageRequest {
             delivery,
             has_transparent_input: false,
             input_digests: Vec::new(),
+            mask_digest: None,
             provenance,
         })
     }
@@ -267,6 +288,13 @@ pub enum Style {
     Natural,
     /// [`crate::VIVID_SUFFIX`].
     Vivid,
+}
+
+fn check_fidelity(request: &CreateImageRequest) -> Result<(), InvalidParameter> {
+    match request.input_fidelity.as_deref() {
+        None | Some("high" | "low") => Ok(()),
+        Some(_) => Err(choice("input_fidelity", "high, low")),
+    }
 }
 
 fn choice(param: &'static str, choices: &'static str) -> InvalidParameter {

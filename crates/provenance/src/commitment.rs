@@ -4,6 +4,7 @@
 //! commitment = SHA-256("obscura/commitment/v1\0" ‖ salt ‖ JSON)      22 + 32 bytes + JSON
 //! JSON       = {"guidance":null,"prompt":"…","seed":"7","size":"256x256","steps":4}
 //!              {"guidance":null,"images":["<SHA-256 of a file>",…],"prompt":…}     of an edit, in their order
+//!              {"guidance":null,"images":[…],"mask":"<SHA-256 of its file>","prompt":…}   of one under a mask
 //! ```
 //! The JSON is canonical (RFC 8785): keys in their order, no white space, UTF-8, only the escapes that
 //! JSON asks for. Seeds are texts, since JSON's numbers end at 2⁵³; so are guidance scales, in the
@@ -20,7 +21,7 @@ const DOMAIN: &[u8] = b"obscura/commitment/v1\0";
 /// The longest that JSON writes a byte of a text.
 const ESCAPED_BYTES: usize = 6;
 /// Names and numbers.
-const AROUND_BYTES: usize = 160;
+const AROUND_BYTES: usize = 170;
 /// A digest in quotes, and a comma.
 const DIGEST_BYTES: usize = 67;
 
@@ -81,6 +82,8 @@ pub struct Drawing<'a> {
     pub guidance: Option<f32>,
     /// Of an edit: SHA-256 of each input image's file, in their order.
     pub inputs: &'a [[u8; 32]],
+    /// Of an edit under a mask: SHA-256 of the mask's file.
+    pub mask: Option<&'a [u8; 32]>,
 }
 
 impl Drawing<'_> {
@@ -96,8 +99,9 @@ impl Drawing<'_> {
     }
 
     fn canonical_json(&self) -> Zeroizing<Vec<u8>> {
-        let Self { prompt, seed, width_px, height_px, steps, guidance, inputs } = self;
-        let room = AROUND_BYTES + ESCAPED_BYTES * prompt.len() + DIGEST_BYTES * inputs.len();
+        let Self { prompt, seed, width_px, height_px, steps, guidance, inputs, mask } = self;
+        let digests = inputs.len() + usize::from(mask.is_some());
+        let room = AROUND_BYTES + ESCAPED_BYTES * prompt.len() + DIGEST_BYTES * digests;
         let mut json = Zeroizing::new(Vec::with_capacity(room));
         let guidance = guidance.map_or_else(|| "null".to_owned(), |scale| format!("\"{scale}\""));
         let digests: Vec<_> = inputs.iter().map(|digest| hex::encode(digest)).collect();
@@ -105,7 +109,9 @@ impl Drawing<'_> {
             [] => String::new(),
             _ => format!("\"images\":[\"{}\"],", digests.join("\",\"")),
         };
-        let written = write!(json, "{{\"guidance\":{guidance},{images}\"prompt\":")
+        let mask = mask
+            .map_or_else(String::new, |digest| format!("\"mask\":\"{}\",", hex::encode(digest)));
+        let written = write!(json, "{{\"guidance\":{guidance},{images}{mask}\"prompt\":")
             .and_then(|()| serde_json::to_writer(&mut *json, prompt).map_err(Into::into))
             .and_then(|()| {
                 write!(
@@ -131,6 +137,7 @@ mod tests {
             steps: 4,
             guidance: None,
             inputs: &[],
+            mask: None,
         }
     }
 
@@ -153,6 +160,9 @@ mod tests {
             "ab".repeat(32)
         );
         assert_eq!(edit.canonical_json().as_slice(), json.as_bytes());
+        let masked = Drawing { mask: Some(&[0xcd; 32]), ..edit };
+        let json = json.replace("],", &format!("],\"mask\":\"{}\",", "cd".repeat(32)));
+        assert_eq!(masked.canonical_json().as_slice(), json.as_bytes());
     }
 
     #[test]
@@ -169,6 +179,7 @@ mod tests {
             Drawing { inputs: &[[1; 32]], ..drawing("a fox") },
             Drawing { inputs: &[[1; 32], [2; 32]], ..drawing("a fox") },
             Drawing { inputs: &[[2; 32], [1; 32]], ..drawing("a fox") },
+            Drawing { inputs: &[[1; 32]], mask: Some(&[2; 32]), ..drawing("a fox") },
         ];
         for other in others {
             assert_ne!(other.commitment(&salt), base);
@@ -181,9 +192,9 @@ mod tests {
         let prompt = "\u{1}".repeat(1000);
         let inputs = [[0; 32]; 4];
         let guidance = Some(f32::MIN_POSITIVE);
-        let asked = Drawing { guidance, inputs: &inputs, ..drawing(&prompt) };
+        let asked = Drawing { guidance, inputs: &inputs, mask: Some(&[0; 32]), ..drawing(&prompt) };
         let json = asked.canonical_json();
-        let room = AROUND_BYTES + ESCAPED_BYTES * prompt.len() + DIGEST_BYTES * inputs.len();
+        let room = AROUND_BYTES + ESCAPED_BYTES * prompt.len() + DIGEST_BYTES * 5;
         assert!(json.len() <= room);
     }
 

@@ -1,18 +1,21 @@
 //! Image files: what an edit brings, and what tells where an image is from.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use protocol::{Format, Size};
 use provenance::{Manifest, ManifestSigner, Receipt, SignedReceipt, Statement, embed};
 
-/// One in each format, of 80×64 pixels.
-pub(super) fn image_seeds(_: &Path) -> Vec<Vec<u8>> {
+/// One in each format, of 80×64 pixels; a progressive JPEG, and a PNG with an alpha channel.
+pub(super) fn image_seeds(fixtures: &Path) -> Vec<Vec<u8>> {
     let size = Size::new(80, 64).expect("multiples of 16");
     let rgb: Vec<u8> = (0..3 * size.pixels()).map(|i| (i * i / 97) as u8).collect();
     let image = engine::Image { size, rgb: rgb.into() };
-    [Format::Png, Format::JPEG, Format::WebP]
-        .map(|format| engine::encode(&image, format).expect("an image of a format").to_vec())
-        .to_vec()
+    let encoded = [Format::Png, Format::JPEG, Format::WebP]
+        .map(|format| engine::encode(&image, format).expect("an image of a format").to_vec());
+    let written = fixtures.join("../../crates/engine/src/decode/fixtures");
+    let written = ["progressive.jpg", "mask.png"]
+        .map(|name| fs::read(written.join(name)).unwrap_or_else(|e| panic!("{name}: {e}")));
+    [encoded.to_vec(), written.to_vec()].concat()
 }
 
 /// An image of anybody's, and a receipt.

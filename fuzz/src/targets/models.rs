@@ -81,13 +81,24 @@ pub(super) fn config_seeds(fixtures: &Path) -> Vec<Vec<u8>> {
         "vae/config.json",
         "scheduler/scheduler_config.json",
     ];
+    // Of which a kind of its own reads each, and the index by the same reader.
+    let kleins = [
+        (0, "model_index.json"),
+        (5, "scheduler/scheduler_config.json"),
+        (6, "text_encoder/config.json"),
+        (7, "transformer/config.json"),
+        (8, "vae/config.json"),
+    ];
     let demo = fixtures.join("../../models/demo");
-    files
-        .iter()
-        .enumerate()
+    let klein = fixtures.join("klein/klein-2x3/model");
+    let of_demo = files.iter().zip(0..).map(|(file, which)| (which, demo.join(file)));
+    let of_klein = kleins.iter().map(|(which, file)| (*which, klein.join(file)));
+    of_demo
+        .chain(of_klein)
         .map(|(which, file)| {
-            let mut bytes = vec![which as u8];
-            bytes.extend(fs::read(demo.join(file)).unwrap_or_else(|e| panic!("{file}: {e}")));
+            let mut bytes = vec![which];
+            let shown = file.display();
+            bytes.extend(fs::read(&file).unwrap_or_else(|e| panic!("{shown}: {e}")));
             bytes
         })
         .collect()
@@ -99,7 +110,10 @@ pub(super) fn tokenizer_seeds(fixtures: &Path) -> Vec<Vec<u8>> {
     let bpe = r#"{"added_tokens":[],"normalizer":{"type":"NFC"},"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"Split","pattern":{"Regex":"\\s+"},"behavior":"Removed","invert":true},{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true}]},"model":{"type":"BPE","dropout":null,"unk_token":"<|endoftext|>","continuing_subword_prefix":"","end_of_word_suffix":"</w>","fuse_unk":false,"vocab":{"<|startoftext|>":0,"<|endoftext|>":1,"a":2,"b</w>":3,"ab</w>":4},"merges":["a b</w>"]}}"#;
     let map = r#"{"normalizer":{"type":"Precompiled","precompiled_charsmap":"BAAAAAAAAAA="},"model":{"type":"Unigram","unk_id":0,"vocab":[["a",0.0]]}}"#;
     let whole = fs::read(fixtures.join("../../models/demo/tokenizer_2/tokenizer.json"));
+    // Qwen2's kind, trained on a small corpus, with the tokens of a chat.
+    let trained = fs::read(fixtures.join("klein/tokenizer/tokenizer.json"));
     let mut seeds: Vec<Vec<u8>> = [unigram, bpe, map].map(|text| text.as_bytes().to_vec()).into();
     seeds.extend(whole);
+    seeds.extend(trained);
     seeds
 }

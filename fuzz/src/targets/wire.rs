@@ -61,6 +61,11 @@ pub(super) fn request_seeds(fixtures: &Path) -> Vec<Vec<u8>> {
         ["data:image/png;base64,AAEC",{"image_url":"data:image/webp;base64,AwQF"},{"file_id":"f"}],"mask":null}"#
             .to_vec(),
     );
+    seeds.push(
+        br#"{"model":"black-forest-labs/FLUX.1-schnell","prompt":"a","size":"auto","images":
+        ["data:image/png;base64,AAEC"],"mask":{"image_url":"data:image/png;base64,AwQF"}}"#
+            .to_vec(),
+    );
     seeds
 }
 
@@ -80,6 +85,7 @@ pub(super) fn form_seeds(_: &Path) -> Vec<Vec<u8>> {
         ("name=prompt", "a \"red\" fox"),
         ("name=\"image[]\"; filename=\"a;\\\"b.png\"\r\nContent-Type: image/png", "\u{1}PNG"),
         ("name=image", ""),
+        ("name=mask; filename=m.png", "\u{2}PNG"),
         ("name=\"n\"\r\nContent-Transfer-Encoding: binary", "2"),
         ("name=\"seed\"", "-1"),
         ("name=\"stream\"", "true"),
@@ -108,8 +114,12 @@ fn checked(mut request: CreateImageRequest) {
     let parsed = match request.operation() {
         Operation::Generation => ImageRequest::parse(request, &capabilities, seed),
         Operation::Edit => request.take_input_files(4).and_then(|files| {
-            let side = files.iter().map(|file| file.len()).sum::<usize>() as u32 % 9000;
-            ImageRequest::parse_edit(request, [side.max(1), 512], &capabilities, seed)
+            let side = files.images.iter().map(|file| file.len()).sum::<usize>() as u32 % 9000;
+            let first_px = [side.max(1), 512];
+            match files.mask {
+                None => ImageRequest::parse_edit(request, first_px, &capabilities, seed),
+                Some(_) => ImageRequest::parse_masked_edit(request, first_px, &capabilities, seed),
+            }
         }),
     };
     if let Ok(request) = parsed {

@@ -3,7 +3,7 @@
 import { type Bytes, hex, text } from "./bytes.js";
 import { AnswerError, ConnectionError, NodeUntrustedError, RefusedError } from "./errors.js";
 import { Http, jsonBody, messages, refusalBody } from "./http.js";
-import { type InputImage, dataUrls } from "./images.js";
+import { type InputImage, editFields } from "./images.js";
 import { openaiFetch } from "./openai.js";
 import { readPolicy } from "./rules.js";
 import { MAX_REPORT_BYTES } from "./report.js";
@@ -39,6 +39,8 @@ export interface ImageRequest {
   output_format?: string; partial_images?: number; progress?: boolean;
   /** What to draw it from: the request is an edit then, which not every model takes. */
   images?: InputImage[];
+  /** As large as the first of them: transparent where that is drawn anew, opaque where it is kept. */
+  mask?: InputImage;
   [field: string]: unknown;
 }
 
@@ -144,9 +146,9 @@ export class Obscura {
   }
 
   async #ask(request: ImageRequest, signal: AbortSignal | undefined): Promise<Exchanged> {
-    const { images } = request;
-    if (images === undefined) return this.exchange("generations", request, { signal });
-    return this.exchange("edits", { ...request, images: await dataUrls(images) }, { signal });
+    const { images, mask } = request;
+    if (images === undefined && mask === undefined) return this.exchange("generations", request, { signal });
+    return this.exchange("edits", { ...request, ...(await editFields(images ?? [], mask)) }, { signal });
   }
 
   /** A fetch for OpenAI's client: images are sealed, and nothing else is sent. */

@@ -21,6 +21,13 @@ export async function dataUrls(images: readonly InputImage[]): Promise<string[]>
   return urls;
 }
 
+/** What an edit has beside a generation's fields. Files count together. */
+export async function editFields(images: readonly InputImage[], mask?: InputImage): Promise<{ images: string[]; mask?: string }> {
+  if (mask === undefined) return { images: await dataUrls(images) };
+  const urls = await dataUrls([...images, mask]);
+  return { images: urls.slice(0, -1), mask: urls.at(-1) };
+}
+
 function checked(url: string): string {
   if (!/^data:[^,]*;base64,/i.test(url)) throw new ConfigurationError("an input image is a file, or a data: URL in base64");
   return url;

@@ -2,7 +2,7 @@
 
 import { AnswerError, ConfigurationError, NodeUntrustedError, RefusedError } from "./errors.js";
 import { type ImageEvent, type Obscura, type Operation } from "./client.js";
-import { dataUrls } from "./images.js";
+import { editFields } from "./images.js";
 
 const PATHS: Record<string, Operation> = { "/v1/images/generations": "generations", "/v1/images/edits": "edits" };
 const PASSED = ["retry-after", "x-request-id", "x-should-retry"];
@@ -68,9 +68,8 @@ export async function formRequest(form: FormData): Promise<Record<string, unknow
     const isFlag = FLAGS.includes(name) && /^(true|false)$/.test(value);
     request[name] = isNumber ? Number(value) : isFlag ? value === "true" : value;
   }
-  request.images = await dataUrls(files.images);
-  if (files.mask.length > 0) request.mask = (await dataUrls(files.mask.slice(0, 1)))[0];
-  return request;
+  if (files.mask.length > 1) throw new ConfigurationError("mask stands twice");
+  return { ...request, ...(await editFields(files.images, files.mask[0])) };
 }
 
 function passed(from: Headers, type: string): Headers {

@@ -83,6 +83,26 @@ def test_the_proxys_image_is_the_nodes(klein, klein_proxy):
     assert made[0] == made[1] and len(made[0]) == 3
 
 
+def test_a_mask_says_what_is_drawn_anew(client):
+    mask = Image.new("RGBA", (96, 70), (0, 0, 0, 255))
+    mask.paste((0, 0, 0, 0), (0, 0, 48, 70))
+    made = {}
+    for name in ("masked", "whole"):
+        buffer = io.BytesIO()
+        mask.save(buffer, "PNG")
+        buffer.name = "mask.png"
+        buffer.seek(0)
+        more = {"mask": buffer} if name == "masked" else {}
+        answer = client.images.edit(image=file(), **more, **ASKED)
+        assert (answer.size, getattr(answer, "warnings", None)) == ("96x64", None)
+        made[name] = answer.data[0].b64_json
+    assert made["masked"] != made["whole"]
+    for wrong, message in [(file(), "no alpha channel"), (file((64, 64)), "64×64")]:
+        with pytest.raises(openai.BadRequestError, match=message) as refused:
+            client.images.edit(image=file(), mask=wrong, **ASKED)
+        assert refused.value.param == "mask"
+
+
 @pytest.mark.parametrize("name", ["PNG", "JPEG", "WEBP"])
 def test_formats_in_and_out(client, name):
     answer = client.images.edit(image=file(name=name), size="64x64", output_format=name.lower(), **ASKED)

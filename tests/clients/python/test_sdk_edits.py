@@ -10,7 +10,7 @@ import httpx
 import obscura
 import openai
 import pytest
-from obscura._images import MAX_BYTES, data_urls, form_request
+from obscura._images import MAX_BYTES, data_urls, edit_fields, form_request
 
 from conftest import MODEL, serve
 from PIL import Image
@@ -45,6 +45,15 @@ def test_files_are_known_by_their_content_and_bounded(tmp_path):
     ]:
         with pytest.raises(obscura.ConfigurationError, match=message):
             data_urls(images)
+    assert edit_fields([FILE], FILE) == {"images": [URL], "mask": URL}
+    assert edit_fields([URL], None) == {"images": [URL]}
+    for images, mask, message in [
+        ([large], FILE, "20000000 bytes"),
+        (FILE, FILE, "is a list"),
+        ([FILE], b"", "PNG, JPEG or WebP"),
+    ]:
+        with pytest.raises(obscura.ConfigurationError, match=message):
+            edit_fields(images, mask)
 
 
 def form(fields, files):
@@ -65,6 +74,7 @@ def test_a_form_says_what_the_json_would():
     for fields, files, message in [
         ({"n": ["1", "2"]}, files, "n stands twice"),
         ({"image": "x"}, files, "image is no file"),
+        ({}, [*files, ("mask", ("m.png", FILE))], "mask stands twice"),
         ({}, [("prompt", ("x", FILE))], "prompt is a file"),
         ({"prompt": b"\xff"}, files, "prompt is no text"),
     ]:
@@ -150,6 +160,15 @@ def test_the_sealed_image_is_the_one_in_clear_text(klein, tmp_path):
         assert (completed.type, completed.b64_json) == ("image_edit.completed", expected)
         with pytest.raises(openai.BadRequestError):
             client.images.edit(image=("x.png", file[:40]), **asked)
+        Image.new("RGBA", (96, 64), (0, 0, 0, 0)).save(buffer := io.BytesIO(), "PNG")
+        mask = buffer.getvalue()
+        masked = client.images.edit(image=("x.png", file), mask=("m.png", mask), **asked, extra_body=ours)
+        # Transparent everywhere, and the image as large as it is read: the same as without.
+        assert masked.data[0].b64_json == expected
+        with pytest.raises(openai.BadRequestError, match="no alpha channel"):
+            client.images.edit(image=("x.png", file), mask=("m.png", file), **asked)
+    answer = obscura.generate(klein, **asked, images=[path], fields=ours | {"mask": mask}, **TRUST)
+    assert answer["data"][0]["url"].partition(",")[2] == expected
     answer = obscura.generate(klein, **asked, images=[path], fields=ours, **TRUST)
     assert answer["data"][0]["url"].partition(",")[2] == expected
     *_, last = obscura.stream(klein, **asked, images=[file], fields=ours, **TRUST)

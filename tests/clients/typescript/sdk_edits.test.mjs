@@ -43,6 +43,8 @@ test("edits", { skip: WRITER === undefined && "no model here takes input images"
     }
     const own = await o.generate({ ...ASKED, images: [RED] });
     assert.equal(own.data[0].url.split(",")[1], expected.b64_json);
+    // The mask goes with them: what is wrong with it, the node says.
+    for (const masked of [() => o.generate({ ...ASKED, images: [RED], mask: RED }), () => sealed.images.edit({ ...ASKED, image: file(), mask: file() })]) await assert.rejects(masked, /no alpha channel/);
     const two = await o.generate({ ...ASKED, images: [RED, new Blob([RED])] });
     assert.notEqual(two.data[0].url.split(",")[1], expected.b64_json);
     const text = await o.generate({ ...ASKED, size: "64x64" });

@@ -40,11 +40,22 @@ impl Pixels {
             })
     }
 
+    /// Alpha alone, where there is any.
+    pub(super) fn into_alpha(self) -> Option<Plain<1>> {
+        if !self.channels.is_multiple_of(2) {
+            return None;
+        }
+        let values = if self.is_deep { narrowed(self.values) } else { self.values };
+        let mut alpha = SecretBytes::with_capacity(values.len() / self.channels);
+        alpha.extend(values.chunks_exact(self.channels).map(|pixel| pixel[self.channels - 1]));
+        Some(Plain { values: alpha, width: self.width })
+    }
+
     /// Without alpha, on white.
-    pub(super) fn into_rgb(self) -> Rgb {
+    pub(super) fn into_rgb(self) -> Plain<3> {
         let width = self.width;
         if self.channels == 3 && !self.is_deep {
-            return Rgb { values: self.values, width };
+            return Plain { values: self.values, width };
         }
         let values = if self.is_deep { narrowed(self.values) } else { self.values };
         let pixels = values.chunks_exact(self.channels);
@@ -58,7 +69,7 @@ impl Pixels {
                 [] => [0; 3],
             });
         }
-        Rgb { values: rgb, width }
+        Plain { values: rgb, width }
     }
 }
 
@@ -78,23 +89,23 @@ fn on_white(value: u8, alpha: u8) -> u8 {
     ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
 }
 
-/// Red, green and blue, row by row.
-pub(super) struct Rgb {
+/// So many values of 8 bits a pixel, row by row: red, green and blue, or alpha.
+pub(super) struct Plain<const CHANNELS: usize> {
     values: SecretBytes,
     width: usize,
 }
 
-impl Rgb {
+impl<const CHANNELS: usize> Plain<CHANNELS> {
     /// The right way up.
     pub(super) fn turned(self, orientation: Orientation) -> SecretBytes {
         if orientation == Orientation::NoTransforms {
             return self.values;
         }
-        let (width, height) = (self.width, self.values.len() / 3 / self.width.max(1));
+        let (width, height) = (self.width, self.values.len() / CHANNELS / self.width.max(1));
         let mut turned = SecretBytes::with_capacity(self.values.len());
         let mut put = |x: usize, y: usize| {
-            let at = 3 * (y * width + x);
-            turned.extend_from_slice(&self.values[at..at + 3]);
+            let at = CHANNELS * (y * width + x);
+            turned.extend_from_slice(&self.values[at..at + CHANNELS]);
         };
         let (last_x, last_y) = (width.wrapping_sub(1), height.wrapping_sub(1));
         match orientation {
@@ -144,7 +155,7 @@ mod tests {
             let mut theirs =
                 DynamicImage::ImageRgb8(RgbImage::from_raw(3, 2, values.clone()).unwrap());
             theirs.apply_orientation(orientation);
-            let ours = Rgb { values: values.clone().into(), width: 3 }.turned(orientation);
+            let ours = Plain::<3> { values: values.clone().into(), width: 3 }.turned(orientation);
             assert_eq!(*ours, theirs.into_bytes(), "{exif}");
         }
     }
@@ -166,5 +177,12 @@ mod tests {
         assert_eq!(rgb(&colours, ColorType::Rgba16), (false, vec![0, 255, 1]));
         assert_eq!(rgb(&deep(&[0, 0xfffe]), ColorType::La16), (true, vec![0; 3]));
         assert!(Pixels::new(Vec::new().into(), ColorType::Rgb32F, 1).is_none());
+        let alpha = |values: &[u8], color| {
+            let pixels = Pixels::new(values.to_vec().into(), color, 1).unwrap();
+            pixels.into_alpha().map(|alpha| alpha.values.to_vec())
+        };
+        assert_eq!(alpha(&[1, 2, 3, 4, 5, 6, 7, 8], ColorType::Rgba8), Some(vec![4, 8]));
+        assert_eq!(alpha(&deep(&[7, 0x8000]), ColorType::La16), Some(vec![128]));
+        assert_eq!((alpha(&[1], ColorType::L8), alpha(&[1, 2, 3], ColorType::Rgb8)), (None, None));
     }
 }

@@ -173,6 +173,52 @@ fn grey_palettes_alpha_and_16_bits_are_read() {
     assert!(read.chunks(3).all(|pixel| pixel[0] == pixel[1] && pixel[1] == pixel[2]));
 }
 
+/// The same picture from both kinds of file, which differ in how the same coefficients are written. (Of 80×72 pixels of
+/// `klein_models.input_picture`, by Pillow 13.0.0 with `quality=60, subsampling=2`; one with `progressive=True`.)
+#[test]
+fn a_progressive_jpeg_shows_what_a_baseline_one_does() {
+    let progressive = include_bytes!("fixtures/progressive.jpg");
+    let baseline = include_bytes!("fixtures/baseline.jpg");
+    let has = |file: &[u8], marker| file.windows(2).any(|pair| pair == [0xff, marker]);
+    assert!(has(progressive, 0xc2) && !has(progressive, 0xc0) && has(baseline, 0xc0));
+    let scans = progressive.windows(2).filter(|pair| *pair == [0xff, 0xda]).count();
+    assert!(scans > 5, "{scans} scans");
+    let read = decode(progressive).unwrap();
+    assert_eq!(read.image.read_px(), [80, 64]);
+    assert!(rgb(&read) == rgb(&decode(baseline).unwrap()));
+    for end in (2..progressive.len()).step_by(11) {
+        let refused = scan(&progressive[..end]).err();
+        assert_eq!(refused, Some(InvalidInputImage::Truncated), "{end}");
+    }
+}
+
+#[test]
+fn a_masks_transparency_is_read_the_right_way_up() {
+    // Transparent in the upper left quarter.
+    let alpha = |x: u32, y: u32| if x < 48 && y < 32 { 0 } else { 255 };
+    let rgba: Vec<u8> =
+        (0..64).flat_map(|y| (0..96).flat_map(move |x| [7, 7, 7, alpha(x, y)])).collect();
+    let file = png(&rgba, ExtendedColorType::Rgba8, (96, 64));
+    let mask = scan(&file).unwrap().decode_mask().unwrap();
+    assert_eq!(mask.read_px(), [96, 64]);
+    let grey: Vec<u8> = rgba.chunks(4).flat_map(|pixel| [pixel[0], pixel[3]]).collect();
+    let grey = png(&grey, ExtendedColorType::La8, (96, 64));
+    assert!(scan(&grey).unwrap().decode_mask().is_ok());
+    let mut turned = file.clone();
+    turned.splice(33..33, chunk(b"eXIf", &exif(6)));
+    let turned = scan(&turned).unwrap();
+    assert_eq!(
+        turned.check_masks(&scan(&file).unwrap()),
+        Err(InvalidMask::Size { mask_px: [64, 96], image_px: [96, 64] })
+    );
+    assert_eq!(turned.decode_mask().unwrap().read_px(), [64, 96]);
+    for file in [gradient_png(), gradient_jpeg(), gradient_webp()] {
+        assert_eq!(scan(&file).unwrap().decode_mask().err(), Some(InvalidMask::NoAlpha));
+    }
+    let opaque = png(&[255; 4 * 64 * 64], ExtendedColorType::Rgba8, (64, 64));
+    assert_eq!(scan(&opaque).unwrap().decode_mask().err(), Some(InvalidMask::Opaque));
+}
+
 #[test]
 fn the_right_way_up_is_what_the_file_says() {
     let flagged = vp8x(1 << 3, 96, 64);

@@ -91,7 +91,7 @@ mod tests {
     use protocol::{Seed, Size, Steps};
 
     use super::*;
-    use crate::{GUIDANCE, Pipeline, latents::Grid, pipeline::Settings};
+    use crate::{GUIDANCE, Pipeline, denoise::Settings, latents::Grid};
 
     #[test]
     fn tiles_cover_a_side_and_overlap() {
@@ -126,7 +126,7 @@ mod tests {
 
     /// Latents of an image of the demo model: (tokens, c).
     fn drawn(pipeline: &Pipeline, prompt: &str) -> (Tensor, Grid) {
-        let encoded = pipeline.encode(prompt, &[]).unwrap();
+        let encoded = pipeline.encode(prompt, &[], pipeline.native_size()).unwrap();
         let steps = Steps::new(4).unwrap();
         let settings = Settings { size: pipeline.native_size(), steps, guidance: GUIDANCE };
         let context = pipeline.start(&[&encoded], &settings).unwrap();

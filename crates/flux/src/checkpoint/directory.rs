@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, mem, path::PathBuf};
 
 use candle_core::{Device, Tensor};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     Error, FileDigest, Manifest, ManifestFile, ManifestLora, Pins, Result,
+    config::{Claims, Identity},
     regular_file::read_within,
 };
 
@@ -121,6 +122,16 @@ impl Directory {
     pub(crate) fn json<T: DeserializeOwned>(&mut self, name: &str) -> Result<T> {
         let bytes = self.small_file(name, MAX_JSON_BYTES)?;
         json::read(&bytes).map_err(|source| Error::Json { path: self.path(name), source })
+    }
+
+    /// The same of a configuration, which says first what it is for: one of another model has none of the fields, and
+    /// is refused by its own name.
+    pub(crate) fn config<T: DeserializeOwned>(&mut self, name: &str, of: &Identity) -> Result<T> {
+        let bytes = self.small_file(name, MAX_JSON_BYTES)?;
+        let malformed = |source| Error::Json { path: self.path(name), source };
+        let value = json::value(&bytes).map_err(malformed)?;
+        Claims::deserialize(&value).map_err(malformed)?.check(of)?;
+        serde_json::from_value(value).map_err(malformed)
     }
 
     /// Reads and hashes a tokenizer's file.

@@ -25,13 +25,13 @@ pub(crate) const FAMILY: Family = Family {
     parts: &[&TRANSFORMER, &AUTOENCODER, &QWEN3, &SCHEDULER, &TOKENIZER],
 };
 
-const TRANSFORMER: Identity =
+pub(crate) const TRANSFORMER: Identity =
     Identity { component: "transformer", classes: &["Flux2Transformer2DModel"], model_types: &[] };
 
-const AUTOENCODER: Identity =
+pub(crate) const AUTOENCODER: Identity =
     Identity { component: "vae", classes: &["AutoencoderKLFlux2"], model_types: &[] };
 
-const QWEN3: Identity = Identity {
+pub(crate) const QWEN3: Identity = Identity {
     component: "text_encoder",
     classes: &["Qwen3ForCausalLM", "Qwen3Model"],
     model_types: &["qwen3"],

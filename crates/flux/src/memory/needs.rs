@@ -2,7 +2,7 @@
 
 use candle_core::DType;
 
-use super::{LargestBatch, WeightBytes, check_host, working::working_bytes};
+use super::{LargestBatch, WeightBytes, check_host, decoding_inputs_bytes, working::working_bytes};
 use crate::{Error, Result, dimensions::Dimensions, host_memory::HostMemory};
 
 /// What a model takes of memory, told before its weights are read.
@@ -11,6 +11,8 @@ pub struct MemoryNeeds {
     weights: WeightBytes,
     /// Beside the weights, while an image is drawn, or LoRAs are merged.
     working_bytes: u64,
+    /// In the host's memory, while input images are decoded.
+    decoding_inputs_bytes: u64,
     on_gpu: bool,
 }
 
@@ -21,7 +23,9 @@ impl MemoryNeeds {
         dtype: DType,
         (batch, on_gpu): (LargestBatch, bool),
     ) -> Self {
-        Self { weights, working_bytes: working_bytes(dimensions, dtype, batch), on_gpu }
+        let working_bytes = working_bytes(dimensions, dtype, batch);
+        let decoding_inputs_bytes = decoding_inputs_bytes(dimensions);
+        Self { weights, working_bytes, decoding_inputs_bytes, on_gpu }
     }
 
     /// The same where so much is taken while it is loaded.
@@ -47,7 +51,12 @@ impl MemoryNeeds {
         let sum = |bytes: &dyn Fn(&Self) -> u64| {
             all.iter().fold(0u64, |sum, needs| sum.saturating_add(bytes(needs)))
         };
-        check_host(sum(&|needs| if needs.on_gpu { 0 } else { needs.weights.all() }), host_bytes)?;
+        // As many are decoded at once whatever models they are for.
+        let decoding = all.iter().map(|needs| needs.decoding_inputs_bytes).max();
+        let check_host = |weights: u64| {
+            check_host(weights.saturating_add(decoding.unwrap_or_default()), host_bytes)
+        };
+        check_host(sum(&|needs| if needs.on_gpu { 0 } else { needs.weights.all() }))?;
         let Some(limit_bytes) = limit_bytes else { return Ok(vec![None; all.len()]) };
         let working = all.iter().map(|needs| needs.working_bytes).max().unwrap_or_default();
         let needed = |weights: u64| weights.saturating_add(working);
@@ -67,7 +76,7 @@ impl MemoryNeeds {
             true => needs.weights.text_encoders,
             false => needs.weights.all(),
         };
-        check_host(sum(&on_host), host_bytes)?;
+        check_host(sum(&on_host))?;
         // Of what is left, no more than lets the text encoders rest elsewhere: the next model needs it too.
         let left = limit_bytes - sum(&bare);
         let of_one = |needs: &Self| {
@@ -88,6 +97,7 @@ mod tests {
         },
         *,
     };
+    use crate::bench::{Preset, dimensions_of};
 
     fn plan(share: Option<u64>) -> MemoryPlan {
         let limit = share.map(|bytes| MemoryLimit { bytes, batch: ONE });
@@ -140,5 +150,20 @@ mod tests {
         assert!(!share(false, None, 67 * GB) && share(false, None, 68 * GB));
         assert!(share(true, None, 0) && share(true, Some(80 * GB), 0));
         assert!(!share(true, Some(60 * GB), 19 * GB) && share(true, Some(60 * GB), 20 * GB));
+    }
+
+    #[test]
+    fn input_images_are_decoded_in_one_place_for_all_models() {
+        let klein = dimensions_of(Preset::Klein).unwrap();
+        let klein = MemoryNeeds::new(SCHNELL, &klein, DType::BF16, (ONE, false));
+        let share = |all: &[MemoryNeeds], beside: u64| {
+            let host_bytes = all.len() as u64 * SCHNELL.all() + beside;
+            MemoryNeeds::share_within(all, None, Some(host_bytes)).is_ok()
+        };
+        let of_text = needs(SCHNELL, false);
+        assert!(share(&[of_text; 2], 0));
+        for all in [&[klein][..], &[of_text, klein], &[klein; 3]] {
+            assert!(!share(all, 1_599_999_999) && share(all, 1_600_000_000));
+        }
     }
 }

@@ -110,6 +110,9 @@ pub(super) struct EditForm {
     /// What to draw.
     #[schema(min_length = 1)]
     prompt: String,
+    /// A PNG as large as the first image, transparent where that is drawn anew.
+    #[schema(value_type = Option<Vec<u8>>, format = Binary)]
+    mask: Option<Vec<u8>>,
     /// The model; the node's first that takes images where absent. Every other field of the JSON form is taken as
     /// well, as text.
     model: Option<String>,

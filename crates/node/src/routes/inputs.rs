@@ -2,7 +2,7 @@
 
 use engine::{InputFile, InputImage};
 use protocol::{
-    CreateImageRequest, ImageRequest, InvalidParameter, ModelCapabilities, Operation,
+    CreateImageRequest, ImageRequest, InvalidMask, InvalidParameter, ModelCapabilities, Operation,
     ProvenanceKind,
 };
 use sha2::{Digest, Sha256};
@@ -16,6 +16,8 @@ const CAPABLE: &str = "FLUX.2-klein (black-forest-labs/FLUX.2-klein-4B)";
 pub(super) struct Scanned {
     pub(super) request: ImageRequest,
     files: Vec<InputFile>,
+    /// The first one's.
+    mask: Option<InputFile>,
 }
 
 /// Checks every rule that can be checked without decoding an image.
@@ -31,11 +33,13 @@ pub(super) fn scan(
     };
     if operation == Operation::Generation {
         let request = ImageRequest::parse(request, capabilities, || service.draw_seed())?;
-        return Ok(Scanned { request, files: Vec::new() });
+        return Ok(Scanned { request, files: Vec::new(), mask: None });
     }
     takes_images(capabilities)?;
     let files = request.take_input_files(capabilities.max_input_images)?;
+    let mask = files.mask;
     let files: Vec<InputFile> = files
+        .images
         .into_iter()
         .enumerate()
         .map(|(index, file)| {
@@ -44,30 +48,57 @@ pub(super) fn scan(
         })
         .collect::<Result<_, _>>()?;
     let first = files.first().ok_or(InvalidParameter::Missing { param: "images" })?;
-    let first_px = first.read_px();
-    let mut request =
-        ImageRequest::parse_edit(request, first_px, capabilities, || service.draw_seed())?;
+    let mask = mask.map(|file| {
+        let mask = InputFile::scan(file)?;
+        mask.check_masks(first).map(|()| mask)
+    });
+    let mask = mask.transpose().map_err(blame_mask)?;
+    let (first_px, draw_seed) = (first.read_px(), || service.draw_seed());
+    let mut request = match &mask {
+        None => ImageRequest::parse_edit(request, first_px, capabilities, draw_seed)?,
+        Some(_) => ImageRequest::parse_masked_edit(request, first_px, capabilities, draw_seed)?,
+    };
     if request.provenance.kind != ProvenanceKind::None {
         let digest = |file: &InputFile| Sha256::digest(file.bytes()).into();
         request.input_digests = files.iter().map(digest).collect();
+        request.mask_digest = mask.as_ref().map(digest);
     }
-    Ok(Scanned { request, files })
+    Ok(Scanned { request, files, mask })
+}
+
+fn blame_mask(reason: InvalidMask) -> InvalidParameter {
+    InvalidParameter::Mask { reason }
 }
 
 impl Scanned {
-    /// Decodes the images. Where one was transparent, the request says so, for the answer.
+    /// Decodes the mask, which is small then, and the images. Where one was transparent, the request says so, for the answer.
     pub(super) fn decode(
         self,
         service: &Service,
     ) -> Result<(ImageRequest, Vec<InputImage>), InvalidParameter> {
-        let Self { mut request, files } = self;
+        let Self { mut request, files, mask } = self;
+        let mut mask = match mask {
+            None => None,
+            Some(file) => {
+                let decoded = service.metrics().timed(Stage::InputDecode, || file.decode_mask());
+                Some(decoded.map_err(blame_mask)?)
+            }
+        };
         let mut images = Vec::with_capacity(files.len());
         for (index, file) in files.into_iter().enumerate() {
             let decoded = service.metrics().timed(Stage::InputDecode, || file.decode());
             let decoded =
                 decoded.map_err(|reason| InvalidParameter::InputImage { index, reason })?;
             request.has_transparent_input |= decoded.was_transparent;
-            images.push(decoded.image);
+            let image = match mask.take() {
+                None => decoded.image,
+                // Files of one size are read at one size.
+                Some(mask) => decoded.image.masked(mask).map_err(|_| {
+                    let reason = protocol::InvalidInputImage::Damaged;
+                    InvalidParameter::InputImage { index, reason }
+                })?,
+            };
+            images.push(image);
         }
         Ok((request, images))
     }

@@ -189,6 +189,7 @@ impl NodeProver {
             steps: request.steps.get(),
             guidance: request.guidance.map(protocol::Guidance::get),
             inputs: &request.input_digests,
+            mask: request.mask_digest.as_ref(),
         };
         let statement = Statement {
             platform: self.measured.platform.name().to_owned(),
@@ -221,6 +222,7 @@ impl NodeProver {
             guidance: drawing.guidance,
             style: (request.style == Style::Vivid).then(|| "vivid".to_owned()),
             images: request.input_digests.iter().map(|digest| hex(digest)).collect(),
+            mask: request.mask_digest.as_ref().map(|digest| hex(digest)),
         };
         Ok((file, told))
     }

@@ -22,6 +22,9 @@ pub(crate) struct GenerateArgs {
     /// Draw from this image as well as from the prompt (FLUX.2-klein): PNG, JPEG or WebP; may be given again
     #[arg(long = "image", value_name = "FILE")]
     pub(crate) images: Vec<PathBuf>,
+    /// Keep the first image where this PNG, as large as it, is opaque, and draw it anew where it is transparent
+    #[arg(long, value_name = "FILE", requires = "images")]
+    pub(crate) mask: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     /// Ask the node at this URL, privately, instead of drawing in this process

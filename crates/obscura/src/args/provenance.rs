@@ -57,6 +57,9 @@ pub(crate) struct ReplayArgs {
     /// Of an edit: an input image, as it was sent; several in their order
     #[arg(long, value_name = "FILE")]
     pub(crate) input_image: Vec<PathBuf>,
+    /// Of an edit under a mask: the mask, as it was sent
+    #[arg(long, value_name = "FILE", requires = "input_image")]
+    pub(crate) input_mask: Option<PathBuf>,
     /// The image, to compare with by how far the pixels are, where another machine drew it
     #[arg(long, value_name = "FILE")]
     pub(crate) image: Option<PathBuf>,

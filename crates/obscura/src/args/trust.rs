@@ -37,6 +37,9 @@ pub(crate) struct VerifyArgs {
     /// And, of an edit, this input image, as it was sent; several in their order
     #[arg(long, value_name = "FILE", requires = "disclose")]
     pub(crate) input_image: Vec<PathBuf>,
+    /// And, of an edit under a mask, this mask, as it was sent
+    #[arg(long, value_name = "FILE", requires = "input_image")]
+    pub(crate) input_mask: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) trust: TrustArgs,
     /// Keep the report, for an audit

@@ -50,7 +50,14 @@ pub(super) fn draw(
         pipeline.max_input_images()
     );
     let steps = order.steps();
-    let size = order.size.unwrap_or_else(|| match order.inputs.first_px() {
+    let masked = order.inputs.masked_size()?;
+    if let (Some(masked), Some(size)) = (masked, order.size) {
+        ensure!(
+            size == masked,
+            "--size: with a mask, an image is as large as the first is read: {masked}"
+        );
+    }
+    let size = masked.or(order.size).unwrap_or_else(|| match order.inputs.first_px() {
         Some(first_px) => BOUNDS.nearest_size(first_px),
         None => pipeline.native_size(),
     });

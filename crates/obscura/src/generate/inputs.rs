@@ -9,12 +9,16 @@ use std::{
 use anyhow::{Context, ensure};
 use engine::{InputFile, InputImage};
 use protocol::{
-    InputReference, InvalidInputImage, MAX_INPUT_FILES_BYTES, MAX_INPUT_IMAGES, SecretBytes,
+    InputReference, InvalidMask, MAX_INPUT_FILES_BYTES, MAX_INPUT_IMAGES, SecretBytes, Size,
 };
 use sha2::{Digest, Sha256};
 
-/// The files of `--image`, scanned.
-pub(super) struct Inputs(Vec<Input>);
+/// The files of `--image` and `--mask`, scanned.
+pub(super) struct Inputs {
+    images: Vec<Input>,
+    /// The first one's; none where there are no images.
+    mask: Option<Input>,
+}
 
 struct Input {
     path: PathBuf,
@@ -22,53 +26,94 @@ struct Input {
 }
 
 impl Inputs {
-    pub(super) fn read(paths: &[PathBuf]) -> anyhow::Result<Self> {
+    pub(super) fn read(paths: &[PathBuf], mask: Option<&Path>) -> anyhow::Result<Self> {
         ensure!(
             paths.len() <= MAX_INPUT_IMAGES,
             "--image: {} images, at most {MAX_INPUT_IMAGES} are read",
             paths.len()
         );
         let mut room = MAX_INPUT_FILES_BYTES;
-        let read = |path: &PathBuf| {
-            let bytes = bytes(path, room).with_context(|| shown(path))?;
+        let mut read = |flag: &str, path: &Path| {
+            let bytes = bytes(path, room).with_context(|| shown(flag, path))?;
             room -= bytes.len();
-            let file = InputFile::scan(bytes).map_err(|reason| named(path, reason))?;
-            Ok(Input { path: path.clone(), file })
+            let file = InputFile::scan(bytes).map_err(|reason| named(flag, path, reason))?;
+            Ok(Input { path: path.to_owned(), file })
         };
-        paths.iter().map(read).collect::<anyhow::Result<_>>().map(Self)
+        let images =
+            paths.iter().map(|path| read(IMAGE, path)).collect::<anyhow::Result<Vec<_>>>()?;
+        let mask = mask.map(|path| read(MASK, path)).transpose()?;
+        if let (Some(mask), Some(first)) = (&mask, images.first()) {
+            let masks = mask.file.check_masks(&first.file);
+            masks.map_err(|reason| named(MASK, &mask.path, reason))?;
+        }
+        Ok(Self { images, mask })
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.images.len()
     }
 
     /// Width and height of the first, as it is read.
     pub(super) fn first_px(&self) -> Option<[u32; 2]> {
-        self.0.first().map(|input| input.file.read_px())
+        self.images.first().map(|input| input.file.read_px())
+    }
+
+    /// The only size that can be drawn under a mask.
+    pub(super) fn masked_size(&self) -> anyhow::Result<Option<Size>> {
+        let first = self.mask.as_ref().and(self.first_px());
+        let size = first.map(|[width_px, height_px]| Size::new(width_px, height_px));
+        size.transpose().context("the first image")
     }
 
     /// Their pixels, and whether some of them were transparent.
     pub(super) fn decode(self) -> anyhow::Result<(Vec<InputImage>, bool)> {
         let mut was_transparent = false;
-        let decode = |Input { path, file }| {
-            let decoded = file.decode().map_err(|reason| named(&path, reason))?;
+        let mask = self.mask.map(|Input { path, file }| {
+            file.decode_mask().map_err(|reason| named(MASK, &path, reason))
+        });
+        let mut mask = mask.transpose()?;
+        let decode = |Input { path, file }: Input| {
+            let decoded = file.decode().map_err(|reason| named(IMAGE, &path, reason))?;
             was_transparent |= decoded.was_transparent;
-            Ok(decoded.image)
+            match mask.take() {
+                None => Ok(decoded.image),
+                Some(mask) => Ok(decoded.image.masked(mask)?),
+            }
         };
-        let images = self.0.into_iter().map(decode).collect::<anyhow::Result<_>>()?;
+        let images = self.images.into_iter().map(decode).collect::<anyhow::Result<_>>()?;
         Ok((images, was_transparent))
     }
 
     /// SHA-256 of each file, in their order.
     pub(super) fn digests(&self) -> Vec<[u8; 32]> {
-        self.0.iter().map(|input| Sha256::digest(input.file.bytes()).into()).collect()
+        self.images.iter().map(digest).collect()
+    }
+
+    /// SHA-256 of the mask's file.
+    pub(super) fn mask_digest(&self) -> Option<[u8; 32]> {
+        self.mask.as_ref().map(digest)
     }
 
     /// The same files, as they go to a node. None where there are none, which makes no edit.
     pub(super) fn references(&self) -> Option<Vec<InputReference>> {
-        let reference = |input: &Input| InputReference::file(input.file.bytes().to_vec().into());
-        (!self.0.is_empty()).then(|| self.0.iter().map(reference).collect())
+        (!self.images.is_empty()).then(|| self.images.iter().map(reference).collect())
     }
+
+    /// The mask, as it goes to a node.
+    pub(super) fn mask_reference(&self) -> Option<InputReference> {
+        self.mask.as_ref().map(reference)
+    }
+}
+
+const IMAGE: &str = "--image";
+const MASK: &str = "--mask";
+
+fn digest(input: &Input) -> [u8; 32] {
+    Sha256::digest(input.file.bytes()).into()
+}
+
+fn reference(input: &Input) -> InputReference {
+    InputReference::file(input.file.bytes().to_vec().into())
 }
 
 /// All of a file, which is a regular one of at most so many bytes.
@@ -87,12 +132,12 @@ fn bytes(path: &Path, max_bytes: usize) -> anyhow::Result<SecretBytes> {
     Ok(bytes)
 }
 
-fn shown(path: &Path) -> String {
-    format!("--image {}", path.display())
+fn shown(flag: &str, path: &Path) -> String {
+    format!("{flag} {}", path.display())
 }
 
-fn named(path: &Path, reason: InvalidInputImage) -> anyhow::Error {
-    anyhow::anyhow!("{} {reason}", shown(path))
+fn named(flag: &str, path: &Path, reason: impl Into<InvalidMask>) -> anyhow::Error {
+    anyhow::anyhow!("{} {}", shown(flag, path), reason.into())
 }
 
 #[cfg(test)]
@@ -103,7 +148,7 @@ mod tests {
     fn what_is_no_image_is_named() {
         let refused = |paths: &[&str]| {
             let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
-            format!("{:#}", Inputs::read(&paths).err().expect("must be refused"))
+            format!("{:#}", Inputs::read(&paths, None).err().expect("must be refused"))
         };
         let text = env!("CARGO_MANIFEST_DIR").to_owned() + "/Cargo.toml";
         assert!(refused(&[&text]).ends_with("Cargo.toml is neither PNG, JPEG nor WebP"));
@@ -111,6 +156,6 @@ mod tests {
         assert!(refused(&[env!("CARGO_MANIFEST_DIR")]).contains("is no regular file"));
         assert!(refused(&["/no/such/file"]).contains("cannot be read"));
         assert!(refused(&["a"; 5]).contains("5 images, at most 4"));
-        assert_eq!(Inputs::read(&[]).unwrap().len(), 0);
+        assert_eq!(Inputs::read(&[], None).unwrap().len(), 0);
     }
 }

@@ -95,6 +95,7 @@ fn request(order: &Order, prompt: &Prompt, model: &str, desk: &Desk) -> CreateIm
         provenance: order.provenance.name().map(str::to_owned),
         output_format: Some(desk.output.format().name().to_owned()),
         images: order.inputs.references(),
+        mask: order.inputs.mask_reference(),
         ..CreateImageRequest::default()
     }
 }

@@ -75,6 +75,7 @@ impl Expected<'_> {
             prompt.push_str(VIVID_SUFFIX);
         }
         let inputs = self.order.inputs.digests();
+        let mask = self.order.inputs.mask_digest();
         let drawing = Drawing {
             prompt: &prompt,
             seed: told.seed,
@@ -83,6 +84,7 @@ impl Expected<'_> {
             steps,
             guidance: self.order.guidance,
             inputs: &inputs,
+            mask: mask.as_ref(),
         };
         let salt = Salt::from_hex(&told.salt)?;
         ensure!(drawing.commitment(&salt) == statement.commitment, "it commits to something else");

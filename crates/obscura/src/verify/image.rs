@@ -23,7 +23,9 @@ pub(super) fn run(
 ) -> anyhow::Result<ExitCode> {
     let file = bounded(image, MAX_FILE_BYTES)?;
     let disclosure = match (&args.disclose, &args.prompt_file) {
-        (Some(told), Some(prompt)) => Some(Disclosure::read(told, prompt, &args.input_image)?),
+        (Some(told), Some(prompt)) => {
+            Some(Disclosure::read(told, prompt, (&args.input_image, args.input_mask.as_deref()))?)
+        }
         _ => None,
     };
     let policy = super::policy(&args.trust)?;

@@ -20,7 +20,7 @@ from typing import Any, TypedDict
 
 from ._errors import AnswerError, ConfigurationError, ConnectionError, NodeUntrustedError, ObscuraError, RefusedError
 from ._http import AsyncCarrier, Carrier, context, library
-from ._images import InputImage, data_urls
+from ._images import InputImage, edit_fields
 from ._native import Appraisal, Attested, Check, Policy
 from ._openai import transports
 from ._session import Session, refused_event
@@ -119,7 +119,7 @@ class Node(_NodeBase):
         """Seals a request, whose fields are those of `docs/api.md`, and gives the attested node's answer.
 
         `images`, a list of bytes, paths or `data:` URLs of PNG, JPEG or WebP files, makes it an edit, which not every
-        model takes. Raises `NodeUntrustedError`, `RefusedError`, `AnswerError`, `ConnectionError`.
+        model takes; `mask`, one such file of the first image's size, is transparent where that is drawn anew. Raises `NodeUntrustedError`, `RefusedError`, `AnswerError`, `ConnectionError`.
         """
         return self._carrier.exchange(*_asked(model, prompt, fields, False)).body  # type: ignore[return-value]
 
@@ -251,11 +251,11 @@ def _asked(model: str, prompt: str, fields: dict[str, Any], stream: bool) -> tup
     """The operation, and its request."""
     if "stream" in fields:
         raise ConfigurationError("`stream` is a method of its own")
-    images = fields.pop("images", None)
+    images, mask = fields.pop("images", None), fields.pop("mask", None)
     request = {"model": model, "prompt": prompt, **fields} | ({"stream": True} if stream else {})
-    if images is None:
+    if images is None and mask is None:
         return "generations", request
-    return "edits", request | {"images": data_urls(images)}
+    return "edits", request | edit_fields(images or [], mask)
 
 
 def _client_options(options: dict[str, Any]) -> dict[str, Any]:

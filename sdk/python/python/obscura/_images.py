@@ -42,6 +42,19 @@ def data_urls(images: Sequence[InputImage]) -> list[str]:
     return urls
 
 
+def edit_fields(images: Sequence[InputImage], mask: InputImage | None) -> dict[str, Any]:
+    """What an edit has beside a generation's fields. Files count together.
+
+    Raises `ConfigurationError`.
+    """
+    if mask is None:
+        return {"images": data_urls(images)}
+    if isinstance(images, (bytes, str, os.PathLike)):
+        raise ConfigurationError("`images` is a list, also of one image")
+    *urls, mask = data_urls([*images, mask])
+    return {"images": urls, "mask": mask}
+
+
 def _read(image: object, most: int) -> bytes:
     if isinstance(image, (bytes, bytearray, memoryview)):
         return bytes(image)
@@ -85,10 +98,9 @@ def form_request(content: bytes, content_type: str) -> dict[str, Any]:
             raise ConfigurationError(f"{name} stands twice")
         else:
             request[name] = _value(name, value)
-    request["images"] = data_urls(images)
-    if masks:
-        request["mask"] = data_urls(masks[:1])[0]
-    return request
+    if len(masks) > 1:
+        raise ConfigurationError("mask stands twice")
+    return request | edit_fields(images, masks[0] if masks else None)
 
 
 def _value(name: str, value: bytes) -> Any:
