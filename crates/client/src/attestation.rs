@@ -189,7 +189,8 @@ pub fn fresh_nonce() -> Result<Nonce, ClientError> {
 
 /// Seconds since 1970. A clock that is wrong makes good evidence bad, and hardly the other way round:
 /// certificates, collateral and keysets all end.
-fn now_secs() -> u64 {
+#[must_use]
+pub fn now_secs() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
 }

@@ -45,7 +45,7 @@ use seal::{Opener, Verified};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-pub use attestation::{AttestedNode, Evidence, fresh_nonce};
+pub use attestation::{AttestedNode, Evidence, fresh_nonce, now_secs};
 pub use call::Call;
 pub use document::{Document, document};
 pub use error::HttpError;
