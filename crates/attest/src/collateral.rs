@@ -253,11 +253,11 @@ impl SnpChip {
 pub struct Dated {
     /// Which part.
     pub what: &'static str,
-    /// Of what.
+    /// Whose part it is: its FMSPC or id, or the subject or issuer of a certificate or list.
     pub of: String,
-    /// RFC 3339.
+    /// From when it holds, as RFC 3339 has it.
     pub from: String,
-    /// RFC 3339.
+    /// Until when it holds, likewise.
     pub until: String,
 }
 
