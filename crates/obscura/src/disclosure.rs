@@ -15,8 +15,6 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::hex;
-
 /// The longest file of an `ImageProvenance`.
 const MAX_BYTES: usize = 64 * 1024;
 /// The longest prompt that any node takes, in bytes, and as characters.
@@ -154,7 +152,7 @@ impl Disclosure {
         if told.len() != named.len() {
             return Err(Mismatch::Count { told: told.len(), named: named.len() });
         }
-        let digests: Vec<_> = named.iter().map(|input| hex(&input.digest)).collect();
+        let digests: Vec<_> = named.iter().map(|input| hex::encode(input.digest)).collect();
         let Some(at) = told.iter().zip(&digests).position(|(told, here)| told != here) else {
             return Ok(());
         };

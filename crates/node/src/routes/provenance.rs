@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     error::ApiError,
-    node::{Measured, Service, hex},
+    node::{Measured, Service},
 };
 
 /// What is said, once it is known that the node can say it.
@@ -220,7 +220,7 @@ impl NodeProver {
             steps: drawing.steps as u64,
             guidance: drawing.guidance,
             style: (request.style == Style::Vivid).then(|| "vivid".to_owned()),
-            images: request.input_digests.iter().map(|digest| hex(digest)).collect(),
+            images: request.input_digests.iter().map(hex::encode).collect(),
         };
         Ok((file, told))
     }

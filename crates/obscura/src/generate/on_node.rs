@@ -11,7 +11,6 @@ use serde_json::json;
 use super::{Arrived, Desk, Order, provenance};
 use crate::{
     args::GenerateArgs,
-    hex,
     progress::{Phase, Progress},
     verify,
 };
@@ -62,7 +61,7 @@ pub(super) async fn draw(
         "node": {
             "url": url,
             "verdict": verdict.to_string(),
-            "model_manifest_sha256": hex(node.model_manifest()),
+            "model_manifest_sha256": hex::encode(node.model_manifest()),
         },
     }))?)
 }
