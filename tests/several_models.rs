@@ -29,6 +29,7 @@ struct Noted {
     name: &'static str,
     inner: OneColour,
     asked: Arc<Mutex<Vec<&'static str>>>,
+    input_images: usize,
 }
 
 impl Generator for Noted {
@@ -40,23 +41,27 @@ impl Generator for Noted {
         self.asked.lock().unwrap().push(self.name);
         self.inner.generate(job, watch)
     }
+
+    fn max_input_images(&self) -> usize {
+        self.input_images
+    }
 }
 
-/// A node with two models, and who was asked for what.
+/// A node with two models, of which the second takes images, and who was asked for what.
 async fn node() -> (TestNode, Arc<Mutex<Vec<&'static str>>>) {
     let asked = Arc::<Mutex<Vec<&'static str>>>::default();
-    let model = |name: &'static str, side: u32| {
-        let inner = OneColour::instant();
+    let model = |name: &'static str, side: u32, input_images| {
+        let (inner, asked) = (OneColour::instant(), asked.clone());
         LoadedModel {
             model: name.to_owned(),
             native_size: Size::new(side, side).unwrap(),
             manifest: format!("manifest of {name}\n").into_bytes(),
-            generators: vec![Box::new(Noted { name, inner, asked: asked.clone() })],
+            generators: vec![Box::new(Noted { name, inner, asked, input_images })],
         }
     };
     let provenance = ProvenanceChoice::Mark;
     let config = Config { allow_plaintext: true, provenance, ..Config::default() };
-    (TestNode::loaded(vec![model(MODEL, 64), model(OTHER, 128)], config).await, asked)
+    (TestNode::loaded(vec![model(MODEL, 64, 0), model(OTHER, 128, 4)], config).await, asked)
 }
 
 async fn json_of(node: &TestNode, path: &str) -> Value {
@@ -101,7 +106,11 @@ async fn all_are_listed_and_an_unknown_one_is_told_which_there_are() {
         .collect();
     assert_eq!(ids, [MODEL, OTHER]);
     assert_eq!(json_of(&node, &format!("/v1/models/{OTHER}")).await["id"], OTHER);
-    assert_eq!(json_of(&node, "/info").await["models"], json!([MODEL, OTHER]));
+    let info = json_of(&node, "/info").await;
+    let expected = [(MODEL, 0), (OTHER, 4)].map(|(id, n)| json!({ "id": id, "input_images": n }));
+    assert_eq!((&info["model"], &info["models"]), (&json!(MODEL), &json!(expected)));
+    let told = [0, 1].map(|at| listed["data"][at]["input_images"].clone());
+    assert_eq!(told, [0, 4]);
 
     let url = format!("{}/v1/images/generations", node.url);
     let unknown = json!({ "prompt": "a", "model": "none" });

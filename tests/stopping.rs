@@ -19,7 +19,9 @@ async fn what_runs_is_finished_and_what_waits_is_refused() {
     let running = tokio::spawn(Exchange::of(&node.url, json!({"prompt": "x"})).await.send());
     has_begun.recv().unwrap();
     let waiting = tokio::spawn(Exchange::of(&node.url, json!({"prompt": "x"})).await.send());
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    while node.queue_depth().await < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 
     node.stop().await;
     assert_eq!(running.await.unwrap().images().data.len(), 1);

@@ -1,6 +1,6 @@
 // The page: what it shows, and nothing that decides. Whom to trust, and what to send, is the SDK's.
 
-import { type Check, type ImageEvent, type Obscura, NodeUntrustedError, RefusedError, connect } from "../typescript/src/index.js";
+import { type Check, type ImageEvent, type ModelInfo, type Obscura, NodeUntrustedError, RefusedError, connect } from "../typescript/src/index.js";
 import { FACTS, meaning } from "./words.js";
 
 const $ = <T extends HTMLElement = HTMLElement>(id: string): T => document.getElementById(id) as T;
@@ -23,6 +23,9 @@ const made: Picture[][] = [];
 /** What the next picture is drawn from, beside the prompt; and how many of them the model takes. */
 let inputs: Blob[] = [];
 let mostInputs = 0;
+/** The node's models, as it tells them; and the name that this page filled in, rather than the user. */
+let models: ModelInfo[] = [];
+let suggested: string | undefined;
 
 function element<K extends keyof HTMLElementTagNameMap>(tag: K, properties: Partial<HTMLElementTagNameMap[K]> = {}, ...children: (Node | string)[]): HTMLElementTagNameMap[K] {
   const made = Object.assign(document.createElement(tag), properties);
@@ -58,12 +61,13 @@ async function verifyNode(): Promise<void> {
   try {
     const candidate = await connect(input("url").value.trim(), { acceptSimulated, apiKey: input("key").value || undefined });
     const { checks, platform } = candidate.appraisal!;
-    const { model, inputImages } = await described(candidate);
+    const told = await described(candidate);
     client = candidate;
     showChecks(checks);
-    takeInputs(inputImages);
     const isDemo = platform === "simulated";
-    if (input("model").value === "") input("model").value = model ?? (isDemo ? "obscura/demo" : "black-forest-labs/FLUX.1-schnell");
+    ({ models } = told);
+    if (["", suggested].includes(input("model").value)) input("model").value = suggested = models[0]?.id ?? (isDemo ? "obscura/demo" : "black-forest-labs/FLUX.1-schnell");
+    takeInputs();
     setState(isDemo ? "demo" : "trusted", isDemo ? "Sealed, but not protected" : "Verified",
       isDemo ? "A demonstration: everything is checked and sealed, and no hardware stands behind it." : `${platform === "snp" ? "AMD SEV-SNP" : "Intel TDX"} vouches for what runs there. Its operator cannot read your prompt.`);
     if ($("easel").childElementCount > 0) stage("easel");
@@ -78,8 +82,8 @@ async function verifyNode(): Promise<void> {
 }
 
 /** What the node says of itself. The verdict does not wait long for it: who hangs here would hold it back. */
-async function described(candidate: Obscura): Promise<{ model?: string | undefined; inputImages: number }> {
-  const nothing = { model: undefined, inputImages: 0 };
+async function described(candidate: Obscura): Promise<{ models: ModelInfo[] }> {
+  const nothing = { models: [] };
   const late = new Promise<typeof nothing>((resolve) => setTimeout(() => resolve(nothing), 3000));
   return Promise.race([candidate.info().catch(() => nothing), late]);
 }
@@ -123,11 +127,24 @@ function showChecks(checks: Check[]): void {
 
 // --- Input images.
 
+/** The model that draws from images: the one that the user names, else the node's first that takes any. */
+function editing(): ModelInfo | undefined {
+  const named = input("model").value.trim();
+  const own = named === suggested ? undefined : models.find(({ id }) => id === named);
+  return own ?? models.find(({ inputImages }) => inputImages > 0);
+}
+
+/** The model of the next picture. */
+function chosenModel(): string {
+  const named = input("model").value.trim();
+  return inputs.length > 0 && named === suggested ? (editing()?.id ?? named) : named;
+}
+
 /** How many images may be given. Those that are there already stay, if they may. */
-function takeInputs(most: number): void {
-  mostInputs = most;
-  $("inputs").hidden = $("edit").hidden = most === 0;
-  give(inputs.slice(0, most));
+function takeInputs(): void {
+  mostInputs = editing()?.inputImages ?? 0;
+  $("inputs").hidden = $("edit").hidden = mostInputs === 0;
+  give(inputs.slice(0, mostInputs));
 }
 
 function give(images: Blob[]): void {
@@ -170,7 +187,7 @@ async function draw(): Promise<void> {
   say("Sealing…");
   const pictures: Picture[] = [];
   try {
-    const request = { model: input("model").value.trim(), prompt, n: count, size: input("size").value, steps, seed, partial_images: 3, progress: true, images: inputs.length > 0 ? inputs : undefined };
+    const request = { model: chosenModel(), prompt, n: count, size: input("size").value, steps, seed, partial_images: 3, progress: true, images: inputs.length > 0 ? inputs : undefined };
     for await (const event of client.stream(request, { signal: controller.signal })) show(event, frames, pictures, prompt);
     shown = pictures;
     if (pictures.length > 0) keep(pictures);
@@ -320,6 +337,7 @@ $("edit").addEventListener("click", () => {
   give(shown.map(({ blob }) => blob).slice(0, mostInputs));
   $("prompt").focus();
 });
+input("model").addEventListener("change", takeInputs);
 input("file").addEventListener("change", () => {
   add(input("file").files!);
   input("file").value = "";
@@ -348,7 +366,8 @@ for (const id of ["url", "key", "simulated"]) {
   $(id).addEventListener("input", () => {
     if (client === undefined) return;
     client = undefined;
-    takeInputs(0);
+    models = [];
+    takeInputs();
     setState("idle", "Another node", "It is not verified yet.");
     showChecks([]);
   });

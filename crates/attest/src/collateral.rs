@@ -22,7 +22,7 @@ use x509_cert::{
     der::Decode,
 };
 
-use self::form::der;
+use self::form::{chain, der, signed};
 use crate::{
     encoding::hex,
     verify::{SnpCollateral, why_not_tdx},
@@ -253,11 +253,11 @@ impl SnpChip {
 pub struct Dated {
     /// Which part.
     pub what: &'static str,
-    /// Of what.
+    /// Whose part it is: its FMSPC or id, or the subject or issuer of a certificate or list.
     pub of: String,
-    /// RFC 3339.
+    /// From when it holds, as RFC 3339 has it.
     pub from: String,
-    /// RFC 3339.
+    /// Until when it holds, likewise.
     pub until: String,
 }
 
@@ -328,58 +328,6 @@ fn crl(bytes: &[u8], what: &'static str) -> Result<Vec<u8>, CollateralError> {
         Ok(_) => Ok(der),
         Err(_) => Err(CollateralError::Document { what }),
     }
-}
-
-/// `{"tcbInfo": {…}, "signature": "…"}`: the object as the very bytes that are signed, and the signature.
-fn signed(
-    body: &[u8],
-    name: &str,
-    what: &'static str,
-) -> Result<(String, Vec<u8>), CollateralError> {
-    let unread = || CollateralError::Document { what };
-    let text = std::str::from_utf8(body).map_err(|_| unread())?;
-    let json: Value = serde_json::from_str(text).map_err(|_| unread())?;
-    let signature = json.get("signature").and_then(Value::as_str).and_then(unhex);
-    // Written anew it would have other bytes. The first time that its name comes it is a key: nothing
-    // comes before it but the brace and, perhaps, the signature.
-    let quoted = format!("\"{name}\"");
-    let at = text.find(&quoted).ok_or_else(unread)? + quoted.len();
-    let rest = text[at..].trim_start().strip_prefix(':').ok_or_else(unread)?;
-    let mut objects = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
-    let object = objects.next().and_then(Result::ok).filter(Value::is_object);
-    object.ok_or_else(unread)?;
-    let object = rest[..objects.byte_offset()].trim_start().to_owned();
-    Ok((object, signature.ok_or_else(unread)?))
-}
-
-/// PEM, percent-encoded as headers have it (RFC 3986, 2.1).
-fn chain(header: &str, what: &'static str) -> Result<String, CollateralError> {
-    let mut bytes = Vec::with_capacity(header.len());
-    let mut rest = header.bytes();
-    while let Some(byte) = rest.next() {
-        let byte = match byte {
-            b'%' => {
-                let pair = [rest.next(), rest.next()]
-                    .map(|digit| digit.and_then(|digit| char::from(digit).to_digit(16)));
-                match pair {
-                    [Some(high), Some(low)] => (high * 16 + low) as u8,
-                    _ => return Err(CollateralError::Document { what }),
-                }
-            }
-            byte => byte,
-        };
-        bytes.push(byte);
-    }
-    let text = String::from_utf8(bytes).ok();
-    text.filter(|text| text.starts_with("-----BEGIN CERTIFICATE-----"))
-        .ok_or(CollateralError::Document { what })
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    if text.is_empty() || !text.len().is_multiple_of(2) || !text.is_ascii() {
-        return None;
-    }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }
 
 /// Why there is no collateral.

@@ -1,14 +1,14 @@
 //! Deciding whether to trust a node, before anything is sealed to it.
 
-use std::fmt;
-
 use attest::{
     Policy,
     binding::Nonce,
-    verify::{Appraisal, Attested, Challenge, Channel, appraise_over},
+    verify::{Appraisal, Attested, Challenge, Channel},
 };
 
-use crate::{Client, ClientError, HttpError, NodeKey, Recipient, refused, transport::Transport};
+use crate::{
+    Client, ClientError, Evidence, HttpError, NodeKey, Recipient, refused, transport::Transport,
+};
 
 /// A node whose evidence was accepted. There is no way to make one but [`Client::attest`].
 #[derive(Debug, Clone)]
@@ -64,30 +64,6 @@ impl AttestedNode {
 
     pub(crate) fn recipient(&self) -> Recipient<'_> {
         Recipient { key: &self.key, attested: Some(self), transport: &self.transport }
-    }
-}
-
-/// A node's answer to a challenge, unjudged.
-#[derive(Clone)]
-pub struct Evidence {
-    /// The report, byte for byte as it came.
-    pub report: Vec<u8>,
-    /// What it was asked with.
-    pub challenge: Challenge,
-    /// What it came over.
-    pub channel: Channel,
-}
-
-impl fmt::Debug for Evidence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Evidence({} bytes)", self.report.len())
-    }
-}
-
-impl Evidence {
-    /// Judges the report, and by it the connection that it came over.
-    pub fn appraise(&self, policy: &Policy) -> Appraisal {
-        appraise_over(&self.report, policy, &self.challenge, &self.channel)
     }
 }
 
@@ -189,7 +165,8 @@ pub fn fresh_nonce() -> Result<Nonce, ClientError> {
 
 /// Seconds since 1970. A clock that is wrong makes good evidence bad, and hardly the other way round:
 /// certificates, collateral and keysets all end.
-fn now_secs() -> u64 {
+#[must_use]
+pub fn now_secs() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
 }

@@ -1,7 +1,96 @@
-//! HTTP errors: what can go wrong between this client and the node.
+//! Why there is no image, and what can go wrong between this client and the node.
 
 use printable::Printable;
 use thiserror::Error;
+
+use crate::{Evidence, Refusal};
+
+/// Why there is no image.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The connection to the node failed, or was not to be made.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The node says no.
+    #[error("{0}")]
+    Refused(Box<Refusal>),
+    /// The evidence was accepted, and the time of the keys that it speaks for is over: nothing was
+    /// sent.
+    #[error(
+        "the node's keys were attested until {not_after_secs}, which is over: nothing was sent"
+    )]
+    Expired {
+        /// Seconds since 1970.
+        not_after_secs: u64,
+    },
+    /// The answer is not of the protocol's shape.
+    #[error("the node's answer is not of the protocol's shape")]
+    NotUnderstood,
+    /// A stream ended before its last event: the node or the connection died, or somebody cut it.
+    #[error("the node's answer was cut off before its end")]
+    StreamCut,
+    /// An event is not the one that was due: somebody left one out, repeated one or moved one.
+    #[error("event {found} of the node's answer came where {expected} was due")]
+    StreamOrder {
+        /// The number that was due.
+        expected: u64,
+        /// The number that came.
+        found: u64,
+    },
+    /// The node's evidence is refused: nothing was sent.
+    #[error("the node's evidence was refused, and nothing was sent to it\n\n{appraisal}")]
+    Untrusted {
+        /// Check by check.
+        appraisal: Box<attest::verify::Appraisal>,
+        /// What was judged.
+        evidence: Box<Evidence>,
+    },
+    /// The policy asks for TLS that ends at the attested key, and evidence from elsewhere says nothing of the
+    /// connection that requests would take: nothing was sent.
+    #[error(
+        "the policy asks for TLS that ends at the attested key, which cannot be shown of a connection to another address \
+         than the evidence came from: nothing was sent"
+    )]
+    UnattestedTls,
+    /// The key is not 32 bytes.
+    #[error("the node's key is not an X25519 public key")]
+    InvalidNodeKey,
+    /// The system gave no randomness.
+    #[error("the system gave no randomness")]
+    Randomness,
+    /// The request cannot be sealed.
+    #[error(transparent)]
+    Seal(#[from] seal::SealError),
+    /// The response does not hold up.
+    #[error(transparent)]
+    Response(#[from] seal::ResponseError),
+}
+
+impl ClientError {
+    /// Whether the request is sealed to a key that the node does not hold, or goes to a TLS key that
+    /// it does not have: ask for its evidence again. Nothing was opened.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.is_stale_key(),
+            Self::Expired { .. } | Self::Http(HttpError::OtherTlsKey { .. }) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the node did not open the request, so that another one may be sent in its place
+    /// without work being done twice. Who refuses in clear text may be anybody on the way.
+    #[must_use]
+    pub fn is_unopened(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.is_unopened(),
+            Self::Http(error) => error.is_unsent(),
+            Self::Expired { .. } | Self::Untrusted { .. } | Self::UnattestedTls => true,
+            _ => false,
+        }
+    }
+}
 
 /// What can go wrong between here and the node.
 #[derive(Debug, Error)]
@@ -32,7 +121,7 @@ pub enum HttpError {
     OtherTlsKey {
         /// SHA-256 of the attested SubjectPublicKeyInfo, hex.
         attested: String,
-        /// Of the one that the peer has.
+        /// SHA-256 of the SubjectPublicKeyInfo that the peer has, hex.
         found: String,
     },
     /// More than one connection, and not all with the same peer.
@@ -43,7 +132,7 @@ pub enum HttpError {
         "the API key is not sent to {host} over plain http://, where everyone on the way can read it"
     )]
     KeyInClearText {
-        /// The node's.
+        /// The node's host name or address.
         host: Printable,
     },
     /// The answer is of another kind, such as a proxy's page.

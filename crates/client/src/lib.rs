@@ -24,6 +24,7 @@ mod attestation;
 mod call;
 mod document;
 mod error;
+mod evidence;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http;
@@ -43,12 +44,12 @@ use protocol::{
 };
 use seal::{Opener, Verified};
 use serde::de::DeserializeOwned;
-use thiserror::Error;
 
-pub use attestation::{AttestedNode, Evidence, fresh_nonce};
+pub use attestation::{AttestedNode, fresh_nonce, now_secs};
 pub use call::Call;
 pub use document::{Document, document};
-pub use error::HttpError;
+pub use error::{ClientError, HttpError};
+pub use evidence::Evidence;
 pub use http::{ApiKey, install_crypto_provider, travels_in_clear_text};
 pub use image::{InvalidImage, decode_image, image_file};
 pub use refusal::Refusal;
@@ -237,99 +238,12 @@ pub struct Answer {
     pub response: CreateImageResponse,
     /// What the node reports for billing.
     pub usage: Option<Usage>,
-    /// What held.
+    /// What ties the answer to the request: both hashes, the key that signed, and the attested node, where there is one.
     pub verified: Verified,
 }
 
 fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
     serde_json::from_slice(body).map_err(|_| ClientError::NotUnderstood)
-}
-
-/// Why there is no image.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum ClientError {
-    /// The connection.
-    #[error(transparent)]
-    Http(#[from] HttpError),
-    /// The node says no.
-    #[error("{0}")]
-    Refused(Box<Refusal>),
-    /// The evidence was accepted, and the time of the keys that it speaks for is over: nothing was
-    /// sent.
-    #[error(
-        "the node's keys were attested until {not_after_secs}, which is over: nothing was sent"
-    )]
-    Expired {
-        /// Seconds since 1970.
-        not_after_secs: u64,
-    },
-    /// The answer is not of the protocol's shape.
-    #[error("the node's answer is not of the protocol's shape")]
-    NotUnderstood,
-    /// A stream ended before its last event: the node or the connection died, or somebody cut it.
-    #[error("the node's answer was cut off before its end")]
-    StreamCut,
-    /// An event is not the one that was due: somebody left one out, repeated one or moved one.
-    #[error("event {found} of the node's answer came where {expected} was due")]
-    StreamOrder {
-        /// The number that was due.
-        expected: u64,
-        /// The number that came.
-        found: u64,
-    },
-    /// The node's evidence is refused: nothing was sent.
-    #[error("the node's evidence was refused, and nothing was sent to it\n\n{appraisal}")]
-    Untrusted {
-        /// Check by check.
-        appraisal: Box<attest::verify::Appraisal>,
-        /// What was judged.
-        evidence: Box<Evidence>,
-    },
-    /// The policy asks for TLS that ends at the attested key, and evidence from elsewhere says nothing of the
-    /// connection that requests would take: nothing was sent.
-    #[error(
-        "the policy asks for TLS that ends at the attested key, which cannot be shown of a connection to another address \
-         than the evidence came from: nothing was sent"
-    )]
-    UnattestedTls,
-    /// The key is not 32 bytes.
-    #[error("the node's key is not an X25519 public key")]
-    InvalidNodeKey,
-    /// The system gave no randomness.
-    #[error("the system gave no randomness")]
-    Randomness,
-    /// The request cannot be sealed.
-    #[error(transparent)]
-    Seal(#[from] seal::SealError),
-    /// The response does not hold up.
-    #[error(transparent)]
-    Response(#[from] seal::ResponseError),
-}
-
-impl ClientError {
-    /// Whether the request is sealed to a key that the node does not hold, or goes to a TLS key that
-    /// it does not have: ask for its evidence again. Nothing was opened.
-    #[must_use]
-    pub fn is_stale(&self) -> bool {
-        match self {
-            Self::Refused(refusal) => refusal.is_stale_key(),
-            Self::Expired { .. } | Self::Http(HttpError::OtherTlsKey { .. }) => true,
-            _ => false,
-        }
-    }
-
-    /// Whether the node did not open the request, so that another one may be sent in its place
-    /// without work being done twice. Who refuses in clear text may be anybody on the way.
-    #[must_use]
-    pub fn is_unopened(&self) -> bool {
-        match self {
-            Self::Refused(refusal) => refusal.is_unopened(),
-            Self::Http(error) => error.is_unsent(),
-            Self::Expired { .. } | Self::Untrusted { .. } | Self::UnattestedTls => true,
-            _ => false,
-        }
-    }
 }
 
 fn open(

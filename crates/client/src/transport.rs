@@ -48,9 +48,10 @@ impl Transport {
         max_bytes: usize,
     ) -> Result<HttpAnswer, HttpError> {
         let response = request.send().await.map_err(|error| match self.mismatch() {
-            Some((attested, found)) => {
-                HttpError::OtherTlsKey { attested: hex(&attested), found: hex(&found) }
-            }
+            Some((attested, found)) => HttpError::OtherTlsKey {
+                attested: hex::encode(attested),
+                found: hex::encode(found),
+            },
             None if self.lacked_roots() => HttpError::NoRoots,
             None => connection(error),
         })?;
@@ -80,10 +81,6 @@ impl Transport {
     fn lacked_roots(&self) -> bool {
         self.peers.as_ref().is_some_and(|peers| peers.lacked_roots())
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whether a URL names this very machine: an address of loopback, or `localhost`.

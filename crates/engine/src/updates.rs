@@ -31,7 +31,7 @@ pub enum Update {
         index: usize,
         /// A copy of it.
         image: Image,
-        /// Of the job's prompt.
+        /// How many tokens the encoders made of the job's prompt.
         prompt_tokens: PromptTokens,
     },
 }

@@ -121,8 +121,8 @@ fn fresh(
     }
     let now = unix_now();
     let keyset = Keyset::new(&KeysetBody {
-        x25519: hex(&keys.exchange_public()),
-        ed25519: hex(&keys.signing_public()),
+        x25519: hex::encode(keys.exchange_public()),
+        ed25519: hex::encode(keys.signing_public()),
         key_id: KeyId::of(&keys.exchange_public()).to_string(),
         epoch,
         not_before: now.saturating_sub(CLOCK_SKEW.as_secs()),
@@ -147,8 +147,4 @@ pub enum KeyError {
     /// As many keys serve as may.
     #[error("keys could not be rotated")]
     Rotation(#[from] TooManyEpochs),
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -169,8 +169,6 @@ impl Metrics {
             }
         }
         registry.register("images", "Images made", self.images.clone());
-        // Until the next version.
-        registry.register("pictures", "The old name of images", self.images.clone());
         registry.register("pixels", "Pixels made", self.pixels.clone());
         registry.register("steps", "Sampler steps done", self.steps.clone());
         registry.register(

@@ -228,7 +228,7 @@ impl Service {
             true => Some(Arc::new(ManifestSigner::generate()?)),
             false => None,
         };
-        let c2pa_key = manifest_signer.as_ref().map(|signer| hex(signer.spki_sha256()));
+        let c2pa_key = manifest_signer.as_ref().map(|signer| hex::encode(signer.spki_sha256()));
         let metrics = Arc::new(Metrics::new(&Facts {
             models: capabilities.iter().map(|offered| &*offered.model).collect(),
             tee: attester.platform().to_string(),
@@ -261,7 +261,7 @@ impl Service {
     /// SHA-256 of the model's manifest; of several models, of all of theirs.
     #[must_use]
     pub fn manifest_hex(&self) -> String {
-        hex(&self.manifest)
+        hex::encode(self.manifest)
     }
 
     /// Whose hardware vouches for this node.
@@ -399,10 +399,6 @@ impl Service {
 pub(crate) struct Measured {
     pub(crate) platform: Platform,
     pub(crate) measurements: Vec<[u8; 48]>,
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Why a service does not start.

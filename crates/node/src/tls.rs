@@ -73,7 +73,7 @@ impl Tls {
         let key = ring::sign::any_supported_type(key).map_err(|_| Unfit::Key)?;
         // Of the key that signs, and not as a certificate may write it.
         let spki = key.public_key().ok_or(Unfit::Key)?;
-        let spki_sha256 = Sha256::digest(&spki).iter().map(|byte| format!("{byte:02x}")).collect();
+        let spki_sha256 = hex::encode(Sha256::digest(&spki));
         let certified = CertifiedKey::new(chain, key);
         certified.keys_match().map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => Unfit::Pair,

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     args::DemoArgs,
-    doctor, evidence, hex, model,
+    doctor, evidence, model,
     output::{Existing, Output, Wanted, announce},
     process,
     progress::{Phase, Progress},
@@ -124,7 +124,7 @@ async fn request(
     ));
     announce(format_args!(
         "     signature  an Ed25519 key signed that hash: {}…",
-        hex(&signing_key[..8])
+        hex::encode(&signing_key[..8])
     ));
     announce(format_args!(
         "     receipt    it is the attested key, and it names the attested model"

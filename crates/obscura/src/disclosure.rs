@@ -17,8 +17,6 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::hex;
-
 /// The longest file of an `ImageProvenance`.
 const MAX_BYTES: usize = 64 * 1024;
 /// The longest prompt that any node takes, in bytes, and as characters.
@@ -186,11 +184,11 @@ impl Disclosure {
             return Err(Mismatch::MaskThere { is_told: mask_told.is_some() });
         }
         if let Some(mask) = &self.mask
-            && mask_told != Some(&hex(&mask.digest))
+            && mask_told != Some(&hex::encode(mask.digest))
         {
             return Err(Mismatch::Mask { path: mask.path.clone() });
         }
-        let digests: Vec<_> = named.iter().map(|input| hex(&input.digest)).collect();
+        let digests: Vec<_> = named.iter().map(|input| hex::encode(input.digest)).collect();
         let Some(at) = told.iter().zip(&digests).position(|(told, here)| told != here) else {
             return Ok(());
         };

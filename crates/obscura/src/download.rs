@@ -18,7 +18,6 @@ use printable::Printable;
 
 use crate::{
     args::DownloadArgs,
-    hex,
     output::{self, say},
     progress, runtime,
     store::{self, MANIFEST_FILE},
@@ -175,7 +174,7 @@ fn same(path: &str, expected: FileDigest, found: FileDigest) -> anyhow::Result<(
 }
 
 fn tell(request: &Request, pinned: &Manifest) -> anyhow::Result<()> {
-    let digest = hex(&pinned.digest()?);
+    let digest = hex::encode(pinned.digest()?);
     say(request.directory.display())?;
     say(format_args!("{} files, manifest digest {digest}", pinned.files.len()))
 }

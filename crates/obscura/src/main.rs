@@ -121,7 +121,3 @@ fn has_peers(command: &Command) -> bool {
         _ => false,
     }
 }
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}

@@ -19,7 +19,7 @@ use attest::{
 use bytesize::ByteSize;
 use serde_json::{Value, json};
 
-use crate::{hex, output};
+use crate::output;
 
 /// Longer than any command line that a kernel reads.
 const MAX_LINE_BYTES: usize = 4096;
@@ -216,7 +216,7 @@ impl Inputs {
         if bytes.len() > max_bytes {
             return Err(MeasureError::TooLong { input: role, max_bytes }.into());
         }
-        self.0.push((role, hex(&attest::measure::file_sha256(&bytes))));
+        self.0.push((role, hex::encode(attest::measure::file_sha256(&bytes))));
         Ok(bytes)
     }
 }
@@ -269,15 +269,15 @@ fn as_json(report: &Measured) -> Value {
     for entry in &report.entries {
         match entry {
             Computed::Platform { mrtd, rtmr0, .. } => {
-                registers.insert("mrtd".to_owned(), json!(hex(mrtd)));
-                registers.insert("rtmr0".to_owned(), json!(hex(rtmr0)));
+                registers.insert("mrtd".to_owned(), json!(hex::encode(mrtd)));
+                registers.insert("rtmr0".to_owned(), json!(hex::encode(rtmr0)));
             }
             Computed::Image { rtmr1, rtmr2, .. } => {
-                registers.insert("rtmr1".to_owned(), json!(hex(rtmr1)));
-                registers.insert("rtmr2".to_owned(), json!(hex(rtmr2)));
+                registers.insert("rtmr1".to_owned(), json!(hex::encode(rtmr1)));
+                registers.insert("rtmr2".to_owned(), json!(hex::encode(rtmr2)));
             }
             Computed::Snp { cpu, vcpus, measurement, .. } => snp.push(json!({
-                "cpu": cpu.name(), "vcpus": vcpus.number(), "measurement": hex(measurement),
+                "cpu": cpu.name(), "vcpus": vcpus.number(), "measurement": hex::encode(measurement),
             })),
             _ => {}
         }
@@ -287,7 +287,7 @@ fn as_json(report: &Measured) -> Value {
         .iter()
         .flat_map(|(register, events)| events.iter().map(move |event| (register, event)))
         .map(|(register, event)| {
-            json!({ "register": register, "what": event.what, "digest": hex(&event.digest) })
+            json!({ "register": register, "what": event.what, "digest": hex::encode(event.digest) })
         })
         .collect();
     let log = report.log.as_ref().map(|differences| {

@@ -11,7 +11,7 @@ use flux::{Lora, Manifest, ManifestLora};
 
 use crate::{
     args::{DownloadArgs, ModelsCommand},
-    hex, model, progress,
+    model, progress,
     store::{self, MANIFEST_FILE},
 };
 
@@ -71,7 +71,7 @@ fn pin(directory: &Path, output: Option<PathBuf>, loras: &[Lora]) -> anyhow::Res
             loras,
         },
     };
-    let digest = hex(&manifest.digest()?);
+    let digest = hex::encode(manifest.digest()?);
     write(&output, &manifest).with_context(|| format!("cannot write {}", output.display()))?;
     println!("{}", output.display());
     println!("{}, manifest digest {digest}", counted(&manifest));
@@ -140,7 +140,11 @@ fn check(directory: &Path, manifest: Option<PathBuf>, loras: &[Lora]) -> anyhow:
     let bar = progress::load();
     manifest.check(directory, &mut |progress| bar.show(&progress))?;
     bar.finish();
-    println!("{} as pinned, manifest digest {}", counted(&manifest), hex(&manifest.digest()?));
+    println!(
+        "{} as pinned, manifest digest {}",
+        counted(&manifest),
+        hex::encode(manifest.digest()?)
+    );
     Ok(())
 }
 

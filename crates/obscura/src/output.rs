@@ -212,10 +212,27 @@ pub(crate) fn write(path: &Path, file: &[u8], existing: Existing) -> anyhow::Res
     replace(path, file, existing).with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// The same, and all of it is on the disk when this returns: what must not be forgotten by a loss of power.
+pub(crate) fn write_durably(path: &Path, file: &[u8], existing: Existing) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let folder = folder.unwrap_or(Path::new("."));
+    replace_by(path, existing, |part| part.write_all(file).and_then(|()| part.sync_all()))
+        .and_then(|()| File::open(folder)?.sync_all())
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
 fn replace(path: &Path, file: &[u8], existing: Existing) -> io::Result<()> {
+    replace_by(path, existing, |part| part.write_all(file))
+}
+
+fn replace_by(
+    path: &Path,
+    existing: Existing,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let part = part(path);
     let mut out = File::create_new(&part)?;
-    out.write_all(file)
+    fill(&mut out)
         .and_then(|()| rename(&part, path, existing))
         .inspect_err(|_| drop(fs::remove_file(&part)))
 }

@@ -76,6 +76,7 @@ fn config(args: &ProxyArgs) -> anyhow::Result<Config> {
             Some(file) => file.display().to_string(),
             None => "this release's own".to_owned(),
         },
+        public_url: args.public_url.clone(),
         api_key: key(&args.api_key_file)?,
         insecure_http: args.insecure_http,
         client_key: key(&args.client_key_file)?,

@@ -14,7 +14,7 @@ use crate::{
     args::ReplayArgs,
     disclosure::{self, Disclosure, Mismatch, bounded},
     findings::Findings,
-    hex, model, verify,
+    model, verify,
 };
 
 /// How near an image is to one that the same model drew on another machine or in another precision, in dB
@@ -47,7 +47,7 @@ fn judge(
     let signed = disclosure.receipt().and_then(|bytes| SignedReceipt::read(&bytes));
     let Some(signed) = findings.take("receipt.signature", signed) else { return Ok(()) };
     let receipt = &signed.receipt;
-    let key = hex(&signed.signing_key);
+    let key = hex::encode(signed.signing_key);
     findings.pass("receipt.signature", format!("of the Ed25519 key {key}"));
     node(args, &signed, findings)?;
     let opens = disclosure.opens(&receipt.statement.commitment);
@@ -87,11 +87,13 @@ fn judge(
         "receipt.model",
         holds,
         match holds {
-            true => format!("the model here is the one that it names, manifest {}", hex(&here)),
+            true => {
+                format!("the model here is the one that it names, manifest {}", hex::encode(here))
+            }
             false => format!(
                 "it names the model of manifest {}; the one here has {} (--model names another)",
-                hex(&receipt.statement.model_manifest),
-                hex(&here)
+                hex::encode(receipt.statement.model_manifest),
+                hex::encode(here)
             ),
         },
     );

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{Read, Write},
+    io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -202,15 +202,17 @@ fn witness(
     let _memory = alone_with(seen_file)?;
     let mut log = Writer::open(directory, log_key)?;
     let checkpoint = log.checkpoint().context("the log has no entry yet")?.clone();
-    let seen = match seen_file.exists() {
-        true => text(seen_file, MAX_PROOF_BYTES)?.parse()?,
-        false => Seen::nothing(log_key),
+    let seen = match seen_file.symlink_metadata() {
+        // Nothing else means that nothing was seen: of a link that leads nowhere, or a folder that cannot be looked
+        // into, a witness without memory would sign any fork.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Seen::nothing(log_key),
+        _ => text(seen_file, MAX_PROOF_BYTES)?.parse()?,
     };
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock")?;
     let witness = Witness { key, log: log_key };
     let proof = log.continues(&seen);
     let (signed, seen) = witness.cosign(&seen, &checkpoint, &proof, now.as_secs())?;
-    output::write(seen_file, seen.to_string().as_bytes(), Existing::Replace)?;
+    output::write_durably(seen_file, seen.to_string().as_bytes(), Existing::Replace)?;
     log.publish(signed)?;
     say(format_args!("signed {} entries of {}", seen.size, seen.log))
 }
@@ -259,5 +261,25 @@ mod tests {
         assert!(error.to_string().contains("another witness"), "{error}");
         drop(first);
         alone_with(&seen).unwrap();
+    }
+
+    #[test]
+    fn a_memory_that_cannot_be_read_is_not_an_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, seen) = (folder.path().join("log"), folder.path().join("seen"));
+        let key = |algorithm, seed| SecretKey::new("some.example/key", algorithm, &[seed; 32]);
+        let log_key = key(Algorithm::Log, 1).unwrap();
+        let entry = Entry::of(Kind::Release, "0.1.toml", b"1").unwrap();
+        Writer::open(&log, log_key.public()).unwrap().append(&entry, &log_key).unwrap();
+        let own_key = key(Algorithm::Witness, 2).unwrap();
+        let sign = || witness(&log, log_key.public(), &own_key, &seen);
+        std::os::unix::fs::symlink(folder.path().join("nowhere"), &seen).unwrap();
+        let refused = sign().unwrap_err();
+        assert!(refused.to_string().contains("cannot read"), "{refused:#}");
+        std::fs::remove_file(&seen).unwrap();
+        sign().unwrap();
+        // From here on it remembers.
+        sign().unwrap();
+        assert!(seen.is_file());
     }
 }

@@ -95,7 +95,8 @@ async fn one_node_serves_a_model_as_it_is_and_merged() {
         let answer = tests::http().get(format!("{}{path}", node.url)).send().await.unwrap();
         answer.json().await.unwrap()
     };
-    assert_eq!(get("/info").await["models"], json!(["obscura/demo", "ink"]));
+    let expected = ["obscura/demo", "ink"].map(|id| json!({ "id": id, "input_images": 0 }));
+    assert_eq!(get("/info").await["models"], json!(expected));
     let mut images = Vec::new();
     for model in [None, Some("obscura/demo"), Some("ink")] {
         let mut body = json!({

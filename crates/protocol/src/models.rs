@@ -31,17 +31,22 @@ pub struct Model {
     pub created: u64,
     /// Who made it.
     pub owned_by: String,
+    /// How many images an edit may give it, which is not OpenAI's; 0 where it draws from text alone.
+    // Others who speak OpenAI's API, such as a gateway, do not tell.
+    #[serde(default)]
+    pub input_images: usize,
 }
 
 impl Model {
     /// A model loaded at `created_secs`. Its owner is the part of the name before the slash.
     #[must_use]
-    pub fn new(id: &str, created_secs: u64) -> Self {
+    pub fn new(id: &str, created_secs: u64, input_images: usize) -> Self {
         Self {
             id: id.to_owned(),
             object: "model".to_owned(),
             created: created_secs,
             owned_by: id.split_once('/').map_or("obscura", |(owner, _)| owner).to_owned(),
+            input_images,
         }
     }
 }

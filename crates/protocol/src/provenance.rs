@@ -116,7 +116,7 @@ pub struct ImageProvenance {
     pub seed: u64,
     /// `WIDTHxHEIGHT`.
     pub size: String,
-    /// Of the sampler.
+    /// How many steps the sampler took.
     pub steps: u64,
     /// The guidance scale, where one was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]

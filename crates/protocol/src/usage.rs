@@ -95,7 +95,7 @@ impl ImageUsage {
 /// What was read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InputTokensDetails {
-    /// Of the prompt.
+    /// How many tokens the prompt has.
     pub text_tokens: u32,
     /// Of input images: (width/16) × (height/16) of each, as it is read.
     pub image_tokens: u32,

@@ -37,6 +37,7 @@ async fn main() {
         listen: "127.0.0.1:0".parse().unwrap(),
         policy: policy.clone(),
         policy_name: "a benchmark's".to_owned(),
+        public_url: None,
         api_key: None,
         insecure_http: false,
         client_key: None,

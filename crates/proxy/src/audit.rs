@@ -95,11 +95,11 @@ fn verdict(number: u64, entry: &Entry<'_>, policy: &Policy) -> Value {
         "format": "obscura/proxy-audit/v1",
         "number": number,
         "node": node,
-        "report_sha256": hex(&Sha256::digest(&evidence.report)),
+        "report_sha256": hex::encode(Sha256::digest(&evidence.report)),
         "nonce": evidence.challenge.nonce.to_string(),
         "appraised_at": evidence.challenge.now_secs,
         "channel": channel(&evidence.channel),
-        "policy_sha256": hex(&policy.digest()),
+        "policy_sha256": hex::encode(policy.digest()),
         "accepts_simulated": policy.accepts_simulated(),
         "exit_code": appraisal.verdict.exit_code(),
         "appraisal": appraisal,
@@ -112,14 +112,10 @@ pub(crate) fn channel(channel: &Channel) -> Value {
         Channel::Plain => json!({ "tls": false }),
         Channel::Tls { spki_sha256, is_publicly_valid } => json!({
             "tls": true,
-            "spki_sha256": hex(spki_sha256),
+            "spki_sha256": hex::encode(spki_sha256),
             "is_publicly_valid": is_publicly_valid,
         }),
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The audit log cannot be kept, so that no report counts.

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use attest::Policy;
 use thiserror::Error;
+use web::origin::is_base_url;
 use zeroize::Zeroizing;
 
 /// The longest body that is taken: padded and sealed, it is no longer than a node takes (256 KiB).
@@ -23,6 +24,9 @@ pub struct Config {
     pub policy: Policy,
     /// What the policy is called, for people.
     pub policy_name: String,
+    /// What URLs of images begin with, where callers reach the proxy by another name than they say in `Host`, or
+    /// by `https://`: `https://images.example`.
+    pub public_url: Option<String>,
     /// The bearer key that the nodes ask for. Without it, and without a `client_key`, each caller's own
     /// key is passed on.
     pub api_key: Option<Zeroizing<String>>,
@@ -55,6 +59,9 @@ impl Config {
         }
         if !self.listen.ip().to_canonical().is_loopback() && self.client_key.is_none() {
             return Err(ConfigError::OpenToAll { listen: self.listen });
+        }
+        if self.public_url.as_deref().is_some_and(|url| !is_base_url(url)) {
+            return Err(ConfigError::PublicUrl);
         }
         for (key, name) in [(&self.api_key, "API"), (&self.client_key, "client")] {
             if key.as_ref().is_some_and(|key| !is_bearer_key(key)) {
@@ -89,6 +96,9 @@ pub enum ConfigError {
         /// Where it was to listen.
         listen: SocketAddr,
     },
+    /// No URL of an image could begin with it.
+    #[error("the public URL must be `https://HOST` or `http://HOST`, without query and fragment")]
+    PublicUrl,
     /// No header can carry it.
     #[error("the {name} key must be 1 to {max_bytes} visible ASCII characters")]
     Key {
@@ -109,6 +119,7 @@ mod tests {
             listen: listen.parse().unwrap(),
             policy: Policy::production(),
             policy_name: "production".to_owned(),
+            public_url: None,
             api_key: None,
             insecure_http: false,
             client_key: client_key.map(|key| Zeroizing::new(key.to_owned())),
@@ -132,5 +143,18 @@ mod tests {
         }
         let none = Config { nodes: Vec::new(), ..config("127.0.0.1:0", None) };
         assert!(matches!(none.check(), Err(ConfigError::Nodes { .. })));
+    }
+
+    #[test]
+    fn urls_of_images_begin_with_a_url() {
+        let check = |url: &str| {
+            Config { public_url: Some(url.to_owned()), ..config("127.0.0.1:0", None) }.check()
+        };
+        for url in ["https://images.example", "http://[::1]:8080", "https://a.example:8443/sub/"] {
+            assert_eq!(check(url), Ok(()), "{url}");
+        }
+        for url in ["", "images.example", "ftp://a.example", "https://a.example?b", "https://u@a"] {
+            assert_eq!(check(url), Err(ConfigError::PublicUrl), "{url}");
+        }
     }
 }

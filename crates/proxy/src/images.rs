@@ -105,7 +105,7 @@ fn asked(mut request: CreateImageRequest, proxy: &Proxy, headers: &HeaderMap) ->
     };
     let ask = Ask {
         json: request.to_json(),
-        names_model: request.model.is_some(),
+        unnamed: request.model.is_none().then_some(expected.operation),
         key: passed_on(proxy, headers),
         trace: trace(headers),
     };
@@ -125,10 +125,7 @@ async fn answer(
             if i64::try_from(answer.response.data.len()) != Ok(count) {
                 return Err(ApiError::WrongAnswer);
             }
-            let base = match own_authority(uri, headers) {
-                Some(host) => format!("http://{host}"),
-                None => format!("http://{}", proxy.listen()),
-            };
+            let base = base(&proxy, uri, headers);
             let off_thread = tokio::task::spawn_blocking(move || {
                 let links = answer::Links { store: proxy.images(), base };
                 let body = wipe::stack(|| answer::write(answer.response, form, &links))?;
@@ -138,6 +135,15 @@ async fn answer(
             let json = HeaderValue::from_static("application/json");
             Ok(([(CONTENT_TYPE, json)], Bytes::from_owner(answered)).into_response())
         }
+    }
+}
+
+/// What URLs of images begin with: what the owner says, or what this very caller calls the proxy.
+fn base(proxy: &Proxy, uri: &Uri, headers: &HeaderMap) -> String {
+    match (proxy.public_url(), own_authority(uri, headers)) {
+        (Some(url), _) => url.to_owned(),
+        (None, Some(host)) => format!("http://{host}"),
+        (None, None) => format!("http://{}", proxy.listen()),
     }
 }
 

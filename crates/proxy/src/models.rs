@@ -34,7 +34,7 @@ async fn models(proxy: &Proxy, headers: &HeaderMap) -> Result<ModelList, ApiErro
     let _permit = proxy.permit()?;
     let ask = Ask {
         json: Zeroizing::default(),
-        names_model: true,
+        unnamed: None,
         key: passed_on(proxy, headers),
         trace: trace(headers),
     };

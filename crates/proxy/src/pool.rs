@@ -12,7 +12,7 @@ use std::{
 
 use client::{Answer, ApiKey, Client, ClientError, EventStream, Refusal, TraceParent};
 use printable::Printable;
-use protocol::{CreateImageRequest, ModelList};
+use protocol::{CreateImageRequest, ModelList, Operation};
 use zeroize::Zeroizing;
 
 pub(crate) use self::member::{Judge, Member, Trusted, Unusable};
@@ -34,8 +34,8 @@ pub(crate) struct Pool {
 pub(crate) struct Ask {
     /// A [`CreateImageRequest`] in JSON.
     pub(crate) json: Zeroizing<Vec<u8>>,
-    /// Whether it says for which model it is. What is sealed always does.
-    pub(crate) names_model: bool,
+    /// What it asks for, where it does not say for which model it is. What is sealed always says it.
+    pub(crate) unnamed: Option<Operation>,
     /// The caller's own key, where that is passed on.
     pub(crate) key: Option<Zeroizing<String>>,
     pub(crate) trace: Option<TraceParent>,
@@ -197,17 +197,15 @@ fn judge(member: &Member, trusted: &Trusted, ask: &Ask, error: ClientError) -> F
 }
 
 impl Ask {
-    /// The model of a request that names none: the node's first, as on a route in clear text. Until it is
-    /// known, nothing is sent.
+    /// The model of a request that names none: the node's first that can do it, as on a route in clear text. Until
+    /// it is known, nothing is sent.
     async fn first_model(
         &self,
         member: &Member,
         trusted: &Trusted,
     ) -> Result<Option<String>, Failure> {
-        if self.names_model {
-            return Ok(None);
-        }
-        let found = trusted.first_model(|| self.call(member.client())).await;
+        let Some(operation) = self.unnamed else { return Ok(None) };
+        let found = trusted.first_model(operation, || self.call(member.client())).await;
         found.map_err(|error| match error {
             ClientError::Refused(refusal) => {
                 Failure::Refused { refusal, with_own_key: self.key.is_some() }

@@ -36,6 +36,8 @@ pub struct Proxy {
     pool: Pool,
     judge: Arc<Judge>,
     policy_name: String,
+    /// Without a slash at its end.
+    public_url: Option<String>,
     keys: CallerKeys,
     images: ImageStore,
     client_key: Option<ClientKey>,
@@ -69,6 +71,7 @@ impl Proxy {
             pool,
             judge,
             policy_name: config.policy_name,
+            public_url: config.public_url.map(|url| url.trim_end_matches('/').to_owned()),
             keys: CallerKeys::new().map_err(StartError::Keys)?,
             images: ImageStore::new(MAX_IMAGE_BYTES, IMAGE_LIFETIME),
             has_api_key: config.api_key.is_some(),
@@ -140,6 +143,10 @@ impl Proxy {
 
     pub(crate) fn policy_name(&self) -> &str {
         &self.policy_name
+    }
+
+    pub(crate) fn public_url(&self) -> Option<&str> {
+        self.public_url.as_deref()
     }
 
     pub(crate) fn keys(&self) -> &CallerKeys {

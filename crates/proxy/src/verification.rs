@@ -29,7 +29,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    audit::{channel, hex},
+    audit::channel,
     pool::{Member, Unusable},
     proxy::Proxy,
 };
@@ -156,7 +156,7 @@ impl Verification {
             listen: proxy.listen().to_string(),
             policy: PolicyView {
                 name: Printable::new(proxy.policy_name()).into_string(),
-                sha256: hex(&judge.policy.digest()),
+                sha256: hex::encode(judge.policy.digest()),
                 accepts_simulated: judge.policy.accepts_simulated(),
             },
             now: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
@@ -180,12 +180,12 @@ impl NodeView {
             },
             reason: state.failure.map(|(_, reason)| reason),
             valid_until: node.map(client::AttestedNode::not_after_secs),
-            model_manifest_sha256: node.map(|node| hex(node.model_manifest())),
-            encryption_key: node.map(|node| hex(&node.key().encryption_key)),
+            model_manifest_sha256: node.map(|node| hex::encode(node.model_manifest())),
+            encryption_key: node.map(|node| hex::encode(node.key().encryption_key)),
             evidence: state.judged.map(|judged| EvidenceView {
                 appraised_at: judged.evidence.challenge.now_secs,
                 nonce: judged.evidence.challenge.nonce.to_string(),
-                report_sha256: hex(&Sha256::digest(&judged.evidence.report)),
+                report_sha256: hex::encode(Sha256::digest(&judged.evidence.report)),
                 channel: channel(&judged.evidence.channel),
                 exit_code: judged.appraisal.verdict.exit_code(),
                 number: judged.number,

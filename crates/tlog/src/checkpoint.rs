@@ -19,7 +19,7 @@ pub struct Checkpoint {
     pub origin: String,
     /// Entries.
     pub size: u64,
-    /// Of the tree over them.
+    /// The root of the tree over its entries (RFC 6962, 2.1).
     pub root: Hash,
 }
 

@@ -71,7 +71,7 @@ impl Entry {
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sha256: String = self.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex::encode(self.sha256);
         writeln!(f, "{HEAD}\n{}\n{}\n{sha256}", self.kind.name(), self.name)
     }
 }

@@ -43,7 +43,7 @@ pub enum TlogError {
     /// A signed root.
     #[error("a checkpoint is three lines: its origin, the number of entries, the root")]
     Checkpoint,
-    /// Of another log.
+    /// A checkpoint that names another log than the one that was asked for.
     #[error("the checkpoint is of the log `{found}`, not of `{expected}`")]
     OtherLog {
         /// Whose it says it is.
@@ -62,7 +62,7 @@ pub enum TlogError {
         "the log does not continue the one of {size} entries that was seen before: it forked, or was rewritten"
     )]
     Forked {
-        /// Of the older one.
+        /// How many entries the log had that was seen before.
         size: u64,
     },
     /// An older log than was seen.

@@ -9,7 +9,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io,
+    io::{self, Write as _},
     ops::Deref,
     path::{Path, PathBuf},
 };
@@ -51,8 +51,12 @@ impl Log {
         let mut log =
             Self { directory: directory.to_owned(), entries: Vec::new(), checkpoint: None };
         let path = directory.join(CHECKPOINT);
-        if !path.exists() {
-            return Ok(log);
+        // Nothing else means that there is none: a link that leads nowhere, or a folder that cannot be looked into,
+        // would let a log begin anew, which is a fork.
+        match path.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(log),
+            Err(source) => return Err(at(&path, source)),
+            Ok(_) => {}
         }
         let note = Note::parse(&String::from_utf8_lossy(&read(&path, MAX_CHECKPOINT_BYTES)?))?;
         let checkpoint = Checkpoint::parse(note.signed_by(key)?.0)?;
@@ -151,14 +155,20 @@ impl Log {
         self.entries.iter().map(|entry| leaf_hash(entry)).collect()
     }
 
-    /// A file is whole or not there: another takes its place.
+    /// A file is whole or not there: another takes its place. It and the folders that name it are on the disk when
+    /// this returns: a checkpoint that is given away must not outlive what it is over.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), TlogError> {
         let path = self.directory.join(name);
         let part = path.with_extension("part");
         let written = || {
             path.parent().map_or(Ok(()), fs::create_dir_all)?;
-            fs::write(&part, bytes)?;
-            fs::rename(&part, &path)
+            let mut file = File::create(&part)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&part, &path)?;
+            let folders = path.ancestors().skip(1);
+            let mut folders = folders.take_while(|folder| folder.starts_with(&self.directory));
+            folders.try_for_each(|folder| File::open(folder)?.sync_all())
         };
         written().map_err(|source| at(&path, source))
     }
@@ -386,6 +396,18 @@ mod tests {
         assert!(matches!(Log::open(folder.path(), log_key().public()), Err(TlogError::Io { .. })));
     }
 
+    /// Only where there is no checkpoint does a log begin.
+    #[test]
+    fn a_checkpoint_that_cannot_be_read_is_not_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(CHECKPOINT);
+        std::os::unix::fs::symlink(folder.path().join("nowhere"), &path).unwrap();
+        let opened = Writer::open(folder.path(), log_key().public());
+        assert!(matches!(opened, Err(TlogError::Io { .. })), "{opened:?}");
+        fs::remove_file(&path).unwrap();
+        filled(folder.path(), 0..1);
+    }
+
     /// Whoever comes second would sign a root without what the first one appends.
     #[test]
     fn one_process_at_a_time_writes() {
@@ -403,7 +425,12 @@ mod tests {
     #[test]
     fn more_than_a_tile_is_written_as_others_read_it() {
         let folder = tempfile::tempdir().unwrap();
-        let mut log = filled(folder.path(), 0..258);
+        let mut log = Writer::open(folder.path(), log_key().public()).unwrap();
+        // Not one by one: each that is appended is waited for until it is on the disk.
+        log.log.entries = (0..255).map(|number| entry(number).to_bytes()).collect();
+        for number in 255..258 {
+            log.append(&entry(number), &log_key()).unwrap();
+        }
         assert!(matches!(log.append(&entry(7), &log_key()), Err(TlogError::Again { index: 7 })));
         let leaves = log.leaves();
         let tile = |name: &str| fs::read(folder.path().join("tile").join(name)).unwrap();

@@ -37,9 +37,9 @@ pub struct Proof {
 /// What a proof showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Included {
-    /// Of the log.
+    /// The name of the log that has the entry.
     pub log: String,
-    /// Of the entry, from 0.
+    /// The entry's place in the log, from 0.
     pub index: u64,
     /// How many entries there were.
     pub size: u64,

@@ -163,10 +163,6 @@ mod tests {
         (0..count).map(|index| leaf_hash(&index.to_le_bytes())).collect()
     }
 
-    fn hex(hash: Hash) -> String {
-        hash.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
     /// Roots of the test data that implementations of RFC 6962 share: certificate-transparency's
     /// `merkle_tree_test.cc`, entries of 0, 1, 1, 2, 2, 4, 8 and 16 bytes.
     #[test]
@@ -192,7 +188,7 @@ mod tests {
             (3, "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77"),
             (8, "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328"),
         ] {
-            assert_eq!(hex(root(&leaves[..count])), expected, "{count}");
+            assert_eq!(hex::encode(root(&leaves[..count])), expected, "{count}");
         }
     }
 

@@ -60,7 +60,7 @@ impl ImageStore {
         }
         let mut random = [0; 32];
         getrandom::fill(&mut random).map_err(|_| NoRoom)?;
-        let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = hex::encode(random);
         let mut images = self.lock();
         images.forget_until(|this, inserted| {
             this.bytes + bytes <= self.max_bytes

@@ -18,6 +18,15 @@ pub fn own_authority(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
     uri.authority().cloned().or_else(|| host(headers)?.ok())
 }
 
+/// Whether addresses here can begin with it: `https://node.example`, with a path or without.
+#[must_use]
+pub fn is_base_url(text: &str) -> bool {
+    text.parse::<Uri>().is_ok_and(|url| {
+        let plain = url.query().is_none() && !text.contains(['#', '@']);
+        matches!(url.scheme_str(), Some("http" | "https")) && url.authority().is_some() && plain
+    })
+}
+
 /// Whether the client calls this service by a name that nobody else's DNS can point here (DNS
 /// rebinding): one of loopback's own, or one that `is_allowed`.
 pub fn is_known_host(request: &Request, is_allowed: impl Fn(&str) -> bool) -> bool {

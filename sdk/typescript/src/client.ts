@@ -81,6 +81,13 @@ export async function connect(url: string, options: Options = {}): Promise<Obscu
   return client;
 }
 
+/** A model as a node tells of it. */
+export interface ModelInfo {
+  id: string;
+  /** How many images an edit may give it; 0 where it draws from words alone. */
+  inputImages: number;
+}
+
 /** Asks a node for evidence with a fresh nonce, and judges it. Sends nothing else. */
 export const verify = (url: string, options: Options = {}): Promise<Appraisal> => new Obscura(url, options).verify();
 
@@ -117,12 +124,17 @@ export class Obscura {
     return this.#appraisal;
   }
 
-  /** Its model's name, and how many input images that draws from. Anybody on the way may have written it: a suggestion. */
-  async info(): Promise<{ model: string | undefined; inputImages: number }> {
+  /** Its models, the first one first. Anybody on the way may have written it: a suggestion. */
+  async info(): Promise<{ models: ModelInfo[] }> {
     const response = await this.#http.get("/info");
-    const { model, limits } = response.status === 200 ? lenient(await jsonBody(response, MAX_REPORT_BYTES)) : {};
-    const most = (limits as { input_images?: unknown } | undefined)?.input_images;
-    return { model: typeof model === "string" ? model : undefined, inputImages: Number.isSafeInteger(most) ? Math.max(0, most as number) : 0 };
+    const { models } = response.status === 200 ? lenient(await jsonBody(response, MAX_REPORT_BYTES)) : {};
+    const told = (Array.isArray(models) ? models : []) as ({ id?: unknown; input_images?: unknown } | null)[];
+    return {
+      models: told.flatMap((model) => {
+        const [id, most] = [model?.id, model?.input_images];
+        return typeof id === "string" ? [{ id, inputImages: Number.isSafeInteger(most) ? Math.max(0, most as number) : 0 }] : [];
+      }),
+    };
   }
 
   /** Asks for evidence anew, and judges it. While it is not accepted, nothing is sent. */

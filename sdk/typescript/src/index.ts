@@ -1,5 +1,5 @@
 export { Obscura, connect, verify } from "./client.js";
-export type { ImageEvent, ImageRequest, ImagesResponse, Options } from "./client.js";
+export type { ImageEvent, ImageRequest, ImagesResponse, ModelInfo, Options } from "./client.js";
 export type { Check, CheckId, Outcome } from "./checks.js";
 export type { AnswerFault } from "./errors.js";
 export type { InputImage } from "./images.js";

@@ -142,7 +142,7 @@ def sandbox():
 def node():
     """As node.yaml says, with the model's files copied, as Kata does with a volume of files."""
     events = "/run/kata-containers/sandbox/ephemeral/events"
-    storages = [pull("container", IMAGE), storage("ephemeral", "tmpfs", "tmpfs", events, ["fsgid=65532"])]
+    storages = [pull("container", IMAGE), storage("ephemeral", "tmpfs", "tmpfs", events, [])]
     request = container("container", ["/usr/bin/obscura", *NODE["args"]], storages)
     process = request["OCI"]["Process"]
     process["Env"] += [f"{variable['name']}={variable['value']}" for variable in NODE["env"]]

@@ -216,5 +216,7 @@ def test_the_command_line(klein, tmp_path):
 
 
 def test_info_says_how_many(node, klein):
-    limits = [httpx.get(f"{url}/info").json()["limits"] for url in (node, klein)]
-    assert [it["input_images"] for it in limits] == [0, 4]
+    for url, most in ((node, 0), (klein, 4)):
+        (told,) = httpx.get(f"{url}/info").json()["models"]
+        (listed,) = httpx.get(f"{url}/v1/models").json()["data"]
+        assert (told["id"], told["input_images"], listed["input_images"]) == (listed["id"], most, most)

@@ -43,6 +43,7 @@ def test_release(tmp_path):
     assert {unit.suffix for unit in units} == {".service", ".timer"}
     for unit in units:
         text = unit.read_text()
+        assert "Persistent=" not in text or "OnCalendar=" in text, "systemd.timer(5): it has no effect on other timers"
         named = re.findall(r"(?:ExecStart=|Documentation=file:)(/\S+)", text)
         assert all((root / path[1:]).exists() for path in named), f"{unit.name} names what is not there"
     if shutil.which("systemd-analyze"):

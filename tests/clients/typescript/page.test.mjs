@@ -131,7 +131,7 @@ test("in Chromium", { skip: BROWSER === undefined && "there is no browser here" 
 
   await t.test("input images: chosen, pasted, dropped, removed, and sealed", async () => {
     const { page, sent } = await open("about:blank", "");
-    await page.route("**/info", (route) => route.fulfill({ headers: { "access-control-allow-origin": "*" }, json: { model: "told/name", limits: { input_images: 3 } } }));
+    await page.route("**/info", (route) => route.fulfill({ headers: { "access-control-allow-origin": "*" }, json: { models: [{ id: "told/name", input_images: 0 }, { id: "told/edits", input_images: 3 }, { id: "told/none", input_images: 0 }] } }));
     await page.goto(`${places.disk()}#node=${node}&demo`);
     await state(page, "demo");
     assert.equal(await page.inputValue("#model"), "told/name");
@@ -155,14 +155,22 @@ test("in Chromium", { skip: BROWSER === undefined && "there is no browser here" 
     await page.click("#given li:nth-child(2) button");
     assert.equal(await given(), 2);
     await page.click("#node-details summary");
-    await page.fill("#model", "obscura/demo");
-    await page.fill("#prompt", PROMPT);
-    await page.keyboard.press("Enter");
-    await page.waitForFunction(() => document.querySelector("#status").className === "error");
-    const { path, body } = sent.at(-1);
-    assert.equal(path, "/v1/confidential/images/edits");
-    assertNoPrompt(body);
-    assert.ok(!body.includes(png.toString("base64").slice(0, 40)));
+    // The page's own suggestion gives way to the first model that takes images; what a user names does not.
+    for (const [named, asked] of [["told/name", "told/edits"], ["obscura/demo", "obscura/demo"]]) {
+      await page.fill("#model", named);
+      await page.fill("#prompt", PROMPT);
+      await page.keyboard.press("Enter");
+      await page.waitForFunction(() => document.querySelector("#status").className === "error");
+      const { path, body } = sent.at(-1);
+      assert.equal(path, "/v1/confidential/images/edits");
+      assert.equal(JSON.parse(body).model_name, asked);
+      assertNoPrompt(body);
+      assert.ok(!body.includes(png.toString("base64").slice(0, 40)));
+    }
+    // One that takes none is not given any.
+    await page.fill("#model", "told/none");
+    await page.press("#model", "Tab");
+    assert.deepEqual([await given(), await page.isVisible("#inputs")], [0, false]);
     await page.close();
   });
 

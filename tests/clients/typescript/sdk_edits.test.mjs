@@ -36,7 +36,7 @@ test("edits", { skip: WRITER === undefined && "no model here takes input images"
   const { data: [expected] } = await direct.images.edit({ ...ASKED, image: file() });
 
   await t.test("the sealed image is the one in clear text", async () => {
-    assert.deepEqual(await o.info(), { model: MODEL, inputImages: 4 });
+    assert.deepEqual(await o.info(), { models: [{ id: MODEL, inputImages: 4 }] });
     for (const image of [file(), [file()]]) {
       const { data } = await sealed.images.edit({ ...ASKED, image });
       assert.equal(data[0].b64_json, expected.b64_json);

@@ -44,7 +44,7 @@ pub struct Setup {
 pub enum Computed {
     /// MRTD, RTMR0: one shape of machine.
     Platform {
-        /// Of the shape.
+        /// What policies call this shape of machine.
         name: Name,
         /// MRTD.
         mrtd: Rtmr,
@@ -55,7 +55,7 @@ pub enum Computed {
     },
     /// RTMR1, RTMR2: one image.
     Image {
-        /// Of the release.
+        /// What policies call the release that the image is of.
         name: Name,
         /// RTMR1.
         rtmr1: Rtmr,
@@ -64,11 +64,11 @@ pub enum Computed {
     },
     /// The launch digest: one image on one shape of machine.
     Snp {
-        /// Of the release.
+        /// What policies call the release that the image is of.
         name: Name,
-        /// Of QEMU's.
+        /// The processor that QEMU shows the guest: its signature is measured.
         cpu: CpuModel,
-        /// How many.
+        /// How many processors the guest starts with: each is measured.
         vcpus: Vcpus,
         /// The launch digest.
         measurement: Rtmr,

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use axum::http::Uri;
 use protocol::{Limits, Size};
 use rustls::pki_types::ServerName;
 use thiserror::Error;
+use web::origin::is_base_url;
 
 use super::{Config, TlsChoice};
 use crate::{limits::MAX_BODY_BYTES, tls::TlsError};
@@ -124,14 +124,6 @@ pub(crate) fn check_native(limits: Limits, native: Size) -> Result<(), ConfigErr
         return Err(ConfigError::NativeSize { native });
     }
     Ok(())
-}
-
-/// `https://node.example`, with a path or without.
-fn is_base_url(text: &str) -> bool {
-    text.parse::<Uri>().is_ok_and(|url| {
-        let plain = url.query().is_none() && !text.contains(['#', '@']);
-        matches!(url.scheme_str(), Some("http" | "https")) && url.authority().is_some() && plain
-    })
 }
 
 /// A name or an address, without a port.

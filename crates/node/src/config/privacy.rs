@@ -38,7 +38,7 @@ impl Config {
     /// SHA-256 of the text, hex.
     #[must_use]
     pub fn evidence_sha256(&self) -> String {
-        Sha256::digest(self.evidence()).iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(Sha256::digest(self.evidence()))
     }
 }
 

@@ -17,7 +17,8 @@ use crate::{
     get, path = "/v1/models", tag = "models",
     operation_id = "list_models",
     responses(
-        (status = 200, body = ModelList, description = "The first is drawn with where a request names none"),
+        (status = 200, body = ModelList, description = "In clear text, the first is drawn with where a request names none; \
+            for an edit, the first that takes input images"),
         (status = 401, body = ErrorBody, description = "No valid credentials"),
         (status = 503, body = ErrorBody, description = "Loading or stopping"),
     ),
@@ -59,5 +60,6 @@ fn admit(node: &Node, headers: &HeaderMap) -> Result<Arc<Service>, ApiError> {
 }
 
 fn model(service: &Service, capabilities: &ModelCapabilities) -> Model {
-    Model::new(&capabilities.model, service.ready_since_secs())
+    let ModelCapabilities { model, max_input_images, .. } = capabilities;
+    Model::new(model, service.ready_since_secs(), *max_input_images)
 }

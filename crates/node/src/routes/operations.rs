@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
-use protocol::{ErrorBody, MAX_INPUT_FILES_BYTES, Operation};
+use protocol::{ErrorBody, MAX_INPUT_FILES_BYTES, ModelCapabilities};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -76,8 +76,8 @@ pub(super) struct Info {
     commit: Option<&'static str>,
     /// The model's name in requests; of several, the first one's.
     model: String,
-    /// All of them.
-    models: Vec<String>,
+    /// All of them, in their order.
+    models: Vec<InfoModel>,
     /// SHA-256 of the model's manifest, hex; of several models, of all of theirs.
     model_manifest_sha256: String,
     /// Where each engine computes, and in which type.
@@ -94,6 +94,14 @@ pub(super) struct Info {
 }
 
 #[derive(Serialize, ToSchema)]
+struct InfoModel {
+    /// Its name in requests.
+    id: String,
+    /// How many images an edit may give it; 0 where it draws from text alone.
+    input_images: usize,
+}
+
+#[derive(Serialize, ToSchema)]
 struct InfoLimits {
     /// Of one image.
     max_pixels: u64,
@@ -101,9 +109,7 @@ struct InfoLimits {
     max_total_pixels: u64,
     max_prompt_chars: usize,
     max_body_bytes: usize,
-    /// Of one edit; 0 where the model draws from text alone.
-    input_images: usize,
-    /// Of the files of all of them.
+    /// Of the files of an edit's input images, together.
     max_input_bytes: usize,
     /// Requests that wait.
     queue_capacity: usize,
@@ -124,7 +130,7 @@ pub(super) async fn info(State(node): State<Arc<Node>>) -> Answer<Info> {
         version: env!("CARGO_PKG_VERSION"),
         commit: crate::COMMIT,
         model: service.capabilities().model.clone(),
-        models: service.all_capabilities().iter().map(|offered| offered.model.clone()).collect(),
+        models: service.all_capabilities().iter().map(described).collect(),
         model_manifest_sha256: service.manifest_hex(),
         engines: service.devices().to_vec(),
         tee: service.platform().to_string(),
@@ -136,10 +142,13 @@ pub(super) async fn info(State(node): State<Arc<Node>>) -> Answer<Info> {
             max_total_pixels: config.max_total_pixels,
             max_prompt_chars: config.max_prompt_chars,
             max_body_bytes: MAX_BODY_BYTES,
-            input_images: service.capabilities_for(Operation::Edit).max_input_images,
             max_input_bytes: MAX_INPUT_FILES_BYTES,
             queue_capacity: config.queue_capacity,
             deadline_secs: config.deadline_secs,
         },
     }))
+}
+
+fn described(offered: &ModelCapabilities) -> InfoModel {
+    InfoModel { id: offered.model.clone(), input_images: offered.max_input_images }
 }

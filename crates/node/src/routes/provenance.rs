@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     error::ApiError,
-    node::{Measured, Service, hex},
+    node::{Measured, Service},
 };
 
 /// What is said, once it is known that the node can say it.
@@ -221,8 +221,8 @@ impl NodeProver {
             steps: drawing.steps as u64,
             guidance: drawing.guidance,
             style: (request.style == Style::Vivid).then(|| "vivid".to_owned()),
-            images: request.input_digests.iter().map(|digest| hex(digest)).collect(),
-            mask: request.mask_digest.as_ref().map(|digest| hex(digest)),
+            images: request.input_digests.iter().map(hex::encode).collect(),
+            mask: request.mask_digest.as_ref().map(hex::encode),
         };
         Ok((file, told))
     }

@@ -5,13 +5,12 @@ use std::{collections::BTreeSet, time::Instant};
 use anyhow::{Context, bail, ensure};
 use client::{ApiKey, AttestedNode, Client, ClientError, HttpError};
 use printable::Printable;
-use protocol::{CreateImageRequest, ImageEvent, Prompt, Size, Style};
+use protocol::{CreateImageRequest, ImageEvent, Model, Prompt, Size, Style};
 use serde_json::json;
 
 use super::{Arrived, Desk, Order, provenance};
 use crate::{
     args::GenerateArgs,
-    hex,
     progress::{Phase, Progress},
     verify,
 };
@@ -36,7 +35,7 @@ pub(super) async fn draw(
     let mut node = client.attest(&policy).await?;
     let model = match &args.model_id {
         Some(model) => model.clone(),
-        None => only_model(&client, &node).await?,
+        None => only_model(&client, &node, order).await?,
     };
     for (number, prompt) in order.prompts.iter().enumerate() {
         progress.set_prompt(number + 1, order.prompts.len());
@@ -62,20 +61,30 @@ pub(super) async fn draw(
         "node": {
             "url": url,
             "verdict": verdict.to_string(),
-            "model_manifest_sha256": hex(node.model_manifest()),
+            "model_manifest_sha256": hex::encode(node.model_manifest()),
         },
     }))?)
 }
 
-/// The model of a node that has one.
-async fn only_model(client: &Client, node: &AttestedNode) -> anyhow::Result<String> {
-    let models = client.call().models(node).await.context("asking the node for its models")?;
-    let names: Vec<String> =
-        models.data.iter().map(|model| Printable::new(&model.id).into_string()).collect();
-    match &models.data[..] {
-        [only] => Ok(only.id.clone()),
-        [] => bail!("the node names no model; --model-id names one"),
-        _ => bail!("the node has several models; --model-id takes one of: {}", names.join(", ")),
+/// The model of a node that has one; for an edit, the only one of several that takes images.
+async fn only_model(client: &Client, node: &AttestedNode, order: &Order) -> anyhow::Result<String> {
+    let list = client.call().models(node).await.context("asking the node for its models")?;
+    let fits = |model: &Model| order.inputs.references().is_none() || model.input_images > 0;
+    only(list.data, fits)
+}
+
+/// The only model that fits; where none does, the only one, and the node says why it does not.
+fn only(told: Vec<Model>, fits: impl Fn(&Model) -> bool) -> anyhow::Result<String> {
+    let (fitting, others): (Vec<_>, Vec<_>) = told.into_iter().partition(fits);
+    let mut candidates = if fitting.is_empty() { others } else { fitting };
+    match candidates.len() {
+        0 => bail!("the node names no model; --model-id names one"),
+        1 => Ok(candidates.remove(0).id),
+        _ => {
+            let names = candidates.iter().map(|model| Printable::new(&model.id).into_string());
+            let names = names.collect::<Vec<_>>().join(", ");
+            bail!("the node has several models; --model-id takes one of: {names}")
+        }
     }
 }
 
@@ -178,5 +187,28 @@ impl Asked<'_> {
         }
         ensure!(written.len() == count, "the node sent {} of {count} images", written.len());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_named_unless_one_alone_fits() {
+        let told = |most: &[usize]| {
+            let models = most.iter().enumerate();
+            models.map(|(at, most)| Model::new(&format!("m{at}"), 7, *most)).collect::<Vec<_>>()
+        };
+        let any = |_: &Model| true;
+        let edits = |model: &Model| model.input_images > 0;
+        assert_eq!(only(told(&[0]), any).unwrap(), "m0");
+        assert_eq!(only(told(&[0, 4]), edits).unwrap(), "m1");
+        // Alone, though it takes none: the node says so.
+        assert_eq!(only(told(&[0]), edits).unwrap(), "m0");
+        let refused = only(told(&[0, 4, 4]), edits).unwrap_err().to_string();
+        assert!(refused.contains("m1, m2") && !refused.contains("m0"), "{refused}");
+        assert!(only(told(&[0, 4]), any).is_err() && only(told(&[0, 0]), edits).is_err());
+        assert!(only(Vec::new(), any).is_err());
     }
 }

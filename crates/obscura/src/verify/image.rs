@@ -12,7 +12,7 @@ use crate::{
     args::VerifyArgs,
     disclosure::{self, Disclosure, bounded},
     findings::Findings,
-    hex, marked,
+    marked,
 };
 
 /// Judges the image, by the evidence of the node that is asked or was.
@@ -39,7 +39,7 @@ pub(super) fn run(
             findings.pass("image.bytes", "the file is as it was signed");
         }
         if findings.take("image.signature", manifest.check_signature()).is_some() {
-            let key = hex(&manifest.signer_spki_sha256);
+            let key = hex::encode(manifest.signer_spki_sha256);
             findings.pass("image.signature", format!("of the key with SHA-256 {key}"));
         }
         if let Some(disclosure) = &disclosure {
@@ -131,7 +131,7 @@ fn by_evidence(manifest: &Manifest, attested: &Attested, report: &Report, findin
     );
     let models = report.models();
     let model = models.iter().find(|model| model.manifest == statement.model_manifest);
-    let manifest = hex(&statement.model_manifest);
+    let manifest = hex::encode(statement.model_manifest);
     findings.expect(
         "image.model",
         model.is_some(),

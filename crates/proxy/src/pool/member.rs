@@ -2,15 +2,16 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use attest::{
     Policy, Report,
     verify::{Appraisal, Verdict},
 };
-use client::{AttestedNode, Call, Client, ClientError, Evidence};
+use client::{AttestedNode, Call, Client, ClientError, Evidence, now_secs};
 use printable::Printable;
+use protocol::{Model, Operation};
 use tokio::{sync::OnceCell, time};
 
 use crate::audit::{Audit, Entry};
@@ -67,8 +68,10 @@ pub(crate) struct Trusted {
     refresh: Duration,
     /// Which question it was the answer to.
     asked: u64,
-    /// Its first model, once somebody named none.
+    /// Its first model, once somebody named none,
     first_model: OnceCell<Option<String>>,
+    /// and the first that takes images, once somebody named none for an edit.
+    first_for_edits: OnceCell<Option<String>>,
 }
 
 /// Evidence, and what came of it.
@@ -233,8 +236,14 @@ impl Member {
             Ok(node) => {
                 tracing::info!(node = %self.url, "evidence accepted");
                 let refresh = refresh(&node);
-                let (asked, first_model) = (state.asked, OnceCell::new());
-                let trusted = Arc::new(Trusted { node, since: now, refresh, asked, first_model });
+                let trusted = Arc::new(Trusted {
+                    node,
+                    since: now,
+                    refresh,
+                    asked: state.asked,
+                    first_model: OnceCell::new(),
+                    first_for_edits: OnceCell::new(),
+                });
                 state.trusted = Some(trusted.clone());
                 (state.failure, state.failures, state.next) = (None, 0, Some(now + PACE));
                 Ok(trusted)
@@ -276,28 +285,44 @@ impl Trusted {
         self.since.elapsed() < MAX_AGE && now_secs() <= self.node.not_after_secs()
     }
 
-    /// The name of the first model, by the evidence where that tells it: of a node with one model alone, the
-    /// node is asked. Anybody on the way can make that a name which the node does not serve, and refuses.
+    /// The name of the first model that can do this. Evidence names the models of a node with several, and not
+    /// which of them take images: the node is asked for that, and for the name of a model that is alone. Anybody
+    /// on the way can make the answer a name which the node does not serve, and refuses.
     ///
     /// # Errors
     /// Where the node does not tell.
     pub(crate) async fn first_model<'c>(
         &self,
+        operation: Operation,
         call: impl FnOnce() -> Call<'c>,
     ) -> Result<Option<String>, ClientError> {
+        let known = match operation {
+            Operation::Generation => &self.first_model,
+            Operation::Edit => &self.first_for_edits,
+        };
         let ask = async || {
             let report = Report::parse(&self.node.evidence().report).ok();
-            let named = report.and_then(|report| report.models().into_iter().next()?.name);
-            match named {
-                Some(name) => Ok(Some(name)),
-                None => {
-                    let list = call().models(&self.node).await?;
-                    Ok::<_, ClientError>(list.data.into_iter().next().map(|model| model.id))
-                }
+            let models = report.map(|report| report.models()).unwrap_or_default();
+            let attested: Vec<String> = models.into_iter().filter_map(|model| model.name).collect();
+            if operation == Operation::Generation && !attested.is_empty() {
+                return Ok(attested.into_iter().next());
             }
+            let list = call().models(&self.node).await?;
+            Ok::<_, ClientError>(first_that_can(operation, attested, list.data))
         };
-        self.first_model.get_or_try_init(ask).await.cloned()
+        known.get_or_try_init(ask).await.cloned()
     }
+}
+
+/// Of the models that a node tells, and its evidence names where it names any, the first that can do this; where none
+/// can, the first, so that the node says why not.
+fn first_that_can(operation: Operation, attested: Vec<String>, told: Vec<Model>) -> Option<String> {
+    let can = |model: &&Model| operation == Operation::Generation || model.input_images > 0;
+    let is_served = |model: &&Model| attested.is_empty() || attested.contains(&model.id);
+    let found = told.iter().filter(is_served).find(can).map(|model| model.id.clone());
+    found
+        .or_else(|| attested.into_iter().next())
+        .or_else(|| told.into_iter().next().map(|model| model.id))
 }
 
 /// When to ask again, after evidence was accepted just now.
@@ -338,10 +363,6 @@ impl std::fmt::Display for Chain<'_> {
     }
 }
 
-fn now_secs() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -350,5 +371,24 @@ mod tests {
     fn failures_are_asked_about_ever_more_seldom() {
         let secs: Vec<u64> = [1, 2, 3, 6, 7, 8, 1000].map(|n| backoff(n).as_secs()).to_vec();
         assert_eq!(secs, [1, 2, 4, 32, 60, 60, 60]);
+    }
+
+    #[test]
+    fn an_edit_is_for_the_first_model_that_takes_images() {
+        let told = || vec![Model::new("a", 7, 0), Model::new("b", 7, 4), Model::new("c", 7, 4)];
+        let attested = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        for (names, told, first, for_edits) in [
+            (&[][..], told(), Some("a"), Some("b")),
+            (&["a", "b", "c"], told(), Some("a"), Some("b")),
+            // What evidence does not name is not believed.
+            (&["c", "a"], told(), Some("a"), Some("c")),
+            (&["x", "y"], told(), Some("x"), Some("x")),
+            (&[], vec![Model::new("a", 7, 0)], Some("a"), Some("a")),
+            (&[], Vec::new(), None, None),
+        ] {
+            let found = |operation| first_that_can(operation, attested(names), told.clone());
+            assert_eq!(found(Operation::Generation).as_deref(), first, "{names:?}");
+            assert_eq!(found(Operation::Edit).as_deref(), for_edits, "{names:?}");
+        }
     }
 }

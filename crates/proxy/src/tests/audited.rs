@@ -44,7 +44,7 @@ async fn every_judged_report_is_kept_as_it_came() {
     let told: Value = proxy.get("/verification").await.json().await.unwrap();
     assert_eq!((&told["ready"], &told["nodes"][0]["state"]), (&json!(false), &json!("untrusted")));
     assert_eq!(told["nodes"][0]["evidence"]["number"], 2);
-    assert_eq!(told["policy"]["sha256"], crate::audit::hex(&policy.digest()));
+    assert_eq!(told["policy"]["sha256"], hex::encode(policy.digest()));
 }
 
 /// Trust that cannot be put on record is not given.

@@ -38,6 +38,7 @@ pub(super) fn config(nodes: &[&str]) -> Config {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         policy: Policy::production().dangerous().accept_simulated(),
         policy_name: "a test's".to_owned(),
+        public_url: None,
         api_key: None,
         insecure_http: false,
         client_key: None,

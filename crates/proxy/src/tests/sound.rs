@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     caller::{PROMPT, config, key, pair, run},
-    stand_in::{Answer, Evidence, IMAGE, MODEL, StandIn},
+    stand_in::{Answer, EDITING_MODEL, Evidence, IMAGE, MODEL, StandIn},
 };
 
 #[tokio::test]
@@ -300,4 +300,31 @@ async fn a_request_that_names_no_model_is_for_the_nodes_first() {
     assert_eq!(*node.inner.models.lock().unwrap(), [MODEL, MODEL]);
     assert_eq!(node.wire.requests("GET /v1/models"), 1, "asked once");
     node.wire.assert_without(PROMPT);
+}
+
+#[tokio::test]
+async fn an_edit_that_names_no_model_is_for_the_first_that_takes_images() {
+    let (node, proxy) = pair().await;
+    let body = json!({ "prompt": PROMPT, "images": [format!("data:image/png;base64,{IMAGE}")] });
+    for _ in 0..2 {
+        let url = format!("{}/v1/images/edits", proxy.url);
+        let answer = proxy.http().post(url).json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+    assert_eq!(proxy.post(json!({ "prompt": PROMPT })).await.status(), 200);
+    let asked = [EDITING_MODEL, EDITING_MODEL, MODEL];
+    assert_eq!(*node.inner.models.lock().unwrap(), asked);
+    node.wire.assert_without(PROMPT);
+}
+
+#[tokio::test]
+async fn urls_of_images_begin_as_the_owner_says() {
+    let node = StandIn::start().await;
+    let public_url = Some("https://images.example/drawn/".to_owned());
+    let proxy = run(crate::Config { public_url, ..config(&[&node.url]) }).await.unwrap();
+    let body = json!({ "model": MODEL, "prompt": PROMPT, "response_format": "url" });
+    let body: serde_json::Value = proxy.post(body).await.json().await.unwrap();
+    let url = body["data"][0]["url"].as_str().unwrap();
+    let path = url.strip_prefix("https://images.example/drawn").unwrap();
+    assert_eq!(proxy.get(path).await.status(), 200, "{path}");
 }

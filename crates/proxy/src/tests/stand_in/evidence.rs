@@ -50,15 +50,11 @@ fn now_secs() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 pub(super) fn keys(lifetime: Duration) -> Keys {
     let keys = NodeKeys::generate().unwrap();
     let keyset = Keyset::new(&KeysetBody {
-        x25519: hex(&keys.exchange_public()),
-        ed25519: hex(&keys.signing_public()),
+        x25519: hex::encode(keys.exchange_public()),
+        ed25519: hex::encode(keys.signing_public()),
         key_id: "0123456789abcdef".to_owned(),
         epoch: 0,
         not_before: now_secs() - 10,
@@ -92,7 +88,7 @@ pub(super) async fn attestation(
         Evidence::SwappedKey => {
             let mut swapped = report(&own, nonce, Simulator::new());
             let mut body: KeysetBody = serde_json::from_slice(&swapped.keyset).unwrap();
-            body.x25519 = hex(&NodeKeys::generate().unwrap().exchange_public());
+            body.x25519 = hex::encode(NodeKeys::generate().unwrap().exchange_public());
             swapped.keyset = Keyset::new(&body).as_bytes().to_vec();
             swapped
         }

@@ -28,6 +28,8 @@ pub(super) use self::{answer::Answer, evidence::Evidence};
 use super::wire::Wire;
 
 pub(super) const MODEL: &str = "test/stand-in";
+/// Its second, which takes images.
+pub(super) const EDITING_MODEL: &str = "test/editing";
 const MANIFEST: &[u8] = b"00  7  weights\n";
 /// Three bytes in base64, where an image would be.
 pub(super) const IMAGE: &str = "AAEC";
@@ -87,6 +89,7 @@ impl StandIn {
         let app = Router::new()
             .route("/v1/attestation", get(evidence::attestation))
             .route("/v1/confidential/images/generations", post(answer::generate))
+            .route("/v1/confidential/images/edits", post(answer::generate))
             .route("/elsewhere", get(|| async { "caught" }).post(|| async { "caught" }))
             .route("/v1/nodes/lock", post(lock))
             .route("/v1/models", get(models))
@@ -147,5 +150,5 @@ async fn lock() -> Json<serde_json::Value> {
 
 async fn models(State(node): State<Arc<Inner>>, headers: HeaderMap) -> Json<ModelList> {
     node.seen.lock().unwrap().push(headers);
-    Json(ModelList::new(vec![Model::new(MODEL, 7)]))
+    Json(ModelList::new(vec![Model::new(MODEL, 7, 0), Model::new(EDITING_MODEL, 7, 4)]))
 }
