@@ -5,6 +5,7 @@ use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Instant};
 
 use axum::{
     Json,
+    body::Bytes,
     extract::{FromRequest, FromRequestParts, Request, State},
     http::{HeaderMap, Uri, request::Parts},
     response::{IntoResponse, Response},
@@ -54,7 +55,7 @@ pub(super) async fn generate(
     call: Call,
     Bounded(body): Body,
 ) -> Result<Response, ApiError> {
-    call.generate(node, &body, None).await
+    call.generate(node, body, None).await
 }
 
 /// Images from images and a prompt in clear text
@@ -97,7 +98,7 @@ pub(super) async fn of_deployment(
     }
     let model = rest.strip_suffix("/images/generations").ok_or(ApiError::NotFound)?;
     let Bounded(body) = Body::from_request(request, &node).await?;
-    call.generate(node, &body, Some(model.to_owned())).await
+    call.generate(node, body, Some(model.to_owned())).await
 }
 
 /// The form of an edit, as OpenAI's clients send it
@@ -144,13 +145,17 @@ impl Call {
     async fn generate(
         self,
         node: Arc<Node>,
-        body: &[u8],
+        body: Bytes,
         deployment: Option<String>,
     ) -> Result<Response, ApiError> {
         let service = self.admitted(&node)?;
-        let mut request = CreateImageRequest::from_json(body)?;
-        request.model = request.model.or(deployment);
-        let ready = ready(request, Operation::Generation, self.client.0, &service)?;
+        let ready = wipe::stack(|| {
+            let mut request = CreateImageRequest::from_json(&body)?;
+            // Its memory is for other bodies while this request waits and is drawn.
+            drop(body);
+            request.model = request.model.or(deployment);
+            ready(request, Operation::Generation, self.client.0, &service)
+        })?;
         self.answer(node, service, ready).await
     }
 
