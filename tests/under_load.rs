@@ -169,6 +169,35 @@ async fn one_client_cannot_fill_the_queue() {
     assert_eq!(modest.await.unwrap().0, 200);
 }
 
+/// The holder of a key is one client, whatever addresses a gateway names.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_has_one_share_for_all_its_addresses() {
+    let config = Config {
+        queue_capacity: 7,
+        api_keys_sha256: vec![ApiKeyDigest::of("greedy"), ApiKeyDigest::of("modest")],
+        trusted_forwarders: vec!["127.0.0.0/8".parse().unwrap()],
+        allow_plaintext: true,
+        ..Config::default()
+    };
+    let node = TestNode::with_config(OneColour::with_step(100 * STEP), config).await;
+    // A stream is answered as soon as it is taken on.
+    let ask = async |key: &str, address: &str| {
+        let asked = json!({"model": MODEL, "prompt": "x", "stream": true});
+        let request = http().post(format!("{}/v1/images/generations", node.url)).json(&asked);
+        request.bearer_auth(key).header("x-forwarded-for", address).send().await.unwrap()
+    };
+    let mut held = Vec::new();
+    for address in ["192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.2"] {
+        held.push(ask("greedy", address).await);
+    }
+    for address in ["192.0.2.1", "192.0.2.2", "192.0.2.9"] {
+        let refused = ask("greedy", address).await.text().await.unwrap();
+        assert_eq!(error_of(&refused).code.as_deref(), Some("queue_share_full"));
+    }
+    held.push(ask("modest", "192.0.2.3").await);
+    assert!(held.iter().all(|answer| answer.status() == 200));
+}
+
 /// Jobs that take far longer than their pixels say: what is predicted of others stays as it was.
 #[tokio::test(flavor = "multi_thread")]
 async fn small_images_refuse_nobody_a_large_one() {

@@ -12,7 +12,7 @@ use tokio::{sync::oneshot, task::JoinHandle, time};
 
 use crate::{
     admission::{Admission, Busy, QueueLimits, QueueSlot},
-    client::ClientId,
+    client::Sharers,
     entry::{GenerateError, Output, QueueEntry, patches},
     generator::NamedGenerator,
     observer::Observer,
@@ -69,8 +69,8 @@ impl Engine {
     ///
     /// # Errors
     /// See [`Busy`].
-    pub fn reserve(&self, client: ClientId) -> Result<Permit, Busy> {
-        let place = self.shared.admission.reserve(client)?;
+    pub fn reserve(&self, whose: impl Into<Sharers>) -> Result<Permit, Busy> {
+        let place = self.shared.admission.reserve(whose.into())?;
         Ok(Permit { shared: self.shared.clone(), place })
     }
 
@@ -139,10 +139,10 @@ impl Permit {
             let work = Work::of(&request, patches(&images));
             place.fill(&request.model, work);
             let (reply, answer) = oneshot::channel();
-            let client = place.client();
+            let sharers = place.sharers();
             let queued = std::time::Instant::now();
             let entry =
-                QueueEntry { id: 0, client, work, request, images, reply, updates, queued, span };
+                QueueEntry { id: 0, sharers, work, request, images, reply, updates, queued, span };
             let id = shared.queue.push(entry).ok_or(GenerateError::Draining)?;
             let _waiting = Waiting { id, queue: &shared.queue };
             match time::timeout(place.deadline(), answer).await {

@@ -7,7 +7,7 @@ use protocol::ImageRequest;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::{client::ClientId, updates::UpdateSender, work::Work};
+use crate::{client::Sharers, updates::UpdateSender, work::Work};
 
 /// What the engine hands back: the request, for the answer still depends on it, and its images.
 pub struct Output {
@@ -38,7 +38,7 @@ pub enum GenerateError {
 pub(crate) struct QueueEntry {
     /// The queue's number for it.
     pub(crate) id: u64,
-    pub(crate) client: ClientId,
+    pub(crate) sharers: Sharers,
     pub(crate) work: Work,
     pub(crate) request: Arc<ImageRequest>,
     pub(crate) images: Vec<InputImage>,

@@ -4,11 +4,11 @@
 use std::{sync::Arc, time::Instant};
 
 use axum::{
-    extract::{FromRequest, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
-use engine::{ClientId, InputImage, Permit};
+use engine::{InputImage, Permit, Sharers};
 use protocol::{
     ConfidentialComputeRequest, ConfidentialComputeResponse, CreateImageRequest, Delivery,
     ErrorBody, ImageEvent, ImageRequest, InvalidParameter, InvalidRequest, Operation, Sequenced,
@@ -25,7 +25,7 @@ use super::{
     stream::{EventEncoder, EventMessage, Part, Stream},
 };
 use crate::{
-    body::{Body, Bounded, SealedEdit, Waiting},
+    body::{Body, Bounded, SealedEdit},
     delivery::Outbox,
     error::ApiError,
     metrics::Stage,
@@ -86,7 +86,7 @@ pub(super) async fn edit(
     let service = node.service()?;
     inputs::refuse_where_useless(&service)?;
     let edit = node.edits().expect(client)?;
-    let body = Waiting::<SealedEdit>::from_request(request, &node).await?;
+    let body = edit.body::<SealedEdit, _>(request, &node).await?;
     let call = SealedCall { node: node.clone(), service: service.clone(), client, headers };
     let opened = edit.read(body, move |body| call.open(body, Operation::Edit)).await??;
     answer(&node, service, opened).await
@@ -96,7 +96,7 @@ pub(super) async fn edit(
 struct SealedCall {
     node: Arc<Node>,
     service: Arc<Service>,
-    client: ClientId,
+    client: Sharers,
     headers: HeaderMap,
 }
 

@@ -10,7 +10,7 @@ use axum::{
     http::{HeaderMap, Uri, request::Parts},
     response::{IntoResponse, Response},
 };
-use engine::{ClientId, InputImage, Permit};
+use engine::{InputImage, Permit, Sharers};
 use protocol::{
     CreateImageRequest, CreateImageResponse, Delivery, EditImageRequest, ErrorBody, FormField,
     ImageEvent, ImageRequest, Operation,
@@ -29,7 +29,7 @@ use super::{
 use crate::{
     address::Peer,
     base_url::base_url,
-    body::{Body, Bounded, ClearEdit, Waiting},
+    body::{Body, Bounded, ClearEdit},
     delivery::Outbox,
     error::ApiError,
     node::{Node, Service},
@@ -169,7 +169,7 @@ impl Call {
         inputs::refuse_where_useless(&service)?;
         let (client, of_reader) = (self.client.0, service.clone());
         let edit = node.edits().expect(client)?;
-        let body = Waiting::<ClearEdit>::from_request(request, &node).await?;
+        let body = edit.body::<ClearEdit, _>(request, &node).await?;
         let read = edit.read(body, move |body| {
             let mut request = read_edit(&body)?;
             drop(body);
@@ -218,7 +218,7 @@ impl Call {
 fn ready(
     mut request: CreateImageRequest,
     operation: Operation,
-    client: ClientId,
+    client: Sharers,
     service: &Service,
 ) -> Result<Ready, ApiError> {
     // In clear text, what names no model is drawn by the first that can.
