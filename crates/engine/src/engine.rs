@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use flux::InputImage;
@@ -71,7 +72,7 @@ impl Engine {
     /// See [`Busy`].
     pub fn reserve(&self, whose: impl Into<Sharers>) -> Result<Permit, Busy> {
         let place = self.shared.admission.reserve(whose.into())?;
-        Ok(Permit { shared: self.shared.clone(), place })
+        Ok(Permit { shared: self.shared.clone(), place, since: Instant::now() })
     }
 
     /// Refuses at once what waits, and from now on what comes; what runs is finished.
@@ -99,9 +100,17 @@ impl Engine {
 pub struct Permit {
     shared: Arc<Shared>,
     place: QueueSlot,
+    /// When its request began to wait.
+    since: Instant,
 }
 
 impl Permit {
+    /// Counts the time since then, when its request began to wait for something else, towards the deadline too.
+    #[must_use]
+    pub fn waiting_since(self, since: Instant) -> Self {
+        Self { since, ..self }
+    }
+
     /// Begins to make the images, from the input images of an edit.
     ///
     /// # Panics
@@ -135,17 +144,17 @@ impl Permit {
     ) -> Generation {
         let span = tracing::Span::current();
         Generation(tokio::spawn(async move {
-            let Self { shared, place } = self;
+            let Self { shared, place, since } = self;
             let work = Work::of(&request, patches(&images));
             place.fill(&request.model, work);
             let (reply, answer) = oneshot::channel();
             let sharers = place.sharers();
-            let queued = std::time::Instant::now();
+            let queued = Instant::now();
             let entry =
                 QueueEntry { id: 0, sharers, work, request, images, reply, updates, queued, span };
             let id = shared.queue.push(entry).ok_or(GenerateError::Draining)?;
             let _waiting = Waiting { id, queue: &shared.queue };
-            match time::timeout(place.deadline(), answer).await {
+            match time::timeout(place.deadline().saturating_sub(since.elapsed()), answer).await {
                 Ok(answer) => answer.map_err(|_| GenerateError::Generation)?,
                 Err(_) => Err(GenerateError::Deadline),
             }

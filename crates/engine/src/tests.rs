@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use flux::{Generated, Image, InputImage, Job, Progress, ProgressObserver, PromptTokens, Timings};
@@ -325,4 +325,19 @@ async fn the_deadline_ends_what_nobody_looks_at() {
     }
     assert_eq!(generation.await.err(), Some(GenerateError::Deadline));
     held.let_run(1);
+}
+
+/// What it waited for before counts too, however short its turn in the queue is.
+#[tokio::test]
+async fn one_deadline_covers_all_waiting() {
+    let held = Held::with_deadline(Duration::from_secs(60));
+    let first = held.ask(0, request("first")).await;
+    held.begun.recv().unwrap();
+    let permit = held.engine.reserve(ClientId::ANONYMOUS).unwrap();
+    let since = Instant::now() - Duration::from_secs(60);
+    let late = permit.waiting_since(since).generate(request("late"), Vec::new());
+    assert_eq!(late.await.err(), Some(GenerateError::Deadline));
+    held.let_run(1);
+    assert_made(first, "first", 1).await;
+    assert_eq!(held.batches(), ["first"]);
 }

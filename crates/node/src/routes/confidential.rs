@@ -87,8 +87,10 @@ pub(super) async fn edit(
     inputs::refuse_where_useless(&service)?;
     let edit = node.edits().expect(client)?;
     let body = edit.body::<SealedEdit, _>(request, &node).await?;
+    let arrived = Instant::now();
     let call = SealedCall { node: node.clone(), service: service.clone(), client, headers };
-    let opened = edit.read(body, move |body| call.open(body, Operation::Edit)).await??;
+    let mut opened = edit.read(body, move |body| call.open(body, Operation::Edit)).await??;
+    opened.permit = opened.permit.waiting_since(arrived);
     answer(&node, service, opened).await
 }
 

@@ -170,13 +170,15 @@ impl Call {
         let (client, of_reader) = (self.client.0, service.clone());
         let edit = node.edits().expect(client)?;
         let body = edit.body::<ClearEdit, _>(request, &node).await?;
+        let arrived = Instant::now();
         let read = edit.read(body, move |body| {
             let mut request = read_edit(&body)?;
             drop(body);
             request.model = request.model.or(deployment);
             ready(request, Operation::Edit, client, &of_reader)
         });
-        let ready = read.await??;
+        let mut ready = read.await??;
+        ready.permit = ready.permit.waiting_since(arrived);
         self.answer(node, service, ready).await
     }
 
