@@ -69,6 +69,31 @@ async fn a_refused_request_is_not_used_up() {
     assert_eq!(second.send().await.status, 200, "the same envelope, sent again");
 }
 
+/// Who leaves the queue may come back with the same envelope; who leaves while it is drawn may not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_used_up_once_an_engine_begins() {
+    let (begun, has_begun) = mpsc::channel();
+    let generator = OneColour { begun: Some(begun), ..OneColour::with_step(10 * STEP) };
+    let node = TestNode::with_config(generator, Config::default()).await;
+    let depth = async |wanted| {
+        while node.queue_depth().await != wanted {
+            tokio::time::sleep(STEP / 4).await;
+        }
+    };
+    let first = Exchange::of(&node.url, json!({"prompt": "x"})).await;
+    let second = Exchange::of(&node.url, json!({"prompt": "x"})).await;
+    let drawn = tokio::spawn(first.request().send());
+    has_begun.recv().unwrap();
+    let waits = tokio::spawn(second.request().send());
+    depth(2).await;
+    waits.abort();
+    depth(1).await;
+    drawn.abort();
+    depth(0).await;
+    assert_eq!(first.send().await.status, 409);
+    assert_eq!(second.send().await.status, 200);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_hang_up_free_their_places() {
     let config = Config { queue_capacity: 2, ..Config::default() };

@@ -14,7 +14,7 @@ use tokio::{sync::oneshot, task::JoinHandle, time};
 use crate::{
     admission::{Admission, Busy, QueueLimits, QueueSlot},
     client::Sharers,
-    entry::{GenerateError, Output, QueueEntry, patches},
+    entry::{Begins, GenerateError, Output, QueueEntry, patches},
     generator::NamedGenerator,
     observer::Observer,
     queue::Queue,
@@ -72,7 +72,7 @@ impl Engine {
     /// See [`Busy`].
     pub fn reserve(&self, whose: impl Into<Sharers>) -> Result<Permit, Busy> {
         let place = self.shared.admission.reserve(whose.into())?;
-        Ok(Permit { shared: self.shared.clone(), place, since: Instant::now() })
+        Ok(Permit { shared: self.shared.clone(), place, since: Instant::now(), begins: None })
     }
 
     /// Refuses at once what waits, and from now on what comes; what runs is finished.
@@ -102,6 +102,7 @@ pub struct Permit {
     place: QueueSlot,
     /// When its request began to wait.
     since: Instant,
+    begins: Option<Begins>,
 }
 
 impl Permit {
@@ -109,6 +110,12 @@ impl Permit {
     #[must_use]
     pub fn waiting_since(self, since: Instant) -> Self {
         Self { since, ..self }
+    }
+
+    /// Has `begins` called when an engine begins. It is dropped where none ever does.
+    #[must_use]
+    pub fn on_begin(self, begins: impl FnOnce() + Send + 'static) -> Self {
+        Self { begins: Some(Box::new(begins)), ..self }
     }
 
     /// Begins to make the images, from the input images of an edit.
@@ -144,14 +151,24 @@ impl Permit {
     ) -> Generation {
         let span = tracing::Span::current();
         Generation(tokio::spawn(async move {
-            let Self { shared, place, since } = self;
+            let Self { shared, place, since, begins } = self;
             let work = Work::of(&request, patches(&images));
             place.fill(&request.model, work);
             let (reply, answer) = oneshot::channel();
             let sharers = place.sharers();
             let queued = Instant::now();
-            let entry =
-                QueueEntry { id: 0, sharers, work, request, images, reply, updates, queued, span };
+            let entry = QueueEntry {
+                id: 0,
+                sharers,
+                work,
+                request,
+                images,
+                reply,
+                updates,
+                begins,
+                queued,
+                span,
+            };
             let id = shared.queue.push(entry).ok_or(GenerateError::Draining)?;
             let _waiting = Waiting { id, queue: &shared.queue };
             match time::timeout(place.deadline().saturating_sub(since.elapsed()), answer).await {

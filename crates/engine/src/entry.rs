@@ -34,6 +34,9 @@ pub enum GenerateError {
     Deadline,
 }
 
+/// Called when an engine begins with a request; dropped where none ever does.
+pub(crate) type Begins = Box<dyn FnOnce() + Send>;
+
 /// A request on its way to an engine.
 pub(crate) struct QueueEntry {
     /// The queue's number for it.
@@ -44,6 +47,8 @@ pub(crate) struct QueueEntry {
     pub(crate) images: Vec<InputImage>,
     pub(crate) reply: oneshot::Sender<Result<Output, GenerateError>>,
     pub(crate) updates: Option<UpdateSender>,
+    /// Who is told that an engine begins.
+    pub(crate) begins: Option<Begins>,
     /// When it began to wait.
     pub(crate) queued: Instant,
     /// The request's.

@@ -13,7 +13,7 @@ use protocol::{
     ConfidentialComputeRequest, ConfidentialComputeResponse, CreateImageRequest, Delivery,
     ErrorBody, ImageEvent, ImageRequest, InvalidParameter, InvalidRequest, Operation, Sequenced,
 };
-use seal::{OpenError, Pending, Plaintext, StreamResponder};
+use seal::{OpenError, Pending, Plaintext, StreamResponder, Unbegun};
 use zeroize::Zeroizing;
 
 use super::{
@@ -171,6 +171,9 @@ async fn answer(
         Stream::new(service, outbox, sealed, prover, request).spawn(permit, images);
         return Ok(response);
     }
+    // Who leaves before an engine begins may send the very same envelope again.
+    let unbegun = responder.unbegun();
+    let permit = permit.on_begin(move || unbegun.into_iter().for_each(Unbegun::begin));
     let output = permit.generate(request, images).await?;
     let envelope = off_thread(move || {
         let usage = respond::usage(&output);
