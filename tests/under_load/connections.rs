@@ -65,17 +65,17 @@ async fn bodies_that_do_not_arrive_keep_nobody_out() {
     drop(held);
 }
 
-/// Of a body that comes at 2.6 Mbit/s, for two and a half seconds.
+/// Of a body that comes at 2.6 Mbit/s, for three and a half seconds.
 const PIECE: [u8; 32 * 1024] = [b' '; 32 * 1024];
-const PIECES: usize = 24;
+const PIECES: usize = 36;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Where a connection may be idle for a second.
+/// Where a connection may be idle for two seconds.
 async fn impatient() -> TestNode {
     let config = Config {
         allow_plaintext: true,
         max_connections: 32,
-        write_timeout_secs: 1,
+        write_timeout_secs: 2,
         body_timeout_secs: 600,
         ..Config::default()
     };
