@@ -5,7 +5,15 @@ mod bad_input;
 #[path = "edits/masks.rs"]
 mod masks;
 
-use std::{io::Cursor, ops::ControlFlow, time::Duration};
+use std::{
+    io::Cursor,
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use client::{ApiKey, Client, image_file};
@@ -17,8 +25,14 @@ use protocol::{
     Steps, Usage,
 };
 use serde_json::{Value, json};
-use tests::{Exchange, MODEL, OneColour, TestNode, demo_policy, http, klein, loaded_model};
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+use tests::{
+    Exchange, MODEL, OneColour, TestNode, demo_policy, editing_node, http, klein, loaded_model,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
 const PROMPT: &str = "the same with a hat";
 
@@ -93,26 +107,32 @@ impl Klein {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_has_few_edits_on_their_way() {
     let keys = ["a", "b"];
-    let directory = klein::model_directory("klein-1x1");
-    let loaded = LoadedModel {
-        generators: vec![Box::new(klein::load(directory.path()))],
-        ..loaded_model(OneColour::instant())
-    };
     let config = Config {
         allow_plaintext: true,
         api_keys_sha256: keys.map(ApiKeyDigest::of).to_vec(),
         queue_capacity: 4,
         ..Config::default()
     };
-    let node = TestNode::loaded(loaded, config).await;
+    let node = editing_node(config).await;
     let address = node.url.strip_prefix("http://").unwrap();
     let mut open = Vec::new();
+    let arrives = Arc::new(AtomicBool::new(true));
     for _ in 0..2 {
-        let mut socket = TcpStream::connect(address).await.unwrap();
+        let (reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
         let head = "POST /v1/images/edits HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer a\r\n\
-                    Content-Type: application/json\r\nContent-Length: 10000\r\n\r\n{";
-        socket.write_all(head.as_bytes()).await.unwrap();
-        open.push(socket);
+                    Content-Type: application/json\r\nContent-Length: 20000000\r\n\r\n{";
+        writer.write_all(head.as_bytes()).await.unwrap();
+        let arrives = arrives.clone();
+        // Three times as fast as it has to.
+        tokio::spawn(async move {
+            while arrives.load(Ordering::Relaxed)
+                && writer.write_all(&[b' '; 1 << 15]).await.is_ok()
+            {
+                tokio::time::sleep(Duration::from_millis(80)).await;
+            }
+            std::future::pending::<()>().await;
+        });
+        open.push(reader);
     }
     let post = async |key: &str| {
         let (body, media_type) =
@@ -134,7 +154,17 @@ async fn a_client_has_few_edits_on_their_way() {
     let refused = timeout(Duration::from_secs(20), refused).await.expect("they are counted");
     assert!(refused.contains("queue_share_full"), "{refused}");
     assert_eq!(post("b").await.0, 200);
-    drop(open);
+    // What does not arrive any more makes way for its own client's next.
+    arrives.store(false, Ordering::Relaxed);
+    let taken_on = async { while post("a").await.0 != 200 {} };
+    timeout(Duration::from_secs(20), taken_on).await.expect("the oldest makes way");
+    let (mut first, mut second) = ([0; 12], [0; 12]);
+    let [one, other] = &mut open[..] else { panic!("there are two") };
+    let told = tokio::select! {
+        read = one.read_exact(&mut first) => read.map(|_| first),
+        read = other.read_exact(&mut second) => read.map(|_| second),
+    };
+    assert_eq!(&told.unwrap(), b"HTTP/1.1 429");
 }
 
 fn fields(more: Value) -> Value {

@@ -69,6 +69,31 @@ async fn a_refused_request_is_not_used_up() {
     assert_eq!(second.send().await.status, 200, "the same envelope, sent again");
 }
 
+/// Who leaves the queue may come back with the same envelope; who leaves while it is drawn may not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_used_up_once_an_engine_begins() {
+    let (begun, has_begun) = mpsc::channel();
+    let generator = OneColour { begun: Some(begun), ..OneColour::with_step(10 * STEP) };
+    let node = TestNode::with_config(generator, Config::default()).await;
+    let depth = async |wanted| {
+        while node.queue_depth().await != wanted {
+            tokio::time::sleep(STEP / 4).await;
+        }
+    };
+    let first = Exchange::of(&node.url, json!({"prompt": "x"})).await;
+    let second = Exchange::of(&node.url, json!({"prompt": "x"})).await;
+    let drawn = tokio::spawn(first.request().send());
+    has_begun.recv().unwrap();
+    let waits = tokio::spawn(second.request().send());
+    depth(2).await;
+    waits.abort();
+    depth(1).await;
+    drawn.abort();
+    depth(0).await;
+    assert_eq!(first.send().await.status, 409);
+    assert_eq!(second.send().await.status, 200);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_hang_up_free_their_places() {
     let config = Config { queue_capacity: 2, ..Config::default() };
@@ -167,6 +192,35 @@ async fn one_client_cannot_fill_the_queue() {
     }
     assert!(served >= 4 && refused > 0, "{served} served, {refused} refused");
     assert_eq!(modest.await.unwrap().0, 200);
+}
+
+/// The holder of a key is one client, whatever addresses a gateway names.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_has_one_share_for_all_its_addresses() {
+    let config = Config {
+        queue_capacity: 7,
+        api_keys_sha256: vec![ApiKeyDigest::of("greedy"), ApiKeyDigest::of("modest")],
+        trusted_forwarders: vec!["127.0.0.0/8".parse().unwrap()],
+        allow_plaintext: true,
+        ..Config::default()
+    };
+    let node = TestNode::with_config(OneColour::with_step(100 * STEP), config).await;
+    // A stream is answered as soon as it is taken on.
+    let ask = async |key: &str, address: &str| {
+        let asked = json!({"model": MODEL, "prompt": "x", "stream": true});
+        let request = http().post(format!("{}/v1/images/generations", node.url)).json(&asked);
+        request.bearer_auth(key).header("x-forwarded-for", address).send().await.unwrap()
+    };
+    let mut held = Vec::new();
+    for address in ["192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.2"] {
+        held.push(ask("greedy", address).await);
+    }
+    for address in ["192.0.2.1", "192.0.2.2", "192.0.2.9"] {
+        let refused = ask("greedy", address).await.text().await.unwrap();
+        assert_eq!(error_of(&refused).code.as_deref(), Some("queue_share_full"));
+    }
+    held.push(ask("modest", "192.0.2.3").await);
+    assert!(held.iter().all(|answer| answer.status() == 200));
 }
 
 /// Jobs that take far longer than their pixels say: what is predicted of others stays as it was.

@@ -37,14 +37,19 @@ RESULTS = pathlib.Path(__file__).resolve().parents[1] / "results"
 MIB = 1 << 20
 HEALTH_P99_MS = 50
 # Of the node; everything else is as it comes.
-SETTINGS = {"queue_capacity": 128, "answer_memory_bytes": 128 * MIB, "url_memory_bytes": 16 * MIB}
-BODY_MEMORY_BYTES, CONNECTIONS = 64 * MIB, 1024  # as they come
+SETTINGS = {
+    "queue_capacity": 128, "answer_memory_bytes": 128 * MIB, "url_memory_bytes": 16 * MIB,
+    # Less than `large_bodies` of attacks.py sends.
+    "body_memory_bytes": 64 * MIB,
+}
+CONNECTIONS = 1024  # as they come
 # Of one connection: what HTTP buffers of its heads, of a body that nobody has read, of an answer.
 CONNECTION_BYTES = 256 * 1024
 # What the program may take beyond what it takes when all are honest. A body counts with what is decoded of
 # it and decrypted: twice three quarters.
 BUDGET_BYTES = int(
-    2.5 * BODY_MEMORY_BYTES + SETTINGS["answer_memory_bytes"] + SETTINGS["url_memory_bytes"] + CONNECTIONS * CONNECTION_BYTES
+    2.5 * SETTINGS["body_memory_bytes"] + SETTINGS["answer_memory_bytes"] + SETTINGS["url_memory_bytes"]
+    + CONNECTIONS * CONNECTION_BYTES
 )
 
 

@@ -1,6 +1,10 @@
 //! Bytes and requests that clients may hold at once.
 
-use std::{cell::Cell, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use node::{Config, MAX_BODY_BYTES};
 use tests::{OneColour, TestNode, error_of, http};
@@ -57,6 +61,29 @@ async fn bodies_share_a_budget_of_memory() {
     let (head, body) = told.split_once("\r\n\r\n").expect("an answer");
     assert!(head.starts_with("HTTP/1.1 503") && head.contains("retry-after"), "{head}");
     assert_eq!(error_of(body).code.as_deref(), Some("bodies_busy"));
+}
+
+/// Who waits or is drawn for holds no memory that other bodies need.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_was_read_is_let_go() {
+    let (begun, has_begun) = mpsc::channel();
+    let slow = OneColour { begun: Some(begun), ..OneColour::with_step(Duration::from_secs(5)) };
+    let config =
+        Config { allow_plaintext: true, body_memory_bytes: MAX_BODY_BYTES, ..Config::default() };
+    let node = TestNode::with_config(slow, config).await;
+    let large = |path: &str| {
+        let body = format!(
+            "{{\"model\": \"{}\", \"prompt\": \"x\"{}}}",
+            tests::MODEL,
+            " ".repeat(200_000)
+        );
+        let request = http().post(format!("{}{path}", node.url));
+        request.header("content-type", "application/json").body(body).send()
+    };
+    let drawn = tokio::spawn(large("/v1/images/generations"));
+    has_begun.recv().unwrap();
+    assert_eq!(large("/v1/nodes/lock").await.unwrap().status(), 200);
+    drawn.abort();
 }
 
 /// Whoever fills that memory again and again keeps nobody out.

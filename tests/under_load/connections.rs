@@ -4,11 +4,11 @@ use std::{net::SocketAddr, time::Duration};
 
 use node::{Config, Node, Probes};
 use serde_json::json;
-use tests::{Exchange, OneColour, TestNode, http};
+use tests::{Exchange, OneColour, TestNode, editing_node, http};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 /// Long for a test, and short for a person.
@@ -63,6 +63,96 @@ async fn bodies_that_do_not_arrive_keep_nobody_out() {
         }
     }
     drop(held);
+}
+
+/// Of a body that comes at 2.6 Mbit/s, for three and a half seconds.
+const PIECE: [u8; 32 * 1024] = [b' '; 32 * 1024];
+const PIECES: usize = 36;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Where a connection may be idle for two seconds.
+async fn impatient() -> TestNode {
+    let config = Config {
+        allow_plaintext: true,
+        max_connections: 32,
+        write_timeout_secs: 2,
+        body_timeout_secs: 600,
+        ..Config::default()
+    };
+    editing_node(config).await
+}
+
+/// Sends such a body by HTTP/1, and gives how the answer begins.
+async fn upload(to: SocketAddr) -> [u8; 12] {
+    let mut socket = TcpStream::connect(to).await.unwrap();
+    let head = format!(
+        "POST /v1/images/edits HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n",
+        PIECES * PIECE.len()
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    for _ in 0..PIECES {
+        sleep(PAUSE).await;
+        socket.write_all(&PIECE).await.expect("it is not cut");
+    }
+    let mut answer = [0; 12];
+    timeout(PATIENCE, socket.read_exact(&mut answer)).await.expect("in time").expect("an answer");
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_may_take_longer_than_a_connection_may_be_idle() {
+    let node = impatient().await;
+    assert_eq!(&upload(address(&node)).await, b"HTTP/1.1 400");
+
+    let socket = TcpStream::connect(address(&node)).await.unwrap();
+    let (requests, connection) = h2::client::handshake(socket).await.unwrap();
+    tokio::spawn(connection);
+    let request = axum::http::Request::post(format!("{}/v1/images/edits", node.url))
+        .header("content-type", "application/json")
+        .body(())
+        .unwrap();
+    let mut requests = requests.ready().await.unwrap();
+    let (answer, mut body) = requests.send_request(request, false).unwrap();
+    for piece in 1..=PIECES {
+        sleep(PAUSE).await;
+        body.send_data(PIECE.to_vec().into(), piece == PIECES).expect("it is not cut");
+    }
+    let answer = timeout(PATIENCE, answer).await.expect("in time").expect("an answer");
+    assert_eq!(answer.status(), 400);
+}
+
+/// Whoever sends as it should is not cut for those who come and say little.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_connections_cuts_no_upload() {
+    let node = impatient().await;
+    let uploading = tokio::spawn(upload(address(&node)));
+    let mut held = Vec::new();
+    while !uploading.is_finished() {
+        let mut socket = connect_from(2 + (held.len() % 4) as u8, address(&node)).await;
+        let _ = socket.write_all(HALF_A_BODY).await;
+        held.push(socket);
+        sleep(PAUSE / 5).await;
+    }
+    assert_eq!(&uploading.await.unwrap(), b"HTTP/1.1 400");
+    assert!(held.len() > 32, "the upload was the oldest of a full house");
+}
+
+/// A byte now and then is no progress.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drip_counts_as_idle() {
+    let node = impatient().await;
+    let (mut reader, mut writer) = TcpStream::connect(address(&node)).await.unwrap().into_split();
+    writer.write_all(&HALF_A_BODY.replace_length(100_000)).await.unwrap();
+    let dripping = async {
+        while writer.write_all(b" ").await.is_ok() {
+            sleep(PAUSE).await
+        }
+    };
+    let mut answer = Vec::new();
+    let ended = async { tokio::join!(dripping, reader.read_to_end(&mut answer)) };
+    let _ = timeout(PATIENCE, ended).await.expect("the connection is closed");
+    assert!(answer.is_empty(), "long before the body's own time is over");
 }
 
 /// One address fills its share and no more, and is not told to wait: its oldest idle connection goes.

@@ -1,14 +1,18 @@
 //! Admission to the queue: each client's share, and the queue's length in seconds.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use thiserror::Error;
 
-use crate::{client::ClientId, throughput::ThroughputEstimator, work::Work};
+use crate::{
+    client::{ClientId, Sharers},
+    throughput::ThroughputEstimator,
+    work::Work,
+};
 
 /// What a client is told to wait where nothing is known of how long a run takes.
 const UNKNOWN_SECS: f64 = 20.0;
@@ -20,8 +24,8 @@ pub struct QueueLimits {
     pub capacity: usize,
     /// How long one request may take, its waiting included.
     pub deadline: Duration,
-    /// The share of all places, those of running requests included, that one client may hold: from
-    /// 0 (one place) to 1 (all of them).
+    /// The share of all places, those of running requests included, that one client may hold, and one group of
+    /// clients: from 0 (one place) to 1 (all of them).
     pub share: f64,
 }
 
@@ -42,14 +46,14 @@ pub(crate) struct Admission {
 struct State {
     /// Of each model that has drawn: the engine has so many.
     estimators: HashMap<String, ThroughputEstimator>,
-    /// No client stands here without places.
-    clients: HashMap<ClientId, Vec<Held>>,
+    /// In the order of taking.
+    places: BTreeMap<u64, Held>,
     next_id: u64,
 }
 
-/// A place that is taken, in the order of taking.
+/// A place that is taken.
 struct Held {
-    id: u64,
+    sharers: Sharers,
     /// Which model is to do how much. Absent until the request is read.
     work: Option<(String, Work)>,
 }
@@ -57,7 +61,7 @@ struct Held {
 /// A place in the queue, given back when dropped.
 pub(crate) struct QueueSlot {
     admission: Arc<Admission>,
-    client: ClientId,
+    sharers: Sharers,
     id: u64,
 }
 
@@ -66,29 +70,29 @@ impl Admission {
         Self { limits, engines: engines.max(1), state: Mutex::default() }
     }
 
-    /// Takes a place for a request of which nothing but its client is known.
+    /// Takes a place for a request of which nothing but whose it is is known.
     ///
     /// # Errors
     /// See [`Busy`].
-    pub(crate) fn reserve(self: &Arc<Self>, client: ClientId) -> Result<QueueSlot, Busy> {
+    pub(crate) fn reserve(self: &Arc<Self>, sharers: Sharers) -> Result<QueueSlot, Busy> {
         let mut state = self.lock();
         let places = self.limits.capacity + self.engines;
-        let own = state.clients.get(&client).map_or(0, Vec::len);
-        let excess = self.wait_secs(&state, client) - self.limits.deadline.as_secs_f64();
+        let excess = self.wait_secs(&state, sharers) - self.limits.deadline.as_secs_f64();
         if excess > 0.0 {
             return Err(Busy::TooSlow { retry_after_secs: secs(excess) });
         }
         let retry_after_secs = secs(self.secs_of_one(&state));
-        if state.jobs() >= places {
+        if state.places.len() >= places {
             return Err(Busy::QueueFull { retry_after_secs });
         }
-        if own >= self.limits.places_of_client(places) {
+        let most = self.limits.places_of_client(places);
+        if sharers.iter().any(|id| state.places_of(id) >= most) {
             return Err(Busy::ShareFull { retry_after_secs });
         }
         let id = state.next_id;
         state.next_id += 1;
-        state.clients.entry(client).or_default().push(Held { id, work: None });
-        Ok(QueueSlot { admission: self.clone(), client, id })
+        state.places.insert(id, Held { sharers, work: None });
+        Ok(QueueSlot { admission: self.clone(), sharers, id })
     }
 
     /// Takes in how long a run of a model took that ended well.
@@ -103,7 +107,7 @@ impl Admission {
 
     /// Places that are taken.
     pub(crate) fn jobs(&self) -> usize {
-        self.lock().jobs()
+        self.lock().places.len()
     }
 
     /// Seconds until everything that waits or runs is done; `None` where nothing is known of some of it.
@@ -111,21 +115,24 @@ impl Admission {
         Some(self.lock().secs()? / self.engines as f64)
     }
 
-    /// Seconds until it is the turn of this client's next request: all of its own, and of each
-    /// other client as many as take their turns before. What nothing is known of takes no time: an estimate
-    /// errs towards taking a request on.
-    fn wait_secs(&self, state: &State, client: ClientId) -> f64 {
-        let own = state.clients.get(&client).map_or(0, Vec::len);
-        let before = state.clients.iter().flat_map(|(other, held)| match *other == client {
-            true => &held[..],
-            false => &held[..held.len().min(own + 1)],
-        });
+    /// Seconds until it is the turn of this client's next request: all of its own; of each other client of
+    /// its group as many as take their turns before; and of each other group likewise. What nothing is known of takes
+    /// no time: an estimate errs towards taking a request on.
+    fn wait_secs(&self, state: &State, sharers: Sharers) -> f64 {
+        let held = state.places.values();
+        let (group, others): (Vec<_>, Vec<_>) =
+            held.partition(|held| held.sharers.group() == sharers.group());
+        let (own, siblings): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|held| held.sharers.client() == sharers.client());
+        let siblings = first_of_each(siblings, own.len() + 1, Sharers::client);
+        let others = first_of_each(others, own.len() + siblings.len() + 1, Sharers::group);
+        let before = own.into_iter().chain(siblings).chain(others);
         state.predicted(before).flatten().sum::<f64>() / self.engines as f64
     }
 
     /// Seconds until one place should be free.
     fn secs_of_one(&self, state: &State) -> f64 {
-        let places = state.jobs().max(1) * self.engines;
+        let places = state.places.len().max(1) * self.engines;
         state.secs().map_or(UNKNOWN_SECS, |secs| secs / places as f64)
     }
 
@@ -136,15 +143,15 @@ impl Admission {
 }
 
 impl State {
-    fn jobs(&self) -> usize {
-        self.clients.values().map(Vec::len).sum()
+    fn places_of(&self, id: ClientId) -> usize {
+        self.places.values().filter(|held| held.sharers.include(id)).count()
     }
 
     /// Seconds of all of them; `None` where nothing is known of one, or none is read yet.
     fn secs(&self) -> Option<f64> {
-        let mut all = self.predicted(self.clients.values().flatten()).peekable();
+        let mut all = self.predicted(self.places.values()).peekable();
         match all.peek() {
-            None if !self.clients.is_empty() => None,
+            None if !self.places.is_empty() => None,
             _ => all.sum(),
         }
     }
@@ -170,13 +177,13 @@ impl QueueSlot {
     /// The request is read, and asks a model for so much.
     pub(crate) fn fill(&self, model: &str, work: Work) {
         let mut state = self.admission.lock();
-        let held = state.clients.get_mut(&self.client).into_iter().flatten();
-        held.filter(|held| held.id == self.id)
-            .for_each(|held| held.work = Some((model.to_owned(), work)));
+        if let Some(held) = state.places.get_mut(&self.id) {
+            held.work = Some((model.to_owned(), work));
+        }
     }
 
-    pub(crate) fn client(&self) -> ClientId {
-        self.client
+    pub(crate) fn sharers(&self) -> Sharers {
+        self.sharers
     }
 
     pub(crate) fn deadline(&self) -> Duration {
@@ -186,14 +193,20 @@ impl QueueSlot {
 
 impl Drop for QueueSlot {
     fn drop(&mut self) {
-        let mut state = self.admission.lock();
-        if let Some(held) = state.clients.get_mut(&self.client) {
-            held.retain(|held| held.id != self.id);
-            if held.is_empty() {
-                state.clients.remove(&self.client);
-            }
-        }
+        self.admission.lock().places.remove(&self.id);
     }
+}
+
+/// The first so many places of each client, or of each group.
+fn first_of_each(held: Vec<&Held>, most: usize, whose: impl Fn(Sharers) -> ClientId) -> Vec<&Held> {
+    let mut counts: HashMap<ClientId, usize> = HashMap::new();
+    let mut first = held;
+    first.retain(|held| {
+        let count = counts.entry(whose(held.sharers)).or_default();
+        *count += 1;
+        *count <= most
+    });
+    first
 }
 
 /// Why a request is not taken on.
@@ -236,11 +249,15 @@ mod tests {
         Arc::new(Admission::new(QueueLimits { capacity, deadline, share }, 1))
     }
 
-    fn client(n: u8) -> ClientId {
-        ClientId::new([n; 32])
+    fn client(n: u8) -> Sharers {
+        ClientId::new([n; 32]).into()
     }
 
-    fn filled(admission: &Arc<Admission>, client: ClientId) -> QueueSlot {
+    fn in_group(group: u8, n: u8) -> Sharers {
+        Sharers::in_group(client(group).group(), client(n).client())
+    }
+
+    fn filled(admission: &Arc<Admission>, client: Sharers) -> QueueSlot {
         let place = admission.reserve(client).expect("there is room");
         place.fill("m", LARGE.into());
         place
@@ -260,6 +277,35 @@ mod tests {
         assert!(admission.reserve(client(1)).is_ok());
         drop((held, others));
         assert_eq!(admission.jobs(), 0);
+    }
+
+    #[test]
+    fn a_place_counts_towards_the_client_and_its_group() {
+        let admission = admission(7, 0.5);
+        let held: Vec<_> =
+            [11, 11, 12, 12].map(|n| filled(&admission, in_group(1, n))).into_iter().collect();
+        assert!(matches!(admission.reserve(in_group(1, 13)), Err(Busy::ShareFull { .. })));
+        let other = filled(&admission, in_group(2, 21));
+        drop((held, other));
+        // The same client in several groups has one share.
+        let held: Vec<_> = (1..5).map(|group| filled(&admission, in_group(group, 11))).collect();
+        assert!(matches!(admission.reserve(in_group(5, 11)), Err(Busy::ShareFull { .. })));
+        assert!(admission.reserve(in_group(5, 12)).is_ok());
+        drop(held);
+        assert_eq!(admission.jobs(), 0);
+    }
+
+    #[test]
+    fn the_wait_is_as_long_as_the_turns_before() {
+        let admission = admission(32, 1.0);
+        admission.learn("m", LARGE.into(), Duration::from_secs(30));
+        let held: Vec<_> = [11, 11, 11, 12].map(|n| filled(&admission, in_group(1, n))).into();
+        let secs = |sharers| admission.wait_secs(&admission.lock(), sharers);
+        // Of its group's other client one; of another group one for each of those and for itself.
+        assert_eq!(secs(in_group(1, 13)), 60.0);
+        assert_eq!(secs(in_group(1, 12)), 90.0);
+        assert_eq!(secs(in_group(2, 21)), 30.0);
+        drop(held);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use flux::InputImage;
@@ -12,8 +13,8 @@ use tokio::{sync::oneshot, task::JoinHandle, time};
 
 use crate::{
     admission::{Admission, Busy, QueueLimits, QueueSlot},
-    client::ClientId,
-    entry::{GenerateError, Output, QueueEntry, patches},
+    client::Sharers,
+    entry::{Begins, GenerateError, Output, QueueEntry, patches},
     generator::NamedGenerator,
     observer::Observer,
     queue::Queue,
@@ -69,9 +70,9 @@ impl Engine {
     ///
     /// # Errors
     /// See [`Busy`].
-    pub fn reserve(&self, client: ClientId) -> Result<Permit, Busy> {
-        let place = self.shared.admission.reserve(client)?;
-        Ok(Permit { shared: self.shared.clone(), place })
+    pub fn reserve(&self, whose: impl Into<Sharers>) -> Result<Permit, Busy> {
+        let place = self.shared.admission.reserve(whose.into())?;
+        Ok(Permit { shared: self.shared.clone(), place, since: Instant::now(), begins: None })
     }
 
     /// Refuses at once what waits, and from now on what comes; what runs is finished.
@@ -99,9 +100,24 @@ impl Engine {
 pub struct Permit {
     shared: Arc<Shared>,
     place: QueueSlot,
+    /// When its request began to wait.
+    since: Instant,
+    begins: Option<Begins>,
 }
 
 impl Permit {
+    /// Counts the time since then, when its request began to wait for something else, towards the deadline too.
+    #[must_use]
+    pub fn waiting_since(self, since: Instant) -> Self {
+        Self { since, ..self }
+    }
+
+    /// Has `begins` called when an engine begins. It is dropped where none ever does.
+    #[must_use]
+    pub fn on_begin(self, begins: impl FnOnce() + Send + 'static) -> Self {
+        Self { begins: Some(Box::new(begins)), ..self }
+    }
+
     /// Begins to make the images, from the input images of an edit.
     ///
     /// # Panics
@@ -135,17 +151,27 @@ impl Permit {
     ) -> Generation {
         let span = tracing::Span::current();
         Generation(tokio::spawn(async move {
-            let Self { shared, place } = self;
+            let Self { shared, place, since, begins } = self;
             let work = Work::of(&request, patches(&images));
             place.fill(&request.model, work);
             let (reply, answer) = oneshot::channel();
-            let client = place.client();
-            let queued = std::time::Instant::now();
-            let entry =
-                QueueEntry { id: 0, client, work, request, images, reply, updates, queued, span };
+            let sharers = place.sharers();
+            let queued = Instant::now();
+            let entry = QueueEntry {
+                id: 0,
+                sharers,
+                work,
+                request,
+                images,
+                reply,
+                updates,
+                begins,
+                queued,
+                span,
+            };
             let id = shared.queue.push(entry).ok_or(GenerateError::Draining)?;
             let _waiting = Waiting { id, queue: &shared.queue };
-            match time::timeout(place.deadline(), answer).await {
+            match time::timeout(place.deadline().saturating_sub(since.elapsed()), answer).await {
                 Ok(answer) => answer.map_err(|_| GenerateError::Generation)?,
                 Err(_) => Err(GenerateError::Deadline),
             }

@@ -7,7 +7,7 @@ use protocol::ImageRequest;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::{client::ClientId, updates::UpdateSender, work::Work};
+use crate::{client::Sharers, updates::UpdateSender, work::Work};
 
 /// What the engine hands back: the request, for the answer still depends on it, and its images.
 pub struct Output {
@@ -34,16 +34,21 @@ pub enum GenerateError {
     Deadline,
 }
 
+/// Called when an engine begins with a request; dropped where none ever does.
+pub(crate) type Begins = Box<dyn FnOnce() + Send>;
+
 /// A request on its way to an engine.
 pub(crate) struct QueueEntry {
     /// The queue's number for it.
     pub(crate) id: u64,
-    pub(crate) client: ClientId,
+    pub(crate) sharers: Sharers,
     pub(crate) work: Work,
     pub(crate) request: Arc<ImageRequest>,
     pub(crate) images: Vec<InputImage>,
     pub(crate) reply: oneshot::Sender<Result<Output, GenerateError>>,
     pub(crate) updates: Option<UpdateSender>,
+    /// Who is told that an engine begins.
+    pub(crate) begins: Option<Begins>,
     /// When it began to wait.
     pub(crate) queued: Instant,
     /// The request's.

@@ -29,7 +29,7 @@ mod work;
 mod worker;
 
 pub use admission::{Busy, QueueLimits};
-pub use client::ClientId;
+pub use client::{ClientId, Sharers};
 pub use decode::{Decoded, InputFile};
 pub use encode::{EncodeError, encode, padded_bytes};
 pub use engine::{Engine, Generation, Permit};

@@ -36,7 +36,7 @@ impl Queue {
         let id = state.next_id;
         state.next_id += 1;
         entry.id = id;
-        state.waiting.push(entry.client, entry);
+        state.waiting.push(entry.sharers, entry);
         drop(state);
         self.changed.notify_one();
         Some(id)

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use flux::{Generated, Image, InputImage, Job, Progress, ProgressObserver, PromptTokens, Timings};
@@ -325,4 +325,45 @@ async fn the_deadline_ends_what_nobody_looks_at() {
     }
     assert_eq!(generation.await.err(), Some(GenerateError::Deadline));
     held.let_run(1);
+}
+
+/// What it waited for before counts too, however short its turn in the queue is.
+#[tokio::test]
+async fn one_deadline_covers_all_waiting() {
+    let held = Held::with_deadline(Duration::from_secs(60));
+    let first = held.ask(0, request("first")).await;
+    held.begun.recv().unwrap();
+    let permit = held.engine.reserve(ClientId::ANONYMOUS).unwrap();
+    let since = Instant::now() - Duration::from_secs(60);
+    let late = permit.waiting_since(since).generate(request("late"), Vec::new());
+    assert_eq!(late.await.err(), Some(GenerateError::Deadline));
+    held.let_run(1);
+    assert_made(first, "first", 1).await;
+    assert_eq!(held.batches(), ["first"]);
+}
+
+/// Told by what it captured: called, or dropped.
+#[tokio::test]
+async fn who_waits_for_an_engine_to_begin_is_told_whether_it_does() {
+    let held = Held::new();
+    let ask = async |prompt| {
+        let (begins, told) = tokio::sync::oneshot::channel();
+        let permit = held.engine.reserve(ClientId::ANONYMOUS).unwrap();
+        let permit = permit.on_begin(move || drop(begins.send(())));
+        let generation = permit.generate(request(prompt), Vec::new());
+        tokio::task::yield_now().await;
+        (generation, told)
+    };
+    let (first, first_begins) = ask("first").await;
+    held.begun.recv().unwrap();
+    assert!(first_begins.await.is_ok());
+    let (gone, gone_begins) = ask("gone").await;
+    let (drained, drained_begins) = ask("drained").await;
+    drop(gone);
+    assert!(gone_begins.await.is_err());
+    held.engine.drain();
+    assert!(drained_begins.await.is_err());
+    assert_eq!(drained.await.err(), Some(GenerateError::Draining));
+    held.let_run(1);
+    assert_made(first, "first", 1).await;
 }

@@ -65,6 +65,7 @@ impl Worker {
                 }
                 !gone
             });
+            entries.iter_mut().filter_map(|entry| entry.begins.take()).for_each(|begins| begins());
             // Tokens, and what kernels keep at hand, stay behind on this thread's stack, and the thread
             // may wait long for what writes over them.
             let answers = wipe::deep_stack(|| self.generate(&entries));

@@ -85,6 +85,11 @@ impl Credentials {
         !self.keys.is_empty() || !self.proxies.is_empty()
     }
 
+    /// Whether clients are told apart by what they ask with: there are several keys, or proxies.
+    pub(crate) fn are_several(&self) -> bool {
+        self.keys.len() + self.proxies.len() > 1
+    }
+
     /// Whether the bearer key alone lets this request in.
     pub(crate) fn admit_key(&self, headers: &HeaderMap) -> bool {
         !self.are_asked_for() || self.accepted_key(headers).is_some()

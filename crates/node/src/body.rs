@@ -18,7 +18,7 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::{self, Instant},
 };
-use web::{body_error::BodyError, media_type::is_json, multipart};
+use web::{body_error::BodyError, body_rate::LEAST_BYTES_PER_SEC, media_type::is_json, multipart};
 
 use self::budget::{Arrival, BodyBudget};
 use crate::{
@@ -30,8 +30,6 @@ use crate::{
 
 /// A body grows by at least so much: so a client that sends one byte costs no more.
 const STEP_BYTES: usize = 8 * 1024;
-/// A body may take a second longer for each so many bytes that it has brought: a megabit a second.
-const PACE_BYTES_PER_SEC: usize = 128 * 1024;
 
 /// What all bodies share: the memory that they may take, and the time that each may.
 #[derive(Clone)]
@@ -211,12 +209,13 @@ async fn read(
     let most = max_bytes.min(arrival.budget_bytes());
     let mut held = Held { bytes: Vec::new(), share: arrival.nothing()? };
     loop {
-        let earned = Duration::from_secs((held.bytes.len() / PACE_BYTES_PER_SEC) as u64);
+        let earned = Duration::from_secs((held.bytes.len() / LEAST_BYTES_PER_SEC) as u64);
         let frame = async {
             let Some(frame) = body.frame().await else { return Ok(false) };
             if let Ok(data) = frame.map_err(|_| ApiError::Malformed)?.into_data() {
                 held.grow(data.len(), most, arrival).await?;
                 held.bytes.extend_from_slice(&data);
+                arrival.brought(data.len());
             }
             Ok::<_, ApiError>(true)
         };

@@ -79,7 +79,8 @@ pub struct Config {
     /// Requests that may wait while every engine has one.
     pub queue_capacity: usize,
     /// The share of the queue, running requests included, that one client may hold where clients
-    /// can be told apart: where there are several keys, or proxies. From 0 (one place) to 1.
+    /// can be told apart: where there are several keys, or proxies. Whom a forwarder names counts towards its
+    /// key too then. From 0 (one place) to 1.
     pub queue_share: f64,
     /// Seconds that one request may take, its waiting included.
     pub deadline_secs: u64,

@@ -2,22 +2,36 @@
 //!
 //! Reading one takes tens of megabytes of body, of plaintext and of files, and hundreds of megabytes of pixels while an
 //! image is decoded, for seconds where somebody chose the image for it. So clients take turns, and each has few edits on
-//! their way. What has been read waits in little: a few megabytes a request, and there are only as many as places in
-//! the queue.
+//! their way; one that does not arrive as it should makes way for the next of the same client. What has been read waits
+//! in little: a few megabytes a request, and there are only as many as places in the queue.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use engine::{ClientId, FairQueue, InputImage};
-use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    extract::{FromRequest, Request},
+};
+use engine::{FairQueue, InputImage, Sharers};
+use hyper::body::{Frame, SizeHint};
+use tokio::{
+    sync::{Notify, oneshot},
+    task::spawn_blocking,
+    time::{Instant, timeout},
+};
+use web::body_rate::Lateness;
 
 use crate::{body::Waiting, error::ApiError};
 
 /// Edits that are read at once.
 const AT_ONCE: usize = InputImage::DECODED_AT_ONCE;
+/// How late an edit's body may be before another edit of its client's takes its place.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Reads edits, of each client in turn.
 pub(crate) struct EditReader {
@@ -33,8 +47,17 @@ struct State {
     turns: usize,
     /// Empty while a turn is to be had.
     waiting: FairQueue<oneshot::Sender<Turn>>,
-    /// No client stands here without edits.
-    on_their_way: HashMap<ClientId, usize>,
+    next_id: u64,
+    /// The oldest stands first.
+    on_their_way: BTreeMap<u64, OnItsWay>,
+}
+
+struct OnItsWay {
+    whose: Sharers,
+    /// `None` once its body is whole.
+    late: Option<Lateness>,
+    /// How it is told to make way.
+    way: Arc<Notify>,
 }
 
 impl EditReader {
@@ -45,19 +68,22 @@ impl EditReader {
     /// One more edit of this client, whose body is yet to come: on its way until it is read, or dropped.
     ///
     /// # Errors
-    /// Where the client has as many as it may.
-    pub(crate) fn expect(self: &Arc<Self>, client: ClientId) -> Result<Edit, ApiError> {
+    /// Where the client has as many as it may, and all of them arrive as they should or have arrived.
+    pub(crate) fn expect(self: &Arc<Self>, whose: Sharers) -> Result<Edit, ApiError> {
         let mut state = self.lock();
-        let count = state.on_their_way.entry(client).or_default();
-        if *count >= self.per_client {
-            return Err(ApiError::QueueShareFull { retry_after_secs: 1 });
+        let now = Instant::now();
+        if !state.make_room(whose, self.per_client, now) {
+            return Err(SHARE_FULL);
         }
-        *count += 1;
-        Ok(Edit { reader: self.clone(), client })
+        let id = state.next_id;
+        state.next_id += 1;
+        let (late, way) = (Some(Lateness::new(now)), Arc::new(Notify::new()));
+        state.on_their_way.insert(id, OnItsWay { whose, late, way: way.clone() });
+        Ok(Edit { reader: self.clone(), whose, id, way })
     }
 
     /// Resolves when it is the turn of this client's edit.
-    async fn turn(self: &Arc<Self>, client: ClientId) -> Result<Turn, ApiError> {
+    async fn turn(self: &Arc<Self>, whose: Sharers) -> Result<Turn, ApiError> {
         let comes = {
             let mut state = self.lock();
             if state.turns < AT_ONCE {
@@ -67,12 +93,18 @@ impl EditReader {
             let (sender, comes) = oneshot::channel();
             // Of those who have gone nothing is kept.
             drop(state.waiting.take_where(oneshot::Sender::is_closed));
-            state.waiting.push(client, sender);
+            state.waiting.push(whose, sender);
             comes
         };
         match timeout(self.patience, comes).await {
             Ok(turn) => turn.map_err(|_| ApiError::Internal),
             Err(_) => Err(ApiError::BodiesBusy),
+        }
+    }
+
+    fn note(&self, id: u64, change: impl FnOnce(&mut OnItsWay)) {
+        if let Some(edit) = self.lock().on_their_way.get_mut(&id) {
+            change(edit);
         }
     }
 
@@ -82,13 +114,63 @@ impl EditReader {
     }
 }
 
+impl State {
+    /// Whether there is room for one more of theirs, once what is late of theirs has made way.
+    fn make_room(&mut self, whose: Sharers, per_client: usize, now: Instant) -> bool {
+        let mut leaving = Vec::new();
+        for share in whose.iter() {
+            let stays =
+                |id: &u64, edit: &OnItsWay| edit.whose.include(share) && !leaving.contains(id);
+            let mut staying = self.on_their_way.iter().filter(|(id, edit)| stays(id, edit));
+            if staying.clone().count() < per_client {
+                continue;
+            }
+            let late = |edit: &OnItsWay| edit.late.is_some_and(|late| late.at(now) >= GRACE);
+            let Some((id, _)) = staying.find(|(_, edit)| late(edit)) else { return false };
+            leaving.push(*id);
+        }
+        for edit in leaving.iter().filter_map(|id| self.on_their_way.remove(id)) {
+            edit.way.notify_one();
+        }
+        true
+    }
+}
+
+const SHARE_FULL: ApiError = ApiError::QueueShareFull { retry_after_secs: 1 };
+
 /// An edit on its way.
 pub(crate) struct Edit {
     reader: Arc<EditReader>,
-    client: ClientId,
+    whose: Sharers,
+    id: u64,
+    way: Arc<Notify>,
 }
 
 impl Edit {
+    /// Its body, when all of it is here.
+    ///
+    /// # Errors
+    /// The body's; and where it is late, and its client sends another edit that finds no room.
+    pub(crate) async fn body<B, S: Send + Sync>(
+        &self,
+        request: Request,
+        state: &S,
+    ) -> Result<Waiting<B>, ApiError>
+    where
+        Waiting<B>: FromRequest<S, Rejection = ApiError>,
+    {
+        let (reader, id) = (self.reader.clone(), self.id);
+        let request = request.map(|body| Body::new(Watched { body, reader, id }));
+        tokio::select! {
+            biased;
+            body = Waiting::from_request(request, state) => {
+                self.reader.note(id, |edit| edit.late = None);
+                body
+            }
+            () = self.way.notified() => Err(SHARE_FULL),
+        }
+    }
+
     /// Runs `work` on its body when its turn comes, and wipes the stack that it ran on.
     ///
     /// # Errors
@@ -98,7 +180,7 @@ impl Edit {
         body: Waiting<B>,
         work: impl FnOnce(B) -> T + Send + 'static,
     ) -> Result<T, ApiError> {
-        let (body, turn) = body.until(self.reader.turn(self.client)).await?;
+        let (body, turn) = body.until(self.reader.turn(self.whose)).await?;
         let read = spawn_blocking(move || {
             let read = wipe::deep_stack(|| work(body));
             // Here, so that work whose client has gone counts until it ends.
@@ -114,13 +196,40 @@ impl Edit {
 
 impl Drop for Edit {
     fn drop(&mut self) {
-        let mut state = self.reader.lock();
-        if let Some(count) = state.on_their_way.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                state.on_their_way.remove(&self.client);
-            }
+        self.reader.lock().on_their_way.remove(&self.id);
+    }
+}
+
+/// An edit's body, with its length, which tells how much of it has come.
+struct Watched {
+    body: Body,
+    reader: Arc<EditReader>,
+    id: u64,
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(Ok(frame)) = &frame {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            let brought = |late: &mut Lateness| late.brought(bytes, Instant::now());
+            self.reader.note(self.id, |edit| edit.late.iter_mut().for_each(brought));
         }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -147,10 +256,12 @@ impl Drop for Turn {
 
 #[cfg(test)]
 mod tests {
+    use engine::ClientId;
+
     use super::*;
 
-    fn client(n: u8) -> ClientId {
-        ClientId::new([n; 32])
+    fn client(n: u8) -> Sharers {
+        ClientId::new([n; 32]).into()
     }
 
     #[tokio::test]
@@ -206,6 +317,53 @@ mod tests {
         drop(edits);
         assert!(reader.expect(client(1)).is_ok());
         assert!(reader.lock().on_their_way.is_empty());
+    }
+
+    /// Makes an edit as old as that.
+    fn age(edit: &Edit, age: Duration) {
+        edit.reader.note(edit.id, |edit| edit.late = Some(Lateness::new(Instant::now() - age)));
+    }
+
+    async fn is_told(edit: &Edit) -> bool {
+        timeout(Duration::ZERO, edit.way.notified()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn what_is_late_makes_way_for_its_own_client() {
+        let reader = EditReader::new(2, Duration::from_secs(60));
+        let [whole, late, other] = [1, 1, 2].map(|n| reader.expect(client(n)).ok().unwrap());
+        for edit in [&whole, &late, &other] {
+            age(edit, GRACE);
+        }
+        reader.note(whole.id, |edit| edit.late = None);
+        let next = reader.expect(client(1)).ok().unwrap();
+        assert!(is_told(&late).await && !is_told(&whole).await && !is_told(&other).await);
+        assert!(reader.expect(client(1)).is_err(), "it is young");
+        // What came meanwhile keeps it where it is.
+        age(&next, 2 * GRACE);
+        reader.note(next.id, |edit| edit.late.as_mut().unwrap().brought(1 << 20, Instant::now()));
+        assert!(reader.expect(client(1)).is_err());
+        drop(late);
+        assert_eq!(reader.lock().on_their_way.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn an_edit_counts_towards_its_client_and_its_group() {
+        let reader = EditReader::new(2, Duration::from_secs(60));
+        let expect = |group, n| {
+            reader.expect(Sharers::in_group(client(group).group(), client(n).client())).ok()
+        };
+        let first = [expect(1, 11), expect(1, 12)];
+        assert!(first.iter().all(Option::is_some) && expect(1, 13).is_none());
+        let others = [expect(2, 11), expect(3, 11)];
+        assert!(others[0].is_some() && others[1].is_none(), "that client has two");
+        // Where both are full, both make room, or neither does.
+        let [Some(of_group), Some(elsewhere)] = [&first[1], &others[0]] else { panic!() };
+        age(of_group, GRACE);
+        assert!(expect(1, 11).is_none() && !is_told(of_group).await);
+        age(elsewhere, GRACE);
+        assert!(expect(1, 11).is_some());
+        assert!(is_told(of_group).await && is_told(elsewhere).await);
     }
 
     #[tokio::test]

@@ -57,6 +57,10 @@ pub enum SealError {
         body_bytes: usize,
     },
 
+    /// The request was given back before work for it began: somebody else may answer it.
+    #[error("the request was given back before it was answered")]
+    GivenBack,
+
     /// Something else than COSE was to be signed as a statement.
     #[error("only COSE is signed as a statement")]
     NotCose,

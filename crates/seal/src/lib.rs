@@ -55,6 +55,7 @@
 //! the system allows it. Buffers that libraries free on the way are for a wiping allocator, which is
 //! the program's to install. Registers are not wiped.
 
+mod acceptance;
 mod cipher;
 mod client;
 pub mod dangerous;
@@ -81,6 +82,7 @@ mod sui;
 #[cfg(test)]
 mod tests;
 
+pub use acceptance::Unbegun;
 pub use client::{Attested, Opened, Opener, Verified, seal_request};
 pub use epoch::{Epoch, StatementSigner};
 pub use error::{OpenError, ResponseError, SealError, SignatureError, TooManyEpochs};

@@ -6,6 +6,7 @@ use protocol::ConfidentialComputeResponse;
 use zeroize::Zeroizing;
 
 use crate::{
+    acceptance::Acceptance,
     epoch::Epoch,
     error::{OpenError, SealError},
     exchange::Exchange,
@@ -44,7 +45,7 @@ impl Pending {
     }
 
     /// Gives the one responder that can seal the request's response, and remembers the request for as
-    /// long as its keys serve.
+    /// long as its keys serve; but see [`Responder::unbegun`].
     ///
     /// # Errors
     /// [`OpenError::ReplayCacheFull`] where there is no room to remember it;
@@ -52,7 +53,8 @@ impl Pending {
     pub fn accept(self) -> Result<Responder, OpenError> {
         let Self { opened, exchange } = self;
         opened.epoch.replays.accept(opened.request)?;
-        Ok(Responder::new(opened.epoch.signer.clone(), exchange))
+        let acceptance = Acceptance::new(&opened.epoch, opened.request);
+        Ok(Responder::of_accepted(opened.epoch.signer.clone(), exchange, acceptance))
     }
 
     /// Seals why the request is refused; as [`Responder::seal`]. Its copies are refused from then on: the
@@ -68,7 +70,7 @@ impl Pending {
         let Self { opened, exchange } = self;
         let signer = opened.epoch.signer.clone();
         opened.keep();
-        Responder::new(signer, exchange).seal(body, model_manifest)
+        Responder::of_refused(signer, exchange).seal(body, model_manifest)
     }
 
     /// Uses the request up without an answer that is sealed: work may have been done for it, which its

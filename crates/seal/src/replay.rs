@@ -25,13 +25,14 @@ const RECENT: usize = 1 << 14;
 /// same point plus one of small order), so a carrier could rename the client's key in a copy that
 /// still opens.
 ///
-/// What was accepted, to be answered with images, is never forgotten. Its room is shared by all
+/// What was accepted, to be answered with images, is never forgotten once that has begun. Its room is shared by all
 /// epochs of a keyring, so nobody fills the one that others sealed to without filling all of them. What
 /// was merely opened is free to send, so it must not take that room: of it, the latest are
 /// remembered. A copy of what was forgotten is refused again for the reason it was refused for.
 ///
-/// What was opened and not answered at all is forgotten at once ([`ReplayCache::release`]): its
-/// client may send it again. Only what is accepted is answered with images, and that once.
+/// What was opened and not answered at all is forgotten at once ([`ReplayCache::release`]), and so is what was
+/// accepted and given back before work for it began ([`ReplayCache::give_back`]): its client may send it again. Only
+/// what is accepted is answered with images, and that once.
 pub(crate) struct ReplayCache {
     seen: Mutex<Seen>,
     /// Requests after which keys are worn out.
@@ -115,6 +116,13 @@ impl ReplayCache {
         seen.accepted.insert(request);
         seen.recent.remove(&request);
         Ok(())
+    }
+
+    /// Forgets an accepted request that nothing was made of, so that it can be sent again.
+    pub(crate) fn give_back(&self, request: Fingerprint) {
+        if self.lock().accepted.remove(&request) {
+            self.room.taken.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// From 0 (empty) to 1 (worn out), and beyond. A cache without capacity is worn out.

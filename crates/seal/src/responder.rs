@@ -7,6 +7,7 @@ use protocol::ConfidentialComputeResponse;
 use zeroize::Zeroizing;
 
 use crate::{
+    acceptance::{Acceptance, Unbegun},
     cipher::NONCE_BYTES,
     encoding::encode,
     epoch::{Signer as NodeSigner, StatementSigner},
@@ -28,11 +29,27 @@ use crate::{
 pub struct Responder {
     signer: Arc<NodeSigner>,
     exchange: Exchange,
+    /// `None` where the request is refused.
+    acceptance: Option<Arc<Acceptance>>,
 }
 
 impl Responder {
-    pub(crate) fn new(signer: Arc<NodeSigner>, exchange: Exchange) -> Self {
-        Self { signer, exchange }
+    pub(crate) fn of_accepted(
+        signer: Arc<NodeSigner>,
+        exchange: Exchange,
+        acceptance: Arc<Acceptance>,
+    ) -> Self {
+        Self { signer, exchange, acceptance: Some(acceptance) }
+    }
+
+    pub(crate) fn of_refused(signer: Arc<NodeSigner>, exchange: Exchange) -> Self {
+        Self { signer, exchange, acceptance: None }
+    }
+
+    /// For whoever begins the work: until then the request can still be given back. Without this it stays taken,
+    /// whether or not it is ever answered.
+    pub fn unbegun(&self) -> Option<Unbegun> {
+        self.acceptance.clone().map(Unbegun::new)
     }
 
     /// The key the request was sealed to.
@@ -71,6 +88,9 @@ impl Responder {
         nonce: [u8; NONCE_BYTES],
         model_manifest: &[u8; 32],
     ) -> Result<ConfidentialComputeResponse, SealError> {
+        if self.acceptance.as_ref().is_some_and(|acceptance| !acceptance.take_up()) {
+            return Err(SealError::GivenBack);
+        }
         wipe::stack(|| self.seal_here(body, nonce, model_manifest))
     }
 

@@ -7,6 +7,7 @@
 //! | [`credentials`] | the bearer key of a request |
 //! | [`media_type`] | whether a body is JSON |
 //! | [`body_error`] | why a body is not read |
+//! | [`body_rate`] | how fast a body must arrive |
 //! | [`multipart`] | forms with files |
 //! | [`answer`] | errors as OpenAI's clients read them |
 //! | [`image_store`] | images that wait to be fetched by an unguessable name |
@@ -17,6 +18,7 @@
 
 pub mod answer;
 pub mod body_error;
+pub mod body_rate;
 pub mod connection;
 pub mod credentials;
 pub mod image_store;

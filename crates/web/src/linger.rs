@@ -15,6 +15,8 @@ use tokio::{
     time::{self, Instant, Sleep},
 };
 
+use crate::body_rate::LEAST_BYTES_PER_SEC;
+
 /// What is read and thrown away of a body that was refused: the longest that any route takes fits in, so that a
 /// client that writes to the end before it reads sees why a body was refused that is none too long.
 const MAX_BYTES: usize = 48 << 20;
@@ -22,9 +24,9 @@ const MAX_BYTES: usize = 48 << 20;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// For how long where nothing comes.
 const SILENCE: Duration = Duration::from_secs(2);
-/// Whoever sends more slowly on average, 1 Mbit/s, drips: no client that writes all of a body first does, and a
-/// refusal would hold its place for longer than a body may take.
-const MIN_BYTES_A_SEC: f64 = 128.0 * 1024.0;
+/// Whoever sends more slowly on average drips: no client that writes all of a body first does, and a refusal would
+/// hold its place for longer than a body may take.
+const MIN_BYTES_A_SEC: f64 = LEAST_BYTES_PER_SEC as f64;
 /// Read at once.
 const BUFFER_BYTES: usize = 8 * 1024;
 

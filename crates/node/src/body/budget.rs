@@ -12,20 +12,22 @@ use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::{self, Instant},
 };
-use web::body_error::BodyError;
+use web::{body_error::BodyError, body_rate::Lateness};
 
 use crate::error::ApiError;
 
-/// How long a body is left alone once it takes memory. The largest that is no edit arrives meanwhile at 2.1 Mbit/s.
+/// How long a body is left alone once it takes memory, and how far it may be late. The largest that is no edit arrives
+/// meanwhile at 2.1 Mbit/s.
 const GRACE: Duration = Duration::from_secs(1);
 /// How long a body waits for memory.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a body that waits has another make way.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Memory for bodies. Where a body finds none, the one that has been on its way the longest makes way, and then those
-/// that are whole and wait, of the client who has the most: so nobody is kept out by bodies that do not arrive, and no
-/// client by another's.
+/// Memory for bodies. Where a body finds none, the client who has the most makes way for whoever would still have less
+/// than that: with what is late of its own, then with what waits, then with what arrives. Where nobody has so much, a
+/// body makes way that is late, unless whoever asks has more beside what it asks for than that body's client has. So
+/// nobody is kept out by another client's hoard, or by bodies that do not arrive, and who hoards pushes nobody out.
 pub(crate) struct BodyBudget {
     bytes: usize,
     memory: Arc<Semaphore>,
@@ -42,6 +44,7 @@ struct Bodies {
 struct Body {
     client: ClientId,
     since: Instant,
+    late: Lateness,
     bytes: usize,
     /// Nothing more of it is to come: it waits.
     is_whole: bool,
@@ -62,13 +65,9 @@ impl BodyBudget {
         Arrival { budget: self.clone(), client, way, id: OnceLock::new() }
     }
 
-    async fn reserve(
-        &self,
-        client: ClientId,
-        bytes: usize,
-    ) -> Result<OwnedSemaphorePermit, ApiError> {
-        let permits =
-            u32::try_from(bytes).map_err(|_| BodyError::TooLarge { max_bytes: self.bytes })?;
+    async fn reserve(&self, asked: Asked) -> Result<OwnedSemaphorePermit, ApiError> {
+        let permits = u32::try_from(asked.bytes)
+            .map_err(|_| BodyError::TooLarge { max_bytes: self.bytes })?;
         let mut permit = pin!(self.memory.clone().acquire_many_owned(permits));
         let mut patience = pin!(time::sleep(PATIENCE));
         loop {
@@ -76,7 +75,7 @@ impl BodyBudget {
                 biased;
                 permit = &mut permit => return permit.map_err(|_| ApiError::Internal),
                 () = &mut patience => return Err(ApiError::BodiesBusy),
-                () = time::sleep(PAUSE) => self.lock().make_way(client, bytes),
+                () = time::sleep(PAUSE) => self.lock().make_way(asked),
             }
         }
     }
@@ -87,35 +86,61 @@ impl BodyBudget {
     }
 }
 
+/// More memory that a body waits for.
+#[derive(Clone, Copy)]
+struct Asked {
+    client: ClientId,
+    /// The body, where it has some already.
+    body: Option<u64>,
+    bytes: usize,
+}
+
 impl Bodies {
-    /// Tells one body to make way for so many bytes of this client's, if there is one that should.
-    fn make_way(&mut self, client: ClientId, bytes: usize) {
-        let told = self.oldest_arriving().or_else(|| self.newest_of_greatest(client, bytes));
-        if let Some(body) = told.and_then(|id| self.by_age.remove(&id)) {
+    /// Tells one body to make way for what is asked for, if there is one that should.
+    fn make_way(&mut self, asked: Asked) {
+        if let Some(body) = self.first_to_go(asked).and_then(|id| self.by_age.remove(&id)) {
             body.way.notify_one();
         }
     }
 
-    /// The body that has been arriving the longest, unless that is young too.
-    fn oldest_arriving(&self) -> Option<u64> {
-        let (id, oldest) = self.by_age.iter().find(|(_, body)| !body.is_whole)?;
-        (oldest.since.elapsed() >= GRACE).then_some(*id)
-    }
-
-    /// Of the client whose bodies take the most, what waits and came last; unless this one would take as much.
-    fn newest_of_greatest(&self, client: ClientId, bytes: usize) -> Option<u64> {
+    fn first_to_go(&self, Asked { client, body, bytes }: Asked) -> Option<u64> {
+        let now = Instant::now();
         let mut totals: HashMap<ClientId, usize> = HashMap::new();
         for body in self.by_age.values() {
             *totals.entry(body.client).or_default() += body.bytes;
         }
-        let own = totals.remove(&client).unwrap_or_default() + bytes;
-        let waits = |greatest| {
-            let bodies = self.by_age.iter().rev();
-            bodies.filter(|(_, body)| body.is_whole).find(|(_, body)| body.client == greatest)
-        };
-        let (greatest, _) =
-            totals.into_iter().filter(|(_, most)| *most > own).max_by_key(|(_, most)| *most)?;
-        waits(greatest).map(|(id, _)| *id)
+        let own = totals.get(&client).copied().unwrap_or_default();
+        let greatest = totals.iter().max_by_key(|(_, total)| **total);
+        if let Some((greatest, _)) = greatest.filter(|(_, total)| **total > own + bytes) {
+            let oldest = |goes: fn(&Body, Instant) -> bool| {
+                self.oldest(|body| body.client == *greatest && goes(body, now))
+            };
+            let mut newest_first = self.by_age.iter().rev();
+            let newest_whole =
+                newest_first.find(|(_, body)| body.client == *greatest && body.is_whole);
+            // Whose own bodies are all young waits with the others until one is not.
+            return oldest(Body::is_late)
+                .or(newest_whole.map(|(id, _)| *id))
+                .or_else(|| oldest(Body::has_begun));
+        }
+        let beside = own - body.and_then(|id| self.by_age.get(&id)).map_or(0, |body| body.bytes);
+        self.oldest(|body| body.is_late(now) && totals.get(&body.client) >= Some(&beside))
+    }
+
+    fn oldest(&self, goes: impl Fn(&Body) -> bool) -> Option<u64> {
+        self.by_age.iter().find(|(_, body)| goes(body)).map(|(id, _)| *id)
+    }
+}
+
+impl Body {
+    /// Whether it does not arrive as it should.
+    fn is_late(&self, now: Instant) -> bool {
+        !self.is_whole && self.late.at(now) >= GRACE
+    }
+
+    /// Whether it has been arriving for a while, as it should or not.
+    fn has_begun(&self, now: Instant) -> bool {
+        !self.is_whole && now.saturating_duration_since(self.since) >= GRACE
     }
 }
 
@@ -147,16 +172,18 @@ impl Arrival {
     /// # Errors
     /// [`ApiError::BodiesBusy`] where none comes free.
     pub(super) async fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
-        let permit = self.budget.reserve(self.client, bytes).await?;
+        let asked = Asked { client: self.client, body: self.id.get().copied(), bytes };
+        let permit = self.budget.reserve(asked).await?;
         let mut bodies = self.budget.lock();
         let id = *self.id.get_or_init(|| {
             bodies.next_id += 1;
             bodies.next_id
         });
-        let (client, way) = (self.client, &self.way);
+        let (client, way, now) = (self.client, &self.way, Instant::now());
         let body = bodies.by_age.entry(id).or_insert_with(|| Body {
             client,
-            since: Instant::now(),
+            since: now,
+            late: Lateness::new(now),
             bytes: 0,
             is_whole: false,
             way: way.clone(),
@@ -165,12 +192,21 @@ impl Arrival {
         Ok(permit)
     }
 
+    /// So many bytes have come, for which there is memory.
+    pub(super) fn brought(&self, bytes: usize) {
+        self.note(|body| body.late.brought(bytes, Instant::now()));
+    }
+
     /// Nothing more is to come.
     pub(super) fn is_whole(&self) {
+        self.note(|body| body.is_whole = true);
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Body)) {
         if let Some(id) = self.id.get()
             && let Some(body) = self.budget.lock().by_age.get_mut(id)
         {
-            body.is_whole = true;
+            change(body);
         }
     }
 
@@ -200,13 +236,83 @@ mod tests {
         time::timeout(Duration::ZERO, arrival.makes_way()).await.is_ok()
     }
 
+    /// More memory, for a body that has none yet.
+    fn ask(budget: &BodyBudget, n: u8, bytes: usize) {
+        budget.lock().make_way(Asked { client: client(n), body: None, bytes });
+    }
+
+    /// A body that has taken so much, and came so long ago.
+    async fn arriving(
+        budget: &Arc<BodyBudget>,
+        n: u8,
+        bytes: usize,
+        age: Duration,
+    ) -> (Arrival, Option<OwnedSemaphorePermit>) {
+        let arrival = budget.arrives(client(n));
+        let held = arrival.reserve(bytes).await.ok();
+        arrival.note(|body| {
+            body.since -= age;
+            body.late = Lateness::new(body.since);
+        });
+        (arrival, held)
+    }
+
+    #[tokio::test]
+    async fn who_hoards_makes_way_and_pushes_nobody_out() {
+        let budget = BodyBudget::new(100);
+        let (hoard, _held) = arriving(&budget, 1, 90, GRACE).await;
+        hoard.is_whole();
+        let (slow, _held) = arriving(&budget, 2, 5, GRACE).await;
+        ask(&budget, 1, 10);
+        assert!(!is_told(&hoard).await && !is_told(&slow).await);
+        ask(&budget, 3, 10);
+        assert!(is_told(&hoard).await && !is_told(&slow).await);
+        // The hoard is gone: now what is late is in the way.
+        ask(&budget, 3, 10);
+        assert!(is_told(&slow).await);
+    }
+
+    #[tokio::test]
+    async fn of_a_hoard_goes_first_what_is_late_then_what_waits_then_what_arrives() {
+        let budget = BodyBudget::new(100);
+        let (steady, _held) = arriving(&budget, 1, 20, GRACE).await;
+        steady.brought(1 << 20);
+        let (late, _held) = arriving(&budget, 1, 20, GRACE).await;
+        let (young, _held) = arriving(&budget, 1, 20, Duration::ZERO).await;
+        let (whole, _held) = arriving(&budget, 1, 20, Duration::ZERO).await;
+        whole.is_whole();
+        let (other, _held) = arriving(&budget, 2, 10, GRACE).await;
+        for goes in [&late, &whole, &steady] {
+            ask(&budget, 3, 1);
+            assert!(is_told(goes).await);
+        }
+        ask(&budget, 3, 1);
+        assert!(!is_told(&young).await, "it has only begun");
+        assert!(!is_told(&other).await, "its client has not the most");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_keeps_its_rate_makes_way_for_no_larger_one() {
+        let budget = BodyBudget::new(100);
+        let (steady, _held) = arriving(&budget, 1, 30, GRACE).await;
+        steady.brought(1 << 20);
+        let (late, _held) = arriving(&budget, 2, 30, GRACE).await;
+        let (grows, _held) = arriving(&budget, 3, 35, Duration::ZERO).await;
+        // What it has already is no hoard, and so others' late bodies do not stop it.
+        let body = grows.id.get().copied();
+        budget.lock().make_way(Asked { client: client(3), body, bytes: 35 });
+        assert!(is_told(&late).await && !is_told(&steady).await);
+        budget.lock().make_way(Asked { client: client(3), body, bytes: 35 });
+        assert!(!is_told(&steady).await && !is_told(&grows).await);
+    }
+
     #[tokio::test]
     async fn the_oldest_body_makes_way_and_young_ones_are_left_alone() {
         let budget = BodyBudget::new(100);
         let (first, second) = (budget.arrives(client(1)), budget.arrives(client(2)));
         let held = first.reserve(60).await.ok();
         let _held = second.reserve(40).await.ok();
-        budget.lock().make_way(client(3), 1);
+        ask(&budget, 3, 1);
         assert!(!is_told(&first).await, "it has only begun");
         // Whoever waits has the oldest make way, and gets its memory.
         let third = budget.arrives(client(3));
@@ -231,12 +337,12 @@ mod tests {
             arrival.is_whole();
         }
         // No more than the greatest has, and for itself nobody makes way.
-        budget.lock().make_way(client(3), 80);
-        budget.lock().make_way(client(1), 10);
+        ask(&budget, 3, 80);
+        ask(&budget, 1, 10);
         for arrival in [&greedy[0], &greedy[1], &modest] {
             assert!(!is_told(arrival).await);
         }
-        budget.lock().make_way(client(3), 10);
+        ask(&budget, 3, 10);
         assert!(is_told(&greedy[1]).await, "what came last waits the longest anyway");
         assert!(!is_told(&greedy[0]).await && !is_told(&modest).await);
         drop(greedy);

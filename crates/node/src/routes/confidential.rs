@@ -4,16 +4,16 @@
 use std::{sync::Arc, time::Instant};
 
 use axum::{
-    extract::{FromRequest, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
-use engine::{ClientId, InputImage, Permit};
+use engine::{InputImage, Permit, Sharers};
 use protocol::{
     ConfidentialComputeRequest, ConfidentialComputeResponse, CreateImageRequest, Delivery,
     ErrorBody, ImageEvent, ImageRequest, InvalidParameter, InvalidRequest, Operation, Sequenced,
 };
-use seal::{OpenError, Pending, Plaintext, StreamResponder};
+use seal::{OpenError, Pending, Plaintext, StreamResponder, Unbegun};
 use zeroize::Zeroizing;
 
 use super::{
@@ -25,7 +25,7 @@ use super::{
     stream::{EventEncoder, EventMessage, Part, Stream},
 };
 use crate::{
-    body::{Body, Bounded, SealedEdit, Waiting},
+    body::{Body, Bounded, SealedEdit},
     delivery::Outbox,
     error::ApiError,
     metrics::Stage,
@@ -86,9 +86,11 @@ pub(super) async fn edit(
     let service = node.service()?;
     inputs::refuse_where_useless(&service)?;
     let edit = node.edits().expect(client)?;
-    let body = Waiting::<SealedEdit>::from_request(request, &node).await?;
+    let body = edit.body::<SealedEdit, _>(request, &node).await?;
+    let arrived = Instant::now();
     let call = SealedCall { node: node.clone(), service: service.clone(), client, headers };
-    let opened = edit.read(body, move |body| call.open(body, Operation::Edit)).await??;
+    let mut opened = edit.read(body, move |body| call.open(body, Operation::Edit)).await??;
+    opened.permit = opened.permit.waiting_since(arrived);
     answer(&node, service, opened).await
 }
 
@@ -96,7 +98,7 @@ pub(super) async fn edit(
 struct SealedCall {
     node: Arc<Node>,
     service: Arc<Service>,
-    client: ClientId,
+    client: Sharers,
     headers: HeaderMap,
 }
 
@@ -169,6 +171,9 @@ async fn answer(
         Stream::new(service, outbox, sealed, prover, request).spawn(permit, images);
         return Ok(response);
     }
+    // Who leaves before an engine begins may send the very same envelope again.
+    let unbegun = responder.unbegun();
+    let permit = permit.on_begin(move || unbegun.into_iter().for_each(Unbegun::begin));
     let output = permit.generate(request, images).await?;
     let envelope = off_thread(move || {
         let usage = respond::usage(&output);

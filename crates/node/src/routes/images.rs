@@ -5,11 +5,12 @@ use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Instant};
 
 use axum::{
     Json,
+    body::Bytes,
     extract::{FromRequest, FromRequestParts, Request, State},
     http::{HeaderMap, Uri, request::Parts},
     response::{IntoResponse, Response},
 };
-use engine::{ClientId, InputImage, Permit};
+use engine::{InputImage, Permit, Sharers};
 use protocol::{
     CreateImageRequest, CreateImageResponse, Delivery, EditImageRequest, ErrorBody, FormField,
     ImageEvent, ImageRequest, Operation,
@@ -28,7 +29,7 @@ use super::{
 use crate::{
     address::Peer,
     base_url::base_url,
-    body::{Body, Bounded, ClearEdit, Waiting},
+    body::{Body, Bounded, ClearEdit},
     delivery::Outbox,
     error::ApiError,
     node::{Node, Service},
@@ -54,7 +55,7 @@ pub(super) async fn generate(
     call: Call,
     Bounded(body): Body,
 ) -> Result<Response, ApiError> {
-    call.generate(node, &body, None).await
+    call.generate(node, body, None).await
 }
 
 /// Images from images and a prompt in clear text
@@ -97,7 +98,7 @@ pub(super) async fn of_deployment(
     }
     let model = rest.strip_suffix("/images/generations").ok_or(ApiError::NotFound)?;
     let Bounded(body) = Body::from_request(request, &node).await?;
-    call.generate(node, &body, Some(model.to_owned())).await
+    call.generate(node, body, Some(model.to_owned())).await
 }
 
 /// The form of an edit, as OpenAI's clients send it
@@ -147,13 +148,17 @@ impl Call {
     async fn generate(
         self,
         node: Arc<Node>,
-        body: &[u8],
+        body: Bytes,
         deployment: Option<String>,
     ) -> Result<Response, ApiError> {
         let service = self.admitted(&node)?;
-        let mut request = CreateImageRequest::from_json(body)?;
-        request.model = request.model.or(deployment);
-        let ready = ready(request, Operation::Generation, self.client.0, &service)?;
+        let ready = wipe::stack(|| {
+            let mut request = CreateImageRequest::from_json(&body)?;
+            // Its memory is for other bodies while this request waits and is drawn.
+            drop(body);
+            request.model = request.model.or(deployment);
+            ready(request, Operation::Generation, self.client.0, &service)
+        })?;
         self.answer(node, service, ready).await
     }
 
@@ -167,14 +172,16 @@ impl Call {
         inputs::refuse_where_useless(&service)?;
         let (client, of_reader) = (self.client.0, service.clone());
         let edit = node.edits().expect(client)?;
-        let body = Waiting::<ClearEdit>::from_request(request, &node).await?;
+        let body = edit.body::<ClearEdit, _>(request, &node).await?;
+        let arrived = Instant::now();
         let read = edit.read(body, move |body| {
             let mut request = read_edit(&body)?;
             drop(body);
             request.model = request.model.or(deployment);
             ready(request, Operation::Edit, client, &of_reader)
         });
-        let ready = read.await??;
+        let mut ready = read.await??;
+        ready.permit = ready.permit.waiting_since(arrived);
         self.answer(node, service, ready).await
     }
 
@@ -216,7 +223,7 @@ impl Call {
 fn ready(
     mut request: CreateImageRequest,
     operation: Operation,
-    client: ClientId,
+    client: Sharers,
     service: &Service,
 ) -> Result<Ready, ApiError> {
     // In clear text, what names no model is drawn by the first that can.

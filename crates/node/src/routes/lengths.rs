@@ -8,7 +8,7 @@
 //! that [`seal`] pads to.
 
 use engine::padded_bytes;
-use protocol::{Format, ImageRequest, ResponseFormat, Size, VIVID_SUFFIX};
+use protocol::{Format, ImageProvenance, ImageRequest, ResponseFormat, Size, VIVID_SUFFIX};
 
 use crate::node::Service;
 
@@ -17,7 +17,7 @@ const AROUND_BYTES: usize = 1024;
 /// What an image's entry has beside files and prompt.
 const AROUND_IMAGE_BYTES: usize = 128;
 /// What proves where an image is from, whether or not anybody asked: so that nobody sees who did.
-const PROVENANCE_BYTES: usize = 2560;
+const PROVENANCE_BYTES: usize = ImageProvenance::ABOUT_BYTES;
 /// The longest that JSON writes a character: a control character's escape.
 const BYTES_OF_CHAR: usize = 6;
 

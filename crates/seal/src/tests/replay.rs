@@ -6,7 +6,7 @@ use curve25519_dalek::{constants::EIGHT_TORSION, montgomery::MontgomeryPoint};
 
 use super::*;
 use crate::{
-    OpenError, Responder,
+    OpenError, Responder, SealError,
     encoding::{decode_array, encode},
 };
 
@@ -43,6 +43,38 @@ fn what_was_not_answered_can_be_sent_again_and_is_answered_once() {
     others.iter().for_each(|other| drop(accept(&node, other).unwrap()));
     assert_eq!(accept(&node, &request).unwrap_err(), OpenError::ReplayCacheFull);
     assert_eq!(accept(&node, &request).unwrap_err(), OpenError::ReplayCacheFull, "not 409");
+}
+
+/// Who leaves while its request still waits may send the same bytes again; once work has begun, not.
+#[test]
+fn what_is_accepted_can_be_given_back_until_work_begins() {
+    let node = Keyring::new(epoch_with_room_for(1, 4), LIMITS);
+    let (request, _) = sealed_to(&node);
+    let seal = |responder: Responder| responder.seal(body(RESPONSE), &MODEL_MANIFEST);
+    let left = accept(&node, &request).unwrap();
+    let (waits, late) = (left.unbegun(), left.unbegun());
+    assert_eq!(node.open(&request, now()).unwrap_err(), OpenError::Replayed);
+    drop(waits);
+    assert_eq!(node.current().replay_fill_ratio(), 0.0);
+
+    // What was handed out before answers nothing any more, and gives nothing else back.
+    let again = accept(&node, &request).unwrap();
+    assert_eq!(seal(left).unwrap_err(), SealError::GivenBack);
+    drop(late);
+    assert_eq!(node.open(&request, now()).unwrap_err(), OpenError::Replayed);
+    again.unbegun().unwrap().begin();
+    drop(again);
+    assert_eq!(node.open(&request, now()).unwrap_err(), OpenError::Replayed);
+
+    // Nor is a request given back that something was sealed for, be it one event.
+    let (request, _) = sealed_to(&node);
+    let responder = accept(&node, &request).unwrap();
+    let waits = responder.unbegun();
+    let mut parts = responder.into_stream().unwrap();
+    parts.seal(body(RESPONSE), &MODEL_MANIFEST).unwrap();
+    drop(waits);
+    assert_eq!(node.open(&request, now()).unwrap_err(), OpenError::Replayed);
+    assert_eq!(node.current().replay_fill_ratio(), 0.5);
 }
 
 /// Under one key go a request and its answers, so an answer opens as a request would.

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
+use crate::body_rate::Lateness;
+
 /// How long a reader may take nothing of an answer before its connection counts as idle.
 const READER_GRACE: Duration = Duration::from_secs(5);
 
@@ -23,7 +25,7 @@ pub(super) struct Activity {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Phase {
     /// Its body is on the way.
-    Receiving { since: Instant },
+    Receiving { late: Lateness },
     /// The service works on it, or its answer is being taken.
     Working,
     /// A piece of its answer waits to be taken.
@@ -41,8 +43,8 @@ impl Activity {
         }
     }
 
-    /// For how long the connection has made no progress. `None` while the service works for it, or it
-    /// takes its answers.
+    /// For how long the connection has made no progress; of a body on its way, how far that is late. `None` while
+    /// the service works for it, it takes its answers, or a body keeps its rate.
     pub(super) fn idle_for(&self, now: Instant) -> Option<Duration> {
         let since = |since: Instant| now.saturating_duration_since(since);
         let unread = |at: Instant| Some(since(at)).filter(|idle| *idle >= READER_GRACE);
@@ -50,7 +52,7 @@ impl Activity {
             return unread(at);
         }
         let requests = self.requests.values().map(|phase| match *phase {
-            Phase::Receiving { since: at } => Some(since(at)),
+            Phase::Receiving { late } => Some(late.at(now)).filter(|late| !late.is_zero()),
             Phase::Working => None,
             Phase::Waiting { since: at } => unread(at),
         });
@@ -63,13 +65,21 @@ impl Activity {
     pub(super) fn begin(&mut self, now: Instant) -> u64 {
         let id = self.next;
         self.next += 1;
-        self.set(id, Phase::Receiving { since: now });
+        self.set(id, Phase::Receiving { late: Lateness::new(now) });
         id
     }
 
     /// A request has come so far.
     pub(super) fn set(&mut self, id: u64, phase: Phase) {
         self.requests.insert(id, phase);
+    }
+
+    /// So many bytes of a request's body have come.
+    pub(super) fn brought(&mut self, id: u64, bytes: usize, now: Instant) {
+        // An answer may be on its way before the body has ended, and is what counts then.
+        if let Some(Phase::Receiving { late }) = self.requests.get_mut(&id) {
+            late.brought(bytes, now);
+        }
     }
 
     /// A request is over.
@@ -92,5 +102,33 @@ impl Activity {
 
     pub(super) fn body_unread(&self) -> bool {
         self.body_unread
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body_rate::LEAST_BYTES_PER_SEC;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_body_is_progress_as_far_as_it_keeps_the_rate() {
+        let begun = Instant::now();
+        let mut activity = Activity::new(begun);
+        let [steady, drips] = [(); 2].map(|()| activity.begin(begun));
+        for second in 1..=300 {
+            let now = begun + second * SECOND;
+            activity.brought(steady, LEAST_BYTES_PER_SEC, now);
+            activity.brought(drips, 1, now);
+            assert_eq!(activity.idle_for(now), None);
+        }
+        let now = begun + 300 * SECOND;
+        activity.end(steady, now);
+        assert!(activity.idle_for(now) > Some(299 * SECOND));
+        // What still comes of a body takes nothing back.
+        activity.set(drips, Phase::Working);
+        activity.brought(drips, 1, now);
+        assert_eq!(activity.idle_for(now), None);
     }
 }

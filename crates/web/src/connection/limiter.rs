@@ -23,8 +23,8 @@ const RESCAN: Duration = Duration::from_millis(100);
 /// Bounds the number of connections, in all and of one source.
 ///
 /// Where there is no slot left, the connection that has been idle for longest is evicted. Idle is
-/// every connection that makes no progress: without a request, with a body that has not arrived, or
-/// with an answer that its reader does not take.
+/// every connection that makes no progress: without a request, with a body that arrives more slowly than
+/// [`body_rate`](crate::body_rate) says, or with an answer that its reader does not take.
 #[derive(Clone)]
 pub struct ConnectionLimiter {
     free: Arc<Semaphore>,
@@ -231,6 +231,25 @@ mod tests {
         })
         .await
         .expect("a body that does not come makes way");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_keeps_the_rate_makes_no_way_for_strangers() {
+        let limiter = ConnectionLimiter::new(2, 2);
+        let honest = open(&limiter, 1).await.unwrap();
+        let upload = Request::begin(honest.clone());
+        upload.brought(1 << 20);
+        // Younger than the upload.
+        let stranger = open(&limiter, 2).await.unwrap();
+        let drip = Request::begin(stranger.clone());
+        for _ in 0..5 {
+            tokio::time::sleep(SOON).await;
+            upload.brought(1 << 20);
+            drip.brought(1);
+        }
+        // Full: whoever comes next has the longest idle one make way.
+        assert!(timeout(2 * RESCAN, limiter.permit()).await.is_err());
+        assert!(is_evicted(&stranger).await && !is_evicted(&honest).await);
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use super::request::Request;
 use crate::linger;
 
-/// A request's body, which tells when all of it is here.
+/// A request's body, which tells how much of it is here, and when that is all.
 pub(super) struct Received {
     /// `None` once dropped.
     body: Option<Incoming>,
@@ -51,10 +51,15 @@ impl HttpBody for Received {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(body).poll_frame(cx));
-        if frame.is_none()
-            && let Some(request) = self.request.take()
-        {
-            request.received();
+        match (&frame, &self.request) {
+            (Some(Ok(frame)), Some(request)) => {
+                request.brought(frame.data_ref().map_or(0, Bytes::len));
+            }
+            (None, Some(request)) => {
+                request.received();
+                self.request = None;
+            }
+            _ => {}
         }
         self.note_end();
         Poll::Ready(frame)

@@ -19,6 +19,11 @@ impl Request {
         Arc::new(Self { slot, id })
     }
 
+    /// So many bytes of its body are here.
+    pub(super) fn brought(&self, bytes: usize) {
+        self.slot.activity().brought(self.id, bytes, Instant::now());
+    }
+
     /// The whole body is here.
     pub(super) fn received(&self) {
         self.set(Phase::Working);
