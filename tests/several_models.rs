@@ -190,7 +190,8 @@ async fn an_edit_goes_to_the_model_that_takes_images() {
     const KLEIN: &str = "test/klein";
     let directory = klein::model_directory("klein-1x1");
     let asked = Arc::<Mutex<Vec<&'static str>>>::default();
-    let from_text = Noted { name: MODEL, inner: OneColour::instant(), asked: asked.clone() };
+    let inner = OneColour::instant();
+    let from_text = Noted { name: MODEL, inner, asked: asked.clone(), input_images: 0 };
     let from_images = LoadedModel {
         model: KLEIN.to_owned(),
         manifest: b"manifest of klein\n".to_vec(),
@@ -201,7 +202,8 @@ async fn an_edit_goes_to_the_model_that_takes_images() {
         LoadedModel { generators: vec![Box::new(from_text)], ..loaded_model(OneColour::instant()) };
     let config = Config { allow_plaintext: true, ..Config::default() };
     let node = TestNode::loaded(vec![from_text, from_images], config).await;
-    assert_eq!(json_of(&node, "/info").await["models"], json!([MODEL, KLEIN]));
+    let ids = [(MODEL, 0), (KLEIN, 4)].map(|(id, n)| json!({ "id": id, "input_images": n }));
+    assert_eq!(json_of(&node, "/info").await["models"], json!(ids));
 
     let mut file = Cursor::new(Vec::new());
     let rgb = klein::pattern(64, 80);
