@@ -36,7 +36,7 @@ async fn nothing_that_is_written_tells_what_was_sent() {
     let most = if is_release { "info" } else { "trace" };
     for (format, filter) in [
         ("text", most.to_owned()),
-        ("json", format!("{most},node={most},flux={most},node::worker={most},obscura={most}")),
+        ("json", format!("{most},node={most},engine={most},node::worker={most},obscura={most}")),
     ] {
         let (clear, written) = run(format, &filter).await;
         let secrets = secrets(&clear.files);

@@ -10,11 +10,11 @@ use crate::program::Program;
 #[test]
 fn a_log_that_would_let_others_speak_is_refused() {
     for (directive, told) in [
-        ("tokenizers=trace", "module of others"),
-        ("info,tokenizers=info", "module of others"),
-        ("tokenizers::models::unigram=error", "module of others"),
-        ("hyper=off", "module of others"),
-        ("nodes=info", "module of others"),
+        ("tokenizers=trace", "or one of others"),
+        ("info,tokenizers=info", "or one of others"),
+        ("tokenizers::models::unigram=error", "or one of others"),
+        ("hyper=off", "or one of others"),
+        ("nodes=info", "or one of others"),
         ("[request]=trace", "neither"),
         ("node[request{id}]=info", "neither"),
         ("[{prompt}]=info", "neither"),
