@@ -12,7 +12,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Uri, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
-use client::TraceParent;
+use client::{TraceParent, is_bearer_key};
 use protocol::{CreateImageRequest, FormField, Operation};
 use tokio::sync::OwnedSemaphorePermit;
 use web::{
@@ -23,7 +23,6 @@ use self::answer::{Answered, Form};
 pub(crate) use self::events::{Last, Teller, event_stream};
 use crate::{
     body::{Body, EditBody},
-    config::is_bearer_key,
     error::ApiError,
     pool::{Ask, Reply},
     proxy::Proxy,
