@@ -38,7 +38,8 @@ def test_release(tmp_path):
     run("dpkg-deb", "--extract", package, root)
     assert run("dpkg-deb", "--field", package, "Version").strip() == version
     assert run(root / "usr/bin/obscura", "--version").split()[1] == version
-    assert all(b"obscura" in path.read_bytes() for path in (root / "usr/share").rglob("*obscura*") if path.is_file())
+    completions = [path for path in (root / "usr/share").rglob("*obscura*") if path.is_file() and "doc" not in path.parts]
+    assert len(completions) == 3 and all(b"obscura" in path.read_bytes() for path in completions)
     assert len([path for path in root.rglob("*") if path.name in ("obscura", "obscura.fish", "_obscura") and path.is_file()]) == 4
     units = [*(root / "usr/lib/systemd/system").iterdir()]
     assert {unit.suffix for unit in units} == {".service", ".timer"}
