@@ -7,6 +7,7 @@
 #
 #   obscura-VERSION-x86_64-linux.tar.gz   for clients and for trying: has the simulator and the demo
 #   obscura_VERSION_amd64.deb             the same program without a simulator, completions, systemd units
+#   obscura.html                          the page that verifies and seals, for a browser (docs/clients.md)
 #   obscura.cdx.json                      what is linked into the package's program (scripts/sbom.py)
 #   SHA256SUMS
 #
@@ -79,10 +80,14 @@ install -D -m 0755 "$work/production" "$root/usr/bin/obscura"
 for unit in deploy/collateral/obscura-collateral.{service,timer} deploy/{node/obscura,proxy/obscura-proxy}.service; do
   install -D -m 0644 "$unit" "$root/usr/lib/systemd/system/$(basename "$unit")"
 done
-install -D -m 0644 -t "$share/doc/obscura" docs/*.md README.md SECURITY.md
-install -D -m 0644 -t "$share/doc/obscura/attestation" attestation/*.md attestation/policy.toml
-install -D -m 0644 LICENSE "$share/doc/obscura/copyright"
-gzip -9n <CHANGELOG.md >"$share/doc/obscura/changelog.gz"
+# As they lie in the repository, so that what they link to is where they say.
+doc=$share/doc/obscura
+install -D -m 0644 -t "$doc" README.md SECURITY.md CONTRIBUTING.md CHANGELOG.md LICENSE
+while IFS= read -r file; do
+  install -D -m 0644 "$file" "$doc/$file"
+done < <(git ls-files docs attestation/'*.md' attestation/'*.toml' deploy sdk/'*/README.md' models/'*'.{md,toml,png})
+install -D -m 0644 LICENSE "$doc/copyright"
+gzip -9n <CHANGELOG.md >"$doc/changelog.gz"
 mkdir -p "$share"/{bash-completion/completions,fish/vendor_completions.d,zsh/vendor-completions} "$root/DEBIAN" "$root/etc/obscura"
 "$work/production" completions bash >"$share/bash-completion/completions/obscura"
 "$work/production" completions fish >"$share/fish/vendor_completions.d/obscura.fish"
@@ -106,10 +111,20 @@ for script in postinst postrm; do
   printf '#!/bin/sh\nset -e\nif [ -d /run/systemd/system ]; then systemctl daemon-reload || true; fi\n' >"$root/DEBIAN/$script"
   chmod 0755 "$root/DEBIAN/$script"
 done
+# What is removed does not go on running.
+cat >"$root/DEBIAN/prerm" <<'PRERM'
+#!/bin/sh
+set -e
+if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
+  systemctl disable --now obscura.service obscura-proxy.service obscura-collateral.timer || true
+fi
+PRERM
+chmod 0755 "$root/DEBIAN/prerm"
 find "$root" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 dpkg-deb --root-owner-group "${compression[@]}" --build "$root" "$out/obscura_${version}_amd64.deb" >/dev/null
 
-step "what is linked in, and digests"
+step "the page, what is linked in, and digests"
+install -m 0644 sdk/page/obscura.html "$out/obscura.html"
 scripts/sbom.py --no-default-features --features docs,download >"$out/obscura.cdx.json"
 (cd "$out" && sha256sum -- * >SHA256SUMS && cat SHA256SUMS)
 [ -z "$given" ] || echo "NOT A RELEASE: packed from $given"

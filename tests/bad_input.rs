@@ -203,6 +203,17 @@ async fn a_second_copy_is_refused() {
 }
 
 #[tokio::test]
+async fn an_envelope_that_names_no_model_is_told_which_there_are() {
+    let node = TestNode::start(OneColour::instant()).await;
+    let mut body = envelope(&node).await;
+    body["model_name"] = "".into();
+    let (status, text) = post(&node, body.to_string()).await;
+    let error = error_of(&text);
+    assert_eq!((status, error.param.as_deref(), error.code), (400, Some("model"), None));
+    assert!(error.message.contains("`model` is required") && error.message.contains(MODEL));
+}
+
+#[tokio::test]
 async fn a_panic_in_the_model_costs_one_request() {
     let node = TestNode::start(OneColour::instant()).await;
     let sent = Exchange::of(&node.url, json!({"prompt": PANIC_PROMPT})).await.send().await;
@@ -219,7 +230,7 @@ async fn the_route_in_clear_text_names_what_is_wrong() {
         (json!({"model": MODEL, "prompt": "x", "n": 0}), 400, "n"),
         (json!({"model": MODEL, "prompt": 7}), 400, "prompt"),
         (json!({"model": "other", "prompt": "x"}), 404, "model"),
-        (json!({"model": "", "prompt": "x"}), 404, "model"),
+        (json!({"model": "", "prompt": "x"}), 400, "model"),
     ] {
         let answer = http().post(&url).json(&body).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), status, "{body}");

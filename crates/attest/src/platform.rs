@@ -102,8 +102,8 @@ pub struct UnknownPlatform;
 pub enum NoPlatform {
     /// Neither device is there.
     #[error(
-        "no TEE found: neither /dev/tdx_guest nor /dev/sev-guest exists; \
-         run inside a TDX or SEV-SNP guest, or ask for `--tee simulated` by name"
+        "no TEE found: neither /dev/tdx_guest nor /dev/sev-guest exists; run inside a TDX or SEV-SNP guest{}",
+        if cfg!(feature = "simulator") { ", or ask for `--tee simulated` by name" } else { "" }
     )]
     None,
     /// The one asked for is not there.

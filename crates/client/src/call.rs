@@ -25,7 +25,8 @@ impl Call<'_> {
     /// Sends this bearer key instead of the client's own.
     ///
     /// # Errors
-    /// [`HttpError::KeyInClearText`] where everyone on the way could read it.
+    /// [`HttpError::KeyInClearText`] where everyone on the way could read it, [`HttpError::InvalidKey`] where no header
+    /// carries it.
     pub fn with_key(self, key: ApiKey) -> Result<Self, HttpError> {
         self.client.http.may_carry(&key)?;
         Ok(Self { headers: Headers { key: Some(key), ..self.headers }, ..self })

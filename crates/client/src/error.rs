@@ -101,6 +101,9 @@ pub enum HttpError {
         "the node's URL must begin with http:// or https:// and name a host, and no user, query or fragment"
     )]
     Url,
+    /// The base of the API, which people know from OpenAI's clients.
+    #[error("the node's URL ends before /v1: leave that out")]
+    Versioned,
     /// No connection, or one that broke.
     #[error("the node cannot be reached")]
     Connection(#[source] reqwest::Error),
@@ -135,6 +138,9 @@ pub enum HttpError {
         /// The node's host name or address.
         host: Printable,
     },
+    /// A bearer key that no header carries.
+    #[error("the API key must be 1 to {} visible ASCII characters", crate::MAX_KEY_BYTES)]
+    InvalidKey,
     /// The answer is of another kind, such as a proxy's page.
     #[error("the node's answer is of the type \"{found}\", not {expected}")]
     Type {
@@ -169,10 +175,12 @@ impl HttpError {
     pub fn is_unsent(&self) -> bool {
         match self {
             Self::Url
+            | Self::Versioned
             | Self::Tls(_)
             | Self::NoRoots
             | Self::OtherTlsKey { .. }
-            | Self::KeyInClearText { .. } => true,
+            | Self::KeyInClearText { .. }
+            | Self::InvalidKey => true,
             Self::Connection(error) => error.is_connect(),
             _ => false,
         }

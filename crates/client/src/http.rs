@@ -18,6 +18,16 @@ use crate::{
 /// A quote, behind others that are made first.
 const GET_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// The longest bearer key.
+pub const MAX_KEY_BYTES: usize = 4096;
+
+/// Whether a header can carry it (RFC 6750, 2.1, and what people use besides): visible ASCII. The end of a file's
+/// line, which people paste with a key, is none.
+#[must_use]
+pub fn is_bearer_key(key: &str) -> bool {
+    (1..=MAX_KEY_BYTES).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// The bearer key that a node or proxy asks for. Wiped when dropped, never printed.
 pub struct ApiKey {
     key: Option<Zeroizing<String>>,
@@ -75,6 +85,9 @@ impl Http {
         let has_user = !base.username().is_empty() || base.password().is_some();
         if has_user || base.query().is_some() || base.fragment().is_some() {
             return Err(HttpError::Url);
+        }
+        if base.path().trim_end_matches('/').ends_with("/v1") {
+            return Err(HttpError::Versioned);
         }
         may_carry(&base, &key)?;
         let transport = Transport::new(&base, Accept::Public)?;
@@ -167,6 +180,9 @@ pub(crate) fn parse(url: &str) -> Result<Url, HttpError> {
 }
 
 fn may_carry(base: &Url, key: &ApiKey) -> Result<(), HttpError> {
+    if key.key.as_ref().is_some_and(|key| !is_bearer_key(key)) {
+        return Err(HttpError::InvalidKey);
+    }
     if key.key.is_some() && !key.insecure_http && in_clear_text(base) {
         return Err(HttpError::KeyInClearText { host: base.host_str().unwrap_or_default().into() });
     }
@@ -209,6 +225,26 @@ mod tests {
         ] {
             let refused = Http::new(base, ApiKey::none()).map(|_| ());
             assert!(matches!(refused, Err(HttpError::Url)), "{base}");
+        }
+    }
+
+    #[test]
+    fn the_base_of_openais_clients_is_told_apart() {
+        for base in ["http://127.0.0.1:8080/v1", "https://node.example/obscura/v1/"] {
+            let refused = Http::new(base, ApiKey::none()).map(|_| ());
+            assert!(matches!(refused, Err(HttpError::Versioned)), "{base}");
+        }
+        Http::new("https://node.example/v10", ApiKey::none()).unwrap();
+    }
+
+    #[test]
+    fn a_key_that_no_header_carries_is_refused_before_there_is_a_connection() {
+        let made = |key: &str| Http::new("https://node.example", ApiKey::new(key.to_owned()));
+        for key in ["", "k\n", "two words", "é", &"k".repeat(MAX_KEY_BYTES + 1)] {
+            assert!(matches!(made(key).err(), Some(HttpError::InvalidKey)), "{key:?}");
+        }
+        for key in ["k", "sk-~._+/==", &"k".repeat(MAX_KEY_BYTES)] {
+            made(key).unwrap();
         }
     }
 

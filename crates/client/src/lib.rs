@@ -50,7 +50,9 @@ pub use call::Call;
 pub use document::{Document, document};
 pub use error::{ClientError, HttpError};
 pub use evidence::Evidence;
-pub use http::{ApiKey, install_crypto_provider, travels_in_clear_text};
+pub use http::{
+    ApiKey, MAX_KEY_BYTES, install_crypto_provider, is_bearer_key, travels_in_clear_text,
+};
 pub use image::{InvalidImage, decode_image, image_file};
 pub use refusal::Refusal;
 pub use stream::{End, EventStream};
@@ -69,7 +71,7 @@ impl Client {
     /// A client of the node at `base_url`, for instance `https://node.example`.
     ///
     /// # Errors
-    /// Where the URL is none, or TLS cannot be set up.
+    /// Where the URL is none, no header carries the key, or TLS cannot be set up.
     pub fn new(base_url: &str, key: ApiKey) -> Result<Self, ClientError> {
         Ok(Self { http: Http::new(base_url, key)? })
     }

@@ -100,6 +100,14 @@ impl Refusal {
         self.status == 422 && !self.is_sealed
     }
 
+    /// Whether the node does not serve the model that the request names outside of its seal: it was not opened, and
+    /// another node may serve it.
+    #[must_use]
+    pub fn is_unknown_model(&self) -> bool {
+        let code = self.code.as_ref().map(Printable::as_str);
+        !self.is_sealed && self.status == 404 && code == Some("model_not_found")
+    }
+
     /// Whether the request was refused before it was opened, so that another sealing of it does no
     /// work twice: a stale key, a queue without room, a node that loads or stops.
     #[must_use]
@@ -149,6 +157,10 @@ mod tests {
         // Generation took too long, or failed: work was spent.
         assert!(!unopened(503, none) && !unopened(500, later) && !unopened(400, none));
         assert!(!Refusal::read(429, none, b"{}").sealed().is_unopened());
+        let other = br#"{"error":{"message":"","type":"invalid_request_error","param":"model","code":"model_not_found"}}"#;
+        assert!(Refusal::read(404, none, other).is_unknown_model());
+        assert!(!Refusal::read(404, none, other).sealed().is_unknown_model());
+        assert!(!Refusal::read(404, none, b"{}").is_unknown_model());
     }
 
     #[test]

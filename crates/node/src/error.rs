@@ -39,6 +39,8 @@ pub(crate) enum ApiError {
     Unauthorized,
     /// A bearer key that is not one of ours.
     InvalidKey,
+    /// No key that opens the figures.
+    NoMetricsKey,
     /// The proxy's signature has paid for many other sealings of this body of late.
     SignatureSpent,
     Replayed,
@@ -51,6 +53,8 @@ pub(crate) enum ApiError {
     /// A page of another site sent it.
     ForeignOrigin,
     NotFound,
+    /// No route has this path.
+    NoRoute,
     /// The route is there, and the operator did not turn it on.
     RouteOff,
     /// The build has no page that shows the routes.
@@ -130,8 +134,17 @@ impl ApiError {
                 "stale_key",
                 format!("`node_dh_public_key` is not held here; the key is now {current_key_id}"),
             ),
-            Self::Unauthorized => unauthorized().challenge(CHALLENGE),
-            Self::InvalidKey => unauthorized().challenge(CHALLENGE_INVALID),
+            Self::Unauthorized => {
+                unauthorized("no valid credentials: send `Authorization: Bearer KEY`")
+                    .challenge(CHALLENGE)
+            }
+            Self::InvalidKey => unauthorized("the bearer key is none of this node's keys")
+                .challenge(CHALLENGE_INVALID),
+            Self::NoMetricsKey => unauthorized(
+                "figures are for holders of a metrics key (`metrics_keys_sha256`), sent as `Authorization: Bearer KEY`; \
+                 no other key opens them",
+            )
+            .challenge(CHALLENGE),
             Self::SignatureSpent => answer(
                 429,
                 RateLimitError,
@@ -176,6 +189,14 @@ impl ApiError {
             Self::NotFound => {
                 answer(404, InvalidRequestError, "not_found", "there is nothing here")
             }
+            // Without the path, in which anything may stand.
+            Self::NoRoute => answer(
+                404,
+                InvalidRequestError,
+                "not_found",
+                "there is no such route: the base of the API ends in `/v1`, as in `/v1/images/generations`, and \
+                 `/openapi.json` lists all routes",
+            ),
             Self::RouteOff => answer(
                 404,
                 InvalidRequestError,
@@ -328,13 +349,8 @@ fn answer(
     ErrorAnswer::new(status, kind, code, message)
 }
 
-fn unauthorized() -> ErrorAnswer {
-    answer(
-        401,
-        ErrorKind::AuthenticationError,
-        "invalid_api_key",
-        "no valid credentials: send `Authorization: Bearer KEY`",
-    )
+fn unauthorized(message: &str) -> ErrorAnswer {
+    answer(401, ErrorKind::AuthenticationError, "invalid_api_key", message)
 }
 
 fn invalid(error: &InvalidParameter) -> ErrorAnswer {

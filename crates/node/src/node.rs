@@ -337,7 +337,11 @@ impl Service {
         let found = self.capabilities.iter().find(|offered| offered.model == model);
         found.ok_or_else(|| {
             let names = self.capabilities.iter().map(|offered| &*offered.model);
-            InvalidParameter::UnknownModel { served: names.collect::<Vec<_>>().join(", ") }
+            let served = names.collect::<Vec<_>>().join(", ");
+            match model {
+                "" => InvalidParameter::NoModel { served },
+                _ => InvalidParameter::UnknownModel { served },
+            }
         })
     }
 

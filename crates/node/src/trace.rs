@@ -9,12 +9,17 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
-use crate::{delivery, node::Node};
+use crate::{delivery, error::ApiError, node::Node};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_ID_BYTES: usize = 64;
+/// Routes that are asked every few seconds.
+const PROBES: [&str; 4] = ["/health", "/healthz", "/metrics", "/readyz"];
+/// How requests are counted whose clients hung up, or which the node's end cut off. No answer has this status; nginx
+/// counts them by it too.
+const LEFT: u16 = 499;
 const TRACEPARENT: &str = "traceparent";
 
 /// Gives the request an id, or takes over the client's, and logs its end.
@@ -46,17 +51,55 @@ pub(crate) async fn request(
         parent.adopt(&span);
     }
     let started = Instant::now();
+    let unanswered = Unanswered { node: &node, route, span: &span, started, is_answered: false };
     let mut response = next.run(request).instrument(span.clone()).await;
+    unanswered.is_answered();
     node.traffic().answered(route, response.status().as_u16());
     span.in_scope(|| {
         span.record("status", response.status().as_u16());
+        let milliseconds = started.elapsed().as_millis() as u64;
         // A stream's line comes when it ends, from whoever makes its events.
-        if !delivery::is_stream(&response) {
-            tracing::info!(milliseconds = started.elapsed().as_millis() as u64, "answered");
+        match delivery::is_stream(&response) {
+            true => {}
+            // They come every few seconds, for ever.
+            false if PROBES.contains(&route) && response.status().is_success() => {
+                tracing::debug!(milliseconds, "answered");
+            }
+            false => tracing::info!(milliseconds, "answered"),
         }
     });
     response.headers_mut().insert(X_REQUEST_ID, id);
     response
+}
+
+/// A request whose end nobody has told yet. Dropped before it is answered, it is told as one that was left.
+struct Unanswered<'a> {
+    node: &'a Node,
+    route: &'a str,
+    span: &'a Span,
+    started: Instant,
+    is_answered: bool,
+}
+
+impl Unanswered<'_> {
+    fn is_answered(mut self) {
+        self.is_answered = true;
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if self.is_answered || std::thread::panicking() {
+            return;
+        }
+        self.node.traffic().answered(self.route, LEFT);
+        let outcome = match self.node.service() {
+            Err(ApiError::Draining) => "unfinished when the node stopped",
+            _ => "stopped by its client",
+        };
+        let milliseconds = self.started.elapsed().as_millis() as u64;
+        self.span.in_scope(|| tracing::info!(milliseconds, outcome, "not answered"));
+    }
 }
 
 /// A method as the log names it: what a client invents may be long, and anything.

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     args::BenchArgs,
     device,
+    output::say,
     progress::{Phase, Progress},
 };
 
@@ -63,19 +64,21 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         }
         found["reference"] = off.names().into();
         found["refusals"] = refusals.collect();
-        println!("{found}");
+        say(&found)?;
     } else {
         let card = Printable::new(&report.card);
         let part = args.blocks.map_or(String::new(), |Blocks { double, single }| {
             format!(", a part: {double} double and {single} single blocks")
         });
-        println!("{card}: {} in {} steps, prompt to PNG{part}", args.size, args.steps);
-        report.print_table();
+        let (size, steps) = (args.size, args.steps);
+        say(format_args!("{card}: {size} in {steps} steps, prompt to PNG{part}"))?;
+        report.print_table()?;
         for refusal in refusals {
-            println!("refused: {}, {} times: {}", refusal.group, refusal.count, refusal.reason);
+            let (group, count) = (refusal.group, refusal.count);
+            say(format_args!("refused: {group}, {count} times: {}", refusal.reason))?;
         }
         if off != groups::Groups::default() {
-            println!("computed by the reference: {off}");
+            say(format_args!("computed by the reference: {off}"))?;
         }
     }
     Ok(())
@@ -155,24 +158,30 @@ impl<'a> Report<'a> {
         })
     }
 
-    fn print_table(&self) {
-        println!("{:16} {:>10} {:>10}", "", "ms", "TFLOP/s");
+    fn print_table(&self) -> anyhow::Result<()> {
+        say(format_args!("{:16} {:>10} {:>10}", "", "ms", "TFLOP/s"))?;
         for stage in &self.measured.stages {
             let rate = rate(stage).map_or("-".to_owned(), |rate| format!("{rate:.2}"));
-            println!("{:16} {:>10.2} {rate:>10}", stage.name, stage.milliseconds);
+            let (name, milliseconds) = (stage.name, stage.milliseconds);
+            say(format_args!("{name:16} {milliseconds:>10.2} {rate:>10}"))?;
         }
         let each = |seconds| 1e3 * seconds / self.images as f64;
         let [least, middle, most] = self.seconds.map(each);
         let runs = self.measured.seconds.len();
-        println!("an image        {middle:>10.2} ms, {least:.2} to {most:.2} in {runs} runs");
+        say(format_args!(
+            "an image        {middle:>10.2} ms, {least:.2} to {most:.2} in {runs} runs"
+        ))?;
         if self.images > 1 {
-            println!("of {} together; the parts above are all of theirs", self.images);
+            say(format_args!("of {} together; the parts above are all of theirs", self.images))?;
         }
         if let Some(memory) = self.measured.memory {
             let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
             let (peak, weights) = (gib(memory.peak_bytes), gib(memory.weight_bytes));
-            println!("memory           {peak:>10.1} GiB at most, {weights:.1} of it weights");
+            say(format_args!(
+                "memory           {peak:>10.1} GiB at most, {weights:.1} of it weights"
+            ))?;
         }
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use attest::{
-    Platform, PlatformChoice,
+    NoPlatform, Platform, PlatformChoice,
     collateral::{self, Dated, MAX_DOCUMENT_BYTES, SnpChip, TdxDocuments, TdxPlatform},
     evidence::Tsm,
 };
@@ -72,7 +72,14 @@ fn quote(args: &CollateralFetchArgs) -> anyhow::Result<(Platform, Vec<u8>)> {
         };
         return Ok((platform, read(file)?));
     }
-    let platform = Platform::find(args.tee, Path::new("/dev"))?;
+    let platform = Platform::find(args.tee, Path::new("/dev")).map_err(|error| match error {
+        // Whose own advice, to simulate one, is none here.
+        NoPlatform::None => anyhow::anyhow!(
+            "no TEE found: neither /dev/tdx_guest nor /dev/sev-guest exists; run inside a TDX or SEV-SNP guest, or \
+             name a quote of one with --quote and --tee"
+        ),
+        error => error.into(),
+    })?;
     let mut tsm = match platform {
         Platform::Tdx => Tsm::tdx(),
         Platform::Snp => Tsm::snp(),

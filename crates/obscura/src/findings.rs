@@ -6,6 +6,8 @@ use attest::verify::{Outcome, Verdict};
 use provenance::ProvenanceError;
 use serde_json::{Value, json};
 
+use crate::output::say;
+
 struct Finding {
     id: &'static str,
     outcome: Outcome,
@@ -16,11 +18,13 @@ struct Finding {
 pub(crate) struct Findings {
     findings: Vec<Finding>,
     verdict: Verdict,
+    /// What was looked at, where that is a part alone: what is accepted is called by it.
+    part: Option<&'static str>,
 }
 
 impl Findings {
     pub(crate) fn new() -> Self {
-        Self { findings: Vec::new(), verdict: Verdict::Accepted }
+        Self { findings: Vec::new(), verdict: Verdict::Accepted, part: None }
     }
 
     pub(crate) fn pass(&mut self, id: &'static str, detail: impl Into<String>) {
@@ -74,16 +78,38 @@ impl Findings {
         }
     }
 
+    /// That this is all that was looked at. Whoever reads of it should not take it for the whole.
+    pub(crate) fn of_part(&mut self, part: &'static str) {
+        self.part = Some(part);
+    }
+
+    /// The verdict's name; of a part that is accepted, the part's.
+    fn verdict_name(&self) -> String {
+        match (self.verdict, self.part) {
+            (Verdict::Accepted, Some(part)) => part.to_owned(),
+            (verdict, _) => verdict.to_string(),
+        }
+    }
+
+    fn not_checked(&self) -> Vec<&'static str> {
+        let skipped = self.findings.iter().filter(|finding| finding.outcome == Outcome::Skip);
+        skipped.map(|finding| finding.id).collect()
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.verdict.exit_code())
     }
 
     /// Prints them for people, behind what they are about.
-    pub(crate) fn print(&self, about: &str) {
+    pub(crate) fn print(&self, about: &str) -> anyhow::Result<()> {
         for Finding { id, outcome, detail } in &self.findings {
-            println!("{outcome}  {id:<24} {}", printable::terminal(detail));
+            say(format_args!("{outcome}  {id:<24} {}", printable::terminal(detail)))?;
         }
-        println!("\n{}: {about}", self.verdict);
+        say(format_args!("\n{}: {about}", self.verdict_name()))?;
+        match &self.not_checked()[..] {
+            [] => Ok(()),
+            ids => say(format_args!("  not checked: {}", ids.join(", "))),
+        }
     }
 
     pub(crate) fn to_json(&self) -> Value {
@@ -91,8 +117,9 @@ impl Findings {
             json!({ "id": id, "outcome": outcome, "detail": detail })
         });
         json!({
-            "verdict": self.verdict,
+            "verdict": self.verdict_name().to_lowercase(),
             "checks": findings.collect::<Vec<_>>(),
+            "not_checked": self.not_checked(),
             "exit_code": self.verdict.exit_code(),
         })
     }

@@ -2,7 +2,7 @@
 
 mod filter;
 
-use std::io::IsTerminal;
+use std::{ffi::OsString, io::IsTerminal};
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -36,7 +36,7 @@ pub(crate) fn start(
     collector: Option<&str>,
 ) -> anyhow::Result<Log> {
     let lines = tracing_subscriber::fmt::layer()
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(has_colours(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR")))
         .with_writer(std::io::stderr);
     let lines = match format {
         LogFormat::Text => lines.boxed(),
@@ -47,6 +47,11 @@ pub(crate) fn start(
     // Not `init`, which would take over the records of the `log` crate.
     tracing::subscriber::set_global_default(subscriber).context("a log is open already")?;
     Ok(Log { _traces: traces })
+}
+
+/// In a terminal, unless its user wants none: https://no-color.org.
+fn has_colours(is_terminal: bool, no_color: Option<OsString>) -> bool {
+    is_terminal && no_color.is_none_or(|value| value.is_empty())
 }
 
 #[cfg(feature = "otlp")]
@@ -120,5 +125,16 @@ mod traces {
 
     pub(super) fn to(_: &str) -> anyhow::Result<(Identity, Traces)> {
         bail!("`otlp_endpoint`: this build exports no traces; build with --features otlp")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_whose_users_want_them() {
+        assert!(has_colours(true, None) && has_colours(true, Some("".into())));
+        assert!(!has_colours(true, Some("1".into())) && !has_colours(false, None));
     }
 }

@@ -1,7 +1,5 @@
 //! `obscura`: the command line of the confidential image node.
 
-#![allow(clippy::print_stdout, reason = "a command line prints")]
-
 mod args;
 mod bench;
 mod choices;
@@ -92,15 +90,20 @@ fn run(command: Command, given: &Given) -> anyhow::Result<ExitCode> {
         Command::Probe { address } => probe::run(address).map(|()| ExitCode::SUCCESS),
         Command::Tlog(command) => transparency::run(command),
         Command::Config(ConfigCommand::Print(args)) => {
-            Settings::read(&args).map(|settings| print!("{settings}")).map(|()| ExitCode::SUCCESS)
+            let settings = Settings::read(&args)?;
+            output::print(&settings)?;
+            // Behind what was printed, which shows where each comes from.
+            settings.checked().map(|_| ExitCode::SUCCESS)
         }
         Command::Config(ConfigCommand::Evidence(args)) => Settings::read(&args)
             .and_then(|settings| settings.node())
-            .map(|config| print!("{}", config.evidence()))
+            .and_then(|config| output::print(config.evidence()))
             .map(|()| ExitCode::SUCCESS),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Args::command(), "obscura", &mut std::io::stdout());
-            Ok(ExitCode::SUCCESS)
+            // It panics where it cannot write, and so writes here first.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "obscura", &mut script);
+            output::print(String::from_utf8_lossy(&script)).map(|()| ExitCode::SUCCESS)
         }
         Command::Models(command) => models::run(command).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::run(&args).map(|()| ExitCode::SUCCESS),

@@ -19,7 +19,7 @@ use attest::{
 use bytesize::ByteSize;
 use serde_json::{Value, json};
 
-use crate::output;
+use crate::output::{self, say};
 
 /// Longer than any command line that a kernel reads.
 const MAX_LINE_BYTES: usize = 4096;
@@ -224,13 +224,13 @@ impl Inputs {
 fn print(args: &MeasureArgs, report: &Measured) -> anyhow::Result<ExitCode> {
     let agrees = report.log.as_ref().is_none_or(Vec::is_empty);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&as_json(report))?);
+        say(serde_json::to_string_pretty(&as_json(report))?)?;
     } else if let Some(file) = &args.output {
         write(file, &as_toml(report))?;
-        findings(report).iter().for_each(|line| println!("{line}"));
+        findings(report).iter().try_for_each(say)?;
     } else {
-        print!("{}", as_toml(report));
-        findings(report).iter().for_each(|line| println!("# {line}"));
+        output::print(as_toml(report))?;
+        findings(report).iter().try_for_each(|line| say(format_args!("# {line}")))?;
     }
     let verdict = if agrees { Verdict::Accepted } else { Verdict::Rejected };
     Ok(ExitCode::from(verdict.exit_code()))

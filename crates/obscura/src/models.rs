@@ -11,7 +11,9 @@ use flux::{Lora, Manifest, ManifestLora};
 
 use crate::{
     args::{DownloadArgs, ModelsCommand},
-    model, progress,
+    model,
+    output::say,
+    progress,
     store::{self, MANIFEST_FILE},
 };
 
@@ -25,18 +27,18 @@ pub(crate) fn run(command: ModelsCommand) -> anyhow::Result<()> {
 }
 
 fn list() -> anyhow::Result<()> {
-    println!("{}", model::DEMO);
-    println!("  is        {}", model::DEMO_NOTICE);
-    println!("  here      in this program");
+    say(model::DEMO)?;
+    say(format_args!("  is        {}", model::DEMO_NOTICE))?;
+    say("  here      in this program")?;
     for known in store::KNOWN {
         let manifest = known.manifest()?;
-        println!("{}", known.name);
-        println!("  from      {}", manifest.repository.as_deref().unwrap_or("-"));
-        println!("  revision  {}", manifest.revision.as_deref().unwrap_or("-"));
-        println!("  licence   {}", manifest.licence.as_deref().unwrap_or("-"));
+        say(known.name)?;
+        say(format_args!("  from      {}", manifest.repository.as_deref().unwrap_or("-")))?;
+        say(format_args!("  revision  {}", manifest.revision.as_deref().unwrap_or("-")))?;
+        say(format_args!("  licence   {}", manifest.licence.as_deref().unwrap_or("-")))?;
         let directory = store::directory(known.name)?;
         let state = if directory.is_dir() { "" } else { " (not there)" };
-        println!("  here      {}{state}", directory.display());
+        say(format_args!("  here      {}{state}", directory.display()))?;
     }
     Ok(())
 }
@@ -73,9 +75,8 @@ fn pin(directory: &Path, output: Option<PathBuf>, loras: &[Lora]) -> anyhow::Res
     };
     let digest = hex::encode(manifest.digest()?);
     write(&output, &manifest).with_context(|| format!("cannot write {}", output.display()))?;
-    println!("{}", output.display());
-    println!("{}, manifest digest {digest}", counted(&manifest));
-    Ok(())
+    say(output.display())?;
+    say(format_args!("{}, manifest digest {digest}", counted(&manifest)))
 }
 
 /// What a manifest says of these.
@@ -140,12 +141,8 @@ fn check(directory: &Path, manifest: Option<PathBuf>, loras: &[Lora]) -> anyhow:
     let bar = progress::load();
     manifest.check(directory, &mut |progress| bar.show(&progress))?;
     bar.finish();
-    println!(
-        "{} as pinned, manifest digest {}",
-        counted(&manifest),
-        hex::encode(manifest.digest()?)
-    );
-    Ok(())
+    let digest = hex::encode(manifest.digest()?);
+    say(format_args!("{} as pinned, manifest digest {digest}", counted(&manifest)))
 }
 
 /// Writes a manifest in place of the one that is there. Its directory may come from anybody: a link of

@@ -17,6 +17,11 @@ pub(crate) fn say(line: impl Display) -> anyhow::Result<()> {
     writeln!(io::stdout().lock(), "{line}").context("cannot write to standard output")
 }
 
+/// The same of a text whose lines have their own ends.
+pub(crate) fn print(text: impl Display) -> anyhow::Result<()> {
+    write!(io::stdout().lock(), "{text}").context("cannot write to standard output")
+}
+
 /// The same from what goes on serving: that nobody can read the line, since its disk is full or its pipe is
 /// closed, must not end a node. `println!` would panic.
 pub(crate) fn announce(line: impl Display) {

@@ -3,7 +3,7 @@
 use std::{io::Cursor, ops::ControlFlow, process::ExitCode};
 
 use ::image::ImageReader;
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use attest::{Report, verify::Attested};
 use flux::{Image, Job, LargestBatch};
 use protocol::{Count, Seed, Steps};
@@ -14,7 +14,9 @@ use crate::{
     args::ReplayArgs,
     disclosure::{self, Disclosure, Mismatch, bounded},
     findings::Findings,
-    model, verify,
+    model,
+    output::say,
+    verify,
 };
 
 /// How near an image is to one that the same model drew on another machine or in another precision, in dB
@@ -26,15 +28,19 @@ const MIN_PSNR_DB: f64 = 36.0;
 const MIN_NEARER_DB: f64 = 3.0;
 
 pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
+    ensure!(
+        !args.trust.require_attested_tls,
+        "--require-attested-tls is about a connection, and a report that was saved tells of none: leave it out"
+    );
     flux::groups::turned_off()?;
     let inputs = (&args.input_image[..], args.input_mask.as_deref());
     let disclosure = Disclosure::read(&args.receipt, &args.prompt_file, inputs)?;
     let mut findings = Findings::new();
     judge(args, &disclosure, &mut findings)?;
     match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&findings.to_json())?),
+        true => say(serde_json::to_string_pretty(&findings.to_json())?),
         false => findings.print("what the receipt says of this image"),
-    }
+    }?;
     Ok(findings.exit_code())
 }
 
@@ -154,7 +160,11 @@ fn judge(
 /// Whether the evidence names the key, where there is any.
 fn node(args: &ReplayArgs, signed: &SignedReceipt, findings: &mut Findings) -> anyhow::Result<()> {
     let Some(report) = &args.report else {
-        findings.skip("receipt.node", "no --report says whose key that is");
+        findings.skip(
+            "receipt.node",
+            "no --report says whose key that is: anybody signs receipts with a key of their own",
+        );
+        findings.of_part("the drawing alone");
         return Ok(());
     };
     let evidence = verify::read(report, args.nonce, args.at)?;

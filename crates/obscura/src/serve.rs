@@ -21,12 +21,12 @@ use crate::{
 pub(crate) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     doctor::refuse_reference()?;
     let settings = Settings::read(args)?;
-    let launch = settings.launch()?;
+    // All of them before anything is looked for: what is wrong with them is to be found on every machine.
+    let (launch, config) = settings.checked()?;
     // Before anything starts a thread, as the export of traces does.
     process::harden().context("core dumps cannot be turned off")?;
     let _log = log::start(launch.log.clone(), launch.log_format, launch.otlp_endpoint.as_deref())?;
     let platform = Platform::find(launch.tee, Path::new("/dev"))?;
-    let config = settings.node()?;
     let sources = evidence::sources(platform, &config)?;
     let node = Node::new(config)?;
     let runtime = runtime()?;

@@ -1,6 +1,7 @@
 //! What an operator says to `obscura serve`, and where: flags over the environment over a TOML file
 //! over the defaults.
 
+mod checked;
 mod models;
 #[cfg(test)]
 mod tests;
@@ -105,8 +106,11 @@ impl Settings {
         environment: impl Fn(&str) -> Option<String>,
     ) -> anyhow::Result<Self> {
         let mut settings = Self::defaults();
-        if let Some(path) = &args.config {
-            settings.overlay(path)?;
+        // Empty in the environment is as unset there; what a flag says is meant.
+        let is_unset = environment("OBSCURA_CONFIG").is_some_and(|path| path.is_empty());
+        match &args.config {
+            Some(path) if !(is_unset && path.as_os_str().is_empty()) => settings.overlay(path)?,
+            _ => {}
         }
         let keys: Vec<String> = settings.0.keys().cloned().collect();
         for key in keys {
@@ -141,6 +145,11 @@ impl Settings {
         for (key, value) in table {
             let source = Source::File { path: path.to_owned(), line: line_of(&text, &key) };
             let setting = self.known(&key).with_context(|| source.place())?;
+            // `auto` or a number, which need not be quoted.
+            let value = match value {
+                Value::Integer(images) if key == "max_batch" => Value::String(images.to_string()),
+                value => value,
+            };
             let (expected, found) = (setting.value.type_str(), value.type_str());
             // A whole number stands for one with a fraction.
             let fits = expected == found
@@ -305,8 +314,11 @@ impl Settings {
     }
 
     fn choice<T: ValueEnum>(&self, key: &str) -> anyhow::Result<T> {
-        T::from_str(self.text(key)?, true)
-            .map_err(|error| anyhow::anyhow!("`{key}` ({}): {error}", self.source(key)))
+        T::from_str(self.text(key)?, true).map_err(|_| {
+            let choices = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+            let names: Vec<_> = choices.map(|choice| choice.get_name().to_owned()).collect();
+            anyhow::anyhow!("`{key}` ({}): must be one of: {}", self.source(key), names.join(", "))
+        })
     }
 
     fn text(&self, key: &str) -> anyhow::Result<&str> {

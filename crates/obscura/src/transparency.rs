@@ -17,7 +17,7 @@ use tlog::{
     Trust, VerifierKey, Witness, Writer,
 };
 
-use crate::output::{self, Existing, say};
+use crate::output::{self, Existing, print, say};
 
 /// What is logged has some kilobytes.
 const MAX_LOGGED_BYTES: usize = 1024 * 1024;
@@ -141,16 +141,16 @@ pub(crate) fn run(command: TlogCommand) -> anyhow::Result<ExitCode> {
             witness(&log, &log_key, &secret_key(&key)?, &seen)?;
         }
         TlogCommand::Prove { log, log_key, kind, file } => {
-            print!("{}", Log::open(&log, &log_key)?.prove(&entry(kind.into(), &file)?)?);
+            print(Log::open(&log, &log_key)?.prove(&entry(kind.into(), &file)?)?)?;
         }
         TlogCommand::Check { logged, kind, file } => {
             return Ok(match check(&logged, kind.into(), &file)? {
                 Ok(included) => {
-                    println!("PASS  {included}");
+                    say(format_args!("PASS  {included}"))?;
                     ExitCode::SUCCESS
                 }
                 Err(problem) => {
-                    println!("FAIL  {problem}");
+                    say(format_args!("FAIL  {problem}"))?;
                     ExitCode::from(Verdict::Rejected.exit_code())
                 }
             });

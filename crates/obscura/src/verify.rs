@@ -34,12 +34,13 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         // Nobody is asked anything under a policy that others may not have been shown.
         let problem = printable::terminal(&problem.to_string());
         match args.json {
-            true => println!(
-                "{}",
-                json!({ "verdict": "rejected", "policy_log": problem.to_string(), "exit_code": Verdict::Rejected.exit_code() })
-            ),
-            false => println!("FAIL  the policy is not in the log — {problem}"),
-        }
+            true => output::say(json!({
+                "verdict": "rejected",
+                "policy_log": problem.to_string(),
+                "exit_code": Verdict::Rejected.exit_code(),
+            })),
+            false => output::say(format_args!("FAIL  the policy is not in the log — {problem}")),
+        }?;
         return Ok(ExitCode::from(Verdict::Rejected.exit_code()));
     }
     let policy = policy(&args.trust)?;
@@ -59,22 +60,23 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         output::write(file, &evidence.report, existing)?;
     }
     if let Some(image) = &args.image {
-        return image::run(args, image, evidence.as_ref());
+        return image::run(args, image, &policy, evidence.as_ref());
     }
     let evidence = evidence.context("name a node's URL, a --report or an --image")?;
     let appraisal = evidence.appraise(&policy);
     let challenge = evidence.challenge;
     if args.json {
-        println!("{}", as_json(&appraisal, &challenge, clock, logged.as_ref())?);
+        output::say(as_json(&appraisal, &challenge, clock, logged.as_ref())?)?;
     } else {
         if let Some(Ok(included)) = &logged {
-            println!("the policy is {included}");
+            output::say(format_args!("the policy is {included}"))?;
         }
         if challenge.nonce != Nonce::ABSENT {
-            println!("nonce {}\n", challenge.nonce);
+            output::say(format_args!("nonce {}\n", challenge.nonce))?;
         }
-        println!("{appraisal}");
-        println!("  judged at {}, {}", At(challenge.now_secs), clock.description());
+        output::say(&appraisal)?;
+        let at = At(challenge.now_secs);
+        output::say(format_args!("  judged at {at}, {}", clock.description()))?;
     }
     Ok(ExitCode::from(appraisal.verdict.exit_code()))
 }

@@ -33,13 +33,37 @@ fn an_image_that_has_no_room_leaves_the_older_one() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
+/// What a command has to say, and cannot, is an error of its own and no panic.
+#[tokio::test]
+async fn what_cannot_be_said_is_an_error() {
+    let node = Program::serve(&[], Stdio::null());
+    node.ready().await;
+    for words in [
+        &["verify", &node.url, "--accept-simulated"][..],
+        &["verify", &node.url, "--accept-simulated", "--json"],
+        &["config", "print"],
+        &["config", "evidence"],
+        &["models", "list"],
+        &["completions", "bash"],
+        &["completions", "zsh"],
+    ] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let done = Command::new(OBSCURA).args(words).stdout(full).output().unwrap();
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(1), "{words:?}: {said}");
+        assert!(said.contains("cannot write to standard output"), "{words:?}: {said}");
+    }
+    node.stop();
+}
+
 #[tokio::test]
 async fn a_log_that_cannot_be_written_stops_nothing() {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let node = Program::serve(&[], full);
     for _ in 0..3 {
-        let answer = tests::http().get(format!("{}/healthz", node.url)).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
+        // Of a probe that succeeds there is no line.
+        let answer = tests::http().get(format!("{}/none", node.url)).send().await.unwrap();
+        assert_eq!(answer.status(), 404);
     }
     node.stop();
 }

@@ -158,6 +158,8 @@ async fn an_image_proves_itself_offline() {
     // Another node, no node.
     let live = ["verify", &shown.node.url, "--image", &shown.path("star.png")];
     assert!(shown.says(10, &live).contains("somebody else's key"));
+    let warned = shown.verify(0, "star.png", &[]);
+    assert_eq!(warned.matches("warning: simulated nodes").count(), 1, "{warned}");
     let alone = shown.says(10, &["verify", "--image", &shown.path("star.png")]);
     assert!(alone.contains("no evidence"), "{alone}");
     // Cut off, changed, encoded again, none at all.
@@ -192,7 +194,15 @@ async fn a_receipt_is_true_or_false() {
     let evidence = ["--report", &report, "--nonce", NONCE];
     let said = shown.replay(0, told, &[&evidence[..], &["--image", &star]].concat());
     assert!(said.contains("bit for bit") && said.contains("names its key"), "{said}");
-    shown.replay(0, told, &[]);
+    // Without evidence it is the drawing alone that is true: whoever drew it may have signed for it.
+    let alone = shown.replay(0, told, &[]);
+    assert!(alone.contains("\nthe drawing alone: ") && !alone.contains("ACCEPTED"), "{alone}");
+    assert!(alone.contains("\n  not checked: receipt.node"), "{alone}");
+    let alone: Value = serde_json::from_str(&shown.replay(0, told, &["--json"])).unwrap();
+    assert_eq!(alone["verdict"], "the drawing alone");
+    assert_eq!(alone["not_checked"], json!(["receipt.node"]));
+    let tls = [&evidence[..], &["--require-attested-tls"]].concat();
+    assert!(shown.replay(1, told, &tls).contains("--require-attested-tls is about a connection"));
 
     // For another seed, size, number of steps, or with another salt.
     let changes: [(&str, Value); 4] = [

@@ -55,14 +55,17 @@ pub enum InvalidParameter {
         param: &'static str,
     },
     /// A field holds a value of another JSON type than it should.
-    #[error("`{param}` has the wrong type")]
+    #[error("`{param}` must be {}", expected(param))]
     Type {
         /// Its name.
         param: &'static str,
     },
     /// The body holds a field twice.
-    #[error("a field is given twice")]
-    Duplicate,
+    #[error("`{param}` is given twice")]
+    Duplicate {
+        /// Its name.
+        param: &'static str,
+    },
     /// `prompt` breaks a rule.
     #[error("`prompt` {0}")]
     Prompt(InvalidPrompt),
@@ -104,6 +107,12 @@ pub enum InvalidParameter {
     #[error("`model` is not served by this node; it serves `{served}`")]
     UnknownModel {
         /// The one that is.
+        served: String,
+    },
+    /// No model is named where one has to be: outside of what is sealed.
+    #[error("`model` is required; this node serves `{served}`")]
+    NoModel {
+        /// The ones that are.
         served: String,
     },
     /// The envelope's compute units are not the pixels asked for.
@@ -216,6 +225,22 @@ pub enum InvalidParameter {
     },
 }
 
+/// What a field holds, in words.
+fn expected(param: &str) -> &'static str {
+    match param {
+        "n" => "a whole number from 1 to 10",
+        "steps" => "a whole number from 1 to 50",
+        "partial_images" => "a whole number from 0 to 3",
+        "output_compression" => "a whole number from 0 to 100",
+        "seed" => "a whole number from 0 to 18446744073709551615, or -1 for any seed",
+        "guidance" => "a number from 0 to 30",
+        "stream" | "progress" => "true or false",
+        "images" => "a list of images",
+        "mask" => "an image",
+        _ => "a text",
+    }
+}
+
 impl InvalidParameter {
     /// The field to blame, as the client spells it.
     #[must_use]
@@ -223,13 +248,13 @@ impl InvalidParameter {
         Some(match self {
             Self::Missing { param }
             | Self::Type { param }
+            | Self::Duplicate { param }
             | Self::OutOfRange { param, .. }
             | Self::OnlyStreaming { param }
             | Self::NotStreaming { param }
             | Self::Unsupported { param }
             | Self::OnlyEdits { param }
             | Self::Choice { param, .. } => param,
-            Self::Duplicate => return None,
             Self::Prompt(_) => "prompt",
             Self::Size(_)
             | Self::TooManyPixels { .. }
@@ -237,7 +262,10 @@ impl InvalidParameter {
             | Self::Aspect { .. } => "size",
             Self::Mask { .. } => "mask",
             Self::TooManyPixelsInAll { .. } => "n",
-            Self::ModelMismatch | Self::UnknownModel { .. } | Self::NoInputImages { .. } => "model",
+            Self::ModelMismatch
+            | Self::UnknownModel { .. }
+            | Self::NoModel { .. }
+            | Self::NoInputImages { .. } => "model",
             Self::TooManyInputImages { .. } | Self::InputBytes { .. } | Self::InputImage { .. } => {
                 "images"
             }

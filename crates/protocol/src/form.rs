@@ -39,7 +39,7 @@ impl CreateImageRequest {
                 name => {
                     if let Some(param) = request.set(name, value)? {
                         if seen.contains(&param) {
-                            return Err(InvalidParameter::Duplicate);
+                            return Err(InvalidParameter::Duplicate { param });
                         }
                         seen.push(param);
                     }
@@ -153,7 +153,7 @@ mod tests {
             assert_eq!(refused.param(), Some(name));
         }
         let twice = read(&[("n", b"1"), ("n", b"1")]).err();
-        assert_eq!(twice, Some(InvalidParameter::Duplicate));
+        assert_eq!(twice, Some(InvalidParameter::Duplicate { param: "n" }));
         let mut many = read(&[("image", &[1][..]); 11]).ok().unwrap();
         let refused = many.take_input_files(4).err();
         assert_eq!(refused, Some(InvalidParameter::TooManyInputImages { most: 4 }));

@@ -112,6 +112,15 @@ pub struct CreateImageRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
     pub input_fidelity: Option<String>,
+    /// Known from other servers: images by names that nothing here reads. Whether they are there is seen, so that a
+    /// request is not drawn without them.
+    #[serde(default, deserialize_with = "input::is_there", skip_serializing)]
+    #[schema(ignore)]
+    pub image: bool,
+    /// The same.
+    #[serde(default, deserialize_with = "input::is_there", skip_serializing)]
+    #[schema(ignore)]
+    pub image_url: bool,
     /// Known from other servers, and refused: no model here reads one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -187,12 +196,18 @@ impl CreateImageRequest {
                 // Well-formed as far as it was read; make sure of the rest before blaming a field.
                 serde_json::from_slice::<serde::de::IgnoredAny>(body).map_err(no_object)?;
                 let path = error.path().to_string();
+                let told = error.inner().to_string();
                 // `images[0].image_url` is within `images`.
                 let named = path.split(['[', '.']).next().unwrap_or_default();
                 Err(InvalidRequest::Parameter(
                     match Self::FIELDS.into_iter().find(|field| *field == named) {
                         Some(param) => InvalidParameter::Type { param },
-                        None => InvalidParameter::Duplicate,
+                        // Serde's words, in which a known field's name is all that is quoted.
+                        None => Self::FIELDS
+                            .into_iter()
+                            .find(|field| told.starts_with(&format!("duplicate field `{field}`")))
+                            .map(|param| InvalidParameter::Duplicate { param })
+                            .ok_or(InvalidRequest::NotAnObject)?,
                     },
                 ))
             }
@@ -216,6 +231,8 @@ impl CreateImageRequest {
     pub fn check_is_generation(&self) -> Result<(), InvalidParameter> {
         let given = [
             ("images", self.images.is_some()),
+            ("image", self.image),
+            ("image_url", self.image_url),
             ("mask", self.mask.is_some()),
             ("input_fidelity", self.input_fidelity.is_some()),
         ];
@@ -378,7 +395,22 @@ mod tests {
             let found = blame(&format!(r#"{{"{field}": {other}}}"#));
             assert_eq!(found, InvalidParameter::Type { param: field });
         }
-        assert_eq!(blame(r#"{"n": 1, "n": 2}"#), InvalidParameter::Duplicate);
+        assert_eq!(blame(r#"{"n": 1, "n": 2}"#), InvalidParameter::Duplicate { param: "n" });
+        let text = blame(r#"{"n": 1.5}"#).to_string();
+        assert_eq!(text, "`n` must be a whole number from 1 to 10");
+    }
+
+    #[test]
+    fn an_image_by_another_name_is_no_generation() {
+        for field in ["image", "image_url", "images", "mask", "input_fidelity"] {
+            let value = if field == "images" { "[]" } else { "\"data:image/png;base64,AA\"" };
+            let read =
+                CreateImageRequest::from_json(format!("{{\"{field}\": {value}}}").as_bytes());
+            let refused = read.ok().unwrap().check_is_generation();
+            assert_eq!(refused, Err(InvalidParameter::OnlyEdits { param: field }));
+        }
+        let absent = CreateImageRequest::from_json(br#"{"image": null}"#).ok().unwrap();
+        assert_eq!(absent.check_is_generation(), Ok(()));
     }
 
     #[test]

@@ -165,6 +165,14 @@ impl<'de> Visitor<'de> for ReferenceVisitor {
     }
 }
 
+/// Whether there is something, whatever it is.
+///
+/// # Errors
+/// Where it is no JSON.
+pub(crate) fn is_there<'de, D: Deserializer<'de>>(json: D) -> Result<bool, D::Error> {
+    Option::<IgnoredAny>::deserialize(json).map(|there| there.is_some())
+}
+
 /// Reads a list, or null. Of more than may be, one more is kept, so that they are seen to be too many, and the
 /// others take no memory.
 ///

@@ -153,7 +153,8 @@ impl ImageRequest {
             None | Some("auto" | "low") => {}
             Some(_) => return Err(choice("moderation", "auto, low")),
         }
-        if request.negative_prompt.is_some() {
+        // Programs that always send the field leave it empty.
+        if request.negative_prompt.as_ref().is_some_and(|prompt| !prompt.is_empty()) {
             return Err(InvalidParameter::Unsupported { param: "negative_prompt" });
         }
         let provenance =
@@ -447,6 +448,9 @@ mod tests {
             assert_eq!(blame(fields).param(), Some(param), "{fields}");
         }
         assert!(parse(r#"{"model": "obscura/demo", "prompt": "x", "size": "480x160"}"#).is_ok());
+        // As programs write it that have none.
+        let empty = r#"{"model": "obscura/demo", "prompt": "x", "negative_prompt": ""}"#;
+        assert!(parse(empty).is_ok());
         assert_eq!(parse(r#"{"prompt": "x"}"#).err().unwrap().param(), Some("model"));
         assert_eq!(parse(r#"{"model": "obscura/demo"}"#).err().unwrap().param(), Some("prompt"));
         assert_eq!(

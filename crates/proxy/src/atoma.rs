@@ -66,7 +66,7 @@ pub(crate) async fn generate(
         Err(InvalidRequest::Parameter(invalid)) => return Err(refuse(pending, &invalid.body())),
     };
     let (key, trace) = (passed_on(&proxy, &headers), trace(&headers));
-    let ask = Ask { json, unnamed: None, key, trace };
+    let ask = Ask { json, model: Some(envelope.model_name), unnamed: None, key, trace };
     let (reply, trusted) = match proxy.pool().send(&ask).await {
         Ok(sent) => sent,
         // What a node tells its client alone, this proxy tells its caller alone.

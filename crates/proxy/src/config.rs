@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use attest::Policy;
+use client::{MAX_KEY_BYTES, is_bearer_key};
 use thiserror::Error;
 use web::origin::is_base_url;
 use zeroize::Zeroizing;
@@ -11,8 +12,6 @@ use zeroize::Zeroizing;
 pub const MAX_BODY_BYTES: usize = 160 * 1024;
 /// The most nodes of one proxy.
 const MAX_NODES: usize = 64;
-/// The longest bearer key.
-pub(crate) const MAX_KEY_BYTES: usize = 4096;
 
 /// What a proxy is told.
 pub struct Config {
@@ -70,11 +69,6 @@ impl Config {
         }
         Ok(())
     }
-}
-
-/// Whether a header can carry it (RFC 6750, 2.1, and what people use besides): visible ASCII.
-pub(crate) fn is_bearer_key(key: &str) -> bool {
-    (1..=MAX_KEY_BYTES).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Why a proxy does not start.

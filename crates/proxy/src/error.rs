@@ -59,7 +59,13 @@ impl ApiError {
                 "the request is malformed or could not be opened",
             ),
             Self::Body(error) => error.into(),
-            Self::Invalid(error) => ErrorAnswer::of(StatusCode::BAD_REQUEST, error.body().error),
+            Self::Invalid(error) => {
+                let status = match error {
+                    InvalidParameter::UnknownModel { .. } => StatusCode::NOT_FOUND,
+                    _ => StatusCode::BAD_REQUEST,
+                };
+                ErrorAnswer::of(status, error.body().error)
+            }
             Self::Sealed(envelope) => answer(
                 400,
                 InvalidRequestError,

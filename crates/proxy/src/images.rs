@@ -4,16 +4,17 @@
 mod answer;
 mod events;
 
-use std::{sync::Arc, time::Instant};
+use std::{convert::Infallible, sync::Arc, time::Instant};
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, Request, State},
-    http::{HeaderMap, HeaderValue, Uri, header::CONTENT_TYPE},
+    extract::{FromRequest, FromRequestParts, Request, State},
+    http::{HeaderMap, HeaderValue, Uri, header::CONTENT_TYPE, request::Parts},
     response::{IntoResponse, Response},
 };
-use client::TraceParent;
+use client::{TraceParent, is_bearer_key};
 use protocol::{CreateImageRequest, FormField, Operation};
+use seal::Zeroizing;
 use tokio::sync::OwnedSemaphorePermit;
 use web::{
     body_error::BodyError, credentials::bearer, multipart, origin::own_authority, path::PathName,
@@ -23,53 +24,93 @@ use self::answer::{Answered, Form};
 pub(crate) use self::events::{Last, Teller, event_stream};
 use crate::{
     body::{Body, EditBody},
-    config::is_bearer_key,
     error::ApiError,
     pool::{Ask, Reply},
     proxy::Proxy,
 };
 
 /// Makes images of a prompt in clear text.
-pub(crate) async fn generate(
-    State(proxy): State<Arc<Proxy>>,
-    uri: Uri,
-    headers: HeaderMap,
-    Body(body): Body,
-) -> Result<Response, ApiError> {
-    let permit = proxy.permit()?;
-    let asked = wipe::stack(|| {
-        let request = CreateImageRequest::from_json(&body)?;
-        drop(body);
-        request.check_is_generation().map_err(ApiError::Invalid)?;
-        Ok::<_, ApiError>(asked(request, &proxy, &headers))
-    })?;
-    let reply = proxy.pool().send(&asked.ask).await?.0;
-    answer(proxy, (&uri, &headers), asked.expected, reply, permit).await
+pub(crate) async fn generate(call: Call, Body(body): Body) -> Result<Response, ApiError> {
+    call.generate(body, None).await
 }
 
 /// Makes images of images and a prompt in clear text, as JSON or as a form. What goes out is JSON, sealed.
-pub(crate) async fn edit(
-    State(proxy): State<Arc<Proxy>>,
-    uri: Uri,
-    headers: HeaderMap,
+pub(crate) async fn edit(call: Call, request: Request) -> Result<Response, ApiError> {
+    call.edit(request, None).await
+}
+
+/// The same two by the paths of Azure's clients, as nodes have them: the deployment is the model, where the body names
+/// none. A model's name may have slashes in it.
+pub(crate) async fn of_deployment(
+    PathName(rest): PathName,
+    call: Call,
     request: Request,
 ) -> Result<Response, ApiError> {
-    // Each takes some hundred megabytes until it is answered.
-    let (permit, _room) = (proxy.permit()?, proxy.edit_permit()?);
-    let body = EditBody::from_request(request, &proxy).await?;
-    let (reader, of_reader) = (proxy.clone(), headers.clone());
-    let read = tokio::task::spawn_blocking(move || {
-        wipe::stack(|| {
-            let mut request = read_edit(&body)?;
+    if let Some(model) = rest.strip_suffix("/images/edits") {
+        return call.edit(request, Some(model.to_owned())).await;
+    }
+    let model = rest.strip_suffix("/images/generations").ok_or(ApiError::NotSealed)?;
+    let Body(body) = Body::from_request(request, &call.proxy).await?;
+    call.generate(body, Some(model.to_owned())).await
+}
+
+/// What the routes see of a request beside its body.
+pub(crate) struct Call {
+    proxy: Arc<Proxy>,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl FromRequestParts<Arc<Proxy>> for Call {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, proxy: &Arc<Proxy>) -> Result<Self, Infallible> {
+        let (uri, headers) = (parts.uri.clone(), parts.headers.clone());
+        Ok(Self { proxy: proxy.clone(), uri, headers })
+    }
+}
+
+impl Call {
+    async fn generate(
+        self,
+        body: Zeroizing<Vec<u8>>,
+        deployment: Option<String>,
+    ) -> Result<Response, ApiError> {
+        let permit = self.proxy.permit()?;
+        let asked = wipe::stack(|| {
+            let mut request = CreateImageRequest::from_json(&body)?;
             drop(body);
-            // Whatever else it lacks, it is sent where edits go.
-            request.images.get_or_insert_default();
-            Ok::<_, ApiError>(asked(request, &reader, &of_reader))
-        })
-    });
-    let asked = read.await.map_err(|_| ApiError::Internal)??;
-    let reply = proxy.pool().send(&asked.ask).await?.0;
-    answer(proxy, (&uri, &headers), asked.expected, reply, permit).await
+            request.check_is_generation().map_err(ApiError::Invalid)?;
+            request.model = request.model.or(deployment);
+            Ok::<_, ApiError>(asked(request, &self.proxy, &self.headers))
+        })?;
+        let reply = self.proxy.pool().send(&asked.ask).await?.0;
+        answer(self.proxy, (&self.uri, &self.headers), asked.expected, reply, permit).await
+    }
+
+    async fn edit(
+        self,
+        request: Request,
+        deployment: Option<String>,
+    ) -> Result<Response, ApiError> {
+        // Each takes some hundred megabytes until it is answered.
+        let (permit, _room) = (self.proxy.permit()?, self.proxy.edit_permit()?);
+        let body = EditBody::from_request(request, &self.proxy).await?;
+        let (reader, of_reader) = (self.proxy.clone(), self.headers.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            wipe::stack(|| {
+                let mut request = read_edit(&body)?;
+                drop(body);
+                // Whatever else it lacks, it is sent where edits go.
+                request.images.get_or_insert_default();
+                request.model = request.model.or(deployment);
+                Ok::<_, ApiError>(asked(request, &reader, &of_reader))
+            })
+        });
+        let asked = read.await.map_err(|_| ApiError::Internal)??;
+        let reply = self.proxy.pool().send(&asked.ask).await?.0;
+        answer(self.proxy, (&self.uri, &self.headers), asked.expected, reply, permit).await
+    }
 }
 
 fn read_edit(body: &EditBody) -> Result<CreateImageRequest, ApiError> {
@@ -106,6 +147,7 @@ fn asked(mut request: CreateImageRequest, proxy: &Proxy, headers: &HeaderMap) ->
     let ask = Ask {
         json: request.to_json(),
         unnamed: request.model.is_none().then_some(expected.operation),
+        model: request.model,
         key: passed_on(proxy, headers),
         trace: trace(headers),
     };
@@ -156,7 +198,7 @@ pub(crate) async fn file(
 }
 
 /// The caller's key, where neither the proxy nor its nodes have one that is configured.
-pub(crate) fn passed_on(proxy: &Proxy, headers: &HeaderMap) -> Option<seal::Zeroizing<String>> {
+pub(crate) fn passed_on(proxy: &Proxy, headers: &HeaderMap) -> Option<Zeroizing<String>> {
     let key = if proxy.passes_keys_on() { bearer(headers) } else { None };
     key.filter(|key| is_bearer_key(key)).map(|key| key.to_owned().into())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State, http::HeaderMap};
-use protocol::{Model, ModelList};
+use protocol::{InvalidParameter, Model, ModelList};
 use seal::Zeroizing;
 use web::path::PathName;
 
@@ -27,13 +27,16 @@ pub(crate) async fn one(
     headers: HeaderMap,
 ) -> Result<Json<Model>, ApiError> {
     let list = models(&proxy, &headers).await?;
-    list.data.into_iter().find(|model| model.id == id).map(Json).ok_or(ApiError::NotFound)
+    let served = list.data.iter().map(|model| &*model.id).collect::<Vec<_>>().join(", ");
+    let found = list.data.into_iter().find(|model| model.id == id);
+    found.map(Json).ok_or(ApiError::Invalid(InvalidParameter::UnknownModel { served }))
 }
 
 async fn models(proxy: &Proxy, headers: &HeaderMap) -> Result<ModelList, ApiError> {
     let _permit = proxy.permit()?;
     let ask = Ask {
         json: Zeroizing::default(),
+        model: None,
         unnamed: None,
         key: passed_on(proxy, headers),
         trace: trace(headers),

@@ -1,6 +1,7 @@
 //! The nodes: whose turn it is, and what is tried again.
 
 mod member;
+mod trusted;
 
 use std::{
     sync::{
@@ -15,7 +16,10 @@ use printable::Printable;
 use protocol::{CreateImageRequest, ModelList, Operation};
 use zeroize::Zeroizing;
 
-pub(crate) use self::member::{Judge, Member, Trusted, Unusable};
+pub(crate) use self::{
+    member::{Judge, Member, Unusable},
+    trusted::Trusted,
+};
 
 /// How long to wait before all nodes are asked once more.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -34,6 +38,8 @@ pub(crate) struct Pool {
 pub(crate) struct Ask {
     /// A [`CreateImageRequest`] in JSON.
     pub(crate) json: Zeroizing<Vec<u8>>,
+    /// The model that it names.
+    pub(crate) model: Option<String>,
     /// What it asks for, where it does not say for which model it is. What is sealed always says it.
     pub(crate) unnamed: Option<Operation>,
     /// The caller's own key, where that is passed on.
@@ -68,21 +74,24 @@ impl Pool {
         &self.members
     }
 
-    /// The nodes, each time beginning with another one; those that have to be asked for evidence first
-    /// come last.
-    fn in_turn(&self) -> Vec<&Arc<Member>> {
+    /// The nodes, each time beginning with another one. Those that do not serve the model come later, then those
+    /// that have to be asked for evidence first, and last those that could not be reached.
+    fn in_turn(&self, model: Option<&str>) -> Vec<&Arc<Member>> {
         let first = self.turn.fetch_add(1, Ordering::Relaxed) % self.members.len().max(1);
         let (before, from) = self.members.split_at(first);
-        let (mut usable, others): (Vec<_>, Vec<_>) =
-            from.iter().chain(before).partition(|member| member.usable().is_some());
-        usable.extend(others);
-        usable
+        let mut members: Vec<_> = from.iter().chain(before).collect();
+        members.sort_by_cached_key(|member| match (member.usable(), member.reachable()) {
+            (Some(_), None) => 3,
+            (None, _) => 2,
+            (_, Some(trusted)) => u8::from(model.is_some_and(|model| trusted.lacks(model))),
+        });
+        members
     }
 
     /// A node that can be trusted now.
     pub(crate) async fn any(&self) -> Result<(&Arc<Member>, Arc<Trusted>), Failure> {
         let mut failure = Failure::Untrusted;
-        for member in self.in_turn() {
+        for member in self.in_turn(None) {
             match member.ready().await {
                 Ok(trusted) => return Ok((member, trusted)),
                 Err(unusable) => failure = failure.or(unusable.into()),
@@ -95,11 +104,11 @@ impl Pool {
     ///
     /// Another sealing of it goes to the same node, or to another, only where the first was certainly not
     /// opened: where it was sealed to a key that the node does not hold any more, where the node has no
-    /// room, and where the connection did not come about.
+    /// room or does not serve the model, and where the connection did not come about.
     pub(crate) async fn send(&self, ask: &Ask) -> Result<(Reply, Arc<Trusted>), Failure> {
         let mut failure = Failure::Untrusted;
         for round in 1..=ROUNDS {
-            for member in self.in_turn() {
+            for member in self.in_turn(ask.model.as_deref()) {
                 let tried = match member.ready().await {
                     Ok(trusted) => self.send_to(member, trusted, ask).await,
                     Err(unusable) => Err(unusable.into()),
@@ -126,17 +135,26 @@ impl Pool {
     ) -> Result<(Reply, Arc<Trusted>), Failure> {
         let model = ask.first_model(member, &trusted).await?;
         let error = match ask.to(member, &trusted, model).await {
-            Ok(reply) => return Ok((reply, trusted)),
+            Ok(reply) => {
+                member.reached();
+                return Ok((reply, trusted));
+            }
             Err(error) => error,
         };
         if !error.is_stale() {
             return Err(judge(member, &trusted, ask, error));
         }
         // It has fresh keys, or has started anew: evidence for them first.
+        if matches!(error, ClientError::Refused(_)) {
+            member.reached();
+        }
         let renewed = member.renew(&trusted).await?;
         let model = ask.first_model(member, &renewed).await?;
         match ask.to(member, &renewed, model).await {
-            Ok(reply) => Ok((reply, renewed)),
+            Ok(reply) => {
+                member.reached();
+                Ok((reply, renewed))
+            }
             // Evidence for keys that it does not hold: another's.
             Err(error) if error.is_stale() => {
                 member.distrust(&renewed);
@@ -182,9 +200,18 @@ impl Pool {
 fn judge(member: &Member, trusted: &Trusted, ask: &Ask, error: ClientError) -> Failure {
     match error {
         ClientError::Refused(refusal) => {
+            member.reached();
+            if refusal.is_unknown_model()
+                && let Some(model) = &ask.model
+            {
+                trusted.note_lack(model);
+            }
             Failure::Refused { refusal, with_own_key: ask.key.is_some() }
         }
-        error if error.is_unopened() => Failure::Unreachable,
+        error if error.is_unopened() => {
+            member.unreached(&error);
+            Failure::Unreachable
+        }
         error => {
             tracing::warn!(node = %member.url(), error = %Printable::of(&error), "no sound answer");
             // What breaks off says nothing of a node; what does not hold up does.
@@ -210,7 +237,12 @@ impl Ask {
             ClientError::Refused(refusal) => {
                 Failure::Refused { refusal, with_own_key: self.key.is_some() }
             }
-            _ => Failure::Unreachable,
+            error => {
+                if error.is_unopened() && !error.is_stale() {
+                    member.unreached(&error);
+                }
+                Failure::Unreachable
+            }
         })
     }
 
@@ -260,8 +292,8 @@ impl Ask {
 }
 
 impl Failure {
-    /// Which of two failures tells a caller more: a node that is only busy, over one that is away, over
-    /// one that cannot be trusted.
+    /// Which of two failures tells a caller more: a node that is only busy, over one that is away, over one that
+    /// does not serve the model, over one that cannot be trusted.
     fn or(self, other: Self) -> Self {
         if other.rank() >= self.rank() { other } else { self }
     }
@@ -269,16 +301,17 @@ impl Failure {
     fn rank(&self) -> u8 {
         match self {
             Self::Untrusted => 0,
-            Self::Unreachable => 1,
-            Self::Refused { .. } => 2,
-            Self::Broken(_) => 3,
+            Self::Refused { refusal, .. } if refusal.is_unknown_model() => 1,
+            Self::Unreachable => 2,
+            Self::Refused { .. } => 3,
+            Self::Broken(_) => 4,
         }
     }
 
     /// Whether another node would say the same, or might do the same work again.
     fn is_final(&self) -> bool {
         match self {
-            Self::Refused { refusal, .. } => !refusal.is_unopened(),
+            Self::Refused { refusal, .. } => !refusal.is_unopened() && !refusal.is_unknown_model(),
             Self::Broken(_) => true,
             Self::Untrusted | Self::Unreachable => false,
         }

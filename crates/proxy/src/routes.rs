@@ -20,6 +20,7 @@ pub(crate) fn app(proxy: Arc<Proxy>) -> Router {
     let keyed = Router::new()
         .route("/v1/images/generations", post(images::generate))
         .route("/v1/images/edits", post(images::edit))
+        .route("/openai/deployments/{*rest}", post(images::of_deployment))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
         .route("/v1/nodes/lock", post(atoma::lock))
@@ -43,21 +44,56 @@ pub(crate) fn app(proxy: Arc<Proxy>) -> Router {
 
 /// Whether a request would be sent to some node now.
 async fn ready(State(proxy): State<Arc<Proxy>>) -> StatusCode {
-    match proxy.pool().members().iter().any(|member| member.usable().is_some()) {
+    match proxy.pool().members().iter().any(|member| member.reachable().is_some()) {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// A request, which is told when it is answered, or dropped since its caller hung up.
+struct Asked<'a> {
+    id: &'a str,
+    route: &'a str,
+    started: Instant,
+    is_answered: bool,
+}
+
+impl Asked<'_> {
+    fn answered(mut self, status: StatusCode) {
+        self.is_answered = true;
+        let (id, route, milliseconds) = (self.id, self.route, self.milliseconds());
+        let status_code = status.as_u16();
+        // Probes come every few seconds, for ever.
+        if matches!(route, "/healthz" | "/readyz") && status.is_success() {
+            tracing::debug!(id, route, status = status_code, milliseconds, "answered");
+        } else {
+            tracing::info!(id, route, status = status_code, milliseconds, "answered");
+        }
+    }
+
+    fn milliseconds(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered && !std::thread::panicking() {
+            let (id, route, milliseconds) = (self.id, self.route, self.milliseconds());
+            let outcome = "stopped by its caller";
+            tracing::info!(id, route, milliseconds, outcome, "not answered");
+        }
     }
 }
 
 /// A line a request: which route, what came of it, how long it took. Nothing that a caller wrote.
 async fn log(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let started = Instant::now();
-    let mut response = next.run(request).await;
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     let id = format!("{:016x}", getrandom::u64().unwrap_or_default());
-    let milliseconds = started.elapsed().as_millis() as u64;
-    tracing::info!(id, route, status = response.status().as_u16(), milliseconds, "answered");
+    let asked = Asked { id: &id, route, started: Instant::now(), is_answered: false };
+    let mut response = next.run(request).await;
+    asked.answered(response.status());
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(X_REQUEST_ID, id);
     }

@@ -5,6 +5,7 @@ mod caller;
 mod crowded;
 mod guarded;
 mod hostile;
+mod several;
 mod sound;
 mod stand_in;
 mod wire;

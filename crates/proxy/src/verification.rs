@@ -173,12 +173,14 @@ impl NodeView {
         let node = trusted.as_ref().map(|trusted| &trusted.node);
         Self {
             url: member.url().clone(),
-            state: match (node, &state.failure) {
-                (Some(_), _) => "verified",
-                (None, Some((Unusable::Unreachable, _))) => "unreachable",
-                (None, _) => "untrusted",
+            state: match (node, &state.away, &state.failure) {
+                (Some(_), None, _) => "verified",
+                (Some(_), Some(_), _) | (None, _, Some((Unusable::Unreachable, _))) => {
+                    "unreachable"
+                }
+                (None, ..) => "untrusted",
             },
-            reason: state.failure.map(|(_, reason)| reason),
+            reason: state.away.or(state.failure.map(|(_, reason)| reason)),
             valid_until: node.map(client::AttestedNode::not_after_secs),
             model_manifest_sha256: node.map(|node| hex::encode(node.model_manifest())),
             encryption_key: node.map(|node| hex::encode(node.key().encryption_key)),

@@ -37,9 +37,12 @@ impl From<BodyError> for ErrorAnswer {
                 let message = "the body is no JSON object".to_owned();
                 answer(StatusCode::BAD_REQUEST, "invalid_json", message)
             }
-            BodyError::NotJson => media_type("the body must be `Content-Type: application/json`"),
+            BodyError::NotJson => media_type(
+                "the body must be `Content-Type: application/json`, without `Content-Encoding`",
+            ),
             BodyError::NotJsonOrForm => media_type(
-                "the body must be `Content-Type: application/json`, or `multipart/form-data` with its boundary",
+                "the body must be `Content-Type: application/json`, or `multipart/form-data` with its boundary, without \
+                 `Content-Encoding`",
             ),
             BodyError::NotAForm(error) => {
                 answer(StatusCode::BAD_REQUEST, "invalid_form", error.to_string())

@@ -1,7 +1,7 @@
 // A client of one node: evidence first, and no byte of a prompt to a node that fails.
 
 import { type Bytes, hex, text } from "./bytes.js";
-import { AnswerError, ConnectionError, NodeUntrustedError, RefusedError } from "./errors.js";
+import { AnswerError, ConfigurationError, ConnectionError, NodeUntrustedError, RefusedError } from "./errors.js";
 import { Http, jsonBody, messages, refusalBody } from "./http.js";
 import { type InputImage, editFields } from "./images.js";
 import { openaiFetch } from "./openai.js";
@@ -110,7 +110,7 @@ export class Obscura {
     };
     const { now = () => Math.floor(Date.now() / 1000) } = options;
     this.#now = typeof now === "number" ? () => now : now;
-    this.#authorization = options.apiKey === undefined ? undefined : `Bearer ${options.apiKey}`;
+    this.#authorization = options.apiKey === undefined ? undefined : `Bearer ${bearerKey(options.apiKey)}`;
     this.#http.authorization(this.#authorization);
   }
 
@@ -221,6 +221,12 @@ export class Obscura {
     }
     return appraisal;
   }
+}
+
+/** The key, where a header can carry it: visible ASCII. A line's end, which is read along with a key, is none. */
+function bearerKey(key: string): string {
+  if (typeof key !== "string" || !/^[!-~]{1,4096}$/.test(key)) throw new ConfigurationError("the API key must be 1 to 4096 visible ASCII characters");
+  return key;
 }
 
 /** The events of one answer. Whoever stops reading, or finds a fault, ends the connection. */

@@ -24,6 +24,7 @@ export class Http {
     let { length } = parsed.pathname;
     while (parsed.pathname[length - 1] === "/") length--;
     this.base = parsed.origin + parsed.pathname.slice(0, length);
+    if (this.base.endsWith("/v1")) throw new ConfigurationError("the node's URL ends before /v1: leave that out");
     this.isTls = parsed.protocol === "https:";
     this.#isPrivate = this.isTls || insecureHttp || isLoopback(parsed.hostname);
   }

@@ -33,6 +33,14 @@ def test_the_image_is_the_nodes(client, node):
     assert (answer.seed, answer.size, answer.usage) == (7, "64x64", expected.usage)
 
 
+def test_azures_client(proxy):
+    with openai.AzureOpenAI(
+        api_key="any", azure_endpoint=proxy, api_version="2025-04-01-preview", max_retries=0
+    ) as client:
+        [entry] = client.images.generate(**SMALL).data
+    assert size(entry.b64_json) == (64, 64)
+
+
 def test_forms_of_an_answer(client):
     answer = client.images.generate(**SMALL, n=2, response_format="b64_json", output_format="webp")
     assert [size(entry.b64_json) for entry in answer.data] == [(64, 64)] * 2

@@ -24,7 +24,8 @@ def test_release(tmp_path):
     assert "NOT A RELEASE" in run(SCRIPT, "--program", os.environ["OBSCURA_BIN"], out)
     [package], [tarball] = out.glob("*.deb"), out.glob("*.tar.gz")
     digests = dict(reversed(line.split("  ")) for line in (out / "SHA256SUMS").read_text().splitlines())
-    assert digests.keys() == {package.name, tarball.name, "obscura.cdx.json"}
+    assert digests.keys() == {package.name, tarball.name, "obscura.html", "obscura.cdx.json"}
+    assert (out / "obscura.html").read_bytes() == (ROOT / "sdk/page/obscura.html").read_bytes()
     assert hashlib.sha256(package.read_bytes()).hexdigest() == digests[package.name]
 
     with tarfile.open(tarball) as files:
@@ -37,7 +38,8 @@ def test_release(tmp_path):
     run("dpkg-deb", "--extract", package, root)
     assert run("dpkg-deb", "--field", package, "Version").strip() == version
     assert run(root / "usr/bin/obscura", "--version").split()[1] == version
-    assert all(b"obscura" in path.read_bytes() for path in (root / "usr/share").rglob("*obscura*") if path.is_file())
+    completions = [path for path in (root / "usr/share").rglob("*obscura*") if path.is_file() and "doc" not in path.parts]
+    assert len(completions) == 3 and all(b"obscura" in path.read_bytes() for path in completions)
     assert len([path for path in root.rglob("*") if path.name in ("obscura", "obscura.fish", "_obscura") and path.is_file()]) == 4
     units = [*(root / "usr/lib/systemd/system").iterdir()]
     assert {unit.suffix for unit in units} == {".service", ".timer"}
@@ -51,6 +53,17 @@ def test_release(tmp_path):
         verify = ["systemd-analyze", "verify", f"--root={root}", "--man=no", "--recursive-errors=no"]
         said = subprocess.run([*verify, *names], capture_output=True, text=True)
         assert (said.returncode, said.stderr) == (0, "")
+    # Each start of the proxy keeps the evidence that was refused.
+    assert "RestartSec=10min\n" in (root / "usr/lib/systemd/system/obscura-proxy.service").read_text()
+    doc = root / "usr/share/doc/obscura"
+    for page in [*doc.glob("*.md"), *(doc / "docs").glob("*.md")]:
+        for path in re.findall(r"\]\(([^)#:\s]+)[^):]*\)", page.read_text()):
+            led = (page.parent / path).resolve()
+            # Sources and measurements are in the repository alone.
+            is_source = led.relative_to(doc.resolve()).parts[0] in ("bench", "crates", "fuzz", "tests")
+            assert is_source or led.exists(), f"{page.name} links to {path}"
+    run("dpkg-deb", "--control", package, tmp_path / "control")
+    assert "systemctl disable --now obscura.service" in (tmp_path / "control/prerm").read_text()
     listed = run("dpkg-deb", "--contents", package)
     assert all("root/root" in line for line in listed.splitlines()), "nobody's user owns a file"
 

@@ -138,6 +138,39 @@ def test_no_key_goes_in_clear_text_to_another_machine():
             obscura.Node(f"http://{host}", api_key="secret")
 
 
+@pytest.mark.parametrize("key", ["", "k\n", "two words", "é", "k" * 4097])
+def test_a_key_that_no_header_carries_is_no_fault_of_the_node(key):
+    with pytest.raises(obscura.ConfigurationError, match="visible ASCII"):
+        obscura.Node("https://node.example", api_key=key)
+
+
+@pytest.mark.parametrize("url", ["https://node.example/v1", "https://node.example/obscura/v1/"])
+def test_the_base_of_openais_clients_is_no_nodes_url(url):
+    with pytest.raises(obscura.ConfigurationError, match="leave that out"):
+        obscura.Node(url)
+
+
+def test_what_was_closed_sends_nothing(wire):
+    node = obscura.Node(wire.url, **TRUST)
+    node.close()
+    node.close()
+    for ask in (node.verify, lambda: node.generate(**SMALL), lambda: next(node.stream(**SMALL))):
+        with pytest.raises(obscura.ConfigurationError, match="was closed"):
+            ask()
+    assert not wire.paths
+
+
+def test_functions_take_the_fields_of_a_request(node):
+    answer = obscura.generate(node, **SMALL, seed=7, n=2, **TRUST)
+    assert (len(answer["data"]), answer["seed"]) == (2, 7)
+    assert obscura.generate(node, **SMALL, fields={"seed": 8}, api_key="any", **TRUST)["seed"] == 8
+    *_, last = obscura.stream(node, **SMALL, seed=9, **TRUST)
+    assert last["seed"] == 9
+    with pytest.raises(obscura.RefusedError) as refused:
+        obscura.generate(node, **SMALL | {"size": "x"}, **TRUST)
+    assert refused.value.param == "size"
+
+
 def test_nothing_is_there(node):
     with pytest.raises(obscura.ConnectionError):
         obscura.verify("http://127.0.0.1:1")

@@ -79,6 +79,18 @@ test("an API key goes to this very machine, or through TLS", async () => {
   }
 });
 
+test("the base of OpenAI's clients is no node's URL", async () => {
+  for (const url of ["https://node.example/v1", "https://node.example/obscura/v1/"]) {
+    await assert.rejects(connect(url), { name: "ConfigurationError", message: /leave that out/ }, url);
+  }
+});
+
+test("an API key that no header carries is no fault of the node", async () => {
+  for (const apiKey of ["", "k\n", "two words", "é", "k".repeat(4097)]) {
+    await assert.rejects(connect("https://node.example", { apiKey }), ConfigurationError, apiKey);
+  }
+});
+
 test("a floor without an FMC takes no report that has one", async () => {
   const { firmware } = await module("snp");
   const { Checks } = await module("checks");

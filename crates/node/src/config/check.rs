@@ -77,6 +77,11 @@ impl Config {
         {
             return Err(ConfigError::TlsFilesUnused);
         }
+        if self.tls == TlsChoice::Files
+            && (self.tls_certificate.is_none() || self.tls_key.is_none())
+        {
+            return Err(TlsError::FilesUnnamed.into());
+        }
         Ok(())
     }
 

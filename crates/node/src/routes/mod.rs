@@ -89,7 +89,7 @@ pub fn app(node: Arc<Node>) -> Router {
     }
     let own = own
         .method_not_allowed_fallback(method_not_allowed)
-        .fallback(|| async { ApiError::NotFound })
+        .fallback(|| async { ApiError::NoRoute })
         .layer(middleware::from_fn_with_state(node.origins().clone(), origins::own_pages))
         .layer(known_host)
         .layer(bounded)
@@ -108,7 +108,7 @@ pub(crate) fn probes(node: Arc<Node>) -> Router {
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(operations::metrics_probe))
-        .fallback(|| async { ApiError::NotFound })
+        .fallback(|| async { ApiError::NoRoute })
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(node)
 }

@@ -40,7 +40,7 @@ pub(super) async fn metrics(
 ) -> Result<Response, ApiError> {
     match node.credentials().admit_metrics(&headers) {
         true => Ok(figures(&node)),
-        false => Err(ApiError::Unauthorized),
+        false => Err(ApiError::NoMetricsKey),
     }
 }
 
@@ -51,7 +51,7 @@ pub(super) async fn metrics_probe(
 ) -> Result<Response, ApiError> {
     match node.credentials().admit_metrics_probe(&headers) {
         true => Ok(figures(&node)),
-        false => Err(ApiError::Unauthorized),
+        false => Err(ApiError::NoMetricsKey),
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::Subcommand;
+use clap::{
+    Subcommand,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 
 use super::SeedChoice;
 
@@ -34,7 +37,13 @@ pub(crate) struct DemoArgs {
 #[derive(clap::Args)]
 pub(crate) struct ServeArgs {
     /// A TOML file of settings
-    #[arg(long, value_name = "FILE", env = "OBSCURA_CONFIG")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "OBSCURA_CONFIG",
+        // An empty variable is as if there were none; clap's own parser of paths would refuse it.
+        value_parser = OsStringValueParser::new().map(PathBuf::from)
+    )]
     pub(crate) config: Option<PathBuf>,
     /// `demo`, a known model's name (see `obscura models list`), or a model directory; again for several, of which
     /// the first is drawn with where a request names none [default: demo]

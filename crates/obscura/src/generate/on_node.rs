@@ -111,11 +111,17 @@ fn request(order: &Order, prompt: &Prompt, model: &str, desk: &Desk) -> CreateIm
 
 /// What an error leaves unsaid: which flag allows it.
 fn explained(error: ClientError) -> anyhow::Error {
-    let is_about_the_key = matches!(error, ClientError::Http(HttpError::KeyInClearText { .. }));
+    let advice = match &error {
+        ClientError::Http(HttpError::KeyInClearText { .. }) => {
+            Some("use https://, or --insecure-http if the way is yours alone")
+        }
+        ClientError::Http(HttpError::InvalidKey) => Some("--api-key, or OBSCURA_API_KEY"),
+        _ => None,
+    };
     let error = anyhow::Error::new(error);
-    match is_about_the_key {
-        true => error.context("use https://, or --insecure-http if the way is yours alone"),
-        false => error,
+    match advice {
+        Some(advice) => error.context(advice),
+        None => error,
     }
 }
 

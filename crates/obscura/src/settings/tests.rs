@@ -114,7 +114,11 @@ fn what_is_not_known_is_named() {
     assert!(refused(&["--device", "gpu"]).contains("`device` (flag)"));
     assert!(refused(&["--set", "max_batch=0"]).contains("`max_batch` (flag)"));
     assert!(refused(&["--memory-limit", "much"]).contains("`memory_limit` (flag)"));
-    assert!(refused(&["--dtype", "f8"]).contains("`dtype` (flag)"));
+    assert!(
+        refused(&["--dtype", "f8"]).contains("`dtype` (flag): must be one of: auto, f32, bf16")
+    );
+    assert!(refused(&["--log-format", "xml"]).contains("must be one of: text, json"));
+    assert!(refused(&["--set", "sandbox=x"]).contains("`sandbox` (flag): must be one of: "));
     assert!(refused(&["--set", "drain_secs"]).contains("KEY=VALUE"));
     assert!(refused(&["--set", "queue_capcity=3"]).contains("did you mean `queue_capacity`?"));
 }
@@ -153,6 +157,43 @@ fn an_error_of_the_file_names_file_line_and_key() {
     let args = args(&["--config", file.path().to_str().unwrap()]);
     let config = Settings::merge(&args, |_| None).unwrap().node().unwrap();
     assert!(config.check().unwrap_err().to_string().contains("`key_grace_secs`"));
+}
+
+#[test]
+fn a_number_of_images_needs_no_quotes_and_an_empty_path_is_none() {
+    assert_eq!(launched("max_batch = 4", &[]).unwrap().max_batch, NonZeroUsize::new(4));
+    assert!(launched("max_batch = 0", &[]).is_err());
+    assert!(launched("memory_limit = 4", &[]).is_err());
+    let path = |words: &[&str], said: &'static str| {
+        let environment = move |name: &str| (name == "OBSCURA_CONFIG").then(|| said.to_owned());
+        Settings::merge(&args(words), environment).map(drop)
+    };
+    path(&["--config", ""], "").unwrap();
+    assert!(path(&["--config", ""], "node.toml").is_err(), "what a flag says is meant");
+}
+
+/// On a machine without a TEE too, and as `obscura config print` says it.
+#[test]
+fn everything_that_no_node_would_start_with_is_found_before_there_is_one() {
+    let checked = |words: &[&str]| {
+        Settings::merge(&args(words), |_| None).and_then(|settings| settings.checked().map(drop))
+    };
+    checked(&[]).unwrap();
+    checked(&["--model", "demo", "--model", "/models/a"]).unwrap();
+    for (words, says) in [
+        (&["--set", "tls=on"][..], "`tls` (flag)"),
+        (&["--set", "tls=files"], "`tls_certificate` and `tls_key`"),
+        (&["--set", "queue_share=2"], "`queue_share` must be from 0 to 1"),
+        (&["--listen", "zz"], "`listen` (flag)"),
+        (&["--listen", "0.0.0.0:8080"], "without credentials"),
+        (&["--device", "foo"], "`device` (flag)"),
+        (&["--model", "demo", "--model", "demo"], "two models are called obscura/demo"),
+        (&["--model", "/a/m", "--model", "/b/m"], "give one of them another `model_id`"),
+        (&["--model", "/"], "--model-id"),
+    ] {
+        let refused = format!("{:#}", checked(words).unwrap_err());
+        assert!(refused.contains(says), "{words:?}: {refused}");
+    }
 }
 
 fn launched(text: &str, words: &[&str]) -> anyhow::Result<Launch> {

@@ -3,7 +3,7 @@
 use std::{path::Path, process::ExitCode};
 
 use anyhow::Context;
-use attest::{Report, verify::Attested};
+use attest::{Policy, Report, verify::Attested};
 use client::Evidence;
 use provenance::{FoundMark, MAX_FILE_BYTES, Manifest, MarkId};
 use serde_json::json;
@@ -13,12 +13,14 @@ use crate::{
     disclosure::{self, Disclosure, bounded},
     findings::Findings,
     marked,
+    output::say,
 };
 
 /// Judges the image, by the evidence of the node that is asked or was.
 pub(super) fn run(
     args: &VerifyArgs,
     image: &Path,
+    policy: &Policy,
     evidence: Option<&Evidence>,
 ) -> anyhow::Result<ExitCode> {
     let file = bounded(image, MAX_FILE_BYTES)?;
@@ -28,8 +30,7 @@ pub(super) fn run(
         }
         _ => None,
     };
-    let policy = super::policy(&args.trust)?;
-    let appraisal = evidence.map(|evidence| evidence.appraise(&policy));
+    let appraisal = evidence.map(|evidence| evidence.appraise(policy));
     let mut findings = Findings::new();
     let manifest = findings.take("image.manifest", Manifest::read(&file));
     if let Some(manifest) = &manifest {
@@ -83,12 +84,12 @@ pub(super) fn run(
             said.insert("mark".to_owned(), json!(mark));
             said.insert("evidence".to_owned(), json!(appraisal));
         }
-        println!("{}", serde_json::to_string_pretty(&said)?);
+        say(serde_json::to_string_pretty(&said)?)?;
     } else {
         if let Some(appraisal) = &appraisal {
-            println!("{appraisal}\n");
+            say(format_args!("{appraisal}\n"))?;
         }
-        findings.print("the image, and where it says it is from");
+        findings.print("the image, and where it says it is from")?;
     }
     Ok(findings.exit_code())
 }

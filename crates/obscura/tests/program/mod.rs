@@ -53,6 +53,11 @@ impl Program {
         Self { child, url }
     }
 
+    /// The code with which it has ended, where it has.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        self.child.try_wait().unwrap().map(|status| status.code().unwrap())
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }

@@ -6,24 +6,18 @@ use std::{
 };
 
 use attest::{
-    Policy, Report,
+    Policy,
     verify::{Appraisal, Verdict},
 };
-use client::{AttestedNode, Call, Client, ClientError, Evidence, now_secs};
+use client::{AttestedNode, Client, ClientError, Evidence};
 use printable::Printable;
-use protocol::{Model, Operation};
-use tokio::{sync::OnceCell, time};
+use tokio::{sync::Notify, time};
 
+use super::trusted::Trusted;
 use crate::audit::{Audit, Entry};
 
-/// Evidence is asked for anew after this long,
-const REFRESH: Duration = Duration::from_secs(10 * 60);
-/// and counts no longer than this, where no newer can be had.
-const MAX_AGE: Duration = Duration::from_secs(20 * 60);
-/// So long before the keys' time is over it is asked for too, or at half their time.
-const MARGIN: Duration = Duration::from_secs(60);
 /// Between two questions at least.
-const PACE: Duration = Duration::from_secs(1);
+pub(super) const PACE: Duration = Duration::from_secs(1);
 /// Between two questions at most, after several failures.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
@@ -37,6 +31,8 @@ pub(crate) struct Member {
     state: Mutex<State>,
     /// Held by the one who asks for evidence.
     asking: tokio::sync::Mutex<()>,
+    /// Told when a connection failed, after which evidence is due at once.
+    failed: Notify,
 }
 
 /// By what evidence is judged, and where it is kept.
@@ -54,24 +50,13 @@ pub(crate) struct State {
     pub(crate) judged: Option<Arc<Judged>>,
     /// Why the last question had no good answer, in words; and that it was the evidence.
     pub(crate) failure: Option<(Unusable, Printable)>,
+    /// Why the last connection for a request did not come about. Gone with the next one that does.
+    pub(crate) away: Option<Printable>,
     /// How many questions were answered, one way or the other.
     asked: u64,
     failures: u32,
     /// Not before then is it asked again.
     next: Option<Instant>,
-}
-
-/// A node whose evidence was accepted.
-pub(crate) struct Trusted {
-    pub(crate) node: AttestedNode,
-    since: Instant,
-    refresh: Duration,
-    /// Which question it was the answer to.
-    asked: u64,
-    /// Its first model, once somebody named none,
-    first_model: OnceCell<Option<String>>,
-    /// and the first that takes images, once somebody named none for an edit.
-    first_for_edits: OnceCell<Option<String>>,
 }
 
 /// Evidence, and what came of it.
@@ -99,7 +84,8 @@ impl Member {
         judge: Arc<Judge>,
     ) -> Self {
         let (state, asking) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { url: Printable::new(url), client, evidence, judge, state, asking }
+        let url = Printable::new(url);
+        Self { url, client, evidence, judge, state, asking, failed: Notify::new() }
     }
 
     pub(crate) fn url(&self) -> &Printable {
@@ -126,6 +112,31 @@ impl Member {
             state.trusted = None;
         }
         state.trusted.clone()
+    }
+
+    /// The node, where a request would most likely get there as well.
+    pub(crate) fn reachable(&self) -> Option<Arc<Trusted>> {
+        self.usable().filter(|_| self.lock().away.is_none())
+    }
+
+    /// The node has answered, whatever it said.
+    pub(crate) fn reached(&self) {
+        let mut state = self.lock();
+        let was_away = state.away.take().is_some();
+        let is_silent = matches!(state.failure, Some((Unusable::Unreachable, _)));
+        // Behind a gateway, that requests get there says nothing of where evidence comes from.
+        if is_silent && (was_away || !self.is_behind_gateway()) {
+            (state.failures, state.next) = (0, None);
+        }
+    }
+
+    /// A connection for a request did not come about. The node is asked for evidence at once, and again like
+    /// after every failure, so that it is known when it is back though nobody sends a request meanwhile.
+    pub(crate) fn unreached(&self, error: &ClientError) {
+        let reason = Printable::of(&Chain(error));
+        tracing::warn!(node = %self.url, %reason, "no connection");
+        self.lock().away = Some(reason);
+        self.failed.notify_one();
     }
 
     /// The node, asked for evidence if need be.
@@ -161,14 +172,18 @@ impl Member {
             let (asked, due) = {
                 let state = self.lock();
                 let due = match &state.trusted {
-                    Some(trusted) => trusted.since.checked_add(trusted.refresh),
-                    None => state.next,
+                    Some(trusted) if state.away.is_none() => trusted.due(),
+                    _ => state.next,
                 };
                 // After a failure no sooner than the backoff says, whatever was trusted before.
                 (state.asked, due.max(state.next.filter(|_| state.failures > 0)))
             };
-            time::sleep_until(due.unwrap_or_else(Instant::now).into()).await;
-            let _ = self.ask(asked).await;
+            tokio::select! {
+                () = time::sleep_until(due.unwrap_or_else(Instant::now).into()) => {
+                    let _ = self.ask(asked).await;
+                }
+                () = self.failed.notified() => {}
+            }
         }
     }
 
@@ -176,7 +191,9 @@ impl Member {
     async fn ask(&self, seen: u64) -> Result<Arc<Trusted>, Unusable> {
         let _one = self.asking.lock().await;
         let state = self.state();
-        if state.asked != seen {
+        // Unless that question failed, and what is trusted is still what the caller has and cannot use.
+        let is_same = state.trusted.as_ref().is_some_and(|trusted| trusted.asked == seen);
+        if state.asked != seen && !is_same {
             return self.usable().ok_or(state.why());
         }
         match state.next.map(|next| next.saturating_duration_since(Instant::now())) {
@@ -235,17 +252,11 @@ impl Member {
         match outcome {
             Ok(node) => {
                 tracing::info!(node = %self.url, "evidence accepted");
-                let refresh = refresh(&node);
-                let trusted = Arc::new(Trusted {
-                    node,
-                    since: now,
-                    refresh,
-                    asked: state.asked,
-                    first_model: OnceCell::new(),
-                    first_for_edits: OnceCell::new(),
-                });
+                let trusted = Arc::new(Trusted::new(node, now, state.asked));
                 state.trusted = Some(trusted.clone());
                 (state.failure, state.failures, state.next) = (None, 0, Some(now + PACE));
+                // Of a gateway this says nothing; the next request will.
+                state.away = None;
                 Ok(trusted)
             }
             Err((unusable, words)) => {
@@ -276,59 +287,6 @@ impl State {
         // Without a failure: what was trusted a moment ago turned out not to hold.
         self.failure.as_ref().map_or(Unusable::Untrusted, |(unusable, _)| *unusable)
     }
-}
-
-impl Trusted {
-    /// Whether requests may still go to the node by this evidence. The client looks at the keys' time
-    /// once more, right before it sends.
-    fn counts(&self) -> bool {
-        self.since.elapsed() < MAX_AGE && now_secs() <= self.node.not_after_secs()
-    }
-
-    /// The name of the first model that can do this. Evidence names the models of a node with several, and not
-    /// which of them take images: the node is asked for that, and for the name of a model that is alone. Anybody
-    /// on the way can make the answer a name which the node does not serve, and refuses.
-    ///
-    /// # Errors
-    /// Where the node does not tell.
-    pub(crate) async fn first_model<'c>(
-        &self,
-        operation: Operation,
-        call: impl FnOnce() -> Call<'c>,
-    ) -> Result<Option<String>, ClientError> {
-        let known = match operation {
-            Operation::Generation => &self.first_model,
-            Operation::Edit => &self.first_for_edits,
-        };
-        let ask = async || {
-            let report = Report::parse(&self.node.evidence().report).ok();
-            let models = report.map(|report| report.models()).unwrap_or_default();
-            let attested: Vec<String> = models.into_iter().filter_map(|model| model.name).collect();
-            if operation == Operation::Generation && !attested.is_empty() {
-                return Ok(attested.into_iter().next());
-            }
-            let list = call().models(&self.node).await?;
-            Ok::<_, ClientError>(first_that_can(operation, attested, list.data))
-        };
-        known.get_or_try_init(ask).await.cloned()
-    }
-}
-
-/// Of the models that a node tells, and its evidence names where it names any, the first that can do this; where none
-/// can, the first, so that the node says why not.
-fn first_that_can(operation: Operation, attested: Vec<String>, told: Vec<Model>) -> Option<String> {
-    let can = |model: &&Model| operation == Operation::Generation || model.input_images > 0;
-    let is_served = |model: &&Model| attested.is_empty() || attested.contains(&model.id);
-    let found = told.iter().filter(is_served).find(can).map(|model| model.id.clone());
-    found
-        .or_else(|| attested.into_iter().next())
-        .or_else(|| told.into_iter().next().map(|model| model.id))
-}
-
-/// When to ask again, after evidence was accepted just now.
-fn refresh(node: &AttestedNode) -> Duration {
-    let left = Duration::from_secs(node.not_after_secs().saturating_sub(now_secs()));
-    REFRESH.min(left - MARGIN.min(left / 2)).max(PACE)
 }
 
 /// 1, 2, 4, … seconds.
@@ -371,24 +329,5 @@ mod tests {
     fn failures_are_asked_about_ever_more_seldom() {
         let secs: Vec<u64> = [1, 2, 3, 6, 7, 8, 1000].map(|n| backoff(n).as_secs()).to_vec();
         assert_eq!(secs, [1, 2, 4, 32, 60, 60, 60]);
-    }
-
-    #[test]
-    fn an_edit_is_for_the_first_model_that_takes_images() {
-        let told = || vec![Model::new("a", 7, 0), Model::new("b", 7, 4), Model::new("c", 7, 4)];
-        let attested = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        for (names, told, first, for_edits) in [
-            (&[][..], told(), Some("a"), Some("b")),
-            (&["a", "b", "c"], told(), Some("a"), Some("b")),
-            // What evidence does not name is not believed.
-            (&["c", "a"], told(), Some("a"), Some("c")),
-            (&["x", "y"], told(), Some("x"), Some("x")),
-            (&[], vec![Model::new("a", 7, 0)], Some("a"), Some("a")),
-            (&[], Vec::new(), None, None),
-        ] {
-            let found = |operation| first_that_can(operation, attested(names), told.clone());
-            assert_eq!(found(Operation::Generation).as_deref(), first, "{names:?}");
-            assert_eq!(found(Operation::Edit).as_deref(), for_edits, "{names:?}");
-        }
     }
 }

@@ -182,8 +182,12 @@ async fn models_are_the_attested_nodes() {
     let list: serde_json::Value = proxy.get("/v1/models").await.json().await.unwrap();
     assert_eq!((&list["object"], &list["data"][0]["id"]), (&json!("list"), &json!(MODEL)));
     assert_eq!(proxy.get(&format!("/v1/models/{MODEL}")).await.status(), 200);
-    for path in ["/v1/models/other", "/v1/models/%FF", "/v1/models/a%2F%C3", "/v1/images/files/%FF"]
-    {
+    let other = proxy.get("/v1/models/other").await;
+    assert_eq!(other.status(), 404);
+    let other: serde_json::Value = other.json().await.unwrap();
+    assert_eq!(other["error"]["code"], "model_not_found");
+    assert!(other["error"]["message"].as_str().unwrap().contains(MODEL), "{other}");
+    for path in ["/v1/models/%FF", "/v1/models/a%2F%C3", "/v1/images/files/%FF"] {
         let answer = proxy.get(path).await;
         assert_eq!(answer.status(), 404, "{path}");
         let body: serde_json::Value = answer.json().await.expect("OpenAI's shape");

@@ -225,12 +225,14 @@ def generate(
     prompt: str,
     images: Sequence[InputImage] | None = None,
     fields: dict[str, Any] | None = None,
-    **options: Any,
+    **rest: Any,
 ) -> ImagesResponse:
     """Verifies a node, and seals one request to it: an edit where there are `images`, bytes, paths or `data:` URLs of
-    PNG, JPEG or WebP files. `fields` are further ones of `docs/api.md`; `options` are `Node`'s."""
+    PNG, JPEG or WebP files. Of the `rest`, `Node`'s options are for the node, and all others are further fields of
+    `docs/api.md`; `fields` may hold such as well."""
+    options, asked = _sorted(rest)
     with Node(url, **options) as node:
-        return node.generate(model=model, prompt=prompt, images=images, **(fields or {}))
+        return node.generate(model=model, prompt=prompt, images=images, **(fields or {}), **asked)
 
 
 def stream(
@@ -240,11 +242,19 @@ def stream(
     prompt: str,
     images: Sequence[InputImage] | None = None,
     fields: dict[str, Any] | None = None,
-    **options: Any,
+    **rest: Any,
 ) -> Iterator[ImageEvent]:
     """The same as events."""
+    options, asked = _sorted(rest)
     with Node(url, **options) as node:
-        yield from node.stream(model=model, prompt=prompt, images=images, **(fields or {}))
+        yield from node.stream(model=model, prompt=prompt, images=images, **(fields or {}), **asked)
+
+
+def _sorted(rest: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is `Node`'s, and what is the request's."""
+    own = _NodeBase.__init__.__kwdefaults__
+    options = {name: value for name, value in rest.items() if name in own}
+    return options, {name: value for name, value in rest.items() if name not in own}
 
 
 def _asked(model: str, prompt: str, fields: dict[str, Any], stream: bool) -> tuple[str, dict[str, Any]]:

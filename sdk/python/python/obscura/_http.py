@@ -83,6 +83,7 @@ class AsyncCarrier:
     def __init__(self, session: Session, http: ModuleType, verify: Any, network: Any = None):
         self.session, self.http = session, http
         self._network = network or _Async(http.AsyncHTTPTransport(verify=verify, trust_env=False))
+        self._closed = False
 
     async def attest(self) -> Any:
         async with self._network.asking:
@@ -119,6 +120,7 @@ class AsyncCarrier:
         await self._network.leave(exchanged.stream)
 
     async def close(self) -> None:
+        self._closed = True
         await self._network.close()
 
     async def _recipient(self) -> Any:
@@ -142,6 +144,9 @@ class AsyncCarrier:
             return done.value
 
     async def _send(self, call: Call) -> Answer:
+        # The libraries' transports would connect anew, and nobody would close that.
+        if self._closed:
+            raise ConfigurationError("this node was closed: make another")
         try:
             response = await self._network.send(_request(self.http, self.session.url, call))
         except self.http.TransportError as error:

@@ -28,6 +28,7 @@ MARGIN_SECS = 60
 ATTEST_TIMEOUT_SECS = 90.0
 OPERATIONS = {"generations": "image_generation", "edits": "image_edit"}
 """The last part of each operation's route, and how the events of its answers are called."""
+_KEY = re.compile(r"[!-~]{1,4096}")
 _PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*)*")
 
 
@@ -93,7 +94,7 @@ class Session:
         self._is_private = self._is_private or insecure_http
         self._policy = _policy(policy, accept_simulated)
         self._now = now
-        self._authorization = None if api_key is None else f"Bearer {api_key}"
+        self._authorization = None if api_key is None else f"Bearer {_bearer_key(api_key)}"
         self.credentials(self._authorization)
         self._trusted: _Trusted | None = None
         self.appraisal: _native.Appraisal | None = None
@@ -259,6 +260,8 @@ def _base(url: str) -> tuple[str, bool]:
     segments = parts.path.lower().replace("%2e", ".").split("/")
     if not _PATH.fullmatch(parts.path) or {".", ".."} & set(segments):
         raise ConfigurationError("the path of the node's URL holds what a path cannot, or dots for a segment")
+    if parts.path.rstrip("/").endswith("/v1"):
+        raise ConfigurationError("the node's URL ends before /v1: leave that out")
     name = f"[{host}]" if ":" in host else host
     default = {"http": 80, "https": 443}[parts.scheme]
     origin = f"{parts.scheme}://{name}" + ("" if port in (None, default) else f":{port}")
@@ -286,6 +289,13 @@ def _policy(policy: _native.Policy | str | None, accept_simulated: bool) -> _nat
         return _native.Policy(policy, accept_simulated=accept_simulated)
     except ValueError as error:
         raise ConfigurationError(f"the policy cannot be used: {error}") from None
+
+
+def _bearer_key(key: str) -> str:
+    """The key, where a header can carry it: visible ASCII. A line's end, which is read along with a key, is none."""
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise ConfigurationError("the API key must be 1 to 4096 visible ASCII characters")
+    return key
 
 
 def _salted(request: Mapping[str, Any]) -> bytes:

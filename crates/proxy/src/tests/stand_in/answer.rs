@@ -35,6 +35,8 @@ pub(crate) enum Answer {
     Busy(u64),
     /// A refusal with this status, in clear text.
     Status(u16),
+    /// It serves another model.
+    OtherModel,
     ForeignReceipt,
     NoReceipt,
     FlippedBit,
@@ -70,6 +72,9 @@ pub(super) async fn generate(
             return refusal;
         }
         Answer::Status(status) => return refusal(status, ErrorKind::ServerError, "because"),
+        Answer::OtherModel => {
+            return refusal(404, ErrorKind::InvalidRequestError, "model_not_found");
+        }
         Answer::Redirected => return redirect(&node),
         Answer::InClearText => {
             return Json(json!({ "created": 0, "data": [{ "url": data_url(&node) }] }))
