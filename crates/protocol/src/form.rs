@@ -33,7 +33,7 @@ impl CreateImageRequest {
                 "mask" => {
                     let mask = InputReference::file(value.to_vec().into());
                     if request.mask.replace(mask).is_some() {
-                        return Err(InvalidParameter::Duplicate);
+                        return Err(InvalidParameter::Duplicate { param: "mask" });
                     }
                 }
                 name => {
@@ -158,7 +158,7 @@ mod tests {
         let refused = many.take_input_files(4).err();
         assert_eq!(refused, Some(InvalidParameter::TooManyInputImages { most: 4 }));
         let masks = read(&[("image", &[1][..]), ("mask", &[2]), ("mask", &[2])]).err();
-        assert_eq!(masks, Some(InvalidParameter::Duplicate));
+        assert_eq!(masks, Some(InvalidParameter::Duplicate { param: "mask" }));
     }
 
     /// Every field that JSON has, a form has.
