@@ -66,7 +66,7 @@ async fn bodies_that_do_not_arrive_keep_nobody_out() {
 }
 
 /// Of a body that comes at 2.6 Mbit/s, for three and a half seconds.
-const PIECE: [u8; 32 * 1024] = [b' '; 32 * 1024];
+static PIECE: [u8; 32 * 1024] = [b' '; 32 * 1024];
 const PIECES: usize = 36;
 const PAUSE: Duration = Duration::from_millis(100);
 
