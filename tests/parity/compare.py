@@ -8,8 +8,8 @@
 
 MODEL_DIR is any directory that FluxPipeline.from_pretrained or Flux2KleinPipeline.from_pretrained reads: its
 model_index.json says which. `--image` and `--mask` are for FLUX.2-klein, whose default pictures are drawn from text, from
-input pictures and under a mask; `--random` makes up models of FLUX.1's kind. Both sides compute in f32 on the CPU. A picture passes if 99.9 % of its values lie within 1 of 255 of diffusers'.
-What follows `--` is handed to obscura as it is.
+input pictures and under a mask; `--random` makes up models of FLUX.1's kind. Both sides compute in f32 on the CPU. A
+picture passes if 99.9 % of its values lie within 1 of 255 of diffusers'. What follows `--` is handed to obscura as it is.
 """
 
 import argparse

@@ -1,16 +1,31 @@
-//! What the steps of images that are drawn together share, and what a mask keeps of an input image.
+//! What images are drawn from, what the steps of those that are drawn together share, and what a mask keeps of an input
+//! image.
+
+use std::rc::Rc;
 
 use candle_core::Tensor;
 use protocol::{Size, Steps};
 
 use crate::{
-    Result,
-    latents::Grid,
-    pipeline::{Given, InputLatents},
-    sampler::Schedule,
-    transformer::Prepared,
+    Result, latents::Grid, sampler::Schedule, text::PromptEmbeds, transformer::Prepared,
     wiped::Wiped,
 };
+
+/// What an image is drawn from.
+pub(crate) struct Given {
+    pub(crate) prompt: PromptEmbeds,
+    /// Of input images, where there are any.
+    pub(crate) inputs: Option<InputLatents>,
+}
+
+/// Input images as the transformer sees them.
+pub(crate) struct InputLatents {
+    /// One after the other: (r, 4·c), f32.
+    pub(crate) tokens: Rc<Wiped>,
+    pub(crate) grids: Vec<Grid>,
+    /// How much of each token of the first is drawn anew, (tokens, 1), f32; where it has a mask.
+    pub(crate) shares: Option<Wiped>,
+}
 
 /// What an image depends on besides prompt and seed.
 #[derive(Clone, Copy)]

@@ -10,9 +10,8 @@ use candle_core::{Device, Tensor};
 use crate::{
     Error, Generated, Image, Job, Pipeline, Preview, Progress, ProgressObserver, Result, Timings,
     clock::Event,
-    denoise::{DenoiseContext, Kept, Settings},
+    denoise::{DenoiseContext, Given, Kept, Settings},
     job::Part,
-    pipeline::Given,
     wiped::Wiped,
 };
 

@@ -1,12 +1,15 @@
 //! Input images of an edit: parsed, scaled, and as the autoencoder reads them.
 
+mod mask;
+
 use std::fmt;
 
 use candle_core::{Device, Tensor};
 use protocol::SecretBytes;
 use thiserror::Error;
 
-use crate::{InputMask, Result, resample, wiped::Wiped};
+pub use self::mask::{InputMask, InputMaskError};
+use crate::{Result, resample, wiped::Wiped};
 
 /// The most input images of one job.
 pub(crate) const MAX_INPUT_IMAGES: usize = 4;

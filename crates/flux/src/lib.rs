@@ -35,7 +35,6 @@ mod lora;
 mod lora_choice;
 mod lora_error;
 mod manifest;
-mod mask;
 mod memory;
 mod model;
 #[cfg(test)]
@@ -57,7 +56,7 @@ pub use checkpoint::LoadProgress;
 pub use error::{Error, ManifestError};
 pub use file_digest::{FileDigest, NotADigest};
 pub use host_memory::HostMemory;
-pub use input::{InputImage, InputImageError};
+pub use input::{InputImage, InputImageError, InputMask, InputMaskError};
 pub use job::{
     GUIDANCE, Generated, Image, Job, Preview, Progress, ProgressObserver, PromptTokens, Timings,
 };
@@ -69,7 +68,6 @@ pub use kernels::{
 pub use lora_choice::{InvalidLora, Lora, LoraWeight};
 pub use lora_error::LoraError;
 pub use manifest::{Manifest, ManifestFile, ManifestLora, Pins};
-pub use mask::{InputMask, InputMaskError};
 pub use memory::{LargestBatch, MemoryLimit, MemoryNeeds};
 pub use model::LoadOptions;
 pub use pipeline::Pipeline;

@@ -12,10 +12,9 @@ use crate::{
     Error, GUIDANCE, InputImage, Job, LargestBatch, LoadOptions, LoadProgress, MemoryNeeds,
     PromptTokens, Result,
     checkpoint::Files,
-    denoise::{DenoiseContext, Settings},
+    denoise::{DenoiseContext, Given, InputLatents, Settings},
     latents::Grid,
     model::Model,
-    text::PromptEmbeds,
     transformer::{Conditions, References},
     wiped::{Wiped, concat_rows},
 };
@@ -190,22 +189,6 @@ impl Pipeline {
         let how = how.map_or(String::new(), |how| format!(" ({how})"));
         format!("{device} {}{how}{text}", precision_name(self.model.precision))
     }
-}
-
-/// What an image is drawn from.
-pub(crate) struct Given {
-    pub(crate) prompt: PromptEmbeds,
-    /// Of input images, where there are any.
-    pub(crate) inputs: Option<InputLatents>,
-}
-
-/// Input images as the transformer sees them.
-pub(crate) struct InputLatents {
-    /// One after the other: (r, 4·c), f32.
-    pub(crate) tokens: Rc<Wiped>,
-    pub(crate) grids: Vec<Grid>,
-    /// How much of each token of the first is drawn anew, (tokens, 1), f32; where it has a mask.
-    pub(crate) shares: Option<Wiped>,
 }
 
 impl Pipeline {

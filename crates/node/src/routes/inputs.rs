@@ -71,7 +71,8 @@ fn blame_mask(reason: InvalidMask) -> InvalidParameter {
 }
 
 impl Scanned {
-    /// Decodes the mask, which is small then, and the images. Where one was transparent, the request says so, for the answer.
+    /// Decodes the mask, which is small then, and the images. Where one of those was transparent, the request says so,
+    /// for the answer.
     pub(super) fn decode(
         self,
         service: &Service,

@@ -119,7 +119,8 @@ class Node(_NodeBase):
         """Seals a request, whose fields are those of `docs/api.md`, and gives the attested node's answer.
 
         `images`, a list of bytes, paths or `data:` URLs of PNG, JPEG or WebP files, makes it an edit, which not every
-        model takes; `mask`, one such file of the first image's size, is transparent where that is drawn anew. Raises `NodeUntrustedError`, `RefusedError`, `AnswerError`, `ConnectionError`.
+        model takes; `mask`, one such file of the first image's size, is transparent where that is drawn anew.
+        Raises `NodeUntrustedError`, `RefusedError`, `AnswerError`, `ConnectionError`.
         """
         return self._carrier.exchange(*_asked(model, prompt, fields, False)).body  # type: ignore[return-value]
 

@@ -5,7 +5,8 @@ use std::fmt;
 use protocol::SecretBytes;
 use thiserror::Error;
 
-use crate::{InputImage, InputImageError, resample};
+use super::{InputImage, InputImageError};
+use crate::resample;
 
 /// A patch's pixels, each way.
 const PATCH_PX: usize = 16;
