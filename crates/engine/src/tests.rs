@@ -349,7 +349,9 @@ async fn who_waits_for_an_engine_to_begin_is_told_whether_it_does() {
     let ask = async |prompt| {
         let (begins, told) = tokio::sync::oneshot::channel();
         let permit = held.engine.reserve(ClientId::ANONYMOUS).unwrap();
-        let permit = permit.on_begin(move || begins.send(()).unwrap_or_default());
+        let permit = permit.on_begin(move || {
+            let _ = begins.send(());
+        });
         let generation = permit.generate(request(prompt), Vec::new());
         tokio::task::yield_now().await;
         (generation, told)

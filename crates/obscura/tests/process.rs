@@ -31,7 +31,8 @@ fn says(log: &std::path::Path, words: &str) -> String {
     }
 }
 
-#[tokio::test]
+/// On a thread beside, a client closes its connection while this one waits.
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_hangs_up_is_told_and_probes_that_succeed_are_not() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");

@@ -44,8 +44,8 @@ use crate::{
 };
 
 pub(super) use attention::attention;
+pub(super) use level::is_multiplied_as_such;
 pub use level::{Level, LevelError, level};
-pub(super) use level::{allows_avx512, is_multiplied_as_such};
 
 /// Kernels for bf16.
 pub(crate) struct CpuBf16;

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd, bytemuck::cast_slice};
 
-use super::{bf16::allows_avx512, grid::Rectangle};
+use super::{grid::Rectangle, simd::allows_avx512};
 
 /// Two of AVX2's vectors.
 const NARROW: usize = 16;

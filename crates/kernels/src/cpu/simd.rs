@@ -3,6 +3,19 @@
 //! Everything here is plain arithmetic, without calls and branches, so that the compiler can widen a
 //! loop over it; [`vectorised!`] lets it use the machine's own vectors.
 
+use std::{env, sync::OnceLock};
+
+/// The variable that names what products are made with, in bf16 above all: see `bf16::level`.
+pub(super) const VARIABLE: &str = "OBSCURA_CPU";
+/// Its value that leaves AVX-512 alone.
+pub(super) const WITHOUT_AVX512: &str = "avx2";
+
+/// Whether products may use AVX-512, in whatever type.
+pub(super) fn allows_avx512() -> bool {
+    static ALLOWS: OnceLock<bool> = OnceLock::new();
+    *ALLOWS.get_or_init(|| env::var(VARIABLE).unwrap_or_default().trim() != WITHOUT_AVX512)
+}
+
 /// Lanes of the accumulators that sums are kept in: two AVX2 registers, one of AVX-512.
 const LANES: usize = 16;
 /// 1.5 · 2²³: adding it to less than 2²² rounds to an integer, which then stands in the low bits.

@@ -7,15 +7,15 @@ use std::{env, sync::OnceLock};
 
 use thiserror::Error;
 
-use super::portable::Portable;
+use super::{
+    super::simd::{VARIABLE, WITHOUT_AVX512},
+    portable::Portable,
+};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use super::{
     amx::{Amx, NoAmx},
     avx512::Avx512,
 };
-
-/// The variable that names the level.
-const VARIABLE: &str = "OBSCURA_CPU";
 
 /// How bf16 is multiplied, the fastest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Level {
         match self {
             Self::Amx => "amx",
             Self::Avx512Bf16 => "avx512",
-            Self::Widened => "avx2",
+            Self::Widened => WITHOUT_AVX512,
         }
     }
 
@@ -117,15 +117,6 @@ pub(super) fn chosen() -> Result<Chosen, LevelError> {
     // What is no text is no level either, and is refused as such.
     let named = || env::var_os(VARIABLE).map(|name| name.to_string_lossy().into_owned());
     CHOSEN.get_or_init(|| choose(named().as_deref())).clone()
-}
-
-/// Whether products may use AVX-512, in whatever type.
-pub(in crate::cpu) fn allows_avx512() -> bool {
-    static ALLOWS: OnceLock<bool> = OnceLock::new();
-    *ALLOWS.get_or_init(|| {
-        let named = env::var(VARIABLE).unwrap_or_default();
-        named.trim() != Level::Widened.name()
-    })
 }
 
 /// Whether there is more than f32 to multiply it with.

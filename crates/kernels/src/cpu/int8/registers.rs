@@ -7,8 +7,8 @@
 //! Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, VPMADDWD, VPMOVSXBW, VPDPBUSD.
 
 use super::super::{
-    bf16::allows_avx512,
     registers::{Onto, RowsMut},
+    simd::allows_avx512,
 };
 #[cfg(target_arch = "x86_64")]
 use super::vnni::{self, Vnni};
