@@ -9,7 +9,7 @@ use protocol::{Seed, Size, Steps};
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::{
-    golden::{self, floats, relative_error},
+    golden::{self, floats, most_in_8_bits, relative_error},
     klein::{
         fixtures, input_image, load, masked_image, model_directory, options, single_file_directory,
     },
@@ -17,8 +17,6 @@ use tests::{
 
 /// ‖out − ref‖ / ‖ref‖ of every stage.
 const STAGE: f64 = 2e-5;
-/// The same where weights have 8 bits.
-const IN_8_BITS: f64 = 5e-2;
 /// The share of 8-bit values that must be within 1 of the reference.
 const WITHIN_ONE: f64 = 0.999;
 
@@ -62,7 +60,7 @@ fn in_8_bits_klein_stays_near() {
             ("picture", &stages.image, golden["picture"].permute((1, 2, 0)).unwrap()),
         ] {
             let error = relative_error(out, &reference);
-            assert!(error <= IN_8_BITS, "{name}: {stage} is off by {error:.2e}");
+            assert!(error <= most_in_8_bits(), "{name}: {stage} is off by {error:.2e}");
         }
     });
 }

@@ -118,14 +118,14 @@ async fn a_node_without_its_model_lives_but_is_not_ready() {
 #[tokio::test]
 async fn a_bearer_key_lets_in() {
     let config =
-        Config { api_keys_sha256: vec![ApiKeyDigest::of("open sesame")], ..Config::default() };
+        Config { api_keys_sha256: vec![ApiKeyDigest::of("open-sesame")], ..Config::default() };
     let node = TestNode::with_config(OneColour::instant(), config).await;
     let lock = |key: ApiKey| {
         let client = Client::new(&node.url, key).unwrap();
         async move { client.lock(MODEL).await }
     };
-    assert!(lock(ApiKey::new("open sesame".to_owned())).await.is_ok());
-    for key in [ApiKey::none(), ApiKey::new("open barley".to_owned())] {
+    assert!(lock(ApiKey::new("open-sesame".to_owned())).await.is_ok());
+    for key in [ApiKey::none(), ApiKey::new("open-barley".to_owned())] {
         let refused = lock(key).await.err().unwrap();
         let ClientError::Refused(refusal) = &refused else { panic!("{refused}") };
         assert_eq!(refusal.status, 401);

@@ -113,7 +113,7 @@ async fn what_is_wrong_with_a_mask_is_named() {
         (json!({"images": [], "mask": url}), "images", "is required"),
         (json!({"images": [data_url(&first)], "mask": "https://host/a.png"}), "mask", "fetch"),
         (json!({"images": [data_url(&first)], "mask": {"file_id": "f"}}), "mask", "file_id"),
-        (json!({"images": [data_url(&first)], "mask": 7}), "mask", "wrong type"),
+        (json!({"images": [data_url(&first)], "mask": 7}), "mask", "must be an image"),
         (
             json!({"images": [data_url(&first)], "mask": url, "size": "64x64"}),
             "size",
