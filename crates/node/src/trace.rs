@@ -53,7 +53,7 @@ pub(crate) async fn request(
     let started = Instant::now();
     let unanswered = Unanswered { node: &node, route, span: &span, started, is_answered: false };
     let mut response = next.run(request).instrument(span.clone()).await;
-    unanswered.is_answered();
+    unanswered.answered();
     node.traffic().answered(route, response.status().as_u16());
     span.in_scope(|| {
         span.record("status", response.status().as_u16());
@@ -82,7 +82,7 @@ struct Unanswered<'a> {
 }
 
 impl Unanswered<'_> {
-    fn is_answered(mut self) {
+    fn answered(mut self) {
         self.is_answered = true;
     }
 }
