@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod checked;
 mod choices;
 mod collateral;
 mod demo;

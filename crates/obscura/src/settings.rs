@@ -1,7 +1,6 @@
 //! What an operator says to `obscura serve`, and where: flags over the environment over a TOML file
 //! over the defaults.
 
-mod checked;
 mod models;
 #[cfg(test)]
 mod tests;
@@ -331,7 +330,7 @@ impl Settings {
     }
 
     /// Where a setting is to be mended.
-    fn source(&self, key: &str) -> String {
+    pub(crate) fn source(&self, key: &str) -> String {
         self.0
             .get(key)
             .map_or_else(|| Source::Default.to_string(), |setting| setting.source.place())

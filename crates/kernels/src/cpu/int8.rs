@@ -6,6 +6,8 @@
 //! result does not depend on the rows beside it.
 
 #[forbid(unsafe_code)]
+mod operands;
+#[forbid(unsafe_code)]
 mod registers;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
@@ -15,7 +17,10 @@ use std::{ops::Range, sync::Arc};
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
-use self::registers::{Panel, Registers, Tile};
+use self::{
+    operands::{Panel, Tile},
+    registers::Registers,
+};
 use super::{
     grid::{Rows, task_size},
     matrix::{Elements, Matrix},

@@ -13,11 +13,9 @@ use client::{AttestedNode, Client, ClientError, Evidence};
 use printable::Printable;
 use tokio::{sync::Notify, time};
 
-use super::trusted::Trusted;
+use super::trusted::{MIN_INTERVAL, Trusted};
 use crate::audit::{Audit, Entry};
 
-/// Between two questions at least.
-pub(super) const PACE: Duration = Duration::from_secs(1);
 /// Between two questions at most, after several failures.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
@@ -198,7 +196,7 @@ impl Member {
         }
         match state.next.map(|next| next.saturating_duration_since(Instant::now())) {
             // The backoff's word: no question, no other answer.
-            Some(wait) if wait > PACE => return Err(state.why()),
+            Some(wait) if wait > MIN_INTERVAL => return Err(state.why()),
             Some(wait) => time::sleep(wait).await,
             None => {}
         }
@@ -254,7 +252,7 @@ impl Member {
                 tracing::info!(node = %self.url, "evidence accepted");
                 let trusted = Arc::new(Trusted::new(node, now, state.asked));
                 state.trusted = Some(trusted.clone());
-                (state.failure, state.failures, state.next) = (None, 0, Some(now + PACE));
+                (state.failure, state.failures, state.next) = (None, 0, Some(now + MIN_INTERVAL));
                 // Of a gateway this says nothing; the next request will.
                 state.away = None;
                 Ok(trusted)
@@ -291,7 +289,7 @@ impl State {
 
 /// 1, 2, 4, … seconds.
 fn backoff(failures: u32) -> Duration {
-    let doubled = PACE.saturating_mul(1 << failures.saturating_sub(1).min(16));
+    let doubled = MIN_INTERVAL.saturating_mul(1 << failures.saturating_sub(1).min(16));
     doubled.min(MAX_BACKOFF)
 }
 

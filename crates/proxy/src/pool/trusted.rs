@@ -11,14 +11,14 @@ use client::{AttestedNode, Call, ClientError, now_secs};
 use protocol::{Model, Operation};
 use tokio::sync::OnceCell;
 
-use super::member::PACE;
-
 /// Evidence is asked for anew after this long,
 const REFRESH: Duration = Duration::from_secs(10 * 60);
 /// and counts no longer than this, where no newer can be had.
 const MAX_AGE: Duration = Duration::from_secs(20 * 60);
 /// So long before the keys' time is over it is asked for too, or at half their time.
 const MARGIN: Duration = Duration::from_secs(60);
+/// Between two questions for evidence at least.
+pub(super) const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// Models that a node is remembered not to serve: callers make names up.
 const MAX_LACKING: usize = 64;
 /// The longest of their names; no node's model has a longer one.
@@ -126,7 +126,7 @@ fn first_that_can(operation: Operation, attested: Vec<String>, told: Vec<Model>)
 /// When to ask again, after evidence was accepted just now.
 fn refresh(node: &AttestedNode) -> Duration {
     let left = Duration::from_secs(node.not_after_secs().saturating_sub(now_secs()));
-    REFRESH.min(left - MARGIN.min(left / 2)).max(PACE)
+    REFRESH.min(left - MARGIN.min(left / 2)).max(MIN_INTERVAL)
 }
 
 #[cfg(test)]

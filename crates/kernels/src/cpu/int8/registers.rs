@@ -10,6 +10,7 @@ use super::super::{
     registers::{Onto, RowsMut},
     simd::allows_avx512,
 };
+use super::operands::{Panel, Tile};
 #[cfg(target_arch = "x86_64")]
 use super::vnni::{self, Vnni};
 use crate::operand::Int8Weight;
@@ -22,26 +23,6 @@ pub(super) enum Registers {
     /// 12 rows of x in 8 bits, 32 outputs; four of K in a word.
     #[cfg(target_arch = "x86_64")]
     Quads(Vnni),
-}
-
-/// Rows of x: some groups of inputs, and what each row of a group is multiplied by.
-#[derive(Clone, Copy)]
-pub(super) struct Tile<'a> {
-    /// Neighbours of a row, the first in the lowest bits: (K/values, rows).
-    pub(super) words: &'a [i32],
-    /// (groups, rows)
-    pub(super) scales: &'a [f32],
-    /// Σ x of each group, for quads: (groups, rows).
-    pub(super) sums: &'a [i32],
-}
-
-/// The same of a weight's outputs.
-#[derive(Clone, Copy)]
-pub(super) struct Panel<'a> {
-    /// (K/values, outputs, values), with [`Registers::bias`].
-    pub(super) bytes: &'a [u8],
-    /// (groups, outputs)
-    pub(super) scales: &'a [f32],
 }
 
 impl Registers {

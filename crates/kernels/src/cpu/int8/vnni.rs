@@ -11,7 +11,7 @@ use std::arch::x86_64::{
 
 use super::{
     super::registers::{Onto, RowsMut, write},
-    registers::{Panel, Tile},
+    operands::{Panel, Tile},
 };
 use crate::operand::Int8Weight;
 

@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use anyhow::{Context, ensure};
 use node::Config;
 
-use super::{Launch, LaunchModel, Settings};
-use crate::model;
+use crate::{
+    model,
+    settings::{Launch, LaunchModel, Settings},
+};
 
 impl Settings {
     /// What a node is made of and what it is to know, each setting held against what it may be and against the
