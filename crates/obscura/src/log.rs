@@ -49,7 +49,7 @@ pub(crate) fn start(
     Ok(Log { _traces: traces })
 }
 
-/// In a terminal, unless its user wants none: https://no-color.org.
+/// In a terminal, unless its user wants none: <https://no-color.org>.
 fn has_colours(is_terminal: bool, no_color: Option<OsString>) -> bool {
     is_terminal && no_color.is_none_or(|value| value.is_empty())
 }

@@ -72,8 +72,8 @@ pub(crate) struct ProxyArgs {
     /// Where programs reach the proxy; beyond loopback only with --client-key-file
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3300", value_parser = node::parse_listen)]
     pub(crate) listen: SocketAddr,
-    /// What URLs of images begin with, such as https://images.example behind a server that ends TLS [default: http://
-    /// and what the program calls the proxy]
+    /// What URLs of images begin with, behind a server that ends TLS: such as `https://images.example` [default:
+    /// `http://` and what the program calls the proxy]
     #[arg(long, value_name = "URL")]
     pub(crate) public_url: Option<String>,
     #[command(flatten)]

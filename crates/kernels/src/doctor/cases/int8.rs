@@ -1,10 +1,10 @@
 //! Layers in 8-bit integers, on a CPU: against the layer of what was stored, and against the layer as it was.
 
-use candle_core::{DType, Result};
+use candle_core::{DType, Result, Tensor};
 
 use super::{Widths, layer, one};
 use crate::{
-    Epilogue, Linear, Weight,
+    Epilogue, Heads, Linear, Scores, Weight,
     backend::Backend,
     cpu::int8::row_bits,
     doctor::{Case, Examination},
@@ -22,7 +22,8 @@ pub(super) fn layers(
     widths: &Widths,
     rows: usize,
 ) -> Result<()> {
-    let width = widths.heads[0] * widths.heads[1];
+    let [count, head] = widths.heads;
+    let width = count * head;
     for (inputs, outputs) in [(width, 3 * width), (5 * width + 1, width + 1)] {
         let dtype = DType::F32;
         let tensors = [
@@ -53,6 +54,28 @@ pub(super) fn layers(
                 },
             );
         }
+        attention(examination, &packed, [rows, count, head])?;
     }
+    Ok(())
+}
+
+/// Attention between such layers, which may be in bf16.
+fn attention(examination: &mut Examination<'_>, layer: &Linear, shape: [usize; 3]) -> Result<()> {
+    let part = || examination.random(DType::F32, &shape);
+    let tensors = [part()?, part()?, part()?];
+    let heads =
+        |x: &[Tensor]| Heads { q: x[0].clone(), k: x[1].clone(), v: x[2].clone(), images: 1 };
+    let scores = Scores::scaled(shape[2]);
+    let case = Case {
+        kernel: "attention between int8",
+        name: format!("{shape:?}"),
+        tolerance: OF_8_BITS,
+        inputs: &tensors,
+    };
+    examination.compare_with(
+        case,
+        |x| one(backend_of(&x[0]).attention_between(&heads(x), scores, layer)),
+        |x| Ok(one(reference_of(&x[0]).attention(&heads(x), scores))?.unwrap_or_default()),
+    );
     Ok(())
 }
