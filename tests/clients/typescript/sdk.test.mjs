@@ -70,7 +70,7 @@ test("refusals say why, sealed where only the client may know", async () => {
     return true;
   });
   await assert.rejects(o.generate({ ...SMALL, model: "other" }), { status: 404, code: "model_not_found" });
-  await assert.rejects(o.generate({ prompt: SMALL.prompt }), { status: 404, param: "model" });
+  await assert.rejects(o.generate({ prompt: SMALL.prompt }), { status: 400, param: "model" });
 });
 
 test("openai: images", async () => {
