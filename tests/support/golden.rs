@@ -40,7 +40,7 @@ pub fn tensors(path: impl AsRef<Path>) -> HashMap<String, Tensor> {
 /// How far a stage may be from diffusers' in f32 where weights have 8 bits: with AVX-512 VNNI, rows have no more.
 #[must_use]
 pub fn most_in_8_bits() -> f64 {
-    if flux::int8_description() == "AVX-512 VNNI" { 8e-2 } else { 5e-2 }
+    if flux::int8_row_bits() == 8 { 8e-2 } else { 5e-2 }
 }
 
 /// Writes a case's model as a directory in the diffusers layout.

@@ -62,7 +62,10 @@ pub use job::{
 };
 pub use kernels::{
     Precision,
-    cpu::{Level as CpuLevel, LevelError as CpuLevelError, int8_description, level as cpu_level},
+    cpu::{
+        Level as CpuLevel, LevelError as CpuLevelError, int8_description, int8_row_bits,
+        level as cpu_level,
+    },
     doctor, groups,
 };
 pub use lora_choice::{InvalidLora, Lora, LoraWeight};

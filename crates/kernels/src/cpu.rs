@@ -53,7 +53,7 @@ use linear::GatedBy;
 
 pub(crate) use bf16::CpuBf16;
 pub use bf16::{Level, LevelError, level};
-pub use int8::int8_description;
+pub use int8::{int8_description, int8_row_bits};
 
 /// Kernels for f32.
 pub(crate) struct Cpu;

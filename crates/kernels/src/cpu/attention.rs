@@ -29,10 +29,7 @@ const KEYS: usize = 252;
 const QUERIES: usize = 64;
 
 pub(super) fn attention(heads: &Heads, scores: Scores<'_>) -> Result<Tensor> {
-    let (rows, count, width) = heads.q.dims3()?;
-    let mut out = zeros(rows * count * width);
-    attend(heads, scores, &mut out, count * width)?;
-    Tensor::from_vec(out, (rows, count * width), heads.q.device())
+    written(heads, |out, row| attend(heads, scores, out, row))
 }
 
 pub(super) fn attention_between(
@@ -40,10 +37,16 @@ pub(super) fn attention_between(
     scores: Scores<'_>,
     layer: &Linear,
 ) -> Result<Tensor> {
+    written(heads, |out, row| attend_between(heads, scores, layer, out, row))
+}
+
+/// A result of its own, (n·l, h·d): `attend` is given it, and the length of a row.
+fn written(heads: &Heads, attend: impl FnOnce(&mut [f32], usize) -> Result<()>) -> Result<Tensor> {
     let (rows, count, width) = heads.q.dims3()?;
-    let mut out = zeros(rows * count * width);
-    attend_between(heads, scores, layer, &mut out, count * width)?;
-    Tensor::from_vec(out, (rows, count * width), heads.q.device())
+    let row = count * width;
+    let mut out = zeros(rows * row);
+    attend(&mut out, row)?;
+    Tensor::from_vec(out, (rows, row), heads.q.device())
 }
 
 pub(super) fn attention_beside_mlp(heads: &Heads, x: &Tensor, mlp: &Linear) -> Result<Tensor> {

@@ -327,8 +327,9 @@ pub fn int8_description() -> &'static str {
     Registers::here().description()
 }
 
-/// Of the sign and the size of x's integers on this machine.
-pub(crate) fn row_bits() -> usize {
+/// Of an integer that a row's value becomes on this machine, its sign included: 8 or 16.
+#[must_use]
+pub fn int8_row_bits() -> usize {
     32 / Registers::here().values()
 }
 

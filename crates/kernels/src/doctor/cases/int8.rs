@@ -6,7 +6,7 @@ use super::{Widths, layer, one};
 use crate::{
     Epilogue, Heads, Linear, Scores, Weight,
     backend::Backend,
-    cpu::int8::row_bits,
+    cpu::int8_row_bits,
     doctor::{Case, Examination},
     ops::{backend_of, pack_linear, quantise_int8, reference_of},
 };
@@ -37,7 +37,7 @@ pub(super) fn layers(
         };
         let packed = pack_linear(stored)?;
         // The product rounds its rows; that of the layer as it was rounds its weights too.
-        let of_rows = if row_bits() == 8 { OF_8_BITS } else { OF_16_BITS };
+        let of_rows = if int8_row_bits() == 8 { OF_8_BITS } else { OF_16_BITS };
         for (kernel, of_weights) in [("linear int8, product", 0.0), ("linear int8", OF_8_BITS)] {
             let tolerance = of_rows + of_weights;
             let name = format!("({rows}, {inputs}) → {outputs}");
