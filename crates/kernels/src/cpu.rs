@@ -3,6 +3,9 @@
 //! Everything runs on slices, split over rayon's threads, and is compiled for the widest vectors the machine
 //! has by `simd::vectorised!`. Results do not depend on the number of threads.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[allow(unsafe_code)]
+mod amx;
 #[forbid(unsafe_code)]
 mod attention;
 #[allow(unsafe_code)]
@@ -17,10 +20,14 @@ mod element;
 mod grid;
 #[allow(unsafe_code)]
 pub(crate) mod int8;
+#[allow(unsafe_code)]
+mod line;
 #[forbid(unsafe_code)]
 mod linear;
 #[forbid(unsafe_code)]
 mod matrix;
+#[allow(unsafe_code)]
+mod memory;
 #[forbid(unsafe_code)]
 mod norm;
 #[forbid(unsafe_code)]

@@ -14,10 +14,8 @@ mod avx512;
 mod conv;
 #[forbid(unsafe_code)]
 mod level;
-mod line;
 #[forbid(unsafe_code)]
 mod linear;
-mod memory;
 #[forbid(unsafe_code)]
 mod packed;
 #[forbid(unsafe_code)]
@@ -33,7 +31,7 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
 
-use super::{Cpu, linear::GatedBy};
+use super::{Cpu, line, linear::GatedBy, memory};
 use crate::{
     backend::Backend,
     groups::{Group, attempt},

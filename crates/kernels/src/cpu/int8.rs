@@ -5,6 +5,8 @@
 //! as the product in f32 (`panels`): a task makes a rectangle of the result, a chunk of K at a time, and a row's
 //! result does not depend on the rows beside it.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
 #[forbid(unsafe_code)]
 mod operands;
 #[forbid(unsafe_code)]
@@ -14,7 +16,7 @@ mod vnni;
 
 use std::{ops::Range, sync::Arc};
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Error, Result, Tensor};
 use rayon::prelude::*;
 
 use self::{
@@ -23,7 +25,9 @@ use self::{
 };
 use super::{
     grid::{Rows, task_size},
+    line::Line,
     matrix::{Elements, Matrix},
+    memory::Lines,
     registers::Onto,
     simd::{ROUND, vectorised},
 };
@@ -31,10 +35,7 @@ use crate::operand::{Int8Weight, PackedWeight, Weight, packed_as};
 
 /// Inputs that share a scale.
 const GROUP: usize = Int8Weight::GROUP;
-/// Words of K that are multiplied at a time: of 192 rows 384 KiB, which stay in the second cache; of a panel 16 or
-/// 64 KiB.
-const CHUNK_WORDS: usize = 512;
-/// Rows and columns of a task, at most: whole tiles of 6 and of 12 rows.
+/// Rows and columns of a task, at most: whole tiles of 6, of 12 and of 32 rows.
 const TASK: [usize; 2] = [192, 512];
 
 /// A weight (out, in), contiguous, in f32 or bf16 → in 8 bits.
@@ -106,8 +107,8 @@ vectorised! {
 /// x in integers, for the registers.
 struct Left {
     registers: Registers,
-    /// (tiles, K/values, rows); what is missing of the last tile, and of the last word, is zero.
-    words: Vec<i32>,
+    /// Words, (tiles, K/step, rows, step/values); what is missing of the last tile, and of the last step, is zero.
+    lines: Vec<Line>,
     /// (tiles, groups, rows)
     scales: Vec<f32>,
     /// (tiles, groups, rows)
@@ -119,41 +120,46 @@ impl Left {
     fn of(x: Matrix<'_>, registers: Registers) -> Self {
         let ([rows, inputs], height) = (x.size(), registers.rows());
         let tiles = rows.div_ceil(height);
-        let each = |of: usize| inputs.div_ceil(of) * height;
-        let mut words = vec![0; tiles * each(registers.values())];
-        let mut scales = vec![0.0; tiles * each(GROUP)];
-        let mut sums = vec![0; tiles * each(GROUP)];
-        words
-            .par_chunks_mut(each(registers.values()).max(1))
-            .zip(scales.par_chunks_mut(each(GROUP).max(1)))
-            .zip(sums.par_chunks_mut(each(GROUP).max(1)))
+        let (step, together) = (registers.step(), registers.step() / registers.values());
+        let words_of = |inputs: usize| inputs.div_ceil(step) * height * together;
+        let groups = inputs.div_ceil(GROUP) * height;
+        let bytes = tiles * words_of(inputs) * size_of::<i32>();
+        let mut lines = vec![Line::ZERO; bytes.div_ceil(size_of::<Line>())];
+        let mut scales = vec![0.0; tiles * groups];
+        let mut sums = vec![0; tiles * groups];
+        Line::values_mut::<i32>(&mut lines)
+            .par_chunks_mut(words_of(inputs).max(1))
+            .zip(scales.par_chunks_mut(groups.max(1)))
+            .zip(sums.par_chunks_mut(groups.max(1)))
             .enumerate()
             .for_each(|(tile, ((words, scales), sums))| {
-                let words = words.chunks_mut(GROUP / registers.values() * height);
+                let words = words.chunks_mut(words_of(GROUP));
                 let groups = scales.chunks_exact_mut(height).zip(sums.chunks_exact_mut(height));
                 for (group, (words, (scales, sums))) in words.zip(groups).enumerate() {
                     let columns = group * GROUP..inputs.min((group + 1) * GROUP);
                     let first = tile * height;
                     for (i, row) in (first..rows.min(first + height)).enumerate() {
-                        let words = words[i..].iter_mut().step_by(height);
+                        let steps = words.chunks_exact_mut(height * together);
+                        let words = steps.flat_map(|words| &mut words[i * together..][..together]);
                         (scales[i], sums[i]) = lay_out(x, row, columns.clone(), registers, words);
                     }
                 }
             });
-        Self { registers, words, scales, sums, inputs }
+        Self { registers, lines, scales, sums, inputs }
     }
 
     /// Some tiles' inputs, from the first of a group on.
     fn tiles(&self, tiles: Range<usize>, inputs: Range<usize>) -> impl Iterator<Item = Tile<'_>> {
-        let height = self.registers.rows();
-        let part = move |tile: usize, of: usize| {
+        let (height, step) = (self.registers.rows(), self.registers.step());
+        let part = move |tile: usize, of: usize, size: usize| {
             let first = tile * self.inputs.div_ceil(of);
-            (first + inputs.start / of) * height..(first + inputs.end.div_ceil(of)) * height
+            (first + inputs.start / of) * size..(first + inputs.end.div_ceil(of)) * size
         };
+        let words = Line::values(&self.lines);
         tiles.map(move |tile| Tile {
-            words: &self.words[part(tile, self.registers.values())],
-            scales: &self.scales[part(tile, GROUP)],
-            sums: &self.sums[part(tile, GROUP)],
+            words: &words[part(tile, step, height * step / self.registers.values())],
+            scales: &self.scales[part(tile, GROUP, height)],
+            sums: &self.sums[part(tile, GROUP, height)],
         })
     }
 }
@@ -187,7 +193,7 @@ fn lay_out<'a>(
             (scale, 0)
         }
         #[cfg(target_arch = "x86_64")]
-        Registers::Quads(_) => {
+        _ => {
             let mut to = [0; GROUP];
             let scale = quantise_to_8(values, &mut to);
             for (word, bytes) in words.zip(to.as_chunks::<4>().0) {
@@ -198,11 +204,12 @@ fn lay_out<'a>(
     }
 }
 
-/// A weight in 8 bits as panels of 16 or 32 outputs, (in/values, outputs, values) one after the other; the last one
-/// is filled up.
+/// A weight in 8 bits as panels of 16 or 32 outputs, (in/values, outputs, values) one after the other; the last
+/// output's, and the last step's, are filled up.
 pub(super) struct Int8Panels {
     registers: Registers,
-    bytes: Vec<u8>,
+    /// Bytes.
+    lines: Lines,
     /// (panels, groups, outputs)
     scales: Vec<f32>,
     inputs: usize,
@@ -221,40 +228,42 @@ impl Int8Panels {
         let (values, by) = (values.slice_of::<u8>()?, by.exactly::<f32>(outputs * groups)?);
         let (width, each) = (registers.columns(), registers.values());
         let panels = outputs.div_ceil(width);
-        let panel = inputs.next_multiple_of(each) * width;
-        let mut bytes = vec![0; panels * panel];
+        let panel = inputs.next_multiple_of(registers.step()) * width;
         let mut scales = vec![0.0; panels * groups * width];
-        bytes
-            .par_chunks_mut(panel.max(1))
-            .zip(scales.par_chunks_mut((groups * width).max(1)))
-            .zip(values.par_chunks((width * inputs).max(1)))
-            .zip(by.par_chunks((width * groups).max(1)))
-            .for_each(|(((bytes, scales), values), by)| {
-                for (j, row) in values.chunks_exact(inputs.max(1)).enumerate() {
-                    let words = bytes.chunks_exact_mut(width * each);
-                    for (words, row) in words.zip(row.chunks(each)) {
-                        for (to, value) in words[each * j..].iter_mut().zip(row) {
-                            *to = value ^ registers.bias();
+        let count = (panels * panel).div_ceil(size_of::<Line>());
+        let lines = Lines::new(count, |lines| {
+            Line::values_mut::<u8>(lines)
+                .par_chunks_mut(panel.max(1))
+                .zip(scales.par_chunks_mut((groups * width).max(1)))
+                .zip(values.par_chunks((width * inputs).max(1)))
+                .zip(by.par_chunks((width * groups).max(1)))
+                .for_each(|(((bytes, scales), values), by)| {
+                    for (j, row) in values.chunks_exact(inputs.max(1)).enumerate() {
+                        let words = bytes.chunks_exact_mut(width * each);
+                        for (words, row) in words.zip(row.chunks(each)) {
+                            for (to, value) in words[each * j..].iter_mut().zip(row) {
+                                *to = value ^ registers.bias();
+                            }
                         }
                     }
-                }
-                for (j, row) in by.chunks_exact(groups.max(1)).enumerate() {
-                    let scales = scales.chunks_exact_mut(width);
-                    scales.zip(row).for_each(|(to, scale)| to[j] = *scale);
-                }
-            });
-        Ok(Self { registers, bytes, scales, inputs, outputs })
+                    for (j, row) in by.chunks_exact(groups.max(1)).enumerate() {
+                        let scales = scales.chunks_exact_mut(width);
+                        scales.zip(row).for_each(|(to, scale)| to[j] = *scale);
+                    }
+                });
+        });
+        Ok(Self { registers, lines: lines.map_err(Error::wrap)?, scales, inputs, outputs })
     }
 
     /// Some inputs of a panel, from the first of a group on.
     fn panel(&self, panel: usize, inputs: Range<usize>) -> Panel<'_> {
-        let (width, each) = (self.registers.columns(), self.registers.values());
+        let (width, step) = (self.registers.columns(), self.registers.step());
         let part = |of: usize, size: usize| {
             let first = panel * self.inputs.div_ceil(of);
             (first + inputs.start / of) * size..(first + inputs.end.div_ceil(of)) * size
         };
         Panel {
-            bytes: &self.bytes[part(each, each * width)],
+            bytes: &Line::values(&self.lines)[part(step, step * width)],
             scales: &self.scales[part(GROUP, width)],
         }
     }
@@ -294,14 +303,14 @@ pub(super) fn multiply(
     }
     let registers = panels.registers;
     let (height, width) = (registers.rows(), registers.columns());
-    let chunk_size = CHUNK_WORDS * registers.values();
+    let chunk_size = registers.chunk_words() * registers.values();
     let left = Left::of(x, registers);
     let threads = rayon::current_num_threads();
     let size = task_size([rows, panels.outputs], [height, width], TASK, threads);
     to.grid(panels.outputs).each(
         size,
-        || (),
-        |(), mut rectangle| {
+        || registers.hold(),
+        |_, mut rectangle| {
             let (rows, columns) = (rectangle.rows(), rectangle.columns());
             for from in (0..inputs).step_by(chunk_size) {
                 let chunk = from..inputs.min(from + chunk_size);

@@ -10,12 +10,14 @@
 
 use std::ops::Range;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Error, Result, Tensor};
 use rayon::prelude::*;
 
 use super::{
     grid::{Rows, task_size},
+    line::Line,
     matrix::{Elements, Matrix},
+    memory::Lines,
     registers::{Onto, Registers},
     simd::transpose,
 };
@@ -109,7 +111,8 @@ fn lay_out_tiles<const HEIGHT: usize>(
 
 /// A weight (out, in) as panels (in, width), one after the other; the last one is filled up with zeros.
 pub(super) struct Panels {
-    elements: Vec<f32>,
+    /// Elements.
+    lines: Lines,
     registers: Registers,
     inputs: usize,
     outputs: usize,
@@ -122,30 +125,38 @@ impl Panels {
         let registers = Registers::here();
         let width = registers.columns();
         let weight = Elements::of(weight);
-        let mut elements = vec![0.0; outputs.next_multiple_of(width) * inputs];
-        elements
-            .par_chunks_mut((width * inputs).max(1))
-            .zip(weight.slice()?.par_chunks((width * inputs).max(1)))
-            .for_each(|(panel, rows)| {
-                if rows.len() == panel.len() {
-                    transpose(rows, inputs, panel, width);
-                } else {
-                    let mut filled = vec![0.0; panel.len()];
-                    filled[..rows.len()].copy_from_slice(rows);
-                    transpose(&filled, inputs, panel, width);
-                }
-            });
-        Ok(Self { elements, registers, inputs, outputs })
+        let rows = weight.slice()?;
+        // A panel's row is one line or two.
+        let count = outputs.next_multiple_of(width) * inputs * size_of::<f32>() / size_of::<Line>();
+        let lines = Lines::new(count, |lines| {
+            Line::values_mut::<f32>(lines)
+                .par_chunks_mut((width * inputs).max(1))
+                .zip(rows.par_chunks((width * inputs).max(1)))
+                .for_each(|(panel, rows)| {
+                    if rows.len() == panel.len() {
+                        transpose(rows, inputs, panel, width);
+                    } else {
+                        let mut filled = vec![0.0; panel.len()];
+                        filled[..rows.len()].copy_from_slice(rows);
+                        transpose(&filled, inputs, panel, width);
+                    }
+                });
+        });
+        Ok(Self { lines: lines.map_err(Error::wrap)?, registers, inputs, outputs })
     }
 
     fn width(&self) -> usize {
         self.registers.columns()
     }
 
+    fn elements(&self) -> &[f32] {
+        Line::values(&self.lines)
+    }
+
     /// Some of a panel's inputs.
     fn chunk(&self, panel: usize, inputs: Range<usize>) -> &[f32] {
         let first = panel * self.inputs + inputs.start;
-        &self.elements[first * self.width()..][..inputs.len() * self.width()]
+        &self.elements()[first * self.width()..][..inputs.len() * self.width()]
     }
 }
 
@@ -158,7 +169,7 @@ impl PackedWeight for Panels {
         let mut weight = vec![0.0; self.outputs * self.inputs];
         weight
             .par_chunks_mut((self.width() * self.inputs).max(1))
-            .zip(self.elements.par_chunks((self.width() * self.inputs).max(1)))
+            .zip(self.elements().par_chunks((self.width() * self.inputs).max(1)))
             .for_each(|(rows, panel)| transpose(panel, self.width(), rows, self.inputs));
         Tensor::from_vec(weight, (self.outputs, self.inputs), &Device::Cpu)
     }

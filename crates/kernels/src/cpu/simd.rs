@@ -10,10 +10,22 @@ pub(super) const VARIABLE: &str = "OBSCURA_CPU";
 /// Its value that leaves AVX-512 alone.
 pub(super) const WITHOUT_AVX512: &str = "avx2";
 
+/// Its value that leaves nothing alone.
+pub(super) const WITH_AMX: &str = "amx";
+
 /// Whether products may use AVX-512, in whatever type.
 pub(super) fn allows_avx512() -> bool {
-    static ALLOWS: OnceLock<bool> = OnceLock::new();
-    *ALLOWS.get_or_init(|| env::var(VARIABLE).unwrap_or_default().trim() != WITHOUT_AVX512)
+    named() != WITHOUT_AVX512
+}
+
+/// Whether they may use AMX.
+pub(super) fn allows_amx() -> bool {
+    ["", WITH_AMX].contains(&named())
+}
+
+fn named() -> &'static str {
+    static NAMED: OnceLock<String> = OnceLock::new();
+    NAMED.get_or_init(|| env::var(VARIABLE).unwrap_or_default().trim().to_owned())
 }
 
 /// Lanes of the accumulators that sums are kept in: two AVX2 registers, one of AVX-512.

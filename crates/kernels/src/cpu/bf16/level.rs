@@ -7,14 +7,14 @@ use std::{env, sync::OnceLock};
 
 use thiserror::Error;
 
-use super::{
-    super::simd::{VARIABLE, WITHOUT_AVX512},
-    portable::Portable,
-};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use super::{
-    amx::{Amx, NoAmx},
+    super::amx::{Amx, NoAmx},
     avx512::Avx512,
+};
+use super::{
+    super::simd::{VARIABLE, WITH_AMX, WITHOUT_AVX512},
+    portable::Portable,
 };
 
 /// How bf16 is multiplied, the fastest first.
@@ -36,7 +36,7 @@ impl Level {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Amx => "amx",
+            Self::Amx => WITH_AMX,
             Self::Avx512Bf16 => "avx512",
             Self::Widened => WITHOUT_AVX512,
         }

@@ -5,6 +5,7 @@
 //! line r has rows 2r and 2r + 1 of 16 columns, (r₀c₀, r₁c₀, r₀c₁, r₁c₁, …), which is called VNNI order.
 //! A step of K is 32 of its values: two tiles of A, one below the other, and two of B, side by side.
 
+pub(super) use super::super::registers::Onto;
 use super::line::Line;
 
 /// Rows and columns of a block of C, and K's values in a step.
@@ -68,13 +69,6 @@ impl<'a> Left<'a> {
         assert!(last < self.lines.len(), "A ends before K does");
         self.lines
     }
-}
-
-/// What a product is added to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Onto {
-    Zero,
-    Itself,
 }
 
 /// The tiles of one thread.

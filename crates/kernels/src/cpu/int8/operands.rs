@@ -3,7 +3,7 @@
 /// Rows of x: some groups of inputs, and what each row of a group is multiplied by.
 #[derive(Clone, Copy)]
 pub(super) struct Tile<'a> {
-    /// Neighbours of a row, the first in the lowest bits: (K/values, rows).
+    /// Neighbours of a row, the first in the lowest bits: (K/step, rows, step/values).
     pub(super) words: &'a [i32],
     /// (groups, rows)
     pub(super) scales: &'a [f32],

@@ -1,14 +1,21 @@
 //! The innermost loop: a rectangle of sums of 32 bits stays in registers while K goes by.
 //!
-//! With AVX-512 VNNI both sides have 8 bits, and one instruction adds four products to each of sixteen sums. AVX2
-//! has none that multiplies signed bytes without losing bits: there x has 16 bits and the weight is widened as it is
+//! In AMX's tiles and with AVX-512 VNNI both sides have 8 bits; of the latter, one instruction adds four products to
+//! each of sixteen sums. AVX2 has none that multiplies signed bytes without losing bits: there x has 16 bits and the weight is widened as it is
 //! read (`vpmaddwd`: 192 multiply-adds in 24 operations, where the loop in f32 takes 24 for 96).
 //!
 //! Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, VPMADDWD, VPMOVSXBW, VPDPBUSD.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use super::{
+    super::amx::{Amx, AmxTiles},
+    amx,
+};
+use std::sync::OnceLock;
+
 use super::super::{
     registers::{Onto, RowsMut},
-    simd::allows_avx512,
+    simd::{allows_amx, allows_avx512},
 };
 use super::operands::{Panel, Tile};
 #[cfg(target_arch = "x86_64")]
@@ -23,11 +30,23 @@ pub(super) enum Registers {
     /// 12 rows of x in 8 bits, 32 outputs; four of K in a word.
     #[cfg(target_arch = "x86_64")]
     Quads(Vnni),
+    /// 32 rows of x in 8 bits, 32 outputs; four of K in a word, and 16 words in a step.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Tiles(Amx),
 }
 
 impl Registers {
     /// The fastest that the machine has, and `OBSCURA_CPU` allows.
     pub(super) fn here() -> Self {
+        static HERE: OnceLock<Registers> = OnceLock::new();
+        *HERE.get_or_init(Self::find)
+    }
+
+    fn find() -> Self {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        if let (true, Ok(amx)) = (allows_amx(), Amx::enable()) {
+            return Self::Tiles(amx);
+        }
         #[cfg(target_arch = "x86_64")]
         if let (true, Some(vnni)) = (allows_avx512(), Vnni::detect()) {
             return Self::Quads(vnni);
@@ -41,15 +60,19 @@ impl Registers {
             Self::Pairs => "rows in 16 bits",
             #[cfg(target_arch = "x86_64")]
             Self::Quads(_) => "AVX-512 VNNI",
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Self::Tiles(_) => "AMX",
         }
     }
 
-    /// Every way that this machine has.
+    /// Every way that this machine has, and AMX, which is there in software where it is not in hardware.
     #[cfg(test)]
     pub(super) fn all() -> Vec<Self> {
         let mut all = vec![Self::Pairs];
         #[cfg(target_arch = "x86_64")]
         all.extend(Vnni::detect().map(Self::Quads));
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        all.push(Self::Tiles(super::super::amx::software::amx()));
         all
     }
 
@@ -59,6 +82,8 @@ impl Registers {
             Self::Pairs => pairs::ROWS,
             #[cfg(target_arch = "x86_64")]
             Self::Quads(_) => vnni::ROWS,
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Self::Tiles(_) => amx::ROWS,
         }
     }
 
@@ -68,6 +93,8 @@ impl Registers {
             Self::Pairs => pairs::COLUMNS,
             #[cfg(target_arch = "x86_64")]
             Self::Quads(_) => vnni::COLUMNS,
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Self::Tiles(_) => amx::COLUMNS,
         }
     }
 
@@ -77,6 +104,27 @@ impl Registers {
             Self::Pairs => 2,
             #[cfg(target_arch = "x86_64")]
             Self::Quads(_) => 4,
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Self::Tiles(_) => 4,
+        }
+    }
+
+    /// Values of K of one row or output that lie beside each other; what is missing of the last ones is zero.
+    pub(super) fn step(self) -> usize {
+        match self {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Self::Tiles(_) => amx::STEP,
+            other => other.values(),
+        }
+    }
+
+    /// Words of K that are multiplied at a time: of 192 rows 384 KiB at most, which stay in the second cache; of a
+    /// panel 16, 64 or, in half as many words, 32 KiB.
+    pub(super) fn chunk_words(self) -> usize {
+        match self {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Self::Tiles(_) => 256,
+            _ => 512,
         }
     }
 
@@ -87,6 +135,19 @@ impl Registers {
             // w + 128, without a sign: what is too much is 128 Σ x.
             #[cfg(target_arch = "x86_64")]
             Self::Quads(_) => 0x80,
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Self::Tiles(_) => 0,
+        }
+    }
+
+    /// For a thread that multiplies more than once.
+    pub(super) fn hold(self) -> Held {
+        Held {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            _tiles: match self {
+                Self::Tiles(amx) => Some(amx.tiles()),
+                _ => None,
+            },
         }
     }
 
@@ -106,8 +167,16 @@ impl Registers {
             Self::Pairs => pairs::multiply(tiles, panel, out, onto),
             #[cfg(target_arch = "x86_64")]
             Self::Quads(vnni) => vnni.multiply(tiles, panel, out, onto),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Self::Tiles(amx) => amx::multiply(amx, tiles, panel, out, onto),
         }
     }
+}
+
+/// What need not be set up for each product while a thread has it.
+pub(super) struct Held {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    _tiles: Option<AmxTiles>,
 }
 
 /// x in 16 bits.
@@ -229,7 +298,10 @@ mod pairs {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::super::registers::Columns, *};
+    use super::{
+        super::super::{line::Line, registers::Columns},
+        *,
+    };
 
     /// Values from end to end of ± `most`.
     fn values(count: usize, seed: usize, most: i32) -> Vec<i32> {
@@ -241,20 +313,25 @@ mod tests {
     fn sums_are_exact_in_every_corner_and_the_same_without_vectors() {
         for registers in Registers::all() {
             for [rows, k, columns] in
-                [[1, 4, 1], [6, 256, 16], [5, 1020, 16], [12, 260, 32], [6, 260, 13], [4, 4, 3]]
+                [[1, 4, 1], [6, 256, 16], [5, 1020, 16], [32, 260, 32], [6, 260, 13], [4, 4, 3]]
             {
                 let [height, width] = [registers.rows(), registers.columns()];
                 let [rows, columns] = [rows.min(height), columns.min(width)];
                 let (each, most) = (registers.values(), 127 << (8 * (4 / registers.values() - 1)));
                 let (x, w) = (values(height * k, 1, most), values(width * k, 2, 127));
-                let mut words = vec![0; k / each * height];
-                let mut bytes = vec![0; k * width];
+                let (step, together) = (registers.step(), registers.step() / each);
+                let padded = k.next_multiple_of(step);
+                let mut lines = vec![Line::ZERO; (padded * height * 4 / each).div_ceil(64)];
+                let words = &mut Line::values_mut(&mut lines)[..padded / each * height];
+                let mut filled = vec![Line::ZERO; (padded * width).div_ceil(64)];
+                let bytes = &mut Line::values_mut(&mut filled)[..padded * width];
                 for at in 0..k {
                     let (word, value) = (at / each, at % each);
                     for i in 0..height {
                         let bits = 32 / each;
                         let mask = (1u64 << bits) as u32 as i32 - 1;
-                        words[word * height + i] |= (x[i * k + at] & mask) << (value * bits);
+                        let place = (at / step * height + i) * together + word % together;
+                        words[place] |= (x[i * k + at] & mask) << (value * bits);
                     }
                     for j in 0..width {
                         let byte = (w[j * k + at] as u8) ^ registers.bias();
@@ -270,8 +347,8 @@ mod tests {
                     .map(|(of, i)| x[i * k..][group(of)].iter().sum())
                     .collect();
                 let (of_x, of_w) = (vec![0.5; groups * height], vec![0.25; groups * width]);
-                let tile = Tile { words: &words, scales: &of_x, sums: &sums };
-                let panel = Panel { bytes: &bytes, scales: &of_w };
+                let tile = Tile { words, scales: &of_x, sums: &sums };
+                let panel = Panel { bytes, scales: &of_w };
                 // Of each group exact, and then added up in f32.
                 let expected = |i: usize, j: usize| -> f32 {
                     (0..groups).fold(0f32, |total, of| {

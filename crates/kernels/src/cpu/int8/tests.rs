@@ -95,6 +95,19 @@ fn a_row_does_not_depend_on_those_beside_it() {
     }
 }
 
+/// Those whose rows have 8 bits, of inputs that are multiplied in one go.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[test]
+fn tiles_and_vectors_make_the_same_sums() {
+    let x = random(3, &[77, 1000]);
+    let of_8_bits = packed(70, 1000).into_iter().filter(|(registers, _)| registers.values() == 4);
+    let sums: Vec<_> = of_8_bits
+        .map(|(_, layer)| crate::linear(&x, &layer, Epilogue::None).unwrap().to_vec2::<f32>())
+        .map(|sums| sums.unwrap())
+        .collect();
+    assert!(sums.windows(2).all(|two| two[0] == two[1]));
+}
+
 #[test]
 fn what_is_no_number_stays_none_and_nothing_else_does() {
     let mut rows = vec![0.5f32; 3 * 300];
