@@ -30,6 +30,7 @@ impl Line {
     ///
     /// # Panics
     /// Where they do not begin at a multiple of 64.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     pub(super) fn of_bytes(bytes: &[u8]) -> &[Self] {
         assert!(bytes.as_ptr().cast::<Self>().is_aligned(), "no line begins there");
         // SAFETY: so many lines of 64 bytes lie there, of which any are valid bf16, for as long as the bytes do.
@@ -37,12 +38,13 @@ impl Line {
     }
 
     /// As [`Self::of_bytes`].
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     pub(super) fn of_words(words: &[i32]) -> &[Self] {
         // SAFETY: any bits are valid bytes.
         Self::of_bytes(unsafe { slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) })
     }
 
-    /// All values of these lines, of a type that any bits are valid for.
+    /// All values of these lines, as numbers.
     pub(super) fn values<T: AnyBits>(lines: &[Self]) -> &[T] {
         // SAFETY: as many as fill the lines, which are aligned to more; any bits are valid.
         unsafe { slice::from_raw_parts(lines.as_ptr().cast(), size_of_val(lines) / size_of::<T>()) }
@@ -67,20 +69,15 @@ impl Line {
     }
 }
 
-/// Numbers that any bits are valid for, in powers of two of up to 64 bytes.
-pub(super) trait AnyBits: sealed::Sealed + Copy {}
+/// Numbers of at most 64 bytes.
+///
+/// # Safety
+/// Any bits are valid for them, they have none that mean nothing, and their size divides a line's.
+pub(super) unsafe trait AnyBits: Copy {}
 
-mod sealed {
-    pub(in crate::cpu) trait Sealed {}
-}
-
-macro_rules! any_bits {
-    ($($type:ty)*) => {
-        $(
-            impl sealed::Sealed for $type {}
-            impl AnyBits for $type {}
-        )*
-    };
-}
-
-any_bits! { u8 i32 f32 }
+// SAFETY: so they are.
+unsafe impl AnyBits for u8 {}
+// SAFETY: so they are.
+unsafe impl AnyBits for i32 {}
+// SAFETY: so they are.
+unsafe impl AnyBits for f32 {}
