@@ -1,12 +1,13 @@
 """The card and what surrounds it."""
 
+import os
 import platform
 import shutil
 import statistics
 import subprocess
 from contextlib import contextmanager
 
-from process import Child, run
+from process import Child, Outcome, run
 
 QUERY = ["name", "driver_version", "memory.total", "power.limit", "clocks.max.sm", "clocks.max.memory"]
 NEEDED = ("libcublas", "libcublasLt", "libcudnn", "libcurand", "libnvrtc", "libcuda")
@@ -81,6 +82,16 @@ def describe(flight, name, seconds):
         missing=[key for key, path in libraries.items() if path.startswith("not found")],
     )
     return outcome
+
+
+def describe_host(flight, name, seconds):
+    """The processor: its name, how many threads it has for us, and what it multiplies with."""
+    lines = [line.split(":", 1) for line in open("/proc/cpuinfo") if ":" in line]
+    first = {key.strip(): value.strip() for key, value in reversed(lines)}
+    features = [flag for flag in first.get("flags", "").split() if flag.startswith(("amx", "avx512_", "avx512f"))]
+    threads = len(os.sched_getaffinity(0))
+    flight.record.write(name, processor=first.get("model name"), threads=threads, features=features)
+    return Outcome(0, False, 0.0, "")
 
 
 def told(path):

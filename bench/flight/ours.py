@@ -64,6 +64,35 @@ def bench(tier, *words, warmups=None, runs=None):
     return part
 
 
+def doctor_of_host(flight, name, seconds):
+    """The kernels of the host's processor against their references."""
+    lines = []
+
+    def on_json(line):
+        lines.append(line)
+        if line.get("kind") != "machine":
+            flight.record.write(name, **line)
+
+    words = [flight.options.binary, "doctor", "--device=cpu", "--json"]
+    outcome = flight.run(name, words, seconds, on_json=on_json)
+    print(f"    {verdict.short(lines)}", flush=True)
+    if verdict.is_whole(lines):
+        outcome.code = 0
+    return outcome
+
+
+def bench_of_host(tier, level):
+    """An image of FLUX.1-schnell's width with three of its 57 blocks, on the host's processor."""
+
+    def part(flight, name, seconds):
+        command = [flight.options.binary, "bench", "--device=cpu", "--json", f"--dtype={tier}", "--preset=schnell"]
+        command += ["--blocks=1,2", "--size=512x512", "--steps=4", "--warmups=1", "--runs=3"]
+        environment = {**flight.environment, **({"OBSCURA_CPU": level} if level else {})}
+        return flight.run(name, command, seconds, environment)
+
+    return part
+
+
 def without_wrong_kernels(flight, tier):
     lines = [line for depth in ("doctor", "doctor full") for line in flight.record.of(depth)]
     off = verdict.groups_off(lines, tier)

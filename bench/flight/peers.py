@@ -48,6 +48,11 @@ class Diffusers:
         return child.wait(seconds)
 
 
+def torch_on_host(flight, name, seconds):
+    """torch's operations in bf16 at FLUX.1's shapes, on the host's processor."""
+    return flight.run(name, [sys.executable, BENCH / "cpu" / "kernels.py", str(len(os.sched_getaffinity(0)))], seconds)
+
+
 def truth(flight, name, seconds):
     """A whole model of a few blocks against diffusers in f32."""
     options = flight.options

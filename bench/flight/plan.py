@@ -55,6 +55,16 @@ CALLS = {
         ),
         *(Part(tool, 30, 60, ours.sanitized(tool)) for tool in ("memcheck", "racecheck")),
     ],
+    # The card's host, whose processor may have AMX.
+    4: [
+        Part("host", 2, 10, machine.describe_host, ours=False),
+        Part("host doctor", 20, 90, ours.doctor_of_host),
+        *(
+            Part(f"host {tier}{f' without AMX' if level else ''}", 40, 90, ours.bench_of_host(tier, level))
+            for tier, level in [("bf16", None), ("int8", None), ("int8", "avx512")]
+        ),
+        Part("host torch bf16", 30, 60, peers.torch_on_host, ours=False),
+    ],
 }
 
 

@@ -38,6 +38,7 @@ def markdown(path):
         table(["", "ms an image", "least, most", "of its floor", "peak"], times(found, floors)),
         table(["stage", "ms", "TFLOP/s", "of its floor"], stages(found, floors)),
         table(["ceiling, by torch", "ms", "rate"], ceilings(found)),
+        hosts(found),
         probes(found),
         kernels(found),
     ]
@@ -66,7 +67,7 @@ def outcomes(found):
 
 
 def doctors(found):
-    for part in ("doctor", "doctor full"):
+    for part in ("doctor", "doctor full", "host doctor"):
         lines = found.of(part)
         if not verdict.findings(lines):
             continue
@@ -141,6 +142,17 @@ def ceilings(found):
             continue
         rate = f"{line['tflops']:.0f} TFLOP/s" if "tflops" in line else f"{line['bytes_per_second'] / 1e12:.2f} TB/s"
         yield [name, f"{line['milliseconds']:.4f}", rate]
+
+
+def hosts(found):
+    """The processor, and torch on it."""
+    for line in found.of("host"):
+        if "processor" in line:
+            yield f"host: {line['processor']}, {line['threads']} threads, {', '.join(line['features'])}"
+            yield ""
+    lines = [line for line in found.of("host torch bf16") if "peer" in line]
+    rows = ([line["peer"], line["case"], f"{line['ms']:.1f}", f"{line['tflops']:.2f}"] for line in lines)
+    yield from table(["torch on the host, bf16", "shape", "ms", "TFLOP/s"], rows)
 
 
 def probes(found):
