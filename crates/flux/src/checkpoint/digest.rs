@@ -1,4 +1,5 @@
-//! SHA-256 beside reading and decoding, in a thread of its own: it takes longer than both together.
+//! SHA-256 beside reading and decoding, of all but small files in a thread of its own: it takes longer than both
+//! together.
 
 use std::{
     io,
@@ -15,14 +16,23 @@ pub(super) const BLOCK_BYTES: usize = 1 << 18;
 const BLOCKS: usize = 4;
 
 /// Hashes the blocks that it hands out, in their order, while their reader works on them.
-pub(super) struct Digester<'scope> {
-    filled: mpsc::Sender<Arc<Vec<u8>>>,
-    hashed: mpsc::Receiver<Arc<Vec<u8>>>,
-    thread: ScopedJoinHandle<'scope, [u8; 32]>,
+pub(super) enum Digester<'scope> {
+    /// A small file's, which is not worth a thread.
+    Here { sha256: Sha256, block: Arc<Vec<u8>> },
+    /// In a thread.
+    Beside {
+        filled: mpsc::Sender<Arc<Vec<u8>>>,
+        hashed: mpsc::Receiver<Arc<Vec<u8>>>,
+        thread: ScopedJoinHandle<'scope, [u8; 32]>,
+    },
 }
 
 impl<'scope> Digester<'scope> {
-    pub(super) fn start(scope: &'scope Scope<'scope, '_>) -> Self {
+    /// Of a file of so many bytes.
+    pub(super) fn start(scope: &'scope Scope<'scope, '_>, file_bytes: u64) -> Self {
+        if file_bytes <= BLOCK_BYTES as u64 {
+            return Self::Here { sha256: Sha256::new(), block: Arc::default() };
+        }
         let (filled, to_hash) = mpsc::channel::<Arc<Vec<u8>>>();
         let (back, hashed) = mpsc::channel();
         for _ in 0..BLOCKS {
@@ -37,7 +47,7 @@ impl<'scope> Digester<'scope> {
             }
             sha256.finalize().into()
         });
-        Self { filled, hashed, thread }
+        Self::Beside { filled, hashed, thread }
     }
 
     /// The next `length` bytes, which `fill` provides. To be dropped before the next call: there are only
@@ -47,20 +57,37 @@ impl<'scope> Digester<'scope> {
         length: usize,
         fill: impl FnOnce(&mut [u8]) -> io::Result<()>,
     ) -> io::Result<Arc<Vec<u8>>> {
-        let mut block = self.hashed.recv().expect("blocks come back while there is a sender");
-        let bytes = Arc::make_mut(&mut block);
-        bytes.resize(length, 0);
-        fill(bytes)?;
-        self.filled.send(Arc::clone(&block)).expect("the thread ends after its sender");
-        Ok(block)
+        let fill = |block: &mut Arc<Vec<u8>>| {
+            let bytes = Arc::make_mut(block);
+            bytes.resize(length, 0);
+            fill(bytes)
+        };
+        match self {
+            Self::Here { sha256, block } => {
+                fill(block)?;
+                sha256.update(&**block);
+                Ok(Arc::clone(block))
+            }
+            Self::Beside { filled, hashed, .. } => {
+                let mut block = hashed.recv().expect("blocks come back while there is a sender");
+                fill(&mut block)?;
+                filled.send(Arc::clone(&block)).expect("the thread ends after its sender");
+                Ok(block)
+            }
+        }
     }
 
     /// Of all bytes.
     pub(super) fn finish(self) -> [u8; 32] {
-        drop(self.filled);
-        match self.thread.join() {
-            Ok(digest) => digest,
-            Err(panic) => std::panic::resume_unwind(panic),
+        match self {
+            Self::Here { sha256, .. } => sha256.finalize().into(),
+            Self::Beside { filled, thread, .. } => {
+                drop(filled);
+                match thread.join() {
+                    Ok(digest) => digest,
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
         }
     }
 }

@@ -40,7 +40,8 @@ pub(crate) fn read(
     sink: &mut dyn FnMut(String, Tensor) -> Result<()>,
 ) -> Result<Done> {
     thread::scope(|scope| {
-        let mut source = Source { path, file: &mut file, digester: Digester::start(scope) };
+        let mut source =
+            Source { path, file: &mut file, digester: Digester::start(scope, file_bytes) };
         let header = read_header(path, file_bytes, &mut |bytes| source.take(bytes))?;
         let adapter = header.adapter.clone();
         for entry in plan(path, header, file_bytes, is_ignored)? {
@@ -209,6 +210,20 @@ mod tests {
         assert_eq!(tensors[0].0, "a");
         assert_eq!(tensors[0].1.dtype(), DType::BF16);
         assert_eq!(tensors[1].1.to_vec1::<f32>().unwrap(), [2.0, 3.0]);
+    }
+
+    /// Which are hashed beside.
+    #[test]
+    fn reads_and_hashes_files_of_many_blocks() {
+        let data: Vec<u8> = (0..5 * BLOCK_BYTES + 4).map(|i| (i / 3) as u8).collect();
+        let end = data.len();
+        let header =
+            format!(r#"{{"a":{{"dtype":"BF16","shape":[{}],"data_offsets":[0,{end}]}}}}"#, end / 2);
+        let bytes = bytes_of(&header, &data);
+        let (tensors, digest) = read_bytes(&bytes).unwrap();
+        assert_eq!(digest, <[u8; 32]>::from(Sha256::digest(&bytes)));
+        let last = tensors[0].1.to_vec1::<bf16>().unwrap().pop().unwrap();
+        assert_eq!(last.to_le_bytes(), data[end - 2..]);
     }
 
     fn count(bytes: &[u8], file_bytes: u64) -> Result<u64> {
