@@ -1,10 +1,11 @@
 // The page: what it shows, and nothing that decides. Whom to trust, and what to send, is the SDK's.
 
 import { type Check, type ImageEvent, type ModelInfo, type Obscura, NodeUntrustedError, RefusedError, connect } from "../typescript/src/index.js";
+import { $, element, input } from "./dom.js";
+import { edit, load } from "./masking.js";
+import { type Painting } from "./painting.js";
 import { FACTS, meaning } from "./words.js";
 
-const $ = <T extends HTMLElement = HTMLElement>(id: string): T => document.getElementById(id) as T;
-const input = (id: string): HTMLInputElement => $<HTMLInputElement>(id);
 const SIZES = ["auto", "1024x1024", "1344x768", "768x1344", "1152x896", "896x1152", "512x512", "256x256"];
 
 interface Picture {
@@ -23,15 +24,11 @@ const made: Picture[][] = [];
 /** What the next picture is drawn from, beside the prompt; and how many of them the model takes. */
 let inputs: Blob[] = [];
 let mostInputs = 0;
+/** What of the first of them may change. */
+let painting: Painting | undefined;
 /** The node's models, as it tells them; and the name that this page filled in, rather than the user. */
 let models: ModelInfo[] = [];
 let suggested: string | undefined;
-
-function element<K extends keyof HTMLElementTagNameMap>(tag: K, properties: Partial<HTMLElementTagNameMap[K]> = {}, ...children: (Node | string)[]): HTMLElementTagNameMap[K] {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
 
 // --- The node, and its verdict.
 
@@ -45,10 +42,13 @@ function setState(state: State, headline: string, summary: string): void {
   $<HTMLButtonElement>("send").disabled = client === undefined;
 }
 
-function stage(part: "intro" | "refused" | "easel"): void {
-  for (const id of ["intro", "refused", "easel"]) $(id).hidden = id !== part;
-  if (part !== "easel") $("caption").hidden = true;
+function stage(part: "intro" | "refused" | "easel" | "masking"): void {
+  for (const id of ["intro", "refused", "easel", "masking"]) $(id).hidden = id !== part;
+  $("caption").hidden = part !== "easel" || shown.length === 0;
 }
+
+/** What stands there when nothing else does. */
+const rest = (): void => stage(shown.length > 0 ? "easel" : "intro");
 
 async function verifyNode(): Promise<void> {
   working?.abort();
@@ -70,8 +70,7 @@ async function verifyNode(): Promise<void> {
     takeInputs();
     setState(isDemo ? "demo" : "trusted", isDemo ? "Sealed, but not protected" : "Verified",
       isDemo ? "A demonstration: everything is checked and sealed, and no hardware stands behind it." : `${platform === "snp" ? "AMD SEV-SNP" : "Intel TDX"} vouches for what runs there. Its operator cannot read your prompt.`);
-    if ($("easel").childElementCount > 0) stage("easel");
-    else stage("intro");
+    rest();
     $<HTMLDetailsElement>("node-details").open = false;
     $("prompt").focus();
   } catch (error) {
@@ -148,14 +147,49 @@ function takeInputs(): void {
 }
 
 function give(images: Blob[]): void {
+  // A mask is for one image.
+  if (images[0] !== inputs[0]) {
+    painting = undefined;
+    if (!$("masking").hidden) rest();
+  }
   inputs = images;
   $("given").replaceChildren(...images.map((image, index) => {
     const picture = element("img", { src: URL.createObjectURL(image), alt: `Input image ${index + 1}` });
     const remove = element("button", { type: "button", title: "Remove", ariaLabel: `Remove input image ${index + 1}` }, "×");
     picture.addEventListener("load", () => URL.revokeObjectURL(picture.src));
     remove.addEventListener("click", () => give(inputs.filter((one) => one !== image)));
-    return element("li", {}, picture, remove);
+    return element("li", {}, picture, ...(index === 0 ? [element("canvas")] : []), remove);
   }));
+  showMask();
+}
+
+/** How much of the first image may change, where something is painted; and where, on its thumbnail. */
+function showMask(): void {
+  const share = painting?.share ?? 0;
+  const percent = `${Math.ceil(100 * share)} %`;
+  $("share").textContent = share > 0 ? `${percent} so far.` : "The rest is kept.";
+  $("paint").textContent = share > 0 ? `${percent} may change` : "Paint what may change";
+  $("paint").hidden = inputs.length === 0;
+  $<HTMLSelectElement>("size").disabled = share > 0;
+  $("size").title = share > 0 ? "Under a mask, as large as the first image" : "";
+  const [small, whole] = [$("given").querySelector("canvas"), $<HTMLCanvasElement>("mask")];
+  if (small === null || painting === undefined) return;
+  [small.width, small.height] = [whole.width, whole.height];
+  small.getContext("2d")!.drawImage(whole, 0, 0);
+}
+
+async function openMask(): Promise<void> {
+  const [first] = inputs;
+  try {
+    const opened = await edit(first, painting, showMask);
+    if (first !== inputs[0] || working !== undefined) return;
+    painting = opened;
+    say("");
+    stage("masking");
+    $("mask").focus();
+  } catch (error) {
+    say(reason(error), true);
+  }
 }
 
 function add(files: Iterable<Blob>): void {
@@ -178,27 +212,33 @@ async function draw(): Promise<void> {
   const steps = Number(input("steps").value);
   const controller = (working = new AbortController());
   busy(true);
-  const frames = Array.from({ length: count }, () => frame(input("size").value));
+  const mask = painting?.share ? painting : undefined;
+  // Under a mask it is as large as its first image, and no other size is taken.
+  const size = mask === undefined ? input("size").value : "auto";
+  const frames = Array.from({ length: count }, () => frame(size));
   $("easel").replaceChildren(...frames.map(({ box }) => box));
   $("easel").dataset.count = String(count);
-  $("caption").hidden = true;
+  shown = [];
   stage("easel");
   meter(0);
   say("Sealing…");
   const pictures: Picture[] = [];
   try {
-    const request = { model: chosenModel(), prompt, n: count, size: input("size").value, steps, seed, partial_images: 3, progress: true, images: inputs.length > 0 ? inputs : undefined };
+    const request = {
+      model: chosenModel(), prompt, n: count, size, steps, seed, partial_images: 3, progress: true,
+      images: inputs.length > 0 ? inputs : undefined, mask: await mask?.png(),
+    };
     for await (const event of client.stream(request, { signal: controller.signal })) show(event, frames, pictures, prompt);
-    shown = pictures;
-    if (pictures.length > 0) keep(pictures);
     say("");
   } catch (error) {
     frames.forEach(({ box }) => box.classList.add("stopped"));
-    if (error instanceof NodeUntrustedError) refuse(error);
     say(controller.signal.aborted ? "Stopped." : reason(error), !controller.signal.aborted);
-    if (pictures.length === 0 && made.length === 0) stage(error instanceof NodeUntrustedError ? "refused" : "intro");
-    else if (pictures.length === 0 && !(error instanceof NodeUntrustedError)) select(made.at(-1)!);
+    if (error instanceof NodeUntrustedError) refuse(error);
+    else if (pictures.length === 0 && made.length > 0) select(made.at(-1)!);
+    else if (pictures.length === 0) stage("intro");
   } finally {
+    // What came before it was stopped is whole, and checked.
+    if (pictures.length > 0) keep(pictures);
     working = undefined;
     busy(false);
     $("meter").hidden = true;
@@ -211,7 +251,8 @@ interface Frame {
 }
 
 function frame(size: string): Frame {
-  const [width, height] = /^\d+x\d+$/.test(size) ? size.split("x").map(Number) : [1, 1];
+  const like = $("given").querySelector("img");
+  const [width, height] = size !== "auto" ? size.split("x").map(Number) : like === null ? [1, 1] : [like.naturalWidth, like.naturalHeight];
   const box = element("figure", { className: "waiting" });
   box.style.aspectRatio = `${width} / ${height}`;
   box.style.setProperty("--ratio", String(width / height));
@@ -269,7 +310,7 @@ function select(pictures: Picture[], anew = true): void {
   if (anew) {
     $("easel").replaceChildren(...pictures.map(({ url, prompt }) => {
       const image = element("img", { src: url, alt: prompt, className: "final" });
-      const { box } = frame("");
+      const { box } = frame("auto");
       box.className = "";
       image.addEventListener("load", () => {
         box.style.aspectRatio = `${image.naturalWidth} / ${image.naturalHeight}`;
@@ -285,7 +326,7 @@ function select(pictures: Picture[], anew = true): void {
   const [{ seed, prompt }] = pictures;
   $("receipt").querySelector("span")!.textContent = `Seed ${seed ?? "?"} · receipt checked: the attested code made this, with the attested model`;
   $("receipt").title = prompt;
-  $("caption").hidden = false;
+  $("caption").hidden = $("easel").hidden;
 }
 
 function download(): void {
@@ -296,6 +337,7 @@ function busy(is: boolean): void {
   document.body.classList.toggle("busy", is);
   $("send-icon").setAttribute("href", is ? "#i-stop" : "#i-send");
   $("send-label").textContent = is ? "Stop" : "Draw";
+  $<HTMLButtonElement>("paint").disabled = is;
   $<HTMLButtonElement>("send").disabled = client === undefined && !is;
 }
 
@@ -330,7 +372,9 @@ $("prompt").addEventListener("keydown", (event) => {
   void draw();
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") working?.abort();
+  if (event.key !== "Escape") return;
+  working?.abort();
+  if (!$("masking").hidden) $("done").click();
 });
 $("download").addEventListener("click", download);
 $("edit").addEventListener("click", () => {
@@ -341,6 +385,16 @@ input("model").addEventListener("change", takeInputs);
 input("file").addEventListener("change", () => {
   add(input("file").files!);
   input("file").value = "";
+});
+$("paint").addEventListener("click", () => void openMask());
+$("done").addEventListener("click", () => {
+  rest();
+  $("paint").focus();
+});
+input("mask-file").addEventListener("change", () => {
+  const [file] = input("mask-file").files!;
+  input("mask-file").value = "";
+  load(file).then(() => say(""), (error) => say(reason(error), true));
 });
 document.addEventListener("paste", (event) => {
   const files = event.clipboardData?.files ?? [];
