@@ -7,6 +7,8 @@ import { Painting } from "./painting.js";
 const LEAST_RADIUS = 12;
 /** Stripes are seen on pictures of any colour. As ABGR. */
 const STRIPES = [0xb02a6aff, 0x8c2a0a1e];
+/** An entry of EXIF that says which way up an image is. A node reads it in all formats, a browser for certain in JPEG alone. */
+const TURNED = /\x12\x01\x03\0\x01\0\0\0[\x02-\x08]|\x01\x12\0\x03\0\0\0\x01\0[\x02-\x08]/;
 
 let painting = new Painting(1, 1);
 /** Where the brush is, in cells. */
@@ -22,6 +24,8 @@ const radius = input("radius");
 
 /** Takes a picture and what of it may change until now; `onShown` is told whenever that looks other. Throws where the browser cannot read it. */
 export async function edit(picture: Blob, before: Painting | undefined, onShown: () => void): Promise<Painting> {
+  const isJpeg = picture.type === "image/jpeg";
+  if (!isJpeg && TURNED.test(new TextDecoder("latin1").decode(await picture.arrayBuffer()))) throw new Error("This file is turned by its EXIF. Save it upright, or as JPEG, to paint a mask.");
   const { naturalWidth, naturalHeight } = await read(under, picture);
   painting = before ?? new Painting(naturalWidth, naturalHeight);
   shown = onShown;

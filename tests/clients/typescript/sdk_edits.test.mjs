@@ -2,32 +2,25 @@
 // noise is other noise for every image.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import os from "node:os";
+import { existsSync } from "node:fs";
 import path from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { pathToFileURL } from "node:url";
 
 import OpenAI from "openai";
 
 import { EVIDENCE, PROMPT, assertNoPrompt, module, paths, relay } from "./sdk.mjs";
-import { serve } from "./serve.mjs";
+import { KLEIN as MODEL, KLEIN_WRITER, serveKlein } from "./serve.mjs";
 
-const WRITER = process.env.KLEIN_MODEL_WRITER;
 const BROWSER = (process.env.CHROMIUM ? [process.env.CHROMIUM] : ["/usr/bin/chromium", "/usr/bin/google-chrome"]).find(existsSync);
 const EDITS = "/v1/confidential/images/edits";
-const MODEL = "klein-noise";
 const ASKED = { model: MODEL, prompt: PROMPT, seed: 7, steps: 2 };
 // 64 × 64 pixels.
 const RED = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAT0lEQVR42u3PQQkAAAgEsEtiMBMbywi+hcEKLFP9WgQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQELgtXzQEt9EQNoQAAAABJRU5ErkJggg==", "base64");
 const file = (bytes = RED) => new File([bytes], "input.png", { type: "image/png" });
 
-test("edits", { skip: WRITER === undefined && "no model here takes input images" }, async (t) => {
-  const directory = mkdtempSync(path.join(os.tmpdir(), "obscura-"));
-  after(() => rmSync(directory, { recursive: true }));
-  execFileSync(WRITER, [path.join(directory, MODEL)]);
-  const node = await serve({ model: path.join(directory, MODEL) });
+test("edits", { skip: KLEIN_WRITER === undefined && "no model here takes input images" }, async (t) => {
+  const node = await serveKlein();
   const wire = await relay(node);
   const { connect } = await module("index");
   const o = await connect(wire.url, { acceptSimulated: true });
