@@ -1,11 +1,14 @@
 // The page: what it shows, and nothing that decides. Whom to trust, and what to send, is the SDK's.
 
-import { type Check, type ImageEvent, type ModelInfo, type Obscura, NodeUntrustedError, RefusedError, connect } from "../typescript/src/index.js";
+import { type ImageEvent, type ModelInfo, type Obscura, NodeUntrustedError, connect } from "../typescript/src/index.js";
 import { $, element, input } from "./dom.js";
 import { edit, load } from "./masking.js";
 import { type Painting } from "./painting.js";
-import { FACTS, meaning } from "./words.js";
+import { meter, reason, say } from "./status.js";
+import { showChecks } from "./verdict.js";
+import { meaning } from "./words.js";
 
+const PLACEHOLDER = $<HTMLTextAreaElement>("prompt").placeholder;
 const SIZES = ["auto", "1024x1024", "1344x768", "768x1344", "1152x896", "896x1152", "512x512", "256x256"];
 
 interface Picture {
@@ -101,29 +104,6 @@ function refuse(error: unknown): void {
   stage("refused");
 }
 
-function showChecks(checks: Check[]): void {
-  const isSimulated = checks.some(({ id }) => id === "simulated.quote");
-  const refused = checks.some(({ outcome }) => outcome === "FAIL");
-  const fact = (state: string, title: string, says: string): HTMLElement =>
-    element("li", { className: state }, element("i"), element("div", {}, element("b", {}, title), says));
-  const facts = FACTS.flatMap(({ title, ids, good, bad, open }, index) => {
-    const own = checks.filter(({ id }) => ids.test(id));
-    // What a simulated guest says of its processor and its code is made up.
-    if (own.length === 0 || (isSimulated && index < 2)) return [];
-    if (own.some(({ outcome }) => outcome === "FAIL")) return [fact("fail", title, bad)];
-    // Of a node that was refused, only what is wrong: the rest rests on nothing.
-    if (refused) return [];
-    return own.some(({ outcome }) => outcome === "SKIP") ? [fact("skip", title, open ?? "Not all of it was checked.")] : [fact("pass", title, good)];
-  });
-  if (isSimulated) facts.unshift(fact("fail", "No hardware", "Published keys signed this evidence. It shows how things work, and protects nothing from the operator."));
-  $("facts").replaceChildren(...facts);
-  $("all").hidden = checks.length === 0;
-  const counts = checks.filter(({ outcome }) => outcome === "PASS").length;
-  $("all").querySelector("summary")!.textContent = `Every check: ${counts} of ${checks.length} passed`;
-  $("checks").replaceChildren(...checks.map((check) => element("li", { className: check.outcome.toLowerCase(), title: check.id },
-    element("b", {}, check.outcome), element("span", {}, check.title), ...(check.detail ? [element("code", {}, check.detail)] : []))));
-}
-
 // --- Input images.
 
 /** The model that draws from images: the one that the user names, else the node's first that takes any. */
@@ -135,7 +115,7 @@ function editing(): ModelInfo | undefined {
 
 /** The model of the next picture. */
 function chosenModel(): string {
-  const named = input("model").value.trim();
+  const named = input("model").value.trim() || (suggested ?? "");
   return inputs.length > 0 && named === suggested ? (editing()?.id ?? named) : named;
 }
 
@@ -170,6 +150,7 @@ function showMask(): void {
   $("share").textContent = share > 0 ? `${percent} so far.` : "The rest is kept.";
   $("paint").textContent = share > 0 ? `${percent} may change` : "Paint what may change";
   $("paint").hidden = inputs.length === 0;
+  $<HTMLTextAreaElement>("prompt").placeholder = inputs.length > 0 ? "The same at dawn, with the lamp lit" : PLACEHOLDER;
   $<HTMLSelectElement>("size").disabled = share > 0;
   $("size").title = share > 0 ? "Under a mask, as large as the first image" : "";
   const [small, whole] = [$("given").querySelector("canvas"), $<HTMLCanvasElement>("mask")];
@@ -195,6 +176,7 @@ async function openMask(): Promise<void> {
 function add(files: Iterable<Blob>): void {
   const images = [...files].filter(({ type }) => /^image\/(png|jpeg|webp)$/.test(type));
   const room = mostInputs - inputs.length;
+  if (client === undefined) return say("Verify a node first.", true);
   if (mostInputs === 0) return say("This node's model draws from words alone.", true);
   if (images.length === 0) return say("An image is a PNG, JPEG or WebP file.", true);
   say(images.length > room ? `This model takes ${mostInputs} images at most.` : "", true);
@@ -290,16 +272,16 @@ function show(event: ImageEvent, frames: Frame[], pictures: Picture[], prompt: s
   target.box.append(image);
   if (!isLast) return say(`Sharpening: preview ${(event.partial_image_index ?? 0) + 1}`);
   const thumb = element("button", { type: "button", title: prompt }, element("img", { src: url, alt: prompt }));
-  thumb.setAttribute("role", "listitem");
   pictures.push({ url, blob, seed: event.seed, prompt, format, thumb });
 }
 
 /** Adds what was made to the strip. */
 function keep(pictures: Picture[]): void {
   made.push(pictures);
-  for (const { thumb } of pictures) {
-    thumb.addEventListener("click", () => select(pictures));
-    $("strip").prepend(thumb);
+  for (const picture of pictures) {
+    // By itself, and with its siblings again.
+    picture.thumb.addEventListener("click", () => select(shown.length === 1 && shown[0] === picture ? pictures : [picture]));
+    $("strip").prepend(picture.thumb);
   }
   select(pictures, false);
 }
@@ -322,7 +304,7 @@ function select(pictures: Picture[], anew = true): void {
     $("easel").dataset.count = String(pictures.length);
     stage("easel");
   }
-  for (const { thumb } of made.flat()) thumb.setAttribute("aria-current", String(pictures.some((one) => one.thumb === thumb)));
+  for (const picture of made.flat()) picture.thumb.ariaCurrent = String(pictures.includes(picture));
   const [{ seed, prompt }] = pictures;
   $("receipt").querySelector("span")!.textContent = `Seed ${seed ?? "?"} · receipt checked: the attested code made this, with the attested model`;
   $("receipt").title = prompt;
@@ -339,22 +321,6 @@ function busy(is: boolean): void {
   $("send-label").textContent = is ? "Stop" : "Draw";
   $<HTMLButtonElement>("paint").disabled = is;
   $<HTMLButtonElement>("send").disabled = client === undefined && !is;
-}
-
-function meter(percent: number): void {
-  $("meter").hidden = false;
-  $("meter").setAttribute("aria-valuenow", String(Math.round(percent)));
-  $("meter").querySelector("i")!.style.setProperty("--done", `${Math.max(3, percent)}%`);
-}
-
-function say(text: string, isError = false): void {
-  $("status").textContent = text;
-  $("status").className = isError ? "error" : "";
-}
-
-function reason(error: unknown): string {
-  if (error instanceof RefusedError) return error.retryAfter === undefined ? error.reason : `${error.reason} Try again in ${error.retryAfter} s.`;
-  return error instanceof Error ? error.message : String(error);
 }
 
 // --- What the user does.
@@ -386,6 +352,12 @@ input("file").addEventListener("change", () => {
   add(input("file").files!);
   input("file").value = "";
 });
+$("begin").addEventListener("click", () => {
+  $<HTMLDetailsElement>("node-details").open = true;
+  input("url").focus();
+});
+// By a script, since an address that was followed would take the place of the node's.
+$("pill").addEventListener("click", () => $("verdict").scrollIntoView());
 $("paint").addEventListener("click", () => void openMask());
 $("done").addEventListener("click", () => {
   rest();
