@@ -148,7 +148,7 @@ function showMask(): void {
   const share = painting?.share ?? 0;
   const percent = `${Math.ceil(100 * share)} %`;
   $("share").textContent = share > 0 ? `${percent} so far.` : "The rest is kept.";
-  $("paint").textContent = share > 0 ? `${percent} may change` : "Paint what may change";
+  $("paint").textContent = share > 0 ? `Mask: ${percent}` : "Paint what may change";
   $("paint").hidden = inputs.length === 0;
   $<HTMLTextAreaElement>("prompt").placeholder = inputs.length > 0 ? "The same at dawn, with the lamp lit" : PLACEHOLDER;
   $<HTMLSelectElement>("size").disabled = share > 0;
