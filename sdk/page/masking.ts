@@ -138,14 +138,15 @@ function lift(isUndone: boolean): void {
 }
 
 canvas.addEventListener("keydown", (event) => {
-  const { key, shiftKey } = event;
+  const { key, shiftKey, repeat } = event;
   const step = Math.max(1, Number(radius.value) / 2);
   const [dx, dy] = ({ ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], " ": [0, 0] } as Record<string, [number, number]>)[key] ?? [];
   if (dx === undefined) return;
   event.preventDefault();
   const { columns, rows } = painting;
   const isDown = shiftKey || key === " ";
-  if (isDown) painting.remember();
+  // A key that is held makes one step.
+  if (isDown && !repeat) painting.remember();
   move([Math.min(columns, Math.max(0, spot[0] + dx * step)), Math.min(rows, Math.max(0, spot[1] + dy * step))], isDown);
 });
 $("masking").addEventListener("keydown", (event) => {

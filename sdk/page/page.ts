@@ -152,6 +152,7 @@ function showMask(): void {
   $("paint").hidden = inputs.length === 0;
   $<HTMLTextAreaElement>("prompt").placeholder = inputs.length > 0 ? "The same at dawn, with the lamp lit" : PLACEHOLDER;
   $<HTMLSelectElement>("size").disabled = share > 0;
+  if (share > 0) input("size").value = "auto";
   $("size").title = share > 0 ? "Under a mask, as large as the first image" : "";
   const [small, whole] = [$("given").querySelector("canvas"), $<HTMLCanvasElement>("mask")];
   if (small === null || painting === undefined) return;
@@ -234,7 +235,7 @@ interface Frame {
 
 function frame(size: string): Frame {
   const like = $("given").querySelector("img");
-  const [width, height] = size !== "auto" ? size.split("x").map(Number) : like === null ? [1, 1] : [like.naturalWidth, like.naturalHeight];
+  const [width, height] = size !== "auto" ? size.split("x").map(Number) : like?.naturalWidth ? [like.naturalWidth, like.naturalHeight] : [1, 1];
   const box = element("figure", { className: "waiting" });
   box.style.aspectRatio = `${width} / ${height}`;
   box.style.setProperty("--ratio", String(width / height));

@@ -103,8 +103,10 @@ test("in Chromium", { skip }, async (t) => {
   await t.test("a stroke is the mask that is sealed, and what is kept is kept", async () => {
     const file = image();
     const { page, sent, complaints, request } = await open(file);
+    await page.selectOption("#size", "256x256");
     const covers = await stroke(page, [[0.05, 0.5], [0.1, 0.5], [0.15, 0.5]]);
-    assert.ok(await page.isDisabled("#size"), "the first image's size is the only one");
+    await page.waitForSelector("#size:disabled");
+    assert.equal(await page.inputValue("#size"), "auto", "the first image's size is the only one");
     const first = await drawn(page);
     const { mask, images, size } = request();
     assert.deepEqual([images, size], [[`data:image/png;base64,${file.toString("base64")}`], "auto"]);
@@ -181,6 +183,13 @@ test("in Chromium", { skip }, async (t) => {
     assert.ok(await page.isHidden("#masking"), "Escape ends it");
     assert.equal(await page.evaluate(() => document.activeElement.id), "paint");
     assert.ok((await painted()) > dab);
+    // A key that is held is one step.
+    const before = await painted();
+    await edit(page);
+    for (const key of ["Shift", "ArrowRight", "ArrowRight", "ArrowRight"]) await page.keyboard.down(key);
+    for (const key of ["ArrowRight", "Shift"]) await page.keyboard.up(key);
+    await page.keyboard.press("Control+z");
+    assert.equal(await painted(), before);
     await page.context().close();
   });
 
