@@ -150,7 +150,10 @@ canvas.addEventListener("keydown", (event) => {
   move([Math.min(columns, Math.max(0, spot[0] + dx * step)), Math.min(rows, Math.max(0, spot[1] + dy * step))], isDown);
 });
 $("masking").addEventListener("keydown", (event) => {
-  if ((event.ctrlKey || event.metaKey) && event.key === "z") undo();
+  if (!(event.ctrlKey || event.metaKey) || event.key !== "z") return;
+  // Else the browser would undo what was written last, too.
+  event.preventDefault();
+  undo();
 });
 
 function undo(): void {
