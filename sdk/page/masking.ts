@@ -44,16 +44,18 @@ export async function edit(picture: Blob, before: Painting | undefined, onShown:
 
 /** Takes a mask's file, where it is as large as the picture: what has an alpha below 128 may change, as a node reads it. */
 export async function load(file: Blob): Promise<void> {
-  const { widthPx, heightPx, columns, rows } = painting;
+  const own = painting;
+  const { widthPx, heightPx, columns, rows } = own;
   const image = await read(element("img"), file);
   const { naturalWidth, naturalHeight } = image;
   if (naturalWidth !== widthPx || naturalHeight !== heightPx) throw new Error(`This mask has ${naturalWidth} × ${naturalHeight} pixels, and the image ${widthPx} × ${heightPx}.`);
   const context = element("canvas", { width: columns, height: rows }).getContext("2d")!;
   context.drawImage(image, 0, 0, columns, rows);
   const { data } = context.getImageData(0, 0, columns, rows);
-  const cells = painting.cells.map((_, index) => Number(data[4 * index + 3] < 128));
+  const cells = own.cells.map((_, index) => Number(data[4 * index + 3] < 128));
   if (!cells.includes(1)) throw new Error("This mask is transparent nowhere: where it is, the image changes.");
-  change(cells);
+  // Meanwhile there may be another picture.
+  if (own === painting) change(cells);
 }
 
 async function read(image: HTMLImageElement, file: Blob): Promise<HTMLImageElement> {
