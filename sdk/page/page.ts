@@ -1,10 +1,14 @@
 // The page: what it shows, and nothing that decides. Whom to trust, and what to send, is the SDK's.
 
-import { type Check, type ImageEvent, type ModelInfo, type Obscura, NodeUntrustedError, RefusedError, connect } from "../typescript/src/index.js";
-import { FACTS, meaning } from "./words.js";
+import { type ImageEvent, type ModelInfo, type Obscura, NodeUntrustedError, connect } from "../typescript/src/index.js";
+import { $, element, input } from "./dom.js";
+import { edit, load } from "./masking.js";
+import { type Painting } from "./painting.js";
+import { meter, reason, say } from "./status.js";
+import { showChecks } from "./verdict.js";
+import { meaning } from "./words.js";
 
-const $ = <T extends HTMLElement = HTMLElement>(id: string): T => document.getElementById(id) as T;
-const input = (id: string): HTMLInputElement => $<HTMLInputElement>(id);
+const PLACEHOLDER = $<HTMLTextAreaElement>("prompt").placeholder;
 const SIZES = ["auto", "1024x1024", "1344x768", "768x1344", "1152x896", "896x1152", "512x512", "256x256"];
 
 interface Picture {
@@ -23,15 +27,11 @@ const made: Picture[][] = [];
 /** What the next picture is drawn from, beside the prompt; and how many of them the model takes. */
 let inputs: Blob[] = [];
 let mostInputs = 0;
+/** What of the first of them may change. */
+let painting: Painting | undefined;
 /** The node's models, as it tells them; and the name that this page filled in, rather than the user. */
 let models: ModelInfo[] = [];
 let suggested: string | undefined;
-
-function element<K extends keyof HTMLElementTagNameMap>(tag: K, properties: Partial<HTMLElementTagNameMap[K]> = {}, ...children: (Node | string)[]): HTMLElementTagNameMap[K] {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
 
 // --- The node, and its verdict.
 
@@ -45,10 +45,13 @@ function setState(state: State, headline: string, summary: string): void {
   $<HTMLButtonElement>("send").disabled = client === undefined;
 }
 
-function stage(part: "intro" | "refused" | "easel"): void {
-  for (const id of ["intro", "refused", "easel"]) $(id).hidden = id !== part;
-  if (part !== "easel") $("caption").hidden = true;
+function stage(part: "intro" | "refused" | "easel" | "masking"): void {
+  for (const id of ["intro", "refused", "easel", "masking"]) $(id).hidden = id !== part;
+  $("caption").hidden = part !== "easel" || shown.length === 0;
 }
+
+/** What stands there when nothing else does. */
+const rest = (): void => stage(shown.length > 0 ? "easel" : "intro");
 
 async function verifyNode(): Promise<void> {
   working?.abort();
@@ -70,8 +73,7 @@ async function verifyNode(): Promise<void> {
     takeInputs();
     setState(isDemo ? "demo" : "trusted", isDemo ? "Sealed, but not protected" : "Verified",
       isDemo ? "A demonstration: everything is checked and sealed, and no hardware stands behind it." : `${platform === "snp" ? "AMD SEV-SNP" : "Intel TDX"} vouches for what runs there. Its operator cannot read your prompt.`);
-    if ($("easel").childElementCount > 0) stage("easel");
-    else stage("intro");
+    rest();
     $<HTMLDetailsElement>("node-details").open = false;
     $("prompt").focus();
   } catch (error) {
@@ -102,29 +104,6 @@ function refuse(error: unknown): void {
   stage("refused");
 }
 
-function showChecks(checks: Check[]): void {
-  const isSimulated = checks.some(({ id }) => id === "simulated.quote");
-  const refused = checks.some(({ outcome }) => outcome === "FAIL");
-  const fact = (state: string, title: string, says: string): HTMLElement =>
-    element("li", { className: state }, element("i"), element("div", {}, element("b", {}, title), says));
-  const facts = FACTS.flatMap(({ title, ids, good, bad, open }, index) => {
-    const own = checks.filter(({ id }) => ids.test(id));
-    // What a simulated guest says of its processor and its code is made up.
-    if (own.length === 0 || (isSimulated && index < 2)) return [];
-    if (own.some(({ outcome }) => outcome === "FAIL")) return [fact("fail", title, bad)];
-    // Of a node that was refused, only what is wrong: the rest rests on nothing.
-    if (refused) return [];
-    return own.some(({ outcome }) => outcome === "SKIP") ? [fact("skip", title, open ?? "Not all of it was checked.")] : [fact("pass", title, good)];
-  });
-  if (isSimulated) facts.unshift(fact("fail", "No hardware", "Published keys signed this evidence. It shows how things work, and protects nothing from the operator."));
-  $("facts").replaceChildren(...facts);
-  $("all").hidden = checks.length === 0;
-  const counts = checks.filter(({ outcome }) => outcome === "PASS").length;
-  $("all").querySelector("summary")!.textContent = `Every check: ${counts} of ${checks.length} passed`;
-  $("checks").replaceChildren(...checks.map((check) => element("li", { className: check.outcome.toLowerCase(), title: check.id },
-    element("b", {}, check.outcome), element("span", {}, check.title), ...(check.detail ? [element("code", {}, check.detail)] : []))));
-}
-
 // --- Input images.
 
 /** The model that draws from images: the one that the user names, else the node's first that takes any. */
@@ -136,7 +115,7 @@ function editing(): ModelInfo | undefined {
 
 /** The model of the next picture. */
 function chosenModel(): string {
-  const named = input("model").value.trim();
+  const named = input("model").value.trim() || (suggested ?? "");
   return inputs.length > 0 && named === suggested ? (editing()?.id ?? named) : named;
 }
 
@@ -148,19 +127,57 @@ function takeInputs(): void {
 }
 
 function give(images: Blob[]): void {
+  // A mask is for one image.
+  if (images[0] !== inputs[0]) {
+    painting = undefined;
+    if (!$("masking").hidden) rest();
+  }
   inputs = images;
   $("given").replaceChildren(...images.map((image, index) => {
     const picture = element("img", { src: URL.createObjectURL(image), alt: `Input image ${index + 1}` });
     const remove = element("button", { type: "button", title: "Remove", ariaLabel: `Remove input image ${index + 1}` }, "×");
     picture.addEventListener("load", () => URL.revokeObjectURL(picture.src));
     remove.addEventListener("click", () => give(inputs.filter((one) => one !== image)));
-    return element("li", {}, picture, remove);
+    return element("li", {}, picture, ...(index === 0 ? [element("canvas")] : []), remove);
   }));
+  showMask();
+}
+
+/** How much of the first image may change, where something is painted; and where, on its thumbnail. */
+function showMask(): void {
+  const share = painting?.share ?? 0;
+  const percent = `${Math.ceil(100 * share)} %`;
+  $("share").textContent = share > 0 ? `${percent} so far.` : "The rest is kept.";
+  $("paint").textContent = share > 0 ? `Mask: ${percent}` : "Paint what may change";
+  $("paint").hidden = inputs.length === 0;
+  $<HTMLTextAreaElement>("prompt").placeholder = inputs.length > 0 ? "The same at dawn, with the lamp lit" : PLACEHOLDER;
+  $<HTMLSelectElement>("size").disabled = share > 0;
+  if (share > 0) input("size").value = "auto";
+  $("size").title = share > 0 ? "Under a mask, as large as the first image" : "";
+  const [small, whole] = [$("given").querySelector("canvas"), $<HTMLCanvasElement>("mask")];
+  if (small === null || painting === undefined) return;
+  [small.width, small.height] = [whole.width, whole.height];
+  small.getContext("2d")!.drawImage(whole, 0, 0);
+}
+
+async function openMask(): Promise<void> {
+  const [first] = inputs;
+  try {
+    const opened = await edit(first, painting, showMask);
+    if (first !== inputs[0] || working !== undefined) return;
+    painting = opened;
+    say("");
+    stage("masking");
+    $("mask").focus();
+  } catch (error) {
+    say(reason(error), true);
+  }
 }
 
 function add(files: Iterable<Blob>): void {
   const images = [...files].filter(({ type }) => /^image\/(png|jpeg|webp)$/.test(type));
   const room = mostInputs - inputs.length;
+  if (client === undefined) return say("Verify a node first.", true);
   if (mostInputs === 0) return say("This node's model draws from words alone.", true);
   if (images.length === 0) return say("An image is a PNG, JPEG or WebP file.", true);
   say(images.length > room ? `This model takes ${mostInputs} images at most.` : "", true);
@@ -178,27 +195,33 @@ async function draw(): Promise<void> {
   const steps = Number(input("steps").value);
   const controller = (working = new AbortController());
   busy(true);
-  const frames = Array.from({ length: count }, () => frame(input("size").value));
+  const mask = painting?.share ? painting : undefined;
+  // Under a mask it is as large as its first image, and no other size is taken.
+  const size = mask === undefined ? input("size").value : "auto";
+  const frames = Array.from({ length: count }, () => frame(size));
   $("easel").replaceChildren(...frames.map(({ box }) => box));
   $("easel").dataset.count = String(count);
-  $("caption").hidden = true;
+  shown = [];
   stage("easel");
   meter(0);
   say("Sealing…");
   const pictures: Picture[] = [];
   try {
-    const request = { model: chosenModel(), prompt, n: count, size: input("size").value, steps, seed, partial_images: 3, progress: true, images: inputs.length > 0 ? inputs : undefined };
+    const request = {
+      model: chosenModel(), prompt, n: count, size, steps, seed, partial_images: 3, progress: true,
+      images: inputs.length > 0 ? inputs : undefined, mask: await mask?.png(),
+    };
     for await (const event of client.stream(request, { signal: controller.signal })) show(event, frames, pictures, prompt);
-    shown = pictures;
-    if (pictures.length > 0) keep(pictures);
     say("");
   } catch (error) {
     frames.forEach(({ box }) => box.classList.add("stopped"));
-    if (error instanceof NodeUntrustedError) refuse(error);
     say(controller.signal.aborted ? "Stopped." : reason(error), !controller.signal.aborted);
-    if (pictures.length === 0 && made.length === 0) stage(error instanceof NodeUntrustedError ? "refused" : "intro");
-    else if (pictures.length === 0 && !(error instanceof NodeUntrustedError)) select(made.at(-1)!);
+    if (error instanceof NodeUntrustedError) refuse(error);
+    else if (pictures.length === 0 && made.length > 0) select(made.at(-1)!);
+    else if (pictures.length === 0) stage("intro");
   } finally {
+    // What came before it was stopped is whole, and checked.
+    if (pictures.length > 0) keep(pictures);
     working = undefined;
     busy(false);
     $("meter").hidden = true;
@@ -211,7 +234,8 @@ interface Frame {
 }
 
 function frame(size: string): Frame {
-  const [width, height] = /^\d+x\d+$/.test(size) ? size.split("x").map(Number) : [1, 1];
+  const like = $("given").querySelector("img");
+  const [width, height] = size !== "auto" ? size.split("x").map(Number) : like?.naturalWidth ? [like.naturalWidth, like.naturalHeight] : [1, 1];
   const box = element("figure", { className: "waiting" });
   box.style.aspectRatio = `${width} / ${height}`;
   box.style.setProperty("--ratio", String(width / height));
@@ -249,16 +273,16 @@ function show(event: ImageEvent, frames: Frame[], pictures: Picture[], prompt: s
   target.box.append(image);
   if (!isLast) return say(`Sharpening: preview ${(event.partial_image_index ?? 0) + 1}`);
   const thumb = element("button", { type: "button", title: prompt }, element("img", { src: url, alt: prompt }));
-  thumb.setAttribute("role", "listitem");
   pictures.push({ url, blob, seed: event.seed, prompt, format, thumb });
 }
 
 /** Adds what was made to the strip. */
 function keep(pictures: Picture[]): void {
   made.push(pictures);
-  for (const { thumb } of pictures) {
-    thumb.addEventListener("click", () => select(pictures));
-    $("strip").prepend(thumb);
+  for (const picture of pictures) {
+    // By itself, and with its siblings again.
+    picture.thumb.addEventListener("click", () => select(shown.length === 1 && shown[0] === picture ? pictures : [picture]));
+    $("strip").prepend(picture.thumb);
   }
   select(pictures, false);
 }
@@ -269,7 +293,7 @@ function select(pictures: Picture[], anew = true): void {
   if (anew) {
     $("easel").replaceChildren(...pictures.map(({ url, prompt }) => {
       const image = element("img", { src: url, alt: prompt, className: "final" });
-      const { box } = frame("");
+      const { box } = frame("auto");
       box.className = "";
       image.addEventListener("load", () => {
         box.style.aspectRatio = `${image.naturalWidth} / ${image.naturalHeight}`;
@@ -281,11 +305,11 @@ function select(pictures: Picture[], anew = true): void {
     $("easel").dataset.count = String(pictures.length);
     stage("easel");
   }
-  for (const { thumb } of made.flat()) thumb.setAttribute("aria-current", String(pictures.some((one) => one.thumb === thumb)));
+  for (const picture of made.flat()) picture.thumb.ariaCurrent = String(pictures.includes(picture));
   const [{ seed, prompt }] = pictures;
   $("receipt").querySelector("span")!.textContent = `Seed ${seed ?? "?"} · receipt checked: the attested code made this, with the attested model`;
   $("receipt").title = prompt;
-  $("caption").hidden = false;
+  $("caption").hidden = $("easel").hidden;
 }
 
 function download(): void {
@@ -296,23 +320,8 @@ function busy(is: boolean): void {
   document.body.classList.toggle("busy", is);
   $("send-icon").setAttribute("href", is ? "#i-stop" : "#i-send");
   $("send-label").textContent = is ? "Stop" : "Draw";
+  $<HTMLButtonElement>("paint").disabled = is;
   $<HTMLButtonElement>("send").disabled = client === undefined && !is;
-}
-
-function meter(percent: number): void {
-  $("meter").hidden = false;
-  $("meter").setAttribute("aria-valuenow", String(Math.round(percent)));
-  $("meter").querySelector("i")!.style.setProperty("--done", `${Math.max(3, percent)}%`);
-}
-
-function say(text: string, isError = false): void {
-  $("status").textContent = text;
-  $("status").className = isError ? "error" : "";
-}
-
-function reason(error: unknown): string {
-  if (error instanceof RefusedError) return error.retryAfter === undefined ? error.reason : `${error.reason} Try again in ${error.retryAfter} s.`;
-  return error instanceof Error ? error.message : String(error);
 }
 
 // --- What the user does.
@@ -330,7 +339,9 @@ $("prompt").addEventListener("keydown", (event) => {
   void draw();
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") working?.abort();
+  if (event.key !== "Escape") return;
+  working?.abort();
+  if (!$("masking").hidden) $("done").click();
 });
 $("download").addEventListener("click", download);
 $("edit").addEventListener("click", () => {
@@ -341,6 +352,22 @@ input("model").addEventListener("change", takeInputs);
 input("file").addEventListener("change", () => {
   add(input("file").files!);
   input("file").value = "";
+});
+$("begin").addEventListener("click", () => {
+  $<HTMLDetailsElement>("node-details").open = true;
+  input("url").focus();
+});
+// By a script, since an address that was followed would take the place of the node's.
+$("pill").addEventListener("click", () => $("verdict").scrollIntoView());
+$("paint").addEventListener("click", () => void openMask());
+$("done").addEventListener("click", () => {
+  rest();
+  $("paint").focus();
+});
+input("mask-file").addEventListener("change", () => {
+  const [file] = input("mask-file").files!;
+  input("mask-file").value = "";
+  load(file).then(() => say(""), (error) => say(reason(error), true));
 });
 document.addEventListener("paste", (event) => {
   const files = event.clipboardData?.files ?? [];

@@ -30,6 +30,7 @@ const MEANINGS: Record<string, string> = {
   "snp.chain": "AMD’s keys do not vouch for its evidence.",
   "snp.release": "Nobody has published what it runs as a trusted release.",
   "snp.signature": "Its processor did not sign this evidence.",
+  "configuration.digest": "It is configured in a way that this page’s policy does not trust.",
   "model.manifest": "Its model’s files are none that this page’s policy trusts.",
   "binding.report_data": "The evidence was made for another challenge, key or model: it may be old, or another node’s.",
   "keyset.possession": "It does not hold the key that it names.",

@@ -4,6 +4,8 @@ export type { Check, CheckId, Outcome } from "./checks.js";
 export type { AnswerFault } from "./errors.js";
 export type { InputImage } from "./images.js";
 export { AnswerError, ConfigurationError, ConnectionError, NodeUntrustedError, ObscuraError, RefusedError } from "./errors.js";
+export { mask } from "./mask.js";
+export type { Box } from "./mask.js";
 export { productionPolicy } from "./policy.js";
 export type { Policy } from "./policy.js";
 export type { AmdRoot, Roots } from "./roots.js";

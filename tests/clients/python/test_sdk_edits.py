@@ -56,6 +56,31 @@ def test_files_are_known_by_their_content_and_bounded(tmp_path):
             edit_fields(images, mask)
 
 
+def test_a_mask_is_transparent_where_it_is_drawn():
+    width, height = 101, 75
+    boxes = [(3, 5, 20, 75), (90, 0, 101, 9), (0, 40, 101, 41)]
+    expected = Image.new("L", (width, height), 255)
+    for left, top, right, bottom in boxes:
+        expected.paste(0, (left, top, right, bottom))
+    redrawn = bytes(255 - value for value in expected.tobytes())
+    for given in (boxes, redrawn, bytearray(redrawn), [list(box) for box in boxes]):
+        made = Image.open(io.BytesIO(obscura.mask(width, height, given)))
+        assert (made.format, made.size) == ("PNG", (width, height))
+        assert made.convert("RGBA").getchannel("A").tobytes() == expected.tobytes()
+    for sides, given, message in [
+        ((0, 75), boxes, "sides"),
+        ((101, 16_385), boxes, "sides"),
+        ((101.0, 75), boxes, "sides"),
+        ((100, 75), boxes, "no rectangle"),
+        ((101, 75), [(5, 5, 5, 9)], "no rectangle"),
+        ((101, 75), [(0.5, 0, 9, 9)], "no rectangle"),
+        ((101, 75), [(1, 2, 3)], "no rectangle"),
+        ((101, 75), redrawn[1:], "7574 bytes"),
+    ]:
+        with pytest.raises(obscura.ConfigurationError, match=message):
+            obscura.mask(*sides, given)
+
+
 def form(fields, files):
     """As httpx writes it."""
     request = httpx.Request("POST", "http://x/", data=fields, files=files)
@@ -169,6 +194,20 @@ def test_the_sealed_image_is_the_one_in_clear_text(klein, tmp_path):
             client.images.edit(image=("x.png", file), mask=("m.png", file), **asked)
     answer = obscura.generate(klein, **asked, images=[path], fields=ours | {"mask": mask}, **TRUST)
     assert answer["data"][0]["url"].partition(",")[2] == expected
+    # One of ours is the same to a node as an image library's.
+    own = obscura.mask(96, 64, [(0, 0, 48, 64)])
+    usual = Image.new("RGBA", (96, 64), (0, 0, 0, 255))
+    usual.paste((0, 0, 0, 0), (0, 0, 48, 64))
+    usual.save(buffer := io.BytesIO(), "PNG")
+    made = []
+    for http, mask in [(None, buffer.getvalue()), (obscura.client(klein, **TRUST), own)]:
+        with openai.OpenAI(api_key="any", base_url=f"{klein}/v1", max_retries=0, http_client=http) as client:
+            answer = client.images.edit(image=file, mask=mask, **asked, extra_body=ours)
+            made.append(answer.data[0].b64_json)
+    with obscura.Node(klein, **TRUST) as node:
+        answer = node.generate(**asked, **ours, images=[file], mask=own)
+        made.append(answer["data"][0]["url"].partition(",")[2])
+    assert len(set(made)) == 1 and made[0] != expected
     answer = obscura.generate(klein, **asked, images=[path], fields=ours, **TRUST)
     assert answer["data"][0]["url"].partition(",")[2] == expected
     *_, last = obscura.stream(klein, **asked, images=[file], fields=ours, **TRUST)

@@ -2,32 +2,46 @@
 // noise is other noise for every image.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import os from "node:os";
+import { existsSync } from "node:fs";
 import path from "node:path";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { pathToFileURL } from "node:url";
 
 import OpenAI from "openai";
 
+import { readOneBit, rgbaMask } from "./png.mjs";
 import { EVIDENCE, PROMPT, assertNoPrompt, module, paths, relay } from "./sdk.mjs";
-import { serve } from "./serve.mjs";
+import { KLEIN as MODEL, KLEIN_WRITER, serveKlein } from "./serve.mjs";
 
-const WRITER = process.env.KLEIN_MODEL_WRITER;
 const BROWSER = (process.env.CHROMIUM ? [process.env.CHROMIUM] : ["/usr/bin/chromium", "/usr/bin/google-chrome"]).find(existsSync);
 const EDITS = "/v1/confidential/images/edits";
-const MODEL = "klein-noise";
 const ASKED = { model: MODEL, prompt: PROMPT, seed: 7, steps: 2 };
 // 64 × 64 pixels.
 const RED = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAT0lEQVR42u3PQQkAAAgEsEtiMBMbywi+hcEKLFP9WgQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQELgtXzQEt9EQNoQAAAABJRU5ErkJggg==", "base64");
 const file = (bytes = RED) => new File([bytes], "input.png", { type: "image/png" });
 
-test("edits", { skip: WRITER === undefined && "no model here takes input images" }, async (t) => {
-  const directory = mkdtempSync(path.join(os.tmpdir(), "obscura-"));
-  after(() => rmSync(directory, { recursive: true }));
-  execFileSync(WRITER, [path.join(directory, MODEL)]);
-  const node = await serve({ model: path.join(directory, MODEL) });
+test("a mask is transparent where it is drawn", async () => {
+  const { ConfigurationError, mask } = await module("index");
+  const [width, height] = [101, 75];
+  const boxes = [[3, 5, 20, 75], [90, 0, 101, 9], [0, 40, 101, 41]];
+  const isRedrawn = (x, y) => boxes.some(([left, top, right, bottom]) => x >= left && x < right && y >= top && y < bottom);
+  const redrawn = Uint8Array.from({ length: width * height }, (_, at) => (isRedrawn(at % width, Math.floor(at / width)) ? 255 : 0));
+  for (const given of [boxes, redrawn, Buffer.from(redrawn)]) {
+    const file = await mask(width, height, given);
+    assert.deepEqual([file.name, file.type], ["mask.png", "image/png"]);
+    const made = readOneBit(Buffer.from(await file.arrayBuffer()));
+    assert.deepEqual([made.width, made.height], [width, height]);
+    for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) assert.equal(made.isTransparent(x, y), isRedrawn(x, y), `(${x}, ${y})`);
+  }
+  for (const [sides, given, says] of [
+    [[0, 75], boxes, /sides/], [[101, 16_385], boxes, /sides/], [[1.5, 75], boxes, /sides/], [[100, 75], boxes, /no rectangle/],
+    [[101, 75], [[5, 5, 5, 9]], /no rectangle/], [[101, 75], [[0.5, 0, 9, 9]], /no rectangle/], [[101, 75], [[1, 2, 3]], /no rectangle/],
+    [[101, 75], redrawn.subarray(1), /7574 bytes/],
+  ]) await assert.rejects(mask(...sides, given), (error) => error instanceof ConfigurationError && says.test(error.message));
+});
+
+test("edits", { skip: KLEIN_WRITER === undefined && "no model here takes input images" }, async (t) => {
+  const node = await serveKlein();
   const wire = await relay(node);
   const { connect } = await module("index");
   const o = await connect(wire.url, { acceptSimulated: true });
@@ -45,6 +59,16 @@ test("edits", { skip: WRITER === undefined && "no model here takes input images"
     assert.equal(own.data[0].url.split(",")[1], expected.b64_json);
     // The mask goes with them: what is wrong with it, the node says.
     for (const masked of [() => o.generate({ ...ASKED, images: [RED], mask: RED }), () => sealed.images.edit({ ...ASKED, image: file(), mask: file() })]) await assert.rejects(masked, /no alpha channel/);
+    // One of the SDK's is the same to a node as one of the usual kind.
+    const { mask } = await module("index");
+    const left = await mask(64, 64, [[0, 0, 32, 64]]);
+    const usual = new File([rgbaMask(64, 64, (x) => x < 32)], "mask.png", { type: "image/png" });
+    const masked = [
+      (await direct.images.edit({ ...ASKED, image: file(), mask: usual })).data[0].b64_json,
+      (await sealed.images.edit({ ...ASKED, image: file(), mask: left })).data[0].b64_json,
+      (await o.generate({ ...ASKED, images: [RED], mask: left })).data[0].url.split(",")[1],
+    ];
+    assert.ok(new Set(masked).size === 1 && masked[0] !== expected.b64_json);
     const two = await o.generate({ ...ASKED, images: [RED, new Blob([RED])] });
     assert.notEqual(two.data[0].url.split(",")[1], expected.b64_json);
     const text = await o.generate({ ...ASKED, size: "64x64" });

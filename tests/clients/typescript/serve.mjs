@@ -1,8 +1,11 @@
 // A node with the demo model on loopback, and a proxy of it, for as long as a file's tests run.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
 import readline from "node:readline";
 import { after } from "node:test";
 
@@ -23,6 +26,18 @@ export async function serve({ plaintext = true, model = "demo", more = [] } = {}
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
   return url;
+}
+
+/** What writes a small model that takes input images, with random weights; where there is none, tests with it are skipped. */
+export const KLEIN_WRITER = process.env.KLEIN_MODEL_WRITER;
+export const KLEIN = "klein-noise";
+
+/** Starts a node with that model, and stops it after the tests; its URL. */
+export async function serveKlein() {
+  const directory = mkdtempSync(path.join(os.tmpdir(), "obscura-"));
+  after(() => rmSync(directory, { recursive: true }));
+  execFileSync(KLEIN_WRITER, [path.join(directory, KLEIN)]);
+  return serve({ model: path.join(directory, KLEIN) });
 }
 
 /** Starts a proxy of a node, and stops it after the tests; its URL. */

@@ -21,14 +21,15 @@ from typing import Any, TypedDict
 from ._errors import AnswerError, ConfigurationError, ConnectionError, NodeUntrustedError, ObscuraError, RefusedError
 from ._http import AsyncCarrier, Carrier, context, library
 from ._images import InputImage, edit_fields
+from ._mask import Box, mask
 from ._native import Appraisal, Attested, Check, Policy
 from ._openai import transports
 from ._session import Session, refused_event
 
 __all__ = [
-    "AnswerError", "Appraisal", "AsyncNode", "Attested", "Check", "ConfigurationError", "ConnectionError", "ImageEvent",
+    "AnswerError", "Appraisal", "AsyncNode", "Attested", "Box", "Check", "ConfigurationError", "ConnectionError", "ImageEvent",
     "ImagesResponse", "InputImage", "Node", "NodeUntrustedError", "ObscuraError", "Policy", "RefusedError", "async_client", "client",
-    "generate", "stream", "verify",
+    "generate", "mask", "stream", "verify",
 ]  # fmt: skip
 
 
@@ -119,7 +120,8 @@ class Node(_NodeBase):
         """Seals a request, whose fields are those of `docs/api.md`, and gives the attested node's answer.
 
         `images`, a list of bytes, paths or `data:` URLs of PNG, JPEG or WebP files, makes it an edit, which not every
-        model takes; `mask`, one such file of the first image's size, is transparent where that is drawn anew.
+        model takes; `mask`, one such file of the first image's size, is transparent where that is drawn anew
+        (`obscura.mask` makes one).
         Raises `NodeUntrustedError`, `RefusedError`, `AnswerError`, `ConnectionError`.
         """
         return self._carrier.exchange(*_asked(model, prompt, fields, False)).body  # type: ignore[return-value]
@@ -262,11 +264,11 @@ def _asked(model: str, prompt: str, fields: dict[str, Any], stream: bool) -> tup
     """The operation, and its request."""
     if "stream" in fields:
         raise ConfigurationError("`stream` is a method of its own")
-    images, mask = fields.pop("images", None), fields.pop("mask", None)
+    images, own_mask = fields.pop("images", None), fields.pop("mask", None)
     request = {"model": model, "prompt": prompt, **fields} | ({"stream": True} if stream else {})
-    if images is None and mask is None:
+    if images is None and own_mask is None:
         return "generations", request
-    return "edits", request | edit_fields(images or [], mask)
+    return "edits", request | edit_fields(images or [], own_mask)
 
 
 def _client_options(options: dict[str, Any]) -> dict[str, Any]:
