@@ -27,6 +27,9 @@ use crate::{
     work::Work,
 };
 
+#[cfg(test)]
+mod published_tokenizer;
+
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     pipeline: FAMILY.pipeline,
     single_file: SINGLE_FILE,

@@ -3,13 +3,19 @@
 //! `tools/emulated-gpu` prints it.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod program;
+
 use std::{
     env, fs,
+    io::Cursor,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
-use serde_json::Value;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use program::Program;
+use serde_json::{Value, json};
+use tests::{http, klein};
 
 /// The GPU build with the emulated libraries.
 fn obscura() -> Command {
@@ -29,8 +35,13 @@ fn draw(directory: &Path, words: &[&str]) -> Vec<u8> {
     draw_with(obscura(), directory, words)
 }
 
-fn draw_with(mut command: Command, directory: &Path, words: &[&str]) -> Vec<u8> {
+fn draw_with(command: Command, directory: &Path, words: &[&str]) -> Vec<u8> {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo");
+    draw_from(&model, command, directory, words)
+}
+
+/// The same of another model.
+fn draw_from(model: &Path, mut command: Command, directory: &Path, words: &[&str]) -> Vec<u8> {
     let image = directory.join("image.png");
     command.args(["generate", "a red circle above a blue square", "--seed", "7", "--force"]);
     command.arg("--model").arg(model).arg("--output").arg(&image).args(words);
@@ -56,6 +67,66 @@ fn a_gpus_images_are_a_cpus() {
         let likeness = likeness(&expected, &found);
         assert!(likeness > least, "{dtype}: {likeness:.1} dB");
     }
+}
+
+/// A PNG file of the golden files' pattern.
+fn png(width: u32, height: u32) -> Vec<u8> {
+    let pixels = image::RgbImage::from_raw(width, height, klein::pattern(width, height)).unwrap();
+    let mut file = Cursor::new(Vec::new());
+    pixels.write_to(&mut file, image::ImageFormat::Png).unwrap();
+    file.into_inner()
+}
+
+/// FLUX.2-klein's, from text and from an input image, by a small model of random weights.
+#[test]
+#[ignore = "needs a build with CUDA, and tools/emulated-gpu"]
+fn a_gpus_images_of_klein_are_a_cpus() {
+    let (here, model) = (tempfile::tempdir().unwrap(), klein::model_directory("klein-1x1"));
+    let input = here.path().join("input.png");
+    fs::write(&input, png(96, 80)).unwrap();
+    let edit = ["--image", input.to_str().unwrap()];
+    for inputs in [&[][..], &edit] {
+        let drawn = |device, dtype| {
+            let words = [&["--device", device, "--dtype", dtype, "--size", "96x64"], inputs];
+            draw_from(model.path(), obscura(), here.path(), &words.concat())
+        };
+        let expected = drawn("cpu", "f32");
+        // In bf16 as on a CPU: 44 dB.
+        for (dtype, least) in [("f32", 80.0), ("bf16", 42.0), ("fp8", 30.0)] {
+            let likeness = likeness(&expected, &drawn("cuda:0", dtype));
+            assert!(likeness > least, "{dtype}, {inputs:?}: {likeness:.1} dB");
+        }
+    }
+}
+
+/// Whatever plans an edit of the model's own size needs are made before the node is ready.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a build with CUDA, and tools/emulated-gpu"]
+async fn the_first_edit_is_drawn_as_the_second() {
+    let (here, model) = (tempfile::tempdir().unwrap(), klein::model_directory("klein-1x1"));
+    let trace = here.path().join("trace");
+    let mut command = obscura();
+    command.env("EMULATED_GPU_TRACE", &trace).args(["serve", "--tee", "simulated"]);
+    command.args(["--device", "cuda:0", "--listen", "127.0.0.1:0", "--allow-plaintext"]);
+    command.arg("--model").arg(model.path());
+    let node = Program::start(command.stderr(Stdio::null()));
+    node.ready().await;
+    let url = format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png(64, 64)));
+    let fields = json!({ "prompt": "a fox", "steps": 4, "size": "64x64", "images": [url] });
+    let calls = || {
+        let names = ["graph", "convolution", "linear", "product"];
+        let is_a_librarys = |call: &&str| names.iter().any(|name| call.starts_with(name));
+        fs::read_to_string(&trace).unwrap().lines().filter(is_a_librarys).count()
+    };
+    let edit = async || {
+        let before = calls();
+        let edit = http().post(format!("{}/v1/images/edits", node.url)).json(&fields);
+        assert_eq!(edit.send().await.unwrap().status(), 200);
+        calls() - before
+    };
+    let (first, second) = (edit().await, edit().await);
+    assert_eq!(first, second);
+    assert!(first > 0);
 }
 
 /// What a library's product leaves out, bias or activation, a kernel of ours does behind it.
