@@ -91,8 +91,8 @@ fn a_gpus_images_of_klein_are_a_cpus() {
             draw_from(model.path(), obscura(), here.path(), &words.concat())
         };
         let expected = drawn("cpu", "f32");
-        // In bf16 as on a CPU: 44 dB.
-        for (dtype, least) in [("f32", 80.0), ("bf16", 42.0), ("fp8", 30.0)] {
+        // As near as a CPU is in bf16: 44 dB.
+        for (dtype, least) in [("f32", 80.0), ("bf16", 42.0), ("fp8", 36.0)] {
             let likeness = likeness(&expected, &drawn("cuda:0", dtype));
             assert!(likeness > least, "{dtype}, {inputs:?}: {likeness:.1} dB");
         }
