@@ -3,19 +3,14 @@
 //! `tools/emulated-gpu` prints it.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod program;
-
 use std::{
     env, fs,
-    io::Cursor,
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
 };
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-use program::Program;
-use serde_json::{Value, json};
-use tests::{http, klein};
+use serde_json::Value;
+use tests::klein;
 
 /// The GPU build with the emulated libraries.
 fn obscura() -> Command {
@@ -69,21 +64,14 @@ fn a_gpus_images_are_a_cpus() {
     }
 }
 
-/// A PNG file of the golden files' pattern.
-fn png(width: u32, height: u32) -> Vec<u8> {
-    let pixels = image::RgbImage::from_raw(width, height, klein::pattern(width, height)).unwrap();
-    let mut file = Cursor::new(Vec::new());
-    pixels.write_to(&mut file, image::ImageFormat::Png).unwrap();
-    file.into_inner()
-}
-
 /// FLUX.2-klein's, from text and from an input image, by a small model of random weights.
 #[test]
 #[ignore = "needs a build with CUDA, and tools/emulated-gpu"]
 fn a_gpus_images_of_klein_are_a_cpus() {
     let (here, model) = (tempfile::tempdir().unwrap(), klein::model_directory("klein-1x1"));
     let input = here.path().join("input.png");
-    fs::write(&input, png(96, 80)).unwrap();
+    let pattern = image::RgbImage::from_raw(96, 80, klein::pattern(96, 80)).unwrap();
+    pattern.save(&input).unwrap();
     let edit = ["--image", input.to_str().unwrap()];
     for inputs in [&[][..], &edit] {
         let drawn = |device, dtype| {
@@ -97,36 +85,6 @@ fn a_gpus_images_of_klein_are_a_cpus() {
             assert!(likeness > least, "{dtype}, {inputs:?}: {likeness:.1} dB");
         }
     }
-}
-
-/// Whatever plans an edit of the model's own size needs are made before the node is ready.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a build with CUDA, and tools/emulated-gpu"]
-async fn the_first_edit_is_drawn_as_the_second() {
-    let (here, model) = (tempfile::tempdir().unwrap(), klein::model_directory("klein-1x1"));
-    let trace = here.path().join("trace");
-    let mut command = obscura();
-    command.env("EMULATED_GPU_TRACE", &trace).args(["serve", "--tee", "simulated"]);
-    command.args(["--device", "cuda:0", "--listen", "127.0.0.1:0", "--allow-plaintext"]);
-    command.arg("--model").arg(model.path());
-    let node = Program::start(command.stderr(Stdio::null()));
-    node.ready().await;
-    let url = format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png(64, 64)));
-    let fields = json!({ "prompt": "a fox", "steps": 4, "size": "64x64", "images": [url] });
-    let calls = || {
-        let names = ["graph", "convolution", "linear", "product"];
-        let is_a_librarys = |call: &&str| names.iter().any(|name| call.starts_with(name));
-        fs::read_to_string(&trace).unwrap().lines().filter(is_a_librarys).count()
-    };
-    let edit = async || {
-        let before = calls();
-        let edit = http().post(format!("{}/v1/images/edits", node.url)).json(&fields);
-        assert_eq!(edit.send().await.unwrap().status(), 200);
-        calls() - before
-    };
-    let (first, second) = (edit().await, edit().await);
-    assert_eq!(first, second);
-    assert!(first > 0);
 }
 
 /// What a library's product leaves out, bias or activation, a kernel of ours does behind it.
