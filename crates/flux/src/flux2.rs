@@ -28,7 +28,7 @@ use crate::{
 };
 
 #[cfg(test)]
-mod published_tokenizer;
+mod tests;
 
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     pipeline: FAMILY.pipeline,
