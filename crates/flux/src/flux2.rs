@@ -27,9 +27,6 @@ use crate::{
     work::Work,
 };
 
-#[cfg(test)]
-mod tests;
-
 pub(crate) const ARCHITECTURE: Architecture = Architecture {
     pipeline: FAMILY.pipeline,
     single_file: SINGLE_FILE,
@@ -265,3 +262,6 @@ fn tokenizer(directory: &mut Directory, config: &Qwen3Config) -> Result<ChatToke
         (padding, TEXT_TOKENS),
     )
 }
+
+#[cfg(test)]
+mod tests;
