@@ -262,3 +262,6 @@ fn tokenizer(directory: &mut Directory, config: &Qwen3Config) -> Result<ChatToke
         (padding, TEXT_TOKENS),
     )
 }
+
+#[cfg(test)]
+mod tests;

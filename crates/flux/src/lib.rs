@@ -49,6 +49,7 @@ mod stages;
 mod storage;
 mod text;
 mod transformer;
+mod warm_up;
 mod wiped;
 mod work;
 

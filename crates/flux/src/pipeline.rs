@@ -1,16 +1,16 @@
 //! The pipeline: encode the prompt, prepare the latents, step, decode.
 
-use std::{num::NonZeroUsize, ops::ControlFlow, path::Path, rc::Rc};
+use std::{num::NonZeroUsize, path::Path, rc::Rc};
 
 use candle_core::{DType, Device, DeviceLocation, Tensor};
 use kernels::Precision;
-use protocol::{Count, Prompt, SecretBytes, Seed, Size, Steps};
+use protocol::{Prompt, SecretBytes, Seed, Size};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
-    Error, GUIDANCE, InputImage, Job, LargestBatch, LoadOptions, LoadProgress, MemoryNeeds,
-    PromptTokens, Result,
+    Error, InputImage, Job, LargestBatch, LoadOptions, LoadProgress, MemoryNeeds, PromptTokens,
+    Result,
     checkpoint::Files,
     denoise::{DenoiseContext, Given, InputLatents, Settings},
     latents::Grid,
@@ -329,40 +329,6 @@ impl Pipeline {
         let in_tiles =
             model.memory.in_tiles(&model.dimensions, context.grid, model.precision.dtype());
         model.autoencoder.decode(latents, context.grid, in_tiles)
-    }
-
-    /// Draws an image of this size and forgets it: on a GPU, the first one of each size finds the fastest
-    /// algorithms for its shapes, and pins them. What it takes there is held against the limit that the
-    /// model was loaded with, which was planned for by estimates.
-    ///
-    /// # Errors
-    /// [`Error::MemoryLimit`] where it takes more than the limit allows; otherwise as [`Pipeline::generate`].
-    pub fn warm_up(&self, size: Size) -> Result<(), Error> {
-        /// schnell's; what modulates the blocks has a row a step.
-        const STEPS: i64 = 4;
-        let prompt = Prompt::new("-".to_owned()).expect("a short text is a prompt");
-        let job = Job {
-            prompt: &prompt,
-            size,
-            steps: Steps::new(STEPS).expect("as many are in range"),
-            seed: Seed::new(0),
-            count: Count::new(1).expect("one is a count"),
-            guidance: GUIDANCE,
-            images: &[],
-        };
-        let limit_bytes = self.model.memory.limit_bytes();
-        #[cfg(feature = "cuda")]
-        if limit_bytes.is_some() && self.device().is_cuda() {
-            // What was compared and loaded before is no image.
-            kernels::cuda::MemoryUse::reset_peak(self.device())?;
-        }
-        self.generate(&job, &mut |_| ControlFlow::Continue(()))?;
-        match (limit_bytes, self.peak_memory_bytes()) {
-            (Some(limit_bytes), Some(needed_bytes)) if needed_bytes > limit_bytes => {
-                Err(Error::MemoryLimit { limit_bytes, needed_bytes })
-            }
-            _ => Ok(()),
-        }
     }
 }
 

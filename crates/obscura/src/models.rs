@@ -49,7 +49,9 @@ fn download(args: DownloadArgs) -> anyhow::Result<()> {
 }
 
 #[cfg(not(feature = "download"))]
-fn download(_: DownloadArgs) -> anyhow::Result<()> {
+fn download(args: DownloadArgs) -> anyhow::Result<()> {
+    // No build can download another.
+    args.name.as_deref().map(store::Known::to_download).transpose()?;
     anyhow::bail!(
         "this build cannot download; one that can: \
          `cargo build --release -p obscura --features download`"

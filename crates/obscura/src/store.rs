@@ -25,6 +25,19 @@ impl Known {
         KNOWN.iter().find(|known| known.name == name)
     }
 
+    /// The known model of this name, to be downloaded.
+    ///
+    /// # Errors
+    /// Where there is none: says what to do with the files of another.
+    pub(crate) fn to_download(name: &str) -> anyhow::Result<&'static Self> {
+        Self::find(name).with_context(|| {
+            format!(
+                "{name} cannot be downloaded: its files are not known here, as those of `obscura models list` are. \
+                 Get them from their publisher, pin what came with `obscura models pin DIR`, and give --model DIR"
+            )
+        })
+    }
+
     /// What its publisher says of it.
     pub(crate) fn manifest(&self) -> Result<Manifest, ManifestError> {
         Manifest::parse(self.manifest)
@@ -50,4 +63,20 @@ pub(crate) const MANIFEST_FILE: &str = "obscura.toml";
 /// Reads a manifest file.
 pub(crate) fn read_manifest(path: &Path) -> anyhow::Result<Manifest> {
     Manifest::read(path).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_downloaded_can_be_pinned() {
+        assert!(Known::to_download("flux1-schnell").is_ok());
+        let error = Known::to_download("flux2-klein-4b").err().unwrap().to_string();
+        for said in
+            ["flux2-klein-4b cannot be downloaded", "`obscura models pin DIR`", "--model DIR"]
+        {
+            assert!(error.contains(said), "{error}");
+        }
+    }
 }

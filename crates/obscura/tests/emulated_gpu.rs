@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde_json::Value;
+use tests::klein;
 
 /// The GPU build with the emulated libraries.
 fn obscura() -> Command {
@@ -29,8 +30,13 @@ fn draw(directory: &Path, words: &[&str]) -> Vec<u8> {
     draw_with(obscura(), directory, words)
 }
 
-fn draw_with(mut command: Command, directory: &Path, words: &[&str]) -> Vec<u8> {
+fn draw_with(command: Command, directory: &Path, words: &[&str]) -> Vec<u8> {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo");
+    draw_from(&model, command, directory, words)
+}
+
+/// The same of another model.
+fn draw_from(model: &Path, mut command: Command, directory: &Path, words: &[&str]) -> Vec<u8> {
     let image = directory.join("image.png");
     command.args(["generate", "a red circle above a blue square", "--seed", "7", "--force"]);
     command.arg("--model").arg(model).arg("--output").arg(&image).args(words);
@@ -55,6 +61,29 @@ fn a_gpus_images_are_a_cpus() {
         let found = draw(here.path(), &["--device", "cuda:0", "--dtype", dtype]);
         let likeness = likeness(&expected, &found);
         assert!(likeness > least, "{dtype}: {likeness:.1} dB");
+    }
+}
+
+/// FLUX.2-klein's, from text and from an input image, by a small model of random weights.
+#[test]
+#[ignore = "needs a build with CUDA, and tools/emulated-gpu"]
+fn a_gpus_images_of_klein_are_a_cpus() {
+    let (here, model) = (tempfile::tempdir().unwrap(), klein::model_directory("klein-1x1"));
+    let input = here.path().join("input.png");
+    let pattern = image::RgbImage::from_raw(96, 80, klein::pattern(96, 80)).unwrap();
+    pattern.save(&input).unwrap();
+    let edit = ["--image", input.to_str().unwrap()];
+    for inputs in [&[][..], &edit] {
+        let drawn = |device, dtype| {
+            let words = [&["--device", device, "--dtype", dtype, "--size", "96x64"], inputs];
+            draw_from(model.path(), obscura(), here.path(), &words.concat())
+        };
+        let expected = drawn("cpu", "f32");
+        // As near as a CPU is in bf16: 44 dB.
+        for (dtype, least) in [("f32", 80.0), ("bf16", 42.0), ("fp8", 36.0)] {
+            let likeness = likeness(&expected, &drawn("cuda:0", dtype));
+            assert!(likeness > least, "{dtype}, {inputs:?}: {likeness:.1} dB");
+        }
     }
 }
 

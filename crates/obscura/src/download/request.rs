@@ -31,9 +31,7 @@ impl Request {
         let (manifest, default_directory) = match (&args.manifest, &args.name) {
             (Some(path), _) => (store::read_manifest(path)?, None),
             (None, Some(name)) => {
-                let Some(known) = Known::find(name) else {
-                    bail!("{name} is not a known model; see `obscura models list`")
-                };
+                let known = Known::to_download(name)?;
                 (known.manifest()?, Some(store::directory(known.name)?))
             }
             (None, None) => bail!("name a model; see `obscura models list`"),
