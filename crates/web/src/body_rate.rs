@@ -7,6 +7,12 @@ use tokio::time::Instant;
 /// What a body must bring: a megabit a second.
 pub const LEAST_BYTES_PER_SEC: usize = 128 * 1024;
 
+/// How much longer than its timeout a body may take, of which so many bytes have come.
+#[must_use]
+pub fn earned(bytes: usize) -> Duration {
+    Duration::from_secs((bytes / LEAST_BYTES_PER_SEC) as u64)
+}
+
 /// How far ahead of that rate a body may be: what came at once does not pay for all the silence after it.
 const AHEAD: Duration = Duration::from_secs(1);
 
