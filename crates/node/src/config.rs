@@ -334,7 +334,7 @@ impl Config {
 
     pub(crate) fn origin_guard(&self) -> OriginGuard {
         OriginGuard {
-            asks_for_credentials: self.asks_for_credentials(),
+            is_open: !self.asks_for_credentials(),
             allowed_hosts: self.allowed_hosts.clone(),
             allowed_origins: self.allowed_origins.clone(),
             cors_origins: self.cors_origins.clone(),
