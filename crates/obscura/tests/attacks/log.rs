@@ -2,14 +2,14 @@
 
 use reqwest::Method;
 
-use crate::target::{Target, both, in_time};
+use crate::target::{Target, in_time};
 
 /// Of a line, in bytes. What a node says of itself at the start is the longest.
 const MAX_LINE_BYTES: usize = 500;
 
 /// A method of 30,000 letters was once logged whole.
 pub(crate) async fn no_line_is_long(node: Target) {
-    let [one, two] = both();
+    let [one, two] = &node.clients;
     // A head of HTTP/2 is bounded to 16 KiB.
     for (client, letters) in [(one, 30_000), (two, 3_000)] {
         let long = "X".repeat(letters);

@@ -26,17 +26,8 @@ use target::Target;
 async fn on_a_node_without_credentials() {
     let address = target::free_address();
     let (health_listen, probes) = (format!("health_listen={address}"), format!("http://{address}"));
-    // A deadline that no drawing here comes near, and predictions gone wrong far exceed.
-    let node = Target::start(&[
-        "--allow-plaintext",
-        "--set",
-        "deadline_secs=60",
-        "--set",
-        "delivery_timeout_secs=2",
-        "--set",
-        &health_listen,
-    ])
-    .await;
+    let settings = ["--set", "delivery_timeout_secs=2", "--set", &health_listen];
+    let node = Target::start(&[&["--allow-plaintext"], &settings[..]].concat()).await;
     queue::small_images_refuse_nobody_a_large_one(&node).await;
     pages::of_other_sites_use_nothing(&node, &probes).await;
     pages::without_a_type_no_body_is_read(&node).await;

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use tests::http;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-use crate::target::{Target, both, endless, in_time, small};
+use crate::target::{Target, endless, in_time, small};
 
 const OPEN: [&str; 5] = ["/health", "/healthz", "/readyz", "/info", "/v1/models"];
 const PROBES: [&str; 3] = ["/health", "/healthz", "/readyz"];
@@ -22,11 +21,13 @@ pub(crate) async fn tell_nothing_of_what_is_drawn(node: &Target, probes: &str) {
     let idle = seen(node, probes).await;
     let long =
         json!({"prompt": "a red star", "size": "64x64", "steps": 50, "n": 10, "stream": true});
-    for jobs in [vec![long], vec![endless()], vec![endless(); 4]] {
-        let [client, _] = both();
+    for jobs in [vec![long.clone()], vec![endless()], vec![long; 4]] {
+        let [client, _] = &node.clients;
         let mut held = Vec::new();
         for fields in &jobs {
-            held.push(node.ask(&client, fields.clone()).await);
+            let answer = node.ask(client, fields.clone()).await;
+            assert_eq!(answer.status(), 200);
+            held.push(answer);
         }
         let depth = jobs.len() as f64;
         assert_eq!(node.metric("obscura_queue_depth").await, depth);
@@ -35,14 +36,14 @@ pub(crate) async fn tell_nothing_of_what_is_drawn(node: &Target, probes: &str) {
         drop(held);
         node.idle().await;
     }
-    assert_eq!(node.ask(&http(), small()).await.status(), 200);
+    assert_eq!(node.ask(&node.clients[0], small()).await.status(), 200);
     assert_eq!(seen(node, probes).await, idle, "nor of what was drawn before");
 }
 
 /// Every answer by its path: as it travels over HTTP/1, and what HTTP/2 carries.
 async fn seen(node: &Target, probes: &str) -> BTreeMap<String, String> {
     let mut seen = BTreeMap::new();
-    let [_, http2] = both();
+    let [_, http2] = &node.clients;
     for (url, paths) in [(node.url.as_str(), &OPEN[..]), (probes, &PROBES)] {
         for path in paths {
             let mut socket =

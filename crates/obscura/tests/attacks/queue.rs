@@ -5,23 +5,23 @@ use tests::error_of;
 
 use crate::{
     signatures::{GREEDY, MODEST},
-    target::{Target, both, endless, in_time, small},
+    target::{Target, endless, in_time, small},
 };
 
 /// Small images take far longer than their pixels say. Were that believed, a large one would seem to take for
 /// ever, and whoever came next would be refused.
 pub(crate) async fn small_images_refuse_nobody_a_large_one(node: &Target) {
-    let [one, two] = both();
+    let [one, two] = &node.clients;
     for number in 0..20 {
-        let client = if number % 2 == 0 { &one } else { &two };
+        let client = if number % 2 == 0 { one } else { two };
         let fields = json!({"prompt": "a red star", "size": "16x16"});
         assert_eq!(node.ask(client, fields).await.status(), 200);
     }
-    let large = node.ask(&one, endless()).await;
+    let large = node.ask(one, endless()).await;
     assert_eq!(large.status(), 200);
     let mut next = small();
     next["stream"] = true.into();
-    for client in [&one, &two] {
+    for client in [one, two] {
         let answer = node.ask(client, next.clone()).await;
         assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
     }
@@ -32,9 +32,9 @@ pub(crate) async fn small_images_refuse_nobody_a_large_one(node: &Target) {
 /// Of eight places, half: whoever has more to ask leaves the others to the next.
 pub(crate) async fn one_client_cannot_fill_the_queue(node: &Target) {
     let key = node.public_key(GREEDY).await;
-    for client in both() {
+    for client in &node.clients {
         let ask = async |bearer: &str| {
-            let asked = node.sealed_to(&key, &client, endless()).request().bearer_auth(bearer);
+            let asked = node.sealed_to(&key, client, endless()).request().bearer_auth(bearer);
             in_time(asked.send()).await.unwrap()
         };
         let mut held = Vec::new();

@@ -6,7 +6,7 @@ use serde_json::json;
 use tests::Exchange;
 use tokio::time::{Duration, sleep};
 
-use crate::target::{Target, both, in_time, small};
+use crate::target::{Target, in_time, small};
 
 /// Requests after which a key of this node is worn out.
 pub(crate) const CAPACITY: usize = 16;
@@ -19,10 +19,10 @@ async fn status(exchange: &Exchange) -> u16 {
 /// Requests that are refused cost nothing, so they must not use up a key.
 pub(crate) async fn refused_requests_wear_out_no_key(node: &Target) {
     let before = node.public_key("").await;
-    for client in both() {
+    for client in &node.clients {
         for _ in 0..2 * CAPACITY {
             let refused = json!({"prompt": "x", "n": 0});
-            assert_eq!(status(&node.sealed_to(&before, &client, refused)).await, 400);
+            assert_eq!(status(&node.sealed_to(&before, client, refused)).await, 400);
         }
     }
     // The node looks now and then whether a key is worn out.
@@ -32,7 +32,7 @@ pub(crate) async fn refused_requests_wear_out_no_key(node: &Target) {
 
 /// However many rotations are paid for, whoever sealed before them is answered, once.
 pub(crate) async fn forced_rotations_lock_nobody_out(node: &Target) {
-    let clients = both();
+    let clients = &node.clients;
     let mut sent = Vec::new();
     let mut victims = Vec::new();
     for client in clients.iter().cycle().take(3) {
@@ -71,11 +71,11 @@ pub(crate) async fn an_answer_sent_back_is_a_replay(node: &Target) {
     let mut stream = small();
     stream["stream"] = true.into();
     stream["progress"] = true.into();
-    for client in both() {
+    for client in &node.clients {
         for (fields, expected, parts) in
             [(small(), 200, 1), (json!({"prompt": "x", "n": 0}), 400, 1), (stream.clone(), 200, 2)]
         {
-            let request = node.sealed(&client, fields).await;
+            let request = node.sealed(client, fields).await;
             let mut reflected = request.envelope.clone();
             let answer = request.send().await;
             assert_eq!(answer.status, expected);
@@ -90,7 +90,7 @@ pub(crate) async fn an_answer_sent_back_is_a_replay(node: &Target) {
                 reflected.ciphertext = sealed.ciphertext;
                 reflected.nonce = sealed.nonce;
                 reflected.plaintext_body_hash = sealed.response_hash.unwrap();
-                let answer = node.post(&client, SEALED).json(&reflected).send();
+                let answer = node.post(client, SEALED).json(&reflected).send();
                 assert_eq!(in_time(answer).await.unwrap().status(), 409);
             }
         }

@@ -8,7 +8,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tests::{Exchange, error_of};
 
-use crate::target::{Target, both, in_time, small};
+use crate::target::{Target, in_time, small};
 
 /// The bearer key of a client that asks for more than its share.
 pub(crate) const GREEDY: &str = "greedy";
@@ -24,8 +24,8 @@ pub(crate) fn settings() -> [String; 3] {
     let digests = [GREEDY, MODEST].map(|key| hex(&Sha256::digest(key)));
     let proxy = [&[0], PROXY.verifying_key().as_bytes().as_slice()].concat();
     [
-        format!("api_keys_sha256={digests:?}"),
-        format!("trusted_proxies=[{:?}]", BASE64_STANDARD.encode(proxy)),
+        format!("api_keys_sha256={}", digests.join(",")),
+        format!("trusted_proxies={}", BASE64_STANDARD.encode(proxy)),
         "queue_capacity=7".to_owned(),
     ]
 }
@@ -33,7 +33,7 @@ pub(crate) fn settings() -> [String; 3] {
 /// Two clients who ask for the same have one signature, so it pays for several sealings; not for any number.
 pub(crate) async fn one_pays_for_few_sealings(node: &Target) {
     let key = node.public_key(GREEDY).await;
-    let clients = both();
+    let clients = &node.clients;
     let send = async |prompt: &str, number: usize| {
         let mut fields = small();
         fields["prompt"] = prompt.into();
@@ -42,6 +42,11 @@ pub(crate) async fn one_pays_for_few_sealings(node: &Target) {
         let answer = in_time(request.send()).await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     };
+    // What cannot be opened, or was opened before, takes nothing of it.
+    let mut broken = node.sealed_to(&key, &clients[0], small());
+    broken.envelope.salt = BASE64_STANDARD.encode([7; 16]);
+    let refused = broken.request().header("x-signature", signature(&broken)).send();
+    assert_eq!(in_time(refused).await.unwrap().status(), 400);
     for number in 0..SEALINGS {
         assert_eq!(send("a boat", number).await.0, 200);
     }

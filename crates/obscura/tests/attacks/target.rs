@@ -19,6 +19,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Target {
     program: Program,
     log: NamedTempFile,
+    /// Its clients, see [`both`]; each attack may have its own.
+    pub(crate) clients: [Client; 2],
     /// `http://127.0.0.1:PORT`
     pub(crate) url: String,
 }
@@ -28,7 +30,7 @@ impl Target {
         let log = NamedTempFile::new().unwrap();
         let program = Program::serve(words, Stdio::from(log.reopen().unwrap()));
         program.ready().await;
-        Self { url: program.url.clone(), program, log }
+        Self { url: program.url.clone(), clients: both(), program, log }
     }
 
     /// `127.0.0.1:PORT`
@@ -48,7 +50,7 @@ impl Target {
 
     /// The X25519 key that clients are told to seal to.
     pub(crate) async fn public_key(&self, bearer: &str) -> [u8; 32] {
-        let asked = self.post(&http(), "/v1/nodes/lock").bearer_auth(bearer);
+        let asked = self.post(&self.clients[0], "/v1/nodes/lock").bearer_auth(bearer);
         let answer = asked.json(&json!({"model": MODEL})).send().await.unwrap();
         let lock: Value = answer.json().await.unwrap();
         BASE64_STANDARD.decode(lock["public_key"].as_str().unwrap()).unwrap().try_into().unwrap()
@@ -76,7 +78,7 @@ impl Target {
 
     /// A number out of its metrics, where it shows them.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
-        let answer = http().get(format!("{}/metrics", self.url)).send().await.unwrap();
+        let answer = self.clients[0].get(format!("{}/metrics", self.url)).send().await.unwrap();
         let text = answer.text().await.unwrap();
         let mut values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         values.next().unwrap_or_else(|| panic!("{name} in {text}")).parse().unwrap()
