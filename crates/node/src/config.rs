@@ -68,7 +68,8 @@ pub struct Config {
     pub trusted_forwarders: Vec<IpNet>,
     /// The header in which they do.
     pub forwarded_header: ForwardedHeader,
-    /// Names beside loopback's own by which a node without credentials may be called.
+    /// Names beside loopback's own by which a node without credentials may be called, and a listener for
+    /// probes on loopback.
     pub allowed_hosts: Vec<String>,
     /// Origins of pages, beside its own, that may use a node without credentials.
     #[serde(skip_serializing, deserialize_with = "listed")]

@@ -43,9 +43,7 @@ async fn on_a_node_without_credentials() {
 /// By holders of one key, or of one signature, at the expense of others.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_node_with_several_keys() {
-    let settings = signatures::settings();
-    let words: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
-    let node = Target::start(&words).await;
+    let node = Target::start(&target::set(&signatures::settings())).await;
     connections::credentials_come_before_bodies(&node).await;
     queue::one_client_cannot_fill_the_queue(&node).await;
     signatures::one_pays_for_few_sealings(&node).await;
@@ -54,12 +52,18 @@ async fn on_a_node_with_several_keys() {
 /// By floods: of envelopes, of nonces, of connections.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_node_with_little_room() {
-    let capacity = format!("replay_capacity={}", replays::CAPACITY);
-    let mut words = Vec::new();
-    for setting in [&capacity, "quotes_per_minute=60", "quotes_waiting=16", "max_connections=64"] {
-        words.extend(["--set", setting]);
-    }
-    let node = Target::start(&words).await;
+    let counts = [
+        ("replay_capacity", replays::CAPACITY),
+        ("quotes_per_minute", evidence::QUOTES),
+        ("quotes_waiting", 16),
+        ("max_connections", 64),
+        // Nobody is let go for being slow alone.
+        ("header_timeout_secs", 600),
+        ("body_timeout_secs", 600),
+        ("write_timeout_secs", 600),
+    ];
+    let settings = counts.map(|(key, count)| format!("{key}={count}"));
+    let node = Target::start(&target::set(&settings)).await;
     replays::refused_requests_wear_out_no_key(&node).await;
     replays::forced_rotations_lock_nobody_out(&node).await;
     evidence::a_flood_of_nonces_refuses_no_verifier(&node).await;

@@ -109,6 +109,11 @@ pub(crate) fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
+/// Settings, each behind its flag.
+pub(crate) fn set(settings: &[String]) -> Vec<&str> {
+    settings.iter().flat_map(|setting| ["--set", setting]).collect()
+}
+
 /// Fields of the least work that there is.
 pub(crate) fn small() -> Value {
     json!({"prompt": "a red star", "size": "16x16", "steps": 1})
