@@ -50,7 +50,6 @@ pub(crate) async fn one_client_cannot_fill_the_queue(node: &Target) {
         held.push(ask(MODEST).await);
         assert!(held.iter().all(|answer| answer.status() == 200));
         drop(held);
-        // Places are given back once the node has seen that nobody reads any more.
-        in_time(async { while ask(MODEST).await.status() != 200 {} }).await;
+        node.idle().await;
     }
 }

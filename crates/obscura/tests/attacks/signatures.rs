@@ -8,7 +8,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tests::{Exchange, error_of};
 
-use crate::target::{Target, in_time, small};
+use crate::target::{METRICS, Target, in_time, small};
 
 /// The bearer key of a client that asks for more than its share.
 pub(crate) const GREEDY: &str = "greedy";
@@ -20,11 +20,12 @@ const SEALINGS: usize = 16;
 static PROXY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::from_bytes(&[3; 32]));
 
 /// Of a node with two keys, this proxy, and eight places, the one that is drawn for included.
-pub(crate) fn settings() -> [String; 3] {
-    let digests = [GREEDY, MODEST].map(|key| hex(&Sha256::digest(key)));
+pub(crate) fn settings() -> [String; 4] {
+    let [greedy, modest, metrics] = [GREEDY, MODEST, METRICS].map(|key| hex(&Sha256::digest(key)));
     let proxy = [&[0], PROXY.verifying_key().as_bytes().as_slice()].concat();
     [
-        format!("api_keys_sha256={}", digests.join(",")),
+        format!("api_keys_sha256={greedy},{modest}"),
+        format!("metrics_keys_sha256={metrics}"),
         format!("trusted_proxies={}", BASE64_STANDARD.encode(proxy)),
         "queue_capacity=7".to_owned(),
     ]

@@ -12,6 +12,8 @@ use tokio::time::timeout;
 use crate::program::Program;
 
 pub(crate) const MODEL: &str = "obscura/demo";
+/// The bearer key of metrics, where a node has one.
+pub(crate) const METRICS: &str = "metrics";
 /// Far more than anything here takes, and less than a run of tests has.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -76,9 +78,10 @@ impl Target {
         in_time(self.sealed(client, fields).await.request().send()).await.unwrap()
     }
 
-    /// A number out of its metrics, where it shows them.
+    /// A number out of its metrics.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
-        let answer = self.clients[0].get(format!("{}/metrics", self.url)).send().await.unwrap();
+        let asked = self.clients[0].get(format!("{}/metrics", self.url)).bearer_auth(METRICS);
+        let answer = asked.send().await.unwrap();
         let text = answer.text().await.unwrap();
         let mut values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         values.next().unwrap_or_else(|| panic!("{name} in {text}")).parse().unwrap()
