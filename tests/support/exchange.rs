@@ -28,7 +28,6 @@ pub fn http() -> Client {
 ///
 /// # Panics
 /// Where there is no cryptography to be had.
-#[must_use]
 pub fn http_builder() -> ClientBuilder {
     // Installs the cryptography that reqwest takes from the process.
     client::Client::new("http://127.0.0.1", client::ApiKey::none()).expect("a sound URL");
