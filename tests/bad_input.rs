@@ -238,50 +238,6 @@ async fn the_route_in_clear_text_names_what_is_wrong() {
     }
 }
 
-/// A page of another site, and a name that somebody else's DNS points here.
-#[tokio::test]
-async fn other_sites_use_no_node_without_credentials() {
-    let config = Config { allow_plaintext: true, ..Config::default() };
-    let node = TestNode::with_config(OneColour::instant(), config).await;
-    let images = json!({"model": MODEL, "prompt": "x"}).to_string();
-    let lock = json!({"model": MODEL}).to_string();
-    let own = node.url.clone();
-    let send = |method: Method, path: &str, headers: &[(&str, &str)], body: &str| {
-        let mut request = http().request(method, format!("{}{path}", node.url));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.header("content-type", "application/json").body(body.to_owned());
-        async move { request.send().await.unwrap() }
-    };
-    let evil_host = [("host", "evil.example")];
-    for path in
-        ["/", "/docs", "/openapi.json", "/v1/models", "/v1/attestation", "/metrics", "/info"]
-    {
-        let answer = send(Method::GET, path, &evil_host, "").await;
-        assert_eq!(answer.status(), 403, "{path}");
-        let error = error_of(&answer.text().await.unwrap());
-        assert_eq!(error.code.as_deref(), Some("unknown_host"));
-        let good = send(Method::GET, path, &[("host", "localhost:1")], "").await;
-        assert_eq!(good.status(), 200, "{path}");
-    }
-    for (path, body) in [("/v1/nodes/lock", &lock), ("/v1/images/generations", &images)] {
-        assert_eq!(send(Method::POST, path, &evil_host, body).await.status(), 403, "{path}");
-        for origin in ["http://evil.example", "null", "http://localhost:1"] {
-            let answer = send(Method::POST, path, &[("origin", origin)], body).await;
-            assert_eq!(answer.status(), 403, "{path} {origin}");
-            assert!(!answer.headers().contains_key("access-control-allow-origin"));
-            let error = error_of(&answer.text().await.unwrap());
-            assert_eq!(error.code.as_deref(), Some("foreign_origin"));
-        }
-        let answer = send(Method::POST, path, &[("origin", &own)], body).await;
-        assert_eq!(answer.status(), 200, "{path}, from a page of this very node");
-        let asked = [("origin", "http://evil.example"), ("access-control-request-method", "POST")];
-        let preflight = send(Method::OPTIONS, path, &asked, "").await;
-        assert!(!preflight.headers().contains_key("access-control-allow-origin"), "{path}");
-    }
-}
-
 /// Evidence and sealed requests may come from pages of other sites, where the operator lets them.
 #[tokio::test]
 async fn pages_of_other_sites_may_seal_where_they_are_listed() {

@@ -8,7 +8,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use node::{ApiKeyDigest, Config};
 use protocol::{CreateImageRequest, CreateImageResponse, ImageData};
 use serde_json::{Value, json};
-use tests::{Exchange, MODEL, OneColour, TestNode, demo_policy, error_of, http};
+use tests::{Exchange, MODEL, OneColour, TestNode, demo_policy, http};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -166,53 +166,6 @@ async fn a_trusted_proxy_lets_in_what_it_signed() {
     assert_eq!(send(&exchange, other_body).await, 401);
     assert_eq!(send(&exchange, "AAAA".to_owned()).await, 401);
     assert_eq!(send(&exchange, good).await, 200);
-}
-
-/// Two clients who ask for the same have one signature; what a proxy signed does not pay without end.
-#[tokio::test]
-async fn a_signature_pays_for_few_sealings() {
-    let proxy = SigningKey::from_bytes(&[3; 32]);
-    let key = [&[0], proxy.verifying_key().as_bytes().as_slice()].concat();
-    let config = Config {
-        api_keys_sha256: vec![ApiKeyDigest::of("k")],
-        trusted_proxies: vec![BASE64_STANDARD.encode(&key).parse().unwrap()],
-        ..Config::default()
-    };
-    let node = TestNode::with_config(OneColour::instant(), config).await;
-    let client = Client::new(&node.url, ApiKey::new("k".to_owned())).unwrap();
-    let node_key = client.lock(MODEL).await.unwrap().encryption_key;
-    let seal = |prompt: &str| {
-        let body = json!({"model": MODEL, "prompt": prompt}).to_string();
-        Exchange::seal_to(&node.url, &node_key, body.as_bytes(), http())
-    };
-    let send = |exchange: &Exchange| {
-        let hash = BASE64_STANDARD.decode(&exchange.envelope.plaintext_body_hash).unwrap();
-        let signature = proxy.sign(&hash).to_bytes();
-        let signature = [&[0], &signature[..], proxy.verifying_key().as_bytes()].concat();
-        let request = exchange.request().header("x-signature", BASE64_STANDARD.encode(signature));
-        async move {
-            let answer = request.send().await.unwrap();
-            let status = answer.status().as_u16();
-            let code = match status {
-                200 => None,
-                _ => error_of(&answer.text().await.unwrap()).code,
-            };
-            (status, code)
-        }
-    };
-    // A request that cannot be opened, or not by this key, has cost nothing.
-    let mut broken = seal("a boat");
-    broken.envelope.salt = BASE64_STANDARD.encode([7; 16]);
-    assert_eq!(send(&broken).await.0, 400);
-    let first = seal("a boat");
-    assert_eq!(send(&first).await.0, 200);
-    assert_eq!(send(&first).await, (409, Some("replayed".to_owned())));
-    for _ in 1..16 {
-        assert_eq!(send(&seal("a boat")).await.0, 200);
-    }
-    let again = send(&seal("a boat")).await;
-    assert_eq!(again, (429, Some("signature_spent".to_owned())));
-    assert_eq!(send(&seal("another boat")).await.0, 200);
 }
 
 /// Whoever has no credentials is told so before a byte of the body is read, and is told.

@@ -1,5 +1,5 @@
 //! What a client sends stays between it and the model: not in the log at its most talkative, not in
-//! an answer's clear text, not in a panic. And nobody can force keys away that others sealed to.
+//! an answer's clear text, not in a panic.
 //!
 //! The program itself, with the demo model, is searched in `crates/obscura/tests/secrecy`. Here a
 //! stand-in for the model can be made to panic.
@@ -7,12 +7,10 @@
 use std::{
     io::Write,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use node::Config;
-use protocol::ConfidentialComputeResponse;
 use serde_json::json;
 use tests::{Exchange, MODEL, OneColour, PANIC_PROMPT, TestNode, editing_node, http};
 use tracing_subscriber::fmt::MakeWriter;
@@ -153,81 +151,4 @@ fn file_with_a_word() -> Vec<u8> {
     // A checksum that is wrong is passed over with its chunk, or is the reason to refuse: no word of it either way.
     file.splice(33..33, [&length[..], &text, &[0; 4]].concat());
     file
-}
-
-/// Requests that are refused cost nothing, so they must not use up a key.
-#[tokio::test(flavor = "multi_thread")]
-async fn refused_requests_wear_out_no_key() {
-    let node = small_node().await;
-    let before = key_id(&node).await;
-    for _ in 0..4 * CAPACITY {
-        let refused = Exchange::of(&node.url, json!({"prompt": "x", "n": 0})).await;
-        assert_eq!(refused.send().await.status, 400);
-    }
-    assert_eq!(key_id(&node).await, before);
-    // The whole capacity is there for requests that are drawn.
-    for _ in 0..CAPACITY / 2 {
-        let drawn = Exchange::of(&node.url, json!({"prompt": "x"})).await;
-        assert_eq!(drawn.send().await.status, 200);
-    }
-    assert_eq!(key_id(&node).await, before);
-}
-
-/// However many rotations an attacker pays for, who sealed before them is not locked out.
-#[tokio::test(flavor = "multi_thread")]
-async fn forced_rotations_lock_nobody_out() {
-    let node = small_node().await;
-    let mut victims = Vec::new();
-    for _ in 0..3 {
-        victims.push(Exchange::of(&node.url, json!({"prompt": "a victim's"})).await);
-        let before = key_id(&node).await;
-        for _ in 0..CAPACITY * 3 / 4 {
-            let drawn = Exchange::of(&node.url, json!({"prompt": "x"})).await;
-            assert_eq!(drawn.send().await.status, 200);
-        }
-        let forced = async {
-            while key_id(&node).await == before {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), forced).await.expect("a rotation");
-    }
-    for victim in victims {
-        let answer = victim.send().await;
-        assert_eq!(answer.status, 200, "{}", answer.text);
-    }
-}
-
-/// Under one key go a request and its answer, so the answer would open as a request does.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_answer_sent_back_is_a_replay() {
-    let node = TestNode::start(OneColour::instant()).await;
-    for (fields, expected) in [(json!({"prompt": "x"}), 200), (json!({"prompt": "x", "n": 0}), 400)]
-    {
-        let request = Exchange::of(&node.url, fields).await;
-        let mut reflected = request.envelope.clone();
-        let url = format!("{}/v1/confidential/images/generations", node.url);
-        let answer = request.send().await;
-        assert_eq!(answer.status, expected);
-        let sealed: ConfidentialComputeResponse = serde_json::from_str(&answer.text).unwrap();
-        reflected.ciphertext = sealed.ciphertext;
-        reflected.nonce = sealed.nonce;
-        reflected.plaintext_body_hash = sealed.response_hash.unwrap();
-        let answer = http().post(url).json(&reflected).send().await.unwrap();
-        assert_eq!(answer.status().as_u16(), 409, "{}", answer.text().await.unwrap());
-    }
-}
-
-/// Accepted requests after which a key of [`small_node`] is worn out.
-const CAPACITY: usize = 16;
-
-async fn small_node() -> TestNode {
-    let config = Config { replay_capacity: CAPACITY, key_grace_secs: 600, ..Config::default() };
-    TestNode::with_config(OneColour::instant(), config).await
-}
-
-/// The key that clients are told to seal to.
-async fn key_id(node: &TestNode) -> String {
-    let lock = http().post(format!("{}/v1/nodes/lock", node.url)).json(&json!({"model": MODEL}));
-    lock.send().await.unwrap().text().await.unwrap()
 }

@@ -153,47 +153,6 @@ async fn two_engines_share_one_queue() {
     }
 }
 
-/// One client fills its share of the queue; another is still served.
-#[tokio::test(flavor = "multi_thread")]
-async fn one_client_cannot_fill_the_queue() {
-    let config = Config {
-        queue_capacity: 7,
-        api_keys_sha256: vec![ApiKeyDigest::of("greedy"), ApiKeyDigest::of("modest")],
-        allow_plaintext: true,
-        ..Config::default()
-    };
-    let (begun, has_begun) = mpsc::channel();
-    let generator = OneColour { begun: Some(begun), ..OneColour::with_step(STEP) };
-    let node = TestNode::with_config(generator, config).await;
-    let ask = |key: &'static str| {
-        let url = format!("{}/v1/images/generations", node.url);
-        tokio::spawn(async move {
-            let request = http().post(url).bearer_auth(key);
-            let answer =
-                request.json(&json!({"model": MODEL, "prompt": key})).send().await.unwrap();
-            let status = answer.status().as_u16();
-            (status, answer.text().await.unwrap())
-        })
-    };
-    // Of eight places, half.
-    let greedy: Vec<_> = (0..20).map(|_| ask("greedy")).collect();
-    has_begun.recv().unwrap();
-    let (mut served, mut refused) = (0, 0);
-    let modest = ask("modest");
-    for answer in greedy {
-        match answer.await.unwrap() {
-            (200, _) => served += 1,
-            (429, error) => {
-                assert_eq!(error_of(&error).code.as_deref(), Some("queue_share_full"));
-                refused += 1;
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    assert!(served >= 4 && refused > 0, "{served} served, {refused} refused");
-    assert_eq!(modest.await.unwrap().0, 200);
-}
-
 /// The holder of a key is one client, whatever addresses a gateway names.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_has_one_share_for_all_its_addresses() {
@@ -221,18 +180,4 @@ async fn a_key_has_one_share_for_all_its_addresses() {
     }
     held.push(ask("modest", "192.0.2.3").await);
     assert!(held.iter().all(|answer| answer.status() == 200));
-}
-
-/// Jobs that take far longer than their pixels say: what is predicted of others stays as it was.
-#[tokio::test(flavor = "multi_thread")]
-async fn small_images_refuse_nobody_a_large_one() {
-    let config = Config { deadline_secs: 5, ..Config::default() };
-    let node = TestNode::with_config(OneColour::with_step(STEP / 4), config).await;
-    let ask = |fields| async { Exchange::of(&node.url, fields).await.send().await.status };
-    for _ in 0..2 {
-        assert_eq!(ask(json!({"prompt": "x", "size": "16x16", "n": 10})).await, 200);
-    }
-    let large = || ask(json!({"prompt": "x", "size": "1024x1024"}));
-    let statuses = tokio::join!(large(), large(), large(), large());
-    assert_eq!(statuses, (200, 200, 200, 200));
 }

@@ -95,24 +95,6 @@ async fn assert_reset(mut body: RecvStream) {
     assert!(end.unwrap().unwrap_err().is_reset());
 }
 
-/// As many streams as there are places, none of which is read.
-#[tokio::test(flavor = "multi_thread")]
-async fn unread_streams_hold_no_places() {
-    let config = Config { delivery_timeout_secs: 2, ..Config::default() };
-    let places = config.queue_capacity + 1;
-    let node = TestNode::with_config(OneColour::with_step(Duration::from_millis(1)), config).await;
-    let mut unread = Unread::connect(&node).await;
-    let mut bodies = unread.streams(places).await;
-    until_idle(&node).await;
-    assert_serves(&node).await;
-    // The connection serves on; of its streams, each that nobody reads in time is let go.
-    bodies.extend(unread.streams(1).await);
-    for body in bodies {
-        assert_reset(body).await;
-    }
-    assert_serves(&node).await;
-}
-
 /// Whole answers, on both versions of HTTP. On HTTP/1, the connection is all there is to close.
 #[tokio::test(flavor = "multi_thread")]
 async fn unread_answers_hold_neither_places_nor_connections() {

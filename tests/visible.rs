@@ -1,13 +1,13 @@
 //! What somebody on the way sees of sealed answers: as much for every prompt, seed and image of one
 //! size, number and format.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use engine::Generator;
 use flux::{Generated, Image, Job, Preview, Progress, ProgressObserver, PromptTokens, Timings};
 use node::{Config, LoadedModel};
 use serde_json::{Value, json};
-use tests::{Exchange, OneColour, TestNode, loaded_model};
+use tests::{Exchange, OneColour, TestNode, loaded_model, look};
 
 /// Draws what the prompt says: one colour, a gradient, or, in "noise", what no compression makes
 /// small. Counts every character as a token, and cuts at 100.
@@ -81,17 +81,6 @@ fn secrets(noise_too: bool) -> Vec<Value> {
     all
 }
 
-/// The texts of an answer, each with its length in place of what looks random.
-fn outline(body: &Value) -> Value {
-    match body {
-        Value::String(text) => json!(text.len()),
-        Value::Object(object) => {
-            object.iter().map(|(key, value)| (key.clone(), outline(value))).collect()
-        }
-        other => other.clone(),
-    }
-}
-
 /// Everything outside of the ciphertext.
 async fn seen(node: &TestNode, fields: &Value, shape: &Value) -> String {
     let mut fields = fields.clone();
@@ -100,22 +89,7 @@ async fn seen(node: &TestNode, fields: &Value, shape: &Value) -> String {
     let mut exchange = Exchange::of(&node.url, fields).await;
     exchange.envelope.stream = stream;
     let answer = exchange.request().send().await.unwrap();
-    let headers: BTreeMap<String, String> = answer
-        .headers()
-        .iter()
-        .filter(|(name, _)| !["date", "x-request-id"].contains(&name.as_str()))
-        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
-        .collect();
-    let status = answer.status();
-    let text = answer.text().await.unwrap();
-    let bodies: Vec<Value> = match stream {
-        Some(true) => {
-            let data = text.split("\n\n").filter_map(|message| message.strip_prefix("data: "));
-            data.map(|data| outline(&serde_json::from_str(data).unwrap())).collect()
-        }
-        _ => vec![outline(&serde_json::from_str(&text).unwrap())],
-    };
-    format!("{status} {headers:?} {} {}", text.len(), json!(bodies))
+    look(answer).await
 }
 
 async fn assert_one_look(node: &TestNode, secrets: &[Value], shape: &Value) -> String {

@@ -7,7 +7,7 @@ use protocol::{
     ConfidentialComputeRequest, ConfidentialComputeResponse, CreateImageResponse, ErrorBody,
     NodeLockResponse,
 };
-use reqwest::Client;
+use reqwest::{Client, ClientBuilder};
 use seal::Opener;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -21,10 +21,18 @@ use crate::MODEL;
 /// Where there is none to be had.
 #[must_use]
 pub fn http() -> Client {
+    http_builder().build().expect("a client")
+}
+
+/// What [`http`] is made of, for a client that differs in something.
+///
+/// # Panics
+/// Where there is no cryptography to be had.
+pub fn http_builder() -> ClientBuilder {
     // Installs the cryptography that reqwest takes from the process.
     client::Client::new("http://127.0.0.1", client::ApiKey::none()).expect("a sound URL");
     let client = Client::builder().timeout(Duration::from_secs(60));
-    client.tls_danger_accept_invalid_certs(true).build().expect("a client")
+    client.tls_danger_accept_invalid_certs(true)
 }
 
 /// A request, ready to be sent or to be broken first.

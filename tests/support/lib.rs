@@ -7,6 +7,7 @@ pub mod golden;
 pub mod http2;
 pub mod key_search;
 pub mod klein;
+mod look;
 pub mod reading;
 pub mod tls;
 
@@ -21,7 +22,8 @@ use std::{
     time::Duration,
 };
 
-pub use exchange::{Exchange, Sent, error_of, http};
+pub use exchange::{Exchange, Sent, error_of, http, http_builder};
+pub use look::look;
 
 use attest::evidence::Sources;
 use engine::Generator;

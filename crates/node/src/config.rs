@@ -68,7 +68,8 @@ pub struct Config {
     pub trusted_forwarders: Vec<IpNet>,
     /// The header in which they do.
     pub forwarded_header: ForwardedHeader,
-    /// Names beside loopback's own by which a node without credentials may be called.
+    /// Names beside loopback's own by which a node without credentials may be called, and a listener for
+    /// probes on loopback.
     pub allowed_hosts: Vec<String>,
     /// Origins of pages, beside its own, that may use a node without credentials.
     #[serde(skip_serializing, deserialize_with = "listed")]
@@ -334,7 +335,7 @@ impl Config {
 
     pub(crate) fn origin_guard(&self) -> OriginGuard {
         OriginGuard {
-            asks_for_credentials: self.asks_for_credentials(),
+            is_open: !self.asks_for_credentials(),
             allowed_hosts: self.allowed_hosts.clone(),
             allowed_origins: self.allowed_origins.clone(),
             cors_origins: self.cors_origins.clone(),

@@ -22,8 +22,8 @@ const MAX_AGE: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// Whose pages may use this node, and by which names it may be called.
 pub(crate) struct OriginGuard {
-    /// A node that asks for credentials is protected by them: no page has them unless its user gave them.
-    pub(crate) asks_for_credentials: bool,
+    /// Whether no credentials are asked for. They would protect a node: no page has them unless its user gave them.
+    pub(crate) is_open: bool,
     /// Names beside loopback's own.
     pub(crate) allowed_hosts: Vec<String>,
     /// Origins of pages, beside the node's own, that may use all of it.
@@ -44,9 +44,7 @@ impl OriginGuard {
     }
 
     fn admits_page(&self, request: &Request) -> bool {
-        self.asks_for_credentials
-            || is_own_page(request)
-            || is_listed(request, &self.allowed_origins)
+        !self.is_open || is_own_page(request) || is_listed(request, &self.allowed_origins)
     }
 
     fn is_known_host(&self, request: &Request) -> bool {
@@ -56,14 +54,14 @@ impl OriginGuard {
     }
 }
 
-/// Refuses names that somebody else's DNS may point at this machine (DNS rebinding). Asked of nodes
-/// without credentials, which listen on loopback alone.
+/// Refuses names that somebody else's DNS may point at this machine (DNS rebinding). Asked of listeners on loopback
+/// that ask for no credentials; others ask for some, or are for probes alone.
 pub(crate) async fn known_host(
     State(guard): State<Arc<OriginGuard>>,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    if guard.asks_for_credentials || guard.is_known_host(&request) {
+    if !guard.is_open || guard.is_known_host(&request) {
         return Ok(next.run(request).await);
     }
     Err(ApiError::UnknownHost)

@@ -30,7 +30,8 @@ use crate::{
     auth, delivery,
     error::ApiError,
     node::{Node, Service},
-    origins, requests, trace,
+    origins::{self, OriginGuard},
+    requests, trace,
 };
 
 /// Every route of `node`.
@@ -102,7 +103,11 @@ pub fn app(node: Arc<Node>) -> Router {
 }
 
 /// What a listener for probes answers. No line in the log for each: probes come every few seconds.
-pub(crate) fn probes(node: Arc<Node>) -> Router {
+///
+/// It asks for no credentials. On loopback a browser reaches it, and what it says is not for pages whose names lead
+/// there; elsewhere its network is the operator's choice, and so are names in it.
+pub(crate) fn probes(node: Arc<Node>, is_on_loopback: bool) -> Router {
+    let guard = OriginGuard { is_open: is_on_loopback, ..node.config().origin_guard() };
     Router::new()
         .route("/health", get(health::health))
         .route("/healthz", get(health::live))
@@ -110,6 +115,7 @@ pub(crate) fn probes(node: Arc<Node>) -> Router {
         .route("/metrics", get(operations::metrics_probe))
         .fallback(|| async { ApiError::NoRoute })
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(Arc::new(guard), origins::known_host))
         .with_state(node)
 }
 

@@ -2,6 +2,7 @@
 
 use std::{io, net, sync::Arc, thread, time::Duration};
 
+use axum::Router;
 use tokio::{net::TcpListener, runtime, sync::watch};
 use web::connection::{ConnectionLimiter, LeastRate};
 
@@ -29,15 +30,17 @@ impl Probes {
     /// Answers on `listener`.
     ///
     /// # Errors
-    /// Where the system has no thread to give, or cannot watch the socket.
+    /// Where the system has no thread to give, or cannot watch the socket or tell its address.
     pub fn start(listener: net::TcpListener, node: Arc<Node>) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
+        let is_on_loopback = listener.local_addr()?.ip().to_canonical().is_loopback();
+        let app = routes::probes(node.clone(), is_on_loopback);
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, mut stopped) = watch::channel(false);
         thread::Builder::new().name("probes".to_owned()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    error = run(listener, node) => {
+                    error = run(listener, app, node) => {
                         let Err(error) = error;
                         tracing::error!(%error, "probes are not answered");
                     }
@@ -50,12 +53,12 @@ impl Probes {
     }
 }
 
-async fn run(listener: net::TcpListener, node: Arc<Node>) -> io::Result<Never> {
+async fn run(listener: net::TcpListener, app: Router, node: Arc<Node>) -> io::Result<Never> {
     let listener = TcpListener::from_std(listener)?;
     let read = LeastRate { timeout: TIMEOUT, bytes_per_sec: BYTES_PER_SEC };
     let acceptor = Acceptor {
         connections: Connections::new(
-            routes::probes(node.clone()),
+            app,
             // Whoever probes is beside the node, and has no certificate to hold its own against.
             None,
             Timeouts { header: TIMEOUT, read, idle: TIMEOUT },
