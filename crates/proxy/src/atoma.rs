@@ -21,6 +21,7 @@ use protocol::{
 };
 use seal::{Pending, Plaintext, Responder, StreamResponder, Zeroizing, padded_capacity};
 use serde::de::DeserializeOwned;
+use web::sse;
 
 use crate::{
     body::Body,
@@ -135,12 +136,7 @@ impl Teller for Sealed {
                 ConfidentialComputeResponse { usage, ..parts.seal_last(body, &self.manifest)? }
             }
         };
-        let json = envelope.to_json();
-        let mut message = Vec::with_capacity(json.len() + 8);
-        message.extend_from_slice(b"data: ");
-        message.extend_from_slice(&json);
-        message.extend_from_slice(b"\n\n");
-        Ok(Zeroizing::new(message))
+        Ok(Zeroizing::new(sse::event(None, &envelope.to_json())))
     }
 }
 

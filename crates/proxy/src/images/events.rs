@@ -1,24 +1,19 @@
 //! A streamed answer: opened event by event, and told on at once.
 
-use std::{convert::Infallible, time::Duration};
+use std::convert::Infallible;
 
 use axum::{
     body::{Body, Bytes},
-    http::header::{CACHE_CONTROL, CONTENT_TYPE},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use client::{End, EventStream};
 use futures_util::stream;
 use protocol::{ErrorEvent, ImageEvent, Operation};
 use tokio::{sync::OwnedSemaphorePermit, time};
+use web::sse;
 use zeroize::Zeroizing;
 
 use crate::error::ApiError;
-
-/// What a caller takes for a sign of life.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// An SSE comment.
-const COMMENT: &[u8] = b":\n\n";
 
 /// How a caller is told an event.
 pub(crate) trait Teller: Send + 'static {
@@ -42,12 +37,7 @@ pub(super) struct Clear {
 impl Teller for Clear {
     fn tell(&mut self, event: ImageEvent, _: Last<'_>) -> Result<Zeroizing<Vec<u8>>, ApiError> {
         let (kind, json) = (event.kind(self.operation), event.to_json(self.operation));
-        let head = format!("event: {kind}\ndata: ");
-        let mut message = Zeroizing::new(Vec::with_capacity(head.len() + json.len() + 2));
-        message.extend_from_slice(head.as_bytes());
-        message.extend_from_slice(&json);
-        message.extend_from_slice(b"\n\n");
-        Ok(message)
+        Ok(Zeroizing::new(sse::event(Some(kind), &json)))
     }
 }
 
@@ -62,12 +52,7 @@ pub(crate) fn event_stream(
         let chunk = telling.next().await?;
         Some((Ok::<_, Infallible>(chunk), telling))
     });
-    let headers = [
-        (CONTENT_TYPE.as_str(), "text/event-stream"),
-        (CACHE_CONTROL.as_str(), "no-cache"),
-        ("x-accel-buffering", "no"),
-    ];
-    (headers, Body::from_stream(chunks)).into_response()
+    sse::response(Body::from_stream(chunks))
 }
 
 struct Telling<T> {
@@ -83,8 +68,8 @@ impl<T: Teller> Telling<T> {
             return None;
         }
         // Waiting for the next event can be given up and taken up again.
-        let Ok(next) = time::timeout(KEEP_ALIVE, self.events.next()).await else {
-            return Some(Bytes::from_static(COMMENT));
+        let Ok(next) = time::timeout(sse::KEEP_ALIVE, self.events.next()).await else {
+            return Some(Bytes::from_static(sse::COMMENT));
         };
         let told = match next {
             Ok(None) => return None,
