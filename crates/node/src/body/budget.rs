@@ -20,7 +20,7 @@ use crate::error::ApiError;
 /// meanwhile at 2.1 Mbit/s.
 const GRACE: Duration = Duration::from_secs(1);
 /// How long a body waits for memory.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a body that waits has another make way.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -69,12 +69,12 @@ impl BodyBudget {
         let permits = u32::try_from(asked.bytes)
             .map_err(|_| BodyError::TooLarge { max_bytes: self.bytes })?;
         let mut permit = pin!(self.memory.clone().acquire_many_owned(permits));
-        let mut patience = pin!(time::sleep(PATIENCE));
+        let mut timeout = pin!(time::sleep(TIMEOUT));
         loop {
             tokio::select! {
                 biased;
                 permit = &mut permit => return permit.map_err(|_| ApiError::Internal),
-                () = &mut patience => return Err(ApiError::BodiesBusy),
+                () = &mut timeout => return Err(ApiError::BodiesBusy),
                 () = time::sleep(PAUSE) => self.lock().make_way(asked),
             }
         }
