@@ -20,6 +20,7 @@ pub(crate) mod int8;
 #[forbid(unsafe_code)]
 mod linear;
 #[forbid(unsafe_code)]
+mod mask;
 mod matrix;
 #[forbid(unsafe_code)]
 mod norm;
