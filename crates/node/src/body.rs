@@ -53,7 +53,7 @@ impl BodyReader {
         let body = tokio::select! {
             biased;
             read = read => Bytes::from_owner(read?),
-            () = arrival.makes_way() => return Err(ApiError::BodiesBusy),
+            () = arrival.evicted() => return Err(ApiError::BodiesBusy),
         };
         Ok((body, arrival))
     }
@@ -89,7 +89,7 @@ impl<T> Waiting<T> {
         tokio::select! {
             biased;
             turn = turn => Ok((body, turn?)),
-            () = arrival.makes_way() => Err(ApiError::BodiesBusy),
+            () = arrival.evicted() => Err(ApiError::BodiesBusy),
         }
     }
 }

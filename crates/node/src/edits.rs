@@ -56,7 +56,7 @@ struct OnItsWay {
     /// `None` once its body is whole.
     late: Option<Lateness>,
     /// How it is told to make way.
-    way: Arc<Notify>,
+    evict: Arc<Notify>,
 }
 
 impl EditReader {
@@ -76,9 +76,9 @@ impl EditReader {
         }
         let id = state.next_id;
         state.next_id += 1;
-        let (late, way) = (Some(Lateness::new(now)), Arc::new(Notify::new()));
-        state.on_their_way.insert(id, OnItsWay { whose, late, way: way.clone() });
-        Ok(Edit { reader: self.clone(), whose, id, way })
+        let (late, evict) = (Some(Lateness::new(now)), Arc::new(Notify::new()));
+        state.on_their_way.insert(id, OnItsWay { whose, late, evict: evict.clone() });
+        Ok(Edit { reader: self.clone(), whose, id, evict })
     }
 
     /// Resolves when it is the turn of this client's edit.
@@ -129,7 +129,7 @@ impl State {
             leaving.push(*id);
         }
         for edit in leaving.iter().filter_map(|id| self.on_their_way.remove(id)) {
-            edit.way.notify_one();
+            edit.evict.notify_one();
         }
         true
     }
@@ -142,7 +142,7 @@ pub(crate) struct Edit {
     reader: Arc<EditReader>,
     whose: Sharers,
     id: u64,
-    way: Arc<Notify>,
+    evict: Arc<Notify>,
 }
 
 impl Edit {
@@ -171,7 +171,7 @@ impl Edit {
                 self.reader.note(id, |edit| edit.late = None);
                 body
             }
-            () = self.way.notified() => Err(SHARE_FULL),
+            () = self.evict.notified() => Err(SHARE_FULL),
         }
     }
 
@@ -297,7 +297,7 @@ mod tests {
     }
 
     async fn is_told(edit: &Edit) -> bool {
-        timeout(Duration::ZERO, edit.way.notified()).await.is_ok()
+        timeout(Duration::ZERO, edit.evict.notified()).await.is_ok()
     }
 
     #[tokio::test]

@@ -15,10 +15,10 @@ use zeroize::Zeroizing;
 
 use crate::error::ApiError;
 
-/// How a caller is told an event.
-pub(crate) trait Teller: Send + 'static {
+/// How a route writes its events.
+pub(crate) trait EventEncoder: Send + 'static {
     /// One server-sent event. `end` is there with the last one; after an error there is none.
-    fn tell(&mut self, event: ImageEvent, end: Last<'_>) -> Result<Zeroizing<Vec<u8>>, ApiError>;
+    fn encode(&mut self, event: ImageEvent, end: Last<'_>) -> Result<Zeroizing<Vec<u8>>, ApiError>;
 }
 
 /// Whether an event is the last one.
@@ -34,8 +34,8 @@ pub(super) struct Clear {
     pub(super) operation: Operation,
 }
 
-impl Teller for Clear {
-    fn tell(&mut self, event: ImageEvent, _: Last<'_>) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+impl EventEncoder for Clear {
+    fn encode(&mut self, event: ImageEvent, _: Last<'_>) -> Result<Zeroizing<Vec<u8>>, ApiError> {
         let (kind, json) = (event.kind(self.operation), event.to_json(self.operation));
         Ok(Zeroizing::new(sse::event(Some(kind), &json)))
     }
@@ -43,26 +43,26 @@ impl Teller for Clear {
 
 /// An answer of events. It is made as fast as it is read: whoever stops reading stops the node.
 pub(crate) fn event_stream(
-    teller: impl Teller,
+    encoder: impl EventEncoder,
     events: EventStream,
     permit: OwnedSemaphorePermit,
 ) -> Response {
-    let telling = Telling { teller, events, ended: false, _permit: permit };
-    let chunks = stream::unfold(telling, |mut telling| async move {
-        let chunk = telling.next().await?;
-        Some((Ok::<_, Infallible>(chunk), telling))
+    let relay = Relay { encoder, events, ended: false, _permit: permit };
+    let chunks = stream::unfold(relay, |mut relay| async move {
+        let chunk = relay.next().await?;
+        Some((Ok::<_, Infallible>(chunk), relay))
     });
     sse::response(Body::from_stream(chunks))
 }
 
-struct Telling<T> {
-    teller: T,
+struct Relay<E> {
+    encoder: E,
     events: EventStream,
     ended: bool,
     _permit: OwnedSemaphorePermit,
 }
 
-impl<T: Teller> Telling<T> {
+impl<E: EventEncoder> Relay<E> {
     async fn next(&mut self) -> Option<Bytes> {
         if self.ended {
             return None;
@@ -71,22 +71,22 @@ impl<T: Teller> Telling<T> {
         let Ok(next) = time::timeout(sse::KEEP_ALIVE, self.events.next()).await else {
             return Some(Bytes::from_static(sse::COMMENT));
         };
-        let told = match next {
+        let encoded = match next {
             Ok(None) => return None,
             Ok(Some(event)) => {
                 let end = self.events.end();
                 self.ended = end.is_some();
                 let last = if self.ended { Last::Yes(end) } else { Last::No };
-                wipe::stack(|| self.teller.tell(event, last))
+                wipe::stack(|| self.encoder.encode(event, last))
             }
             // Nothing that came before is taken back, and nothing comes after it.
             Err(error) => {
                 self.ended = true;
                 let error = ApiError::from(error).into_object();
-                self.teller.tell(ImageEvent::Error(ErrorEvent { error }), Last::Yes(None))
+                self.encoder.encode(ImageEvent::Error(ErrorEvent { error }), Last::Yes(None))
             }
         };
-        match told {
+        match encoded {
             Ok(message) => Some(Bytes::from_owner(Secret(message))),
             // The caller sees a stream that was cut.
             Err(_) => None,
