@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 
 BLOBS = ["etc/table-loader", "etc/acpi/rsdp", "etc/acpi/tables"]
-PATIENCE_SECS = 30
+TIMEOUT_SECS = 30
 MAX_BLOB_BYTES = 4 << 20
 # fw_cfg: the selector of its directory; bits of a DMA command.
 DIRECTORY, SELECT, READ = 0x19, 0x8, 0x2
@@ -93,7 +93,7 @@ def as_ovmf(processor, mmio64):
 
 
 def accepted(server, machine):
-    for _ in range(PATIENCE_SECS):
+    for _ in range(TIMEOUT_SECS):
         try:
             return server.accept()[0]
         except TimeoutError:

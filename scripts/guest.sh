@@ -132,7 +132,7 @@ chroot "$root" veritysetup verify --no-superblock --hash=sha256 --data-blocks="$
 cat "$root/guest-images/release/SHA256SUMS"
 
 step "a boot in software"
-scripts/guest_trial.py --root "$root" --trial "$root/guest-images/trial" --refusing "$root/guest-images/release" \
+scripts/guest_trial.py --root "$root" --trial "$root/guest-images/trial" --release "$root/guest-images/release" \
   --obscura "$obscura" ${short:+--short}
 
 if [ -n "$own" ]; then
@@ -147,20 +147,20 @@ if [ -n "$own" ]; then
   scripts/guest_aml.py --root "$root" --image "$root/guest-images/unguarded" --probes "$probes" --unguarded
 fi
 
-# The same kernel, initrd and command line as one file, for a firmware that starts a file from a disk.
-#   one_file IMAGE NAME
-one_file() {
+# The same kernel, initrd and command line as one file (UKI), for a firmware that starts a file from a disk.
+#   uki IMAGE NAME
+uki() {
   building ukify build \
     --linux="/guest-images/$1/vmlinuz" --initrd="/guest-images/$1/initrd" --cmdline="@/guest-images/$1/cmdline" \
     --os-release= --uname=obscura --stub=/usr/lib/systemd/boot/efi/linuxx64.efi.stub \
     --output="/guest-images/$1/$2" >/dev/null
 }
 if [ -z "$short" ]; then
-  step "one file for a cloud's boot loader, twice, and a boot of it"
-  one_file release uki.efi
-  one_file release second.efi
+  step "a UKI for a cloud's boot loader, twice, and a boot of it"
+  uki release uki.efi
+  uki release second.efi
   cmp "$root/guest-images/release/uki.efi" "$root/guest-images/release/second.efi"
-  one_file trial uki.efi
+  uki trial uki.efi
   scripts/guest_uki.py --root "$root" --image "$root/guest-images/trial" --uki "$root/guest-images/trial/uki.efi" \
     --obscura "$obscura"
   (cd "$root/guest-images/release" && sha256sum uki.efi)

@@ -13,10 +13,8 @@ With `--unguarded` the kernel is one without our patches, and must be reached: o
 import argparse
 import os
 import pathlib
-import shutil
 import socket
 import struct
-import subprocess
 import sys
 
 from guest_trial import Guest, check, failures, ready
@@ -70,10 +68,7 @@ class Probed(Guest):
     def __init__(self, given, mailbox):
         super().__init__(given.root, given.image)
         (self.work / "probes.aml").write_bytes(probes(given.probes.read_bytes()))
-        shutil.copyfile(pathlib.Path(__file__).with_name("acpi_tables.py"), self.work / "acpi_tables.py")
-        subprocess.run(["chroot", self.root, "python3", "/guest-boot/acpi_tables.py", "/guest-boot/acpi",
-                        "qemu-system-x86_64", *self.alone(), "-acpitable", "file=/guest-boot/probes.aml"], check=True)
-        tables = self.work / "acpi/etc-acpi-tables"
+        tables = self.read_acpi([*self.alone(), "-acpitable", "file=/guest-boot/probes.aml"]) / "etc-acpi-tables"
         tables.write_bytes(hostile(tables.read_bytes(), mailbox))
 
     def alone(self):

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Boots the guest's image in software, with a software TPM, and holds what it does against what it must do.
 
-    scripts/guest_trial.py --root DEBIAN --trial DIR --refusing DIR --obscura PROGRAM [--short]
+    scripts/guest_trial.py --root DEBIAN --trial DIR --release DIR --obscura PROGRAM [--short]
 
 DEBIAN is a root with QEMU, OVMF and swtpm, made by `scripts/guest.sh`; both images lie inside it. `trial` has a
-node with simulated evidence, and reports; `refusing` is configured as a release. Each check prints a line; the
+node with simulated evidence, and reports; `release` is configured as a release. Each check prints a line; the
 exit code is 1 where one failed.
 """
 
@@ -27,6 +27,8 @@ NODE_PORT = 8080
 SCANNED = [21, 22, 23, 25, 53, 80, 111, 443, 2375, 3306, 5900, 6443, 8000, 8081, 8443, 9090, 9100, 10250]
 DIGEST_BYTES = {4: 20, 0xB: 32, 0xC: 48, 0xD: 64}
 BOOT_SECS = 300
+# Where OVMF puts BARs of 64 bits on this machine (`scripts/acpi_tables.py` says why that matters).
+MMIO64 = 0xC000000000
 SETTINGS = f'queue_capacity = 4\napi_keys_sha256 = ["{hashlib.sha256(KEY.encode()).hexdigest()}"]\n'
 
 failures = []
@@ -64,18 +66,23 @@ class Guest:
         self.processes = []
 
     def __enter__(self):
-        work = "/guest-boot"
         subprocess.run(
-            ["chroot", self.root, "swtpm_setup", "--tpm2", "--tpmstate", f"{work}/tpm", "--pcr-banks", "sha384"],
+            ["chroot", self.root, "swtpm_setup", "--tpm2", "--tpmstate", "/guest-boot/tpm", "--pcr-banks", "sha384"],
             check=True, stdout=subprocess.DEVNULL,
         )
-        self.spawn("swtpm", "socket", "--tpm2", "--tpmstate", f"dir={work}/tpm", "--ctrl",
-                   f"type=unixio,path={work}/tpm/socket", "--flags", "startup-clear", "--terminate")
-        while not (self.work / "tpm/socket").exists():
-            time.sleep(0.05)
+        self.start_tpm()
         self.started = time.monotonic()
         self.qemu = self.spawn("qemu-system-x86_64", "-accel", "tcg,thread=multi", *self.machine())
         return self
+
+    def start_tpm(self):
+        """One for one run of QEMU: it ends when that hangs up."""
+        there = self.work / "tpm/socket"
+        there.unlink(missing_ok=True)
+        self.spawn("swtpm", "socket", "--tpm2", "--tpmstate", "dir=/guest-boot/tpm", "--ctrl",
+                   "type=unixio,path=/guest-boot/tpm/socket", "--flags", "startup-clear", "--terminate")
+        while not there.exists():
+            time.sleep(0.05)
 
     def machine(self):
         image = "/" + str(self.image.relative_to(self.root))
@@ -111,6 +118,22 @@ class Guest:
         for process in reversed(self.processes):
             process.kill()
             process.wait()
+
+    def read_acpi(self, machine, *options):
+        """The ACPI blobs of a machine, by `scripts/acpi_tables.py`: a folder of them."""
+        shutil.copy(pathlib.Path(__file__).with_name("acpi_tables.py"), self.work)
+        command = ["python3", "/guest-boot/acpi_tables.py", *options, "/guest-boot/acpi", "qemu-system-x86_64", *machine]
+        subprocess.run(["chroot", self.root, *command], check=True)
+        return self.work / "acpi"
+
+    def acpi_digests(self):
+        """SHA-384 of each blob of this machine, once the guest has ended."""
+        self.start_tpm()
+        try:
+            blobs = self.read_acpi(self.machine(), "--mmio64", hex(MMIO64))
+        finally:
+            self.__exit__()
+        return {blob.name: hashlib.sha384(blob.read_bytes()).hexdigest() for blob in blobs.iterdir()}
 
     def serial(self):
         path = self.work / "serial"
@@ -179,8 +202,9 @@ def whole_trial(given):
             if not closed(here):
                 check(f"nothing listens on port {port}", False)
         check(f"of {len(guest.scanned)} ports that people leave open, none is", not failures)
-        alone(guest.report())
-        return measured(given, guest.report())
+        report = guest.report()
+        alone(report)
+    return measured(given, report, guest.acpi_digests())
 
 
 def serves(given, guest):
@@ -245,7 +269,7 @@ def compute(given, image):
     return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
 
 
-def measured(given, report):
+def measured(given, report, acpi):
     """What `obscura measure` computed from the files, against the firmware's log and the TPM's registers."""
     computed = compute(given, given.trial)
     registers = dict(line.split()[1:] for line in report if line.startswith("PCR "))
@@ -253,6 +277,9 @@ def measured(given, report):
     digests = {digest.hex() for _, digest in log}
     missing = [event["what"] for event in computed["events"] if event["register"] in (1, 2) and event["digest"] not in digests]
     check("every computed event of the image is in the firmware's log", not missing, missing)
+    missing = [name for name, digest in acpi.items() if digest not in digests]
+    check("and every ACPI blob of the machine, as read out of QEMU without a guest", len(acpi) == 3 and not missing,
+          missing or acpi)
     known = {event["digest"] for event in computed["events"]}
     of = lambda register: [digest for index, digest in log if index == register]
     for register in (4, 9):
@@ -297,7 +324,7 @@ def other_inputs(given, registers):
 
 
 def refusals(given):
-    with Guest(given.root, given.refusing) as guest:
+    with Guest(given.root, given.release) as guest:
         check("a release without a TEE powers off", guest.wait_until(ended), guest.serial()[-500:])
         said = guest.serial()
         check("and says why", "no TEE found" in said and "guest-init: power off" in said, said[-500:])
@@ -321,7 +348,7 @@ def variant(image, name):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("root", "trial", "refusing", "obscura"):
+    for name in ("root", "trial", "release", "obscura"):
         parser.add_argument(f"--{name}", type=pathlib.Path, required=True)
     parser.add_argument("--short", action="store_true", help="without the boot of another initrd and command line")
     given = parser.parse_args()

@@ -28,7 +28,7 @@ use tests::{Exchange, MODEL, OneColour, TestNode, demo_policy, http, loaded_mode
 use tokio::net::TcpListener;
 
 /// Longer than a client may take to say no.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_report_has_what_a_verifier_needs() {
@@ -102,7 +102,7 @@ async fn a_rotated_keyset_is_attested_and_the_one_before_has_its_grace() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, renewed).await.expect("fresh keys");
+    tokio::time::timeout(TIMEOUT, renewed).await.expect("fresh keys");
     let after = keyset(&client).await;
     assert_eq!((&before["epoch"], &after["epoch"]), (&json!(0), &json!(1)));
     assert_ne!(before["ed25519"], after["ed25519"]);
@@ -159,7 +159,7 @@ async fn a_flood_is_not_read_to_its_end() {
         let client = Client::new(&cheating(cheat).await, ApiKey::none()).unwrap();
         let started = Instant::now();
         assert!(client.attest(&demo_policy()).await.is_err());
-        assert!(started.elapsed() < PATIENCE);
+        assert!(started.elapsed() < TIMEOUT);
     }
     // The length of a section is checked before it is decoded.
     let long = json!({"format": "obscura/attestation/v2", "platform": "tdx", "nonce": null,

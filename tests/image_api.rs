@@ -190,9 +190,9 @@ async fn what_waits_too_long_is_told_so() {
     assert_eq!(post(&node, json!({"steps": 6})).await.0, 200);
     let (first, second, third) =
         tokio::join!(post(&node, json!({"steps": 6})), post(&node, json!({"steps": 6})), async {
-            let patience = Instant::now() + Duration::from_secs(20);
+            let deadline = Instant::now() + Duration::from_secs(20);
             while node.metric("obscura_queue_seconds").await < 3.2 {
-                assert!(Instant::now() < patience, "the queue was never that long");
+                assert!(Instant::now() < deadline, "the queue was never that long");
             }
             post(&node, json!({"steps": 1})).await
         });
@@ -206,9 +206,9 @@ async fn a_queue_is_told_in_seconds_before_its_first_image_is_done() {
     let node = TestNode::start(OneColour::with_step(Duration::from_millis(200))).await;
     assert_eq!(node.metric("obscura_queue_seconds").await, 0.0, "nothing waits");
     let looking = async {
-        let patience = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(30);
         loop {
-            assert!(Instant::now() < patience, "nothing was ever said");
+            assert!(Instant::now() < deadline, "nothing was ever said");
             let numbers = http().get(format!("{}/metrics", node.url)).send().await.unwrap();
             let numbers = numbers.text().await.unwrap();
             let number = |name| numbers.lines().find_map(|line| line.strip_prefix(name));

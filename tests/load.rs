@@ -107,11 +107,11 @@ async fn one_client(url: String, client: u64, rounds: Range<u64>, tally: Arc<Tal
         let prompt = "x".repeat(1 + (dice % 7) as usize);
         let body = json!({"model": MODEL, "prompt": prompt, "seed": seed, "size": "32x32"});
         let asked = http.post(format!("{url}/v1/images/generations")).json(&body).send();
-        let patience = match dice {
+        let timeout = match dice {
             0..=40 => Duration::from_micros(200 * dice),
             _ => Duration::from_secs(60),
         };
-        let Ok(answer) = tokio::time::timeout(patience, asked).await else {
+        let Ok(answer) = tokio::time::timeout(timeout, asked).await else {
             tally.hung_up.fetch_add(1, Ordering::SeqCst);
             continue;
         };

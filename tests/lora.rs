@@ -80,7 +80,7 @@ fn a_model_in_bf16_is_merged_before_it_is_rounded() {
     let model = klein::model_directory("klein-2x3");
     let lora = lora(folder.path(), "klein-2x3", "kohya", 1.0);
     let load = |precision| {
-        let options = LoadOptions { precision, loras: vec![lora.clone()], ..options() };
+        let options = LoadOptions { precision, loras: vec![lora.clone()], ..klein::options() };
         stages(&Pipeline::load(model.path(), options).unwrap(), &run_of("klein-2x3")).image
     };
     let (exact, rounded) = (load(Precision::F32), load(Precision::Bf16));
@@ -121,7 +121,7 @@ fn a_merged_model_is_known_by_its_loras_too() {
     // Pinned, it is that LoRA by that weight or none.
     let pinned = |loras: Vec<Lora>| {
         let pins = Pins::Exactly(manifest.clone());
-        Pipeline::load(model.path(), LoadOptions { pins, loras, ..options() })
+        Pipeline::load(model.path(), LoadOptions { pins, loras, ..klein::options() })
     };
     assert_eq!(pinned(vec![one.clone()]).unwrap().digest(), digests[1]);
     for others in [vec![], vec![heavier], vec![other.clone()], vec![one.clone(), other]] {
@@ -130,7 +130,7 @@ fn a_merged_model_is_known_by_its_loras_too() {
     // A manifest that pins none leaves them to whoever loads.
     manifest.loras.clear();
     let pins = Pins::Exactly(manifest.clone());
-    let options = LoadOptions { pins, loras: vec![one], ..options() };
+    let options = LoadOptions { pins, loras: vec![one], ..klein::options() };
     assert_eq!(Pipeline::load(model.path(), options).unwrap().digest(), digests[1]);
 }
 
@@ -322,17 +322,7 @@ fn described(case: &str) -> Value {
 }
 
 fn load(directory: &Path, loras: Vec<Lora>) -> Result<Pipeline, Error> {
-    Pipeline::load(directory, LoadOptions { loras, ..options() })
-}
-
-fn options() -> LoadOptions {
-    LoadOptions {
-        device: Device::Cpu,
-        precision: Precision::F32,
-        pins: Pins::None,
-        memory_limit: None,
-        loras: Vec::new(),
-    }
+    Pipeline::load(directory, LoadOptions { loras, ..klein::options() })
 }
 
 fn fixtures() -> PathBuf {

@@ -132,9 +132,8 @@ async fn a_bearer_key_lets_in() {
     }
 }
 
-#[tokio::test]
-async fn a_trusted_proxy_lets_in_what_it_signed() {
-    let proxy = SigningKey::from_bytes(&[3; 32]);
+/// A node that lets in what this proxy signed, and the key that it is sealed to.
+async fn node_that_trusts(proxy: &SigningKey) -> (TestNode, [u8; 32]) {
     let key = [&[0], proxy.verifying_key().as_bytes().as_slice()].concat();
     let config = Config {
         api_keys_sha256: vec![ApiKeyDigest::of("k")],
@@ -144,24 +143,35 @@ async fn a_trusted_proxy_lets_in_what_it_signed() {
     let node = TestNode::with_config(OneColour::instant(), config).await;
     let client = Client::new(&node.url, ApiKey::new("k".to_owned())).unwrap();
     let node_key = client.lock(MODEL).await.unwrap().encryption_key;
-    let seal = |prompt: &str| {
-        let body = json!({"model": MODEL, "prompt": prompt}).to_string();
-        Exchange::seal_to(&node.url, &node_key, body.as_bytes(), http())
-    };
-    let header_of = |exchange: &Exchange, signer: &SigningKey| {
-        let hash = BASE64_STANDARD.decode(&exchange.envelope.plaintext_body_hash).unwrap();
-        let signature = signer.sign(&hash).to_bytes();
-        BASE64_STANDARD.encode([&[0], &signature[..], signer.verifying_key().as_bytes()].concat())
-    };
+    (node, node_key)
+}
+
+fn sealed_to(node: &TestNode, node_key: &[u8; 32], prompt: &str) -> Exchange {
+    let body = json!({"model": MODEL, "prompt": prompt}).to_string();
+    Exchange::seal_to(&node.url, node_key, body.as_bytes(), http())
+}
+
+/// The header by which `signer` lets a request in.
+fn signature_of(exchange: &Exchange, signer: &SigningKey) -> String {
+    let hash = BASE64_STANDARD.decode(&exchange.envelope.plaintext_body_hash).unwrap();
+    let signature = signer.sign(&hash).to_bytes();
+    BASE64_STANDARD.encode([&[0], &signature[..], signer.verifying_key().as_bytes()].concat())
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_lets_in_what_it_signed() {
+    let proxy = SigningKey::from_bytes(&[3; 32]);
+    let (node, node_key) = node_that_trusts(&proxy).await;
+    let seal = |prompt: &str| sealed_to(&node, &node_key, prompt);
     let send = |exchange: &Exchange, header: String| {
         let request = exchange.request().header("x-signature", header);
         async move { request.send().await.unwrap().status().as_u16() }
     };
 
     let exchange = seal("a boat");
-    let good = header_of(&exchange, &proxy);
-    let stranger = header_of(&exchange, &SigningKey::from_bytes(&[4; 32]));
-    let other_body = header_of(&seal("another boat"), &proxy);
+    let good = signature_of(&exchange, &proxy);
+    let stranger = signature_of(&exchange, &SigningKey::from_bytes(&[4; 32]));
+    let other_body = signature_of(&seal("another boat"), &proxy);
     assert_eq!(send(&exchange, stranger).await, 401);
     assert_eq!(send(&exchange, other_body).await, 401);
     assert_eq!(send(&exchange, "AAAA".to_owned()).await, 401);

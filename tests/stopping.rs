@@ -131,7 +131,7 @@ async fn clients_that_make_no_progress_do_not_hold_the_node() {
     tokio::time::timeout(Duration::from_secs(10), told).await.expect("readiness ends at once");
     assert_eq!(running.await.unwrap().images().data.len(), 1, "what ran is finished");
     // Half of what it may take at the most.
-    let patience = Duration::from_secs(Config::default().drain_secs / 2);
-    tokio::time::timeout(patience, stopping).await.expect("it stops").unwrap();
+    let bound = Duration::from_secs(Config::default().drain_secs / 2);
+    tokio::time::timeout(bound, stopping).await.expect("it stops").unwrap();
     drop((unread, silent));
 }

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 /// Far more than anything here takes, and less than a run of tests has.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An HTTP/2 connection that lets nobody send it more of a body than its window.
 struct Unread {
@@ -81,7 +81,7 @@ async fn until_idle(node: &TestNode) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, idle).await.expect("the queue empties, whoever reads");
+    timeout(TIMEOUT, idle).await.expect("the queue empties, whoever reads");
 }
 
 async fn assert_serves(node: &TestNode) {
@@ -91,7 +91,7 @@ async fn assert_serves(node: &TestNode) {
 
 /// Ends with an error: the stream was reset, its connection was not.
 async fn assert_reset(mut body: RecvStream) {
-    let end = timeout(PATIENCE, body.data()).await.expect("an unread answer ends");
+    let end = timeout(TIMEOUT, body.data()).await.expect("an unread answer ends");
     assert!(end.unwrap().unwrap_err().is_reset());
 }
 
@@ -129,7 +129,7 @@ async fn unread_answers_hold_neither_places_nor_connections() {
         let _ = socket.read_to_end(&mut rest).await;
         rest.len()
     };
-    let read = timeout(PATIENCE, cut).await.expect("an unread answer ends");
+    let read = timeout(TIMEOUT, cut).await.expect("an unread answer ends");
     assert!(read < 11_000_000, "{read}");
 }
 
@@ -144,7 +144,7 @@ async fn an_unread_end_leaves_its_connection_alone() {
     let end = unread.post(path, body).await.await.unwrap().into_body();
     tokio::time::sleep(Duration::from_secs(4)).await;
     let body = sealed(&node.url, json!({"prompt": "x"})).await;
-    let answer = timeout(PATIENCE, unread.post(path, body).await).await.expect("an answer");
+    let answer = timeout(TIMEOUT, unread.post(path, body).await).await.expect("an answer");
     assert_eq!(answer.expect("the connection is there").status(), 200);
     drop(end);
 }
@@ -181,7 +181,7 @@ async fn unread_streams_do_not_keep_a_node_from_stopping() {
     let node = TestNode::with_config(OneColour::instant(), config).await;
     let mut unread = Unread::connect(&node).await;
     let bodies = unread.streams(3).await;
-    timeout(PATIENCE, node.stop()).await.expect("it stops");
+    timeout(TIMEOUT, node.stop()).await.expect("it stops");
     drop(bodies);
 }
 
@@ -218,7 +218,7 @@ async fn a_refusal_reaches_those_who_write_before_they_read() {
                 format!("{first} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n{length}\r\n\r\n");
             let mut socket = TcpStream::connect(address(&node)).await.unwrap();
             let mut write = async |bytes: &[u8]| {
-                let written = timeout(PATIENCE, socket.write_all(bytes)).await.expect("in time");
+                let written = timeout(TIMEOUT, socket.write_all(bytes)).await.expect("in time");
                 written.unwrap_or_else(|error| panic!("{head}: {error}"));
             };
             write(head.as_bytes()).await;
@@ -235,8 +235,7 @@ async fn a_refusal_reaches_those_who_write_before_they_read() {
                 sent += piece.len();
             }
             let mut answer = String::new();
-            let read =
-                timeout(PATIENCE, socket.read_to_string(&mut answer)).await.expect("it ends");
+            let read = timeout(TIMEOUT, socket.read_to_string(&mut answer)).await.expect("it ends");
             read.unwrap_or_else(|error| panic!("{head}: {error}"));
             assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{head}{answer}");
             assert!(answer.ends_with("}}"), "the whole answer: {answer}");
@@ -257,18 +256,18 @@ async fn a_refusal_reaches_those_who_write_before_they_read() {
             .unwrap();
         let mut requests = requests.clone().ready().await.unwrap();
         let (answer, mut stream) = requests.send_request(request, false).unwrap();
-        let answer = timeout(PATIENCE, answer).await.expect("an answer").unwrap();
+        let answer = timeout(TIMEOUT, answer).await.expect("an answer").unwrap();
         stream.reserve_capacity(BODY_OF_STREAM);
         let mut left = BODY_OF_STREAM;
         while left > 0 {
-            let room = timeout(PATIENCE, std::future::poll_fn(|cx| stream.poll_capacity(cx))).await;
+            let room = timeout(TIMEOUT, std::future::poll_fn(|cx| stream.poll_capacity(cx))).await;
             let room = room.expect("in time").expect("not reset").expect("not cut").min(left);
             left -= room;
             stream.send_data(vec![b' '; room].into(), left == 0).expect("not reset");
         }
         assert_eq!(answer.status(), status, "{path}");
         let mut body = answer.into_body();
-        let text = timeout(PATIENCE, body.data()).await.expect("a text").unwrap().unwrap();
+        let text = timeout(TIMEOUT, body.data()).await.expect("a text").unwrap().unwrap();
         assert!(text.ends_with(b"}}"), "{path}");
     }
 }
@@ -284,7 +283,7 @@ async fn refused_bodies_are_not_read_for_ever() {
     talking.write_all(head.as_bytes()).await.unwrap();
     let piece = vec![b' '; 1 << 16];
     let mut sent = 0;
-    while timeout(PATIENCE, talking.write_all(&piece)).await.expect("it ends").is_ok() {
+    while timeout(TIMEOUT, talking.write_all(&piece)).await.expect("it ends").is_ok() {
         sent += piece.len();
         assert!(sent < 1 << 26, "{sent} bytes were taken");
     }
@@ -293,5 +292,5 @@ async fn refused_bodies_are_not_read_for_ever() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(PATIENCE, ended).await.expect("silence ends too");
+    timeout(TIMEOUT, ended).await.expect("silence ends too");
 }

@@ -14,7 +14,7 @@ VERIFIERS = 2
 # Clients share a few keys, as the users of a few applications do.
 KEYS = [f"honest-{n}" for n in range(4)]
 # As long as a node may take for a request (`deadline_secs`): whoever waits longer has lost.
-PATIENCE_SECS = 600
+TIMEOUT_SECS = 600
 PROBE_PAUSE_SECS = 0.02
 
 
@@ -68,10 +68,10 @@ async def verifier(target, until, tally):
 
 async def until_answered(connection, request, tally):
     """The body of a success; `None` where the request is lost. Who is told to come back, comes back."""
-    deadline = time.monotonic() + PATIENCE_SECS
+    deadline = time.monotonic() + TIMEOUT_SECS
     while time.monotonic() < deadline:
         try:
-            status, headers, body = await asyncio.wait_for(connection.ask(request), PATIENCE_SECS)
+            status, headers, body = await asyncio.wait_for(connection.ask(request), TIMEOUT_SECS)
         except (OSError, EOFError, TimeoutError) as error:
             tally["lost"][type(error).__name__] += 1
             connection.close()

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{data_url, form, png};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn node() -> TestNode {
     editing_node(Config { allow_plaintext: true, ..Config::default() }).await
@@ -164,7 +164,7 @@ async fn answer_to_head(node: &TestNode, path: &str, headers: &str, length: u64)
     );
     socket.write_all(head.as_bytes()).await.unwrap();
     let mut answer = vec![0; 4096];
-    let read = timeout(PATIENCE, socket.read(&mut answer)).await.expect("an answer").unwrap();
+    let read = timeout(TIMEOUT, socket.read(&mut answer)).await.expect("an answer").unwrap();
     String::from_utf8_lossy(&answer[..read]).into_owned()
 }
 

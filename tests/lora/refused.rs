@@ -225,7 +225,7 @@ fn what_merging_takes_is_held_against_the_limit() {
     let limited = |bytes, loras| {
         let memory_limit =
             Some(MemoryLimit { bytes, batch: LargestBatch { images: 1, pixels: 256 } });
-        Pipeline::load(model.path(), LoadOptions { memory_limit, loras, ..options() }).err()
+        Pipeline::load(model.path(), LoadOptions { memory_limit, loras, ..klein::options() }).err()
     };
     assert!(limited(1 << 30, vec![lora.clone()]).is_none());
     assert!(matches!(limited(1 << 10, vec![lora]), Some(Error::MemoryLimit { .. })));

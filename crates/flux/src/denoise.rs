@@ -41,16 +41,18 @@ pub(crate) struct DenoiseContext {
     pub(crate) schedule: Schedule,
     pub(crate) prepared: Prepared,
     /// Where they have masks.
-    pub(crate) kept: Option<Kept>,
+    pub(crate) inpainting: Option<Inpainting>,
 }
 
 impl DenoiseContext {
     /// latents and velocity (n·tokens, c), f32 → after step `i`.
     pub(crate) fn step(&self, i: usize, latents: &Tensor, velocity: &Tensor) -> Result<Tensor> {
         let stepped = self.schedule.step(i, latents, velocity)?;
-        match &self.kept {
+        match &self.inpainting {
             None => Ok(stepped),
-            Some(kept) => kept.around(&Wiped(stepped).0, 0, self.schedule.sigmas()[i + 1]),
+            Some(inpainting) => {
+                inpainting.around(&Wiped(stepped).0, 0, self.schedule.sigmas()[i + 1])
+            }
         }
     }
 
@@ -62,9 +64,9 @@ impl DenoiseContext {
         velocity: &Tensor,
     ) -> Result<Tensor> {
         let clean = self.schedule.clean(i, latents, velocity)?;
-        match &self.kept {
+        match &self.inpainting {
             None => Ok(clean),
-            Some(kept) => kept.around(&Wiped(clean).0, place * self.grid.tokens(), 0.0),
+            Some(inpainting) => inpainting.around(&Wiped(clean).0, place * self.grid.tokens(), 0.0),
         }
     }
 }
@@ -76,7 +78,7 @@ impl DenoiseContext {
 ///
 /// Source: the behaviour of diffusers v0.42.1, `flux2/pipeline_flux2_klein_inpaint.py`, `Flux2KleinInpaintPipeline`,
 /// at strength 1. (At its default of 0.8 it takes all of four steps too, and begins with noise alone.)
-pub(crate) struct Kept {
+pub(crate) struct Inpainting {
     /// The input images, (n·tokens, c), f32.
     source: Wiped,
     /// What the images are drawn from, (n·tokens, c), f32.
@@ -87,7 +89,7 @@ pub(crate) struct Kept {
     rest: Wiped,
 }
 
-impl Kept {
+impl Inpainting {
     /// Of images that all have a mask; `None` where none has. `noise`, (n·tokens, c), f32, is drawn where it is needed.
     pub(crate) fn new(
         given: &[&Given],

@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 use crate::{
     Error, Generated, Image, Job, Pipeline, Preview, Progress, ProgressObserver, Result, Timings,
     clock::Event,
-    denoise::{DenoiseContext, Given, Kept, Settings},
+    denoise::{DenoiseContext, Given, Inpainting, Settings},
     job::Part,
     wiped::Wiped,
 };
@@ -252,7 +252,7 @@ impl Batcher<'_, '_> {
         let mut context = self.pipeline.start(&encoded, &self.settings)?;
         // Drawn once more from the seeds, which costs less than carrying it along where there is no mask.
         let noise = || Ok(self.noise(samples)?.to_device(self.pipeline.device())?);
-        context.kept = Kept::new(&encoded, context.grid.tokens(), noise)?;
+        context.inpainting = Inpainting::new(&encoded, context.grid.tokens(), noise)?;
         Ok(Some(context))
     }
 

@@ -278,7 +278,7 @@ impl Pipeline {
             grid,
             references: references.map(|(tokens, grids)| References { tokens: &tokens.0, grids }),
         })?;
-        Ok(DenoiseContext { grid, schedule, prepared, kept: None })
+        Ok(DenoiseContext { grid, schedule, prepared, inpainting: None })
     }
 
     /// latents (tokens, c), f32 → after one step.

@@ -6,7 +6,7 @@ use candle_core::Tensor;
 
 use crate::{
     Error, InputImage, Pipeline, Result,
-    denoise::{Kept, Settings},
+    denoise::{Inpainting, Settings},
     pipeline::to_rgb,
 };
 
@@ -64,7 +64,7 @@ impl Pipeline {
         let mut context = self.start(&[&encoded], &Settings { size, steps, guidance })?;
         let noise = self.noise(context.grid, seed, &self.model.device)?;
         let copy = || Ok(noise.force_contiguous()?);
-        context.kept = Kept::new(&[&encoded], context.grid.tokens(), copy)?;
+        context.inpainting = Inpainting::new(&[&encoded], context.grid.tokens(), copy)?;
         let mut latents = vec![noise];
         for step in 0..steps.get() {
             latents.push(self.step(&context, step, &latents[step])?);

@@ -9,7 +9,7 @@ use std::{
 use guest_init::error::{Attempt, GuestError};
 
 const BLOCK: &str = "/sys/block";
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// More disks than any guest of ours has; a host that plugs in more is not listened to.
 const MAX_DISKS: usize = 64;
 
@@ -20,7 +20,7 @@ pub(crate) fn wait_for(serial: &'static str) -> Result<String, GuestError> {
         if let Some(disk) = find(serial)? {
             return Ok(disk);
         }
-        if started.elapsed() > PATIENCE {
+        if started.elapsed() > TIMEOUT {
             return Err(GuestError::NoDisk { serial });
         }
         thread::sleep(Duration::from_millis(20));

@@ -25,6 +25,7 @@ mod line;
 #[forbid(unsafe_code)]
 mod linear;
 #[forbid(unsafe_code)]
+mod mask;
 mod matrix;
 #[allow(unsafe_code)]
 mod memory;

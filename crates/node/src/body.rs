@@ -18,7 +18,7 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::{self, Instant},
 };
-use web::{body_error::BodyError, body_rate::LEAST_BYTES_PER_SEC, media_type::is_json, multipart};
+use web::{body_error::BodyError, body_rate::earned, media_type::is_json, multipart};
 
 use self::budget::{Arrival, BodyBudget};
 use crate::{
@@ -53,7 +53,7 @@ impl BodyReader {
         let body = tokio::select! {
             biased;
             read = read => Bytes::from_owner(read?),
-            () = arrival.makes_way() => return Err(ApiError::BodiesBusy),
+            () = arrival.evicted() => return Err(ApiError::BodiesBusy),
         };
         Ok((body, arrival))
     }
@@ -89,7 +89,7 @@ impl<T> Waiting<T> {
         tokio::select! {
             biased;
             turn = turn => Ok((body, turn?)),
-            () = arrival.makes_way() => Err(ApiError::BodiesBusy),
+            () = arrival.evicted() => Err(ApiError::BodiesBusy),
         }
     }
 }
@@ -209,7 +209,7 @@ async fn read(
     let most = max_bytes.min(arrival.budget_bytes());
     let mut held = Held { bytes: Vec::new(), share: arrival.nothing()? };
     loop {
-        let earned = Duration::from_secs((held.bytes.len() / LEAST_BYTES_PER_SEC) as u64);
+        let deadline = begun + timeout + earned(held.bytes.len());
         let frame = async {
             let Some(frame) = body.frame().await else { return Ok(false) };
             if let Ok(data) = frame.map_err(|_| ApiError::Malformed)?.into_data() {
@@ -219,7 +219,7 @@ async fn read(
             }
             Ok::<_, ApiError>(true)
         };
-        let more = time::timeout_at(begun + timeout + earned, frame).await;
+        let more = time::timeout_at(deadline, frame).await;
         if !more.map_err(|_| BodyError::TooSlow)?? {
             return Ok(held);
         }

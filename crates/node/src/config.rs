@@ -2,14 +2,9 @@
 
 mod check;
 mod privacy;
+mod values;
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    str::FromStr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use attest::evidence;
 use axum::http::Uri;
@@ -21,7 +16,11 @@ use serde::{Deserialize, Serialize};
 use web::image_store::ImageStore;
 
 pub(crate) use self::check::check_native;
-pub use self::{check::ConfigError, privacy::LaunchEvidence};
+pub use self::{
+    check::ConfigError,
+    privacy::LaunchEvidence,
+    values::{InvalidListen, parse_listen},
+};
 use crate::{
     address::{ForwardedHeader, Forwarders},
     auth::{Accepted, ApiKeyDigest},
@@ -37,7 +36,7 @@ use crate::{
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where to listen: an address and a port, or `localhost` and a port.
-    #[serde(deserialize_with = "listen_address")]
+    #[serde(deserialize_with = "values::listen_address")]
     pub listen: SocketAddr,
     /// Where to answer probes and metrics besides, on a listener that nothing else can fill. For a
     /// network that clients do not reach: it asks for no credentials but metrics keys.
@@ -61,10 +60,10 @@ pub struct Config {
     #[serde(skip_serializing)]
     pub metrics_keys_sha256: Vec<ApiKeyDigest>,
     /// Proxies whose `X-Signature` is accepted: Sui addresses or public keys.
-    #[serde(skip_serializing, deserialize_with = "listed")]
+    #[serde(skip_serializing, deserialize_with = "values::listed")]
     pub trusted_proxies: Vec<TrustedSigner>,
     /// Networks of reverse proxies that are believed when they name their clients.
-    #[serde(skip_serializing, deserialize_with = "networks")]
+    #[serde(skip_serializing, deserialize_with = "values::networks")]
     pub trusted_forwarders: Vec<IpNet>,
     /// The header in which they do.
     pub forwarded_header: ForwardedHeader,
@@ -72,10 +71,10 @@ pub struct Config {
     /// probes on loopback.
     pub allowed_hosts: Vec<String>,
     /// Origins of pages, beside its own, that may use a node without credentials.
-    #[serde(skip_serializing, deserialize_with = "listed")]
+    #[serde(skip_serializing, deserialize_with = "values::listed")]
     pub allowed_origins: Vec<WebOrigin>,
     /// Origins of pages that may send sealed requests and ask for evidence.
-    #[serde(skip_serializing, deserialize_with = "listed")]
+    #[serde(skip_serializing, deserialize_with = "values::listed")]
     pub cors_origins: Vec<WebOrigin>,
     /// Requests that may wait while every engine has one.
     pub queue_capacity: usize,
@@ -385,51 +384,4 @@ impl Config {
     pub(crate) fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_secs)
     }
-}
-
-/// Reads `127.0.0.1:8080`, `[::1]:8080`, or `localhost:8080`, which is 127.0.0.1 (RFC 6761, 6.3). Other names are
-/// refused: who answers for them may change.
-///
-/// # Errors
-/// Where it is neither.
-pub fn parse_listen(text: &str) -> Result<SocketAddr, InvalidListen> {
-    let loopback = || {
-        let port = text.strip_prefix("localhost:")?.parse().ok()?;
-        Some(SocketAddr::from(([127, 0, 0, 1], port)))
-    };
-    text.parse().ok().or_else(loopback).ok_or(InvalidListen)
-}
-
-/// Not an address to listen on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be ADDRESS:PORT, such as 127.0.0.1:8080, [::1]:8080 or localhost:8080")]
-pub struct InvalidListen;
-
-fn listen_address<'de, D: serde::Deserializer<'de>>(json: D) -> Result<SocketAddr, D::Error> {
-    parse_listen(&String::deserialize(json)?).map_err(serde::de::Error::custom)
-}
-
-fn listed<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: FromStr<Err: std::fmt::Display>,
-{
-    Vec::<String>::deserialize(deserializer)?
-        .iter()
-        .map(|text| text.parse().map_err(serde::de::Error::custom))
-        .collect()
-}
-
-/// Networks (`10.0.0.0/8`), and single addresses.
-fn networks<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
-    let network = |text: &String| {
-        let address = || text.parse::<IpAddr>().map(IpNet::from).ok();
-        text.parse().ok().or_else(address).ok_or_else(|| {
-            serde::de::Error::custom(format!(
-                "`{}` is no network: `10.0.0.0/8`, `2001:db8::/32`, or one address",
-                text.escape_debug()
-            ))
-        })
-    };
-    Vec::<String>::deserialize(deserializer)?.iter().map(network).collect()
 }

@@ -7,22 +7,21 @@
 
 use std::{
     collections::BTreeMap,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use axum::{
-    body::{Body, Bytes, HttpBody},
+    body::{Body, Bytes},
     extract::{FromRequest, Request},
 };
 use engine::{FairQueue, InputImage, Sharers};
-use hyper::body::{Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Frame;
 use tokio::{
     sync::{Notify, oneshot},
     task::spawn_blocking,
-    time::{Instant, timeout},
+    time::{self, Instant},
 };
 use web::body_rate::Lateness;
 
@@ -38,7 +37,7 @@ pub(crate) struct EditReader {
     /// Of one client, on their way at once.
     per_client: usize,
     /// How long one waits for its turn.
-    patience: Duration,
+    timeout: Duration,
     state: Mutex<State>,
 }
 
@@ -57,12 +56,12 @@ struct OnItsWay {
     /// `None` once its body is whole.
     late: Option<Lateness>,
     /// How it is told to make way.
-    way: Arc<Notify>,
+    evict: Arc<Notify>,
 }
 
 impl EditReader {
-    pub(crate) fn new(per_client: usize, patience: Duration) -> Arc<Self> {
-        Arc::new(Self { per_client: per_client.max(AT_ONCE), patience, state: Mutex::default() })
+    pub(crate) fn new(per_client: usize, timeout: Duration) -> Arc<Self> {
+        Arc::new(Self { per_client: per_client.max(AT_ONCE), timeout, state: Mutex::default() })
     }
 
     /// One more edit of this client, whose body is yet to come: on its way until it is read, or dropped.
@@ -77,9 +76,9 @@ impl EditReader {
         }
         let id = state.next_id;
         state.next_id += 1;
-        let (late, way) = (Some(Lateness::new(now)), Arc::new(Notify::new()));
-        state.on_their_way.insert(id, OnItsWay { whose, late, way: way.clone() });
-        Ok(Edit { reader: self.clone(), whose, id, way })
+        let (late, evict) = (Some(Lateness::new(now)), Arc::new(Notify::new()));
+        state.on_their_way.insert(id, OnItsWay { whose, late, evict: evict.clone() });
+        Ok(Edit { reader: self.clone(), whose, id, evict })
     }
 
     /// Resolves when it is the turn of this client's edit.
@@ -96,7 +95,7 @@ impl EditReader {
             state.waiting.push(whose, sender);
             comes
         };
-        match timeout(self.patience, comes).await {
+        match time::timeout(self.timeout, comes).await {
             Ok(turn) => turn.map_err(|_| ApiError::Internal),
             Err(_) => Err(ApiError::BodiesBusy),
         }
@@ -130,7 +129,7 @@ impl State {
             leaving.push(*id);
         }
         for edit in leaving.iter().filter_map(|id| self.on_their_way.remove(id)) {
-            edit.way.notify_one();
+            edit.evict.notify_one();
         }
         true
     }
@@ -143,7 +142,7 @@ pub(crate) struct Edit {
     reader: Arc<EditReader>,
     whose: Sharers,
     id: u64,
-    way: Arc<Notify>,
+    evict: Arc<Notify>,
 }
 
 impl Edit {
@@ -160,14 +159,19 @@ impl Edit {
         Waiting<B>: FromRequest<S, Rejection = ApiError>,
     {
         let (reader, id) = (self.reader.clone(), self.id);
-        let request = request.map(|body| Body::new(Watched { body, reader, id }));
+        let note_progress = move |frame: &Frame<Bytes>| {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            let brought = |late: &mut Lateness| late.brought(bytes, Instant::now());
+            reader.note(id, |edit| edit.late.iter_mut().for_each(brought));
+        };
+        let request = request.map(|body| Body::new(body.inspect_frame(note_progress)));
         tokio::select! {
             biased;
             body = Waiting::from_request(request, state) => {
                 self.reader.note(id, |edit| edit.late = None);
                 body
             }
-            () = self.way.notified() => Err(SHARE_FULL),
+            () = self.evict.notified() => Err(SHARE_FULL),
         }
     }
 
@@ -200,39 +204,6 @@ impl Drop for Edit {
     }
 }
 
-/// An edit's body, with its length, which tells how much of it has come.
-struct Watched {
-    body: Body,
-    reader: Arc<EditReader>,
-    id: u64,
-}
-
-impl HttpBody for Watched {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(Ok(frame)) = &frame {
-            let bytes = frame.data_ref().map_or(0, Bytes::len);
-            let brought = |late: &mut Lateness| late.brought(bytes, Instant::now());
-            self.reader.note(self.id, |edit| edit.late.iter_mut().for_each(brought));
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 /// To read an edit; the next client's when dropped.
 struct Turn(Arc<EditReader>);
 
@@ -257,6 +228,7 @@ impl Drop for Turn {
 #[cfg(test)]
 mod tests {
     use engine::ClientId;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -325,7 +297,7 @@ mod tests {
     }
 
     async fn is_told(edit: &Edit) -> bool {
-        timeout(Duration::ZERO, edit.way.notified()).await.is_ok()
+        timeout(Duration::ZERO, edit.evict.notified()).await.is_ok()
     }
 
     #[tokio::test]
@@ -367,7 +339,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn patience_has_an_end() {
+    async fn a_turn_that_does_not_come_is_busy() {
         let reader = EditReader::new(2, Duration::ZERO);
         let _held = [reader.turn(client(1)).await.ok(), reader.turn(client(1)).await.ok()];
         assert!(matches!(reader.turn(client(2)).await, Err(ApiError::BodiesBusy)));

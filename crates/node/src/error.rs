@@ -3,7 +3,7 @@
 
 use attest::{binding::InvalidNonce, evidence::EvidenceError};
 use axum::{
-    http::{HeaderValue, StatusCode, header::CONNECTION},
+    http::{HeaderValue, header::CONNECTION},
     response::{IntoResponse, Response},
 };
 use engine::{Busy, GenerateError};
@@ -11,7 +11,10 @@ use protocol::{
     ConfidentialComputeResponse, ErrorKind, ErrorObject, InvalidParameter, InvalidRequest,
 };
 use seal::{KeyId, OpenError, SealError};
-use web::{answer::ErrorAnswer, body_error::BodyError};
+use web::{
+    answer::{ErrorAnswer, answer},
+    body_error::BodyError,
+};
 
 /// The one text for everything from base64 to the body's JSON: which of them failed is not
 /// told.
@@ -120,7 +123,7 @@ impl ApiError {
         match self {
             Self::Malformed => answer(400, InvalidRequestError, "", MALFORMED),
             Self::Body(error) => error.into(),
-            Self::Invalid(error) => invalid(&error),
+            Self::Invalid(error) => (&error).into(),
             Self::Sealed(envelope) => answer(
                 400,
                 InvalidRequestError,
@@ -339,26 +342,8 @@ impl From<SealError> for ApiError {
     }
 }
 
-fn answer(
-    status: u16,
-    kind: ErrorKind,
-    code: &'static str,
-    message: impl Into<String>,
-) -> ErrorAnswer {
-    let status = StatusCode::from_u16(status).expect("written above, and a status");
-    ErrorAnswer::new(status, kind, code, message)
-}
-
 fn unauthorized(message: &str) -> ErrorAnswer {
     answer(401, ErrorKind::AuthenticationError, "invalid_api_key", message)
-}
-
-fn invalid(error: &InvalidParameter) -> ErrorAnswer {
-    let status = match error {
-        InvalidParameter::UnknownModel { .. } => StatusCode::NOT_FOUND,
-        _ => StatusCode::BAD_REQUEST,
-    };
-    ErrorAnswer::of(status, error.body().error)
 }
 
 #[cfg(test)]

@@ -11,10 +11,6 @@ use thiserror::Error;
 
 use crate::{clock::unix_now, config::Config, limits::MAX_EDIT_CIPHERTEXT_BYTES};
 
-/// The share of its replay cache after which a key is worn out: fresh keys take over while the old
-/// one can still serve its grace period.
-const WORN_OUT: f64 = 0.75;
-
 /// Keys are valid since a while before they are made: clocks of those who verify may be behind.
 const CLOCK_SKEW: Duration = Duration::from_secs(300);
 
@@ -77,17 +73,11 @@ impl Keys {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner).keyset.clone()
     }
 
-    /// Lets fresh keys take over where the current ones are old, or have accepted nearly as many
-    /// requests as they may; and forgets the ones before, each once its own grace is over.
-    ///
-    /// While as many keys serve as may ([`Keyring::MAX_EPOCHS`]), the current ones stay: nobody loses a
-    /// grace period to a rotation that was forced.
+    /// Lets fresh keys take over where they are due ([`Keyring::is_rotation_due`]); and forgets the ones
+    /// before, each once its own grace is over.
     pub(crate) fn rotate_if_due(&self, now: Instant) -> Result<(), KeyError> {
-        self.ring.expire(now);
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = now.saturating_duration_since(newest.made) >= self.lifetime;
-        let due = old || self.ring.current().replay_fill_ratio() >= WORN_OUT;
-        if due && self.ring.can_rotate(now) {
+        if self.ring.is_rotation_due(newest.made, self.lifetime, now) {
             let epoch = newest.epoch + 1;
             let valid = validity(self.lifetime, self.grace);
             let (next, keyset) = fresh(epoch, valid, self.replay_capacity, self.named.clone())?;

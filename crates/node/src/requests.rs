@@ -3,19 +3,17 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
 };
 
 use axum::{
-    body::{Body, Bytes, HttpBody},
+    body::Body,
     extract::{Request, State},
     middleware::Next,
     response::Response,
 };
 use engine::ClientId;
-use hyper::body::{Frame, SizeHint};
+use http_body_util::BodyExt;
 
 use crate::{
     address::{Forwarders, Peer, Source},
@@ -40,39 +38,15 @@ pub(crate) async fn bounded(
     }
     let open = limiter.open(Source::of(client)).ok_or(ApiError::TooManyRequests)?;
     let answer = next.run(request).await;
-    Ok(answer.map(|body| Body::new(Counted { body, _open: open })))
+    // Dropped with the body.
+    let holding_open = move |_: &_| _ = &open;
+    Ok(answer.map(|body| Body::new(body.inspect_frame(holding_open))))
 }
 
 /// Whom a forwarder names; nobody where its peer asks for itself.
 fn named(client: IpAddr, peer: IpAddr) -> Option<ClientId> {
     // A listener on `[::]` sees peers of IPv4 as `::ffff:a.b.c.d`.
     (client != peer.to_canonical()).then(|| of_peer(client))
-}
-
-/// An answer's body, with its length, which holds the request open until the last of it is handed over.
-struct Counted {
-    body: Body,
-    _open: Open,
-}
-
-impl HttpBody for Counted {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 /// Open requests, by their clients.

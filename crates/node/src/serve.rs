@@ -3,7 +3,7 @@
 mod connection;
 mod probes;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::watch, time};
 use web::{
@@ -17,8 +17,6 @@ use crate::{config::Config, delivery::Transport, node::Node, routes::app};
 
 /// How often the keys' age is looked at, and the images that wait to be fetched.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
-/// How long to wait where the system has no more sockets to give.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves `node` on `listener` until `shutdown` is over; then finishes what runs, within the
 /// configured bound. New connections are answered 503 meanwhile.
@@ -57,8 +55,6 @@ pub async fn serve(listener: TcpListener, node: Arc<Node>, shutdown: impl Future
     }
 }
 
-enum Never {}
-
 struct Acceptor {
     connections: Connections,
     limiter: ConnectionLimiter,
@@ -68,19 +64,16 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    async fn run(&self, listener: &TcpListener) -> Never {
+    async fn run(&self, listener: &TcpListener) -> Infallible {
         loop {
-            let permit = self.limiter.permit().await;
-            let (socket, peer) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "a connection was not accepted");
-                    time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            // Dropping the socket tells a source that has its share already.
-            let Some(slot) = self.limiter.slot(permit, self.source(peer.ip())) else { continue };
+            let (socket, peer, slot) = self
+                .limiter
+                .accept(
+                    listener,
+                    |peer| self.source(peer),
+                    |error| tracing::warn!(%error, "a connection was not accepted"),
+                )
+                .await;
             let stop = (!*self.stop.borrow()).then(|| self.stop.subscribe());
             // Beside the one that is used up once the node stops.
             let running = stop.clone();
@@ -110,7 +103,7 @@ fn timeouts(config: &Config) -> Timeouts {
     }
 }
 
-async fn housekeeping(node: &Node) -> Never {
+async fn housekeeping(node: &Node) -> Infallible {
     let mut ticks = time::interval(HOUSEKEEPING);
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {

@@ -66,9 +66,10 @@ fn is_offline() -> bool {
 /// asked.
 async fn commit(request: &Request) -> anyhow::Result<Option<Commit>> {
     match Commit::parse(&request.revision) {
-        None if !is_offline() => {
-            Hub::new(&request.repository, request.way)?.commit(&request.revision).await.map(Some)
-        }
+        None if !is_offline() => Hub::new(&request.repository, request.transport)?
+            .commit(&request.revision)
+            .await
+            .map(Some),
         known => Ok(known),
     }
 }
@@ -111,7 +112,7 @@ async fn fetch(
     staging: &Staging,
     missing: &[&flux::ManifestFile],
 ) -> anyhow::Result<()> {
-    let hub = Hub::new(&request.repository, request.way)?;
+    let hub = Hub::new(&request.repository, request.transport)?;
     // Asked even where the manifest knows the commit: this is where a repository or commit that
     // does not exist is told from a file that does not.
     hub.commit(commit.as_str()).await?;

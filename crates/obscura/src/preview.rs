@@ -7,7 +7,9 @@ use std::{
 
 use base64_simd::STANDARD;
 use clap::ValueEnum;
-use image::{ImageFormat, ImageReader, Limits, RgbImage, imageops::FilterType};
+use image::{ImageFormat, RgbImage, imageops::FilterType};
+
+use crate::decode::decode;
 
 /// What the user asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -33,9 +35,6 @@ pub(crate) enum Terminal {
 
 /// The longest side of what is shown, in pixels.
 const SIDE_PX: u32 = 384;
-/// Of a file that is decoded to be shown.
-const MAX_SIDE_PX: u32 = 8192;
-const MAX_DECODED_BYTES: u64 = 512 * 1024 * 1024;
 
 impl PreviewChoice {
     /// Nothing where images are not wanted, or nothing could show them.
@@ -75,7 +74,7 @@ impl Terminal {
     /// # Errors
     /// Where nothing can be written.
     pub(crate) fn show(self, file: &[u8], out: &mut dyn Write) -> io::Result<()> {
-        let Some(image) = decode(file) else { return Ok(()) };
+        let Some(image) = small(file) else { return Ok(()) };
         let shown = match self {
             Self::Sixel => sixels(&image),
             Self::Kitty => kitty(&png(&image)?),
@@ -87,15 +86,9 @@ impl Terminal {
     }
 }
 
-/// Whose word the file is nobody knows: its size is bounded before its pixels are made.
-fn decode(file: &[u8]) -> Option<RgbImage> {
-    let mut reader = ImageReader::new(Cursor::new(file)).with_guessed_format().ok()?;
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE_PX);
-    limits.max_image_height = Some(MAX_SIDE_PX);
-    limits.max_alloc = Some(MAX_DECODED_BYTES);
-    reader.limits(limits);
-    let image = reader.decode().ok()?;
+/// The file's image, no larger than it is shown.
+fn small(file: &[u8]) -> Option<RgbImage> {
+    let image = decode(file)?;
     let image = match image.width().max(image.height()) {
         0..=SIDE_PX => image,
         _ => image.resize(SIDE_PX, SIDE_PX, FilterType::Triangle),

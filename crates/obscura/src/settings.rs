@@ -2,6 +2,7 @@
 //! over the defaults.
 
 mod models;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -9,7 +10,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, fs,
     num::NonZeroUsize,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anyhow::{Context, bail, ensure};
@@ -19,6 +20,7 @@ use clap::ValueEnum;
 use node::{Config, ConfigError, LaunchEvidence};
 use toml::{Table, Value};
 
+use self::source::{Source, line_of};
 use crate::{
     args::{ModelArgs, ServeArgs},
     device::{DTypeChoice, DeviceChoice},
@@ -52,14 +54,6 @@ pub(crate) struct Settings(BTreeMap<String, Setting>);
 struct Setting {
     value: Value,
     source: Source,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Source {
-    Default,
-    File { path: PathBuf, line: usize },
-    Environment,
-    Flag,
 }
 
 /// Every key there is.
@@ -207,7 +201,7 @@ impl Settings {
         let known = self.0.contains_key(key);
         if !known {
             let keys: Vec<_> = self.0.keys().map(String::as_str).collect();
-            match crate::slips::nearest(key, &keys) {
+            match crate::suggestion::nearest(key, &keys) {
                 Some(near) => bail!("there is no setting `{key}`; did you mean `{near}`?"),
                 None => bail!("there is no setting `{key}`; there are: {}", keys.join(", ")),
             }
@@ -337,33 +331,6 @@ impl Settings {
     }
 }
 
-impl Source {
-    /// Where to mend it: a file's line too.
-    fn place(&self) -> String {
-        match self {
-            Self::File { path, line } => format!("{}, line {line}", path.display()),
-            other => other.to_string(),
-        }
-    }
-}
-
-/// The line that a key of a flat file stands in, from 1.
-fn line_of(text: &str, key: &str) -> usize {
-    let header = format!("[[{key}]]");
-    let says = |line: &str| {
-        let line = line.trim();
-        if line == header {
-            return true;
-        }
-        let rest = line.strip_prefix(key).or_else(|| {
-            let quote = line.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
-            line[1..].strip_prefix(key)?.strip_prefix(quote)
-        });
-        rest.is_some_and(|rest| rest.trim_start().starts_with('='))
-    };
-    1 + text.lines().position(says).unwrap_or(0)
-}
-
 /// A type of TOML, in words.
 fn kind(toml: &str) -> &str {
     match toml {
@@ -412,16 +379,5 @@ impl fmt::Display for Settings {
             }
         }
         Ok(())
-    }
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Default => "default",
-            Self::File { .. } => "file",
-            Self::Environment => "environment",
-            Self::Flag => "flag",
-        })
     }
 }

@@ -5,7 +5,7 @@ use std::env;
 
 use anyhow::bail;
 
-use crate::{args::Command, settings, slips::nearest};
+use crate::{args::Command, settings, suggestion::nearest};
 
 const PREFIX: &str = "OBSCURA_";
 

@@ -16,11 +16,11 @@ use program::Program;
 use serde_json::json;
 use tests::http;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Waits until the log says this.
 fn says(log: &std::path::Path, words: &str) -> String {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     loop {
         let said = fs::read_to_string(log).unwrap();
         if said.contains(words) {

@@ -34,7 +34,7 @@ const KEY_SHA256: &str =
     "api_keys_sha256=fa71d8f5832bb922d739fec3dd82ffcc668313b687367025ede384920dc7c95f";
 const SELF_SIGNED: [&str; 2] = ["--set", "tls=self-signed"];
 /// Long for a test, and short for a person.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A node with a TLS key of its own, a bearer key to ask for, and the sandbox, that serves.
 async fn started() -> Program {
@@ -52,7 +52,7 @@ async fn client(words: &[&str], url: &str, roots: Option<&Path>) -> Output {
         command.env("SSL_CERT_FILE", roots).env_remove("SSL_CERT_DIR");
     }
     let ended = tokio::task::spawn_blocking(move || command.output().unwrap());
-    timeout(PATIENCE, ended).await.expect("in time").unwrap()
+    timeout(TIMEOUT, ended).await.expect("in time").unwrap()
 }
 
 async fn verify(url: &str, roots: Option<&Path>, more: &[&str]) -> (Option<i32>, Value) {
@@ -109,7 +109,7 @@ async fn sealed_images_come_through_tls_that_ends_at_the_attested_key() {
     assert!(made && image.starts_with(b"\x89PNG"), "{said}");
 
     // HTTP/2, which ALPN chooses.
-    let http2 = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).timeout(PATIENCE);
+    let http2 = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).timeout(TIMEOUT);
     let http2 = http2.http2_prior_knowledge().build().unwrap();
     let clear = http2.post(format!("{url}/v1/images/generations")).bearer_auth(KEY);
     let body = json!({ "model": MODEL, "prompt": "a blue square", "size": "64x64", "steps": 1,
@@ -222,7 +222,7 @@ async fn handshakes_that_come_to_nothing_keep_nobody_out() {
     let before = lines();
     let healthy = async || {
         let asked = http().get(format!("{}/healthz", node.url)).send();
-        timeout(PATIENCE, asked).await.expect("in time").unwrap().status() == 200
+        timeout(TIMEOUT, asked).await.expect("in time").unwrap().status() == 200
     };
 
     // Other protocols: plain HTTP, nothing of any, a record longer than TLS has, and an alert.
@@ -237,7 +237,7 @@ async fn handshakes_that_come_to_nothing_keep_nobody_out() {
         let mut socket = TcpStream::connect(address).await.unwrap();
         let _ = socket.write_all(bytes).await;
         let mut answer = Vec::new();
-        let _ = timeout(PATIENCE, socket.read_to_end(&mut answer)).await.expect("it is let go");
+        let _ = timeout(TIMEOUT, socket.read_to_end(&mut answer)).await.expect("it is let go");
         assert!(answer.is_empty() || answer[0] == 0x15, "nothing but an alert: {answer:?}");
     }
     assert!(healthy().await);
@@ -265,7 +265,7 @@ async fn handshakes_that_come_to_nothing_keep_nobody_out() {
     timeout(Duration::from_secs(15), dripped).await.expect("it is cut off");
     assert!(healthy().await);
     for socket in &mut held {
-        let end = timeout(PATIENCE, socket.read(&mut [0; 16])).await.expect("it is let go");
+        let end = timeout(TIMEOUT, socket.read(&mut [0; 16])).await.expect("it is let go");
         assert!(matches!(end, Ok(0..=16) | Err(_)));
     }
     drop(held);

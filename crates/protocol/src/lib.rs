@@ -5,10 +5,12 @@
 //! [`Size`], [`Steps`], [`Seed`], [`Count`]) can only be made from valid values, so nothing behind
 //! [`ImageRequest::parse`] checks again. No I/O, no clock, no randomness: those are passed in.
 
+mod capabilities;
 mod envelope;
 mod error;
 mod form;
 mod image;
+mod image_response;
 mod image_text;
 mod input;
 mod input_error;
@@ -29,14 +31,14 @@ mod stream;
 mod usage;
 mod values;
 
+pub use capabilities::{GuidanceUse, Limits, ModelCapabilities};
 pub use envelope::{
     ConfidentialComputeRequest, ConfidentialComputeResponse, ConfidentialErrorResponse,
 };
 pub use error::{ErrorBody, ErrorKind, ErrorObject, InvalidParameter};
 pub use form::FormField;
-pub use image::{
-    CreateImageRequest, CreateImageResponse, EditImageRequest, ImageData, ImageUrl, InvalidRequest,
-};
+pub use image::{CreateImageRequest, EditImageRequest, ImageUrl, InvalidRequest};
+pub use image_response::{CreateImageResponse, ImageData};
 pub use image_text::ImageText;
 pub use input::{
     InputReference, MAX_EDIT_FORM_BYTES, MAX_EDIT_JSON_BYTES, MAX_INPUT_FILES_BYTES,
@@ -51,7 +53,7 @@ pub use output::{Delivery, Format, Quality, ResponseFormat};
 pub use prompt::{InvalidPrompt, Prompt, VIVID_SUFFIX};
 pub use provenance::{ImageProvenance, ProvenanceKind, ProvenanceWish};
 pub use range::OutOfRange;
-pub use request::{GuidanceUse, ImageRequest, Limits, ModelCapabilities, Style};
+pub use request::{ImageRequest, Style};
 pub use secret::{SecretBytes, SecretString};
 pub use size::{InvalidSize, Size};
 pub use stream::{

@@ -21,11 +21,12 @@ use protocol::{
 };
 use seal::{Pending, Plaintext, Responder, StreamResponder, Zeroizing, padded_capacity};
 use serde::de::DeserializeOwned;
+use web::sse;
 
 use crate::{
     body::Body,
     error::ApiError,
-    images::{Last, Teller, event_stream, passed_on, trace},
+    images::{EventEncoder, Last, event_stream, passed_on, trace},
     pool::{Ask, Failure, Reply, Trusted},
     proxy::Proxy,
 };
@@ -85,8 +86,8 @@ pub(crate) async fn generate(
     let responder = pending.accept()?;
     match reply {
         Reply::Stream(events) => {
-            let teller = Sealed::new(responder, &trusted)?;
-            Ok(event_stream(teller, *events, permit))
+            let encoder = Sealed::new(responder, &trusted)?;
+            Ok(event_stream(encoder, *events, permit))
         }
         Reply::Whole(answer) => {
             let manifest = *trusted.node.model_manifest();
@@ -117,8 +118,12 @@ impl Sealed {
     }
 }
 
-impl Teller for Sealed {
-    fn tell(&mut self, event: ImageEvent, last: Last<'_>) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+impl EventEncoder for Sealed {
+    fn encode(
+        &mut self,
+        event: ImageEvent,
+        last: Last<'_>,
+    ) -> Result<Zeroizing<Vec<u8>>, ApiError> {
         let mut parts = self.parts.take().ok_or(ApiError::Internal)?;
         let is_last = matches!(last, Last::Yes(_));
         let event = Sequenced { sequence_number: self.sequence_number, last: is_last, event };
@@ -135,12 +140,7 @@ impl Teller for Sealed {
                 ConfidentialComputeResponse { usage, ..parts.seal_last(body, &self.manifest)? }
             }
         };
-        let json = envelope.to_json();
-        let mut message = Vec::with_capacity(json.len() + 8);
-        message.extend_from_slice(b"data: ");
-        message.extend_from_slice(&json);
-        message.extend_from_slice(b"\n\n");
-        Ok(Zeroizing::new(message))
+        Ok(Zeroizing::new(sse::event(None, &envelope.to_json())))
     }
 }
 

@@ -13,7 +13,6 @@ const LIFETIME: Duration = Duration::from_secs(60 * 60);
 const GRACE: Duration = Duration::from_secs(10 * 60);
 /// Requests of one key; fresh keys take over before.
 const REPLAY_CAPACITY: usize = 100_000;
-const WORN_OUT: f64 = 0.75;
 
 /// Keys, and when the current ones were made.
 pub(crate) struct CallerKeys {
@@ -37,11 +36,10 @@ impl CallerKeys {
 
     /// Lets fresh keys take over where it is time.
     pub(crate) fn rotate_if_due(&self, now: Instant) -> Result<(), SealError> {
-        self.ring.expire(now);
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_old = now.saturating_duration_since(*made) >= LIFETIME;
-        let is_due = is_old || self.ring.current().replay_fill_ratio() >= WORN_OUT;
-        if is_due && self.ring.can_rotate(now) && self.ring.rotate(epoch()?, now).is_ok() {
+        if self.ring.is_rotation_due(*made, LIFETIME, now)
+            && self.ring.rotate(epoch()?, now).is_ok()
+        {
             *made = now;
         }
         Ok(())

@@ -1,15 +1,15 @@
 //! Every answer that is not a success: its status, its words, its headers. In one place.
 
-use axum::{
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::response::{IntoResponse, Response};
 use client::{ClientError, Refusal};
 use protocol::{
     ConfidentialComputeResponse, ErrorKind, ErrorObject, InvalidParameter, InvalidRequest,
 };
 use seal::{OpenError, SealError};
-use web::{answer::ErrorAnswer, body_error::BodyError};
+use web::{
+    answer::{ErrorAnswer, answer},
+    body_error::BodyError,
+};
 
 use crate::pool::Failure;
 
@@ -59,13 +59,7 @@ impl ApiError {
                 "the request is malformed or could not be opened",
             ),
             Self::Body(error) => error.into(),
-            Self::Invalid(error) => {
-                let status = match error {
-                    InvalidParameter::UnknownModel { .. } => StatusCode::NOT_FOUND,
-                    _ => StatusCode::BAD_REQUEST,
-                };
-                ErrorAnswer::of(status, error.body().error)
-            }
+            Self::Invalid(error) => (&error).into(),
             Self::Sealed(envelope) => answer(
                 400,
                 InvalidRequestError,
@@ -220,21 +214,8 @@ fn of_refusal(refusal: &Refusal, with_own_key: bool) -> ErrorAnswer {
     ErrorAnswer {
         retry_after_secs: refusal.retry_after.map(|wait| wait.as_secs()),
         should_retry: refusal.should_retry,
-        ..ErrorAnswer::of(status_of(status), error)
+        ..ErrorAnswer::of(status, error)
     }
-}
-
-fn answer(
-    status: u16,
-    kind: ErrorKind,
-    code: &'static str,
-    message: impl Into<String>,
-) -> ErrorAnswer {
-    ErrorAnswer::new(status_of(status), kind, code, message)
-}
-
-fn status_of(status: u16) -> StatusCode {
-    StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY)
 }
 
 impl IntoResponse for ApiError {

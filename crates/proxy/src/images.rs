@@ -21,7 +21,7 @@ use web::{
 };
 
 use self::answer::{Answered, Form};
-pub(crate) use self::events::{Last, Teller, event_stream};
+pub(crate) use self::events::{EventEncoder, Last, event_stream};
 use crate::{
     body::{Body, EditBody},
     error::ApiError,

@@ -51,14 +51,14 @@ async fn ready(State(proxy): State<Arc<Proxy>>) -> StatusCode {
 }
 
 /// A request, which is told when it is answered, or dropped since its caller hung up.
-struct Asked<'a> {
+struct Unanswered<'a> {
     id: &'a str,
     route: &'a str,
     started: Instant,
     is_answered: bool,
 }
 
-impl Asked<'_> {
+impl Unanswered<'_> {
     fn answered(mut self, status: StatusCode) {
         self.is_answered = true;
         let (id, route, milliseconds) = (self.id, self.route, self.milliseconds());
@@ -76,7 +76,7 @@ impl Asked<'_> {
     }
 }
 
-impl Drop for Asked<'_> {
+impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         if !self.is_answered && !std::thread::panicking() {
             let (id, route, milliseconds) = (self.id, self.route, self.milliseconds());
@@ -91,9 +91,9 @@ async fn log(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     let id = format!("{:016x}", getrandom::u64().unwrap_or_default());
-    let asked = Asked { id: &id, route, started: Instant::now(), is_answered: false };
+    let unanswered = Unanswered { id: &id, route, started: Instant::now(), is_answered: false };
     let mut response = next.run(request).await;
-    asked.answered(response.status());
+    unanswered.answered(response.status());
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(X_REQUEST_ID, id);
     }

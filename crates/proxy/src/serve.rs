@@ -27,8 +27,6 @@ const LEAST_RATE: LeastRate =
 const BUFFER_BYTES: usize = 64 * 1024;
 /// How long what runs may take to finish once the proxy stops.
 const DRAIN: Duration = Duration::from_secs(30);
-/// How long to wait where the system has no more sockets to give.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// How many connections there are at once. Callers need a key beyond loopback, and may connect without one:
@@ -93,18 +91,10 @@ async fn accept(
     stopping: watch::Receiver<bool>,
 ) {
     loop {
-        let permit = limiter.permit().await;
-        match listener.accept().await {
-            Ok((socket, peer)) => {
-                // Dropping the socket tells a source that has its share already.
-                let Some(slot) = limiter.slot(permit, source(peer.ip())) else { continue };
-                tokio::spawn(connection(socket, slot, router.clone(), stopping.clone()));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a connection was not accepted");
-                time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
+        let failed =
+            |error: &std::io::Error| tracing::warn!(%error, "a connection was not accepted");
+        let (socket, _, slot) = limiter.accept(listener, source, failed).await;
+        tokio::spawn(connection(socket, slot, router.clone(), stopping.clone()));
     }
 }
 
@@ -119,8 +109,6 @@ async fn connection(
     router: Router,
     mut stopping: watch::Receiver<bool>,
 ) {
-    // Answers are one write each; waiting to fill a packet only delays them.
-    let _ = socket.set_nodelay(true);
     let service =
         service_fn(|request: Request<Incoming>| answer(router.clone(), request, slot.clone()));
     let serving = http1::Builder::new()

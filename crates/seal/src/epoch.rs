@@ -66,12 +66,6 @@ impl Epoch {
     pub fn statement_signer(&self) -> StatementSigner {
         StatementSigner(self.signer.clone())
     }
-
-    /// How worn the keys are: from 0 to 1, where the next epoch is due, and beyond where it cannot come
-    /// yet.
-    pub fn replay_fill_ratio(&self) -> f64 {
-        self.replays.fill_ratio()
-    }
 }
 
 impl fmt::Debug for Epoch {

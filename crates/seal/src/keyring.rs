@@ -14,6 +14,10 @@ use crate::{
     replay::{self, Room},
 };
 
+/// The share of its replay cache after which a key is worn out: fresh keys take over while the old
+/// one can still serve its grace period.
+const WORN_OUT: f64 = 0.75;
+
 /// The current epoch, and those before it, each for a bounded time after it was rotated away.
 ///
 /// However often keys are rotated, who sealed to a key just before can have the request opened until
@@ -84,11 +88,16 @@ impl Keyring {
         Ok(())
     }
 
-    /// Whether keys may be rotated at `now`, so that none are made in vain.
-    pub fn can_rotate(&self, now: Instant) -> bool {
+    /// Whether fresh keys are to take over at `now`, and may: the current ones, made at `made`, have
+    /// served for `lifetime`, or accepted nearly as many requests as they may; and less than
+    /// [`Keyring::MAX_EPOCHS`] serve. Until then the current ones stay: nobody loses a grace period to
+    /// a rotation that was forced. Lets go of the epochs whose time is over, too.
+    pub fn is_rotation_due(&self, made: Instant, lifetime: Duration, now: Instant) -> bool {
         let mut serving = self.lock();
         serving.expire(now, self.limits.grace);
-        serving.has_room()
+        let is_old = now.saturating_duration_since(made) >= lifetime;
+        let is_worn_out = serving.current.replays.fill_ratio() >= WORN_OUT;
+        (is_old || is_worn_out) && serving.has_room()
     }
 
     /// Lets go of the epochs whose time is over. Opening does so too; a node without requests calls

@@ -13,17 +13,21 @@
 mod checkpoint;
 mod entry;
 mod error;
-mod files;
+mod layout;
+mod log;
 mod note;
 mod proof;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod trust;
 mod witness;
+mod writer;
 
 pub use checkpoint::Checkpoint;
 pub use entry::{Entry, Kind};
 pub use error::TlogError;
-pub use files::{Log, MAX_ENTRIES, Writer};
+pub use log::{Log, MAX_ENTRIES};
 pub use note::{Algorithm, Note, SecretKey, VerifierKey};
 pub use proof::{Included, MAX_PROOF_BYTES, Proof};
 pub use tree::{
@@ -31,3 +35,4 @@ pub use tree::{
 };
 pub use trust::Trust;
 pub use witness::{Seen, Witness};
+pub use writer::Writer;

@@ -10,6 +10,7 @@ use axum::{
 };
 use protocol::{
     ConfidentialComputeResponse, ConfidentialErrorResponse, ErrorBody, ErrorKind, ErrorObject,
+    InvalidParameter,
 };
 
 /// Whether a repeated request could succeed, for clients that would repeat it by themselves.
@@ -31,22 +32,29 @@ pub struct ErrorAnswer {
     pub sealed: Option<Box<ConfidentialComputeResponse>>,
 }
 
-impl ErrorAnswer {
-    /// An answer of this status, kind, code (none where it is empty) and message.
-    #[must_use]
-    pub fn new(
-        status: StatusCode,
-        kind: ErrorKind,
-        code: &'static str,
-        message: impl Into<String>,
-    ) -> Self {
-        let code = (!code.is_empty()).then(|| code.to_owned());
-        Self::of(status, ErrorObject { message: message.into(), kind, param: None, code })
-    }
+/// An answer of this status, kind, code (none where it is empty) and message.
+///
+/// # Panics
+/// Where the status is none, of three digits.
+#[must_use]
+pub fn answer(
+    status: u16,
+    kind: ErrorKind,
+    code: &'static str,
+    message: impl Into<String>,
+) -> ErrorAnswer {
+    let code = (!code.is_empty()).then(|| code.to_owned());
+    ErrorAnswer::of(status, ErrorObject { message: message.into(), kind, param: None, code })
+}
 
+impl ErrorAnswer {
     /// An answer that says this.
+    ///
+    /// # Panics
+    /// Where the status is none, of three digits.
     #[must_use]
-    pub fn of(status: StatusCode, error: ErrorObject) -> Self {
+    pub fn of(status: u16, error: ErrorObject) -> Self {
+        let status = StatusCode::from_u16(status).expect("a status, of three digits");
         let (retry_after_secs, should_retry, challenge, sealed) = (None, None, None, None);
         Self { status, error, retry_after_secs, should_retry, challenge, sealed }
     }
@@ -73,6 +81,16 @@ impl ErrorAnswer {
     #[must_use]
     pub fn sealed(self, envelope: Box<ConfidentialComputeResponse>) -> Self {
         Self { sealed: Some(envelope), ..self }
+    }
+}
+
+impl From<&InvalidParameter> for ErrorAnswer {
+    fn from(error: &InvalidParameter) -> Self {
+        let status = match error {
+            InvalidParameter::UnknownModel { .. } => 404,
+            _ => 400,
+        };
+        Self::of(status, error.body().error)
     }
 }
 

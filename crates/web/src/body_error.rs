@@ -1,9 +1,11 @@
 //! Why a request's body is refused before it is parsed.
 
-use axum::http::StatusCode;
 use protocol::ErrorKind::InvalidRequestError;
 
-use crate::{answer::ErrorAnswer, multipart::InvalidForm};
+use crate::{
+    answer::{self, ErrorAnswer},
+    multipart::InvalidForm,
+};
 
 /// Why a body is not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,15 +29,14 @@ pub enum BodyError {
 
 impl From<BodyError> for ErrorAnswer {
     fn from(error: BodyError) -> Self {
-        let answer =
-            |status, code, message: String| Self::new(status, InvalidRequestError, code, message);
-        let media_type = |message: &str| {
-            answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message.to_owned())
+        let answer = |status, code, message: String| {
+            answer::answer(status, InvalidRequestError, code, message)
         };
+        let media_type = |message: &str| answer(415, "unsupported_media_type", message.to_owned());
         match error {
             BodyError::NotAnObject => {
                 let message = "the body is no JSON object".to_owned();
-                answer(StatusCode::BAD_REQUEST, "invalid_json", message)
+                answer(400, "invalid_json", message)
             }
             BodyError::NotJson => media_type(
                 "the body must be `Content-Type: application/json`, without `Content-Encoding`",
@@ -44,16 +45,14 @@ impl From<BodyError> for ErrorAnswer {
                 "the body must be `Content-Type: application/json`, or `multipart/form-data` with its boundary, without \
                  `Content-Encoding`",
             ),
-            BodyError::NotAForm(error) => {
-                answer(StatusCode::BAD_REQUEST, "invalid_form", error.to_string())
-            }
+            BodyError::NotAForm(error) => answer(400, "invalid_form", error.to_string()),
             BodyError::TooLarge { max_bytes } => {
                 let message = format!("the body is longer than {max_bytes} bytes");
-                answer(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+                answer(413, "body_too_large", message)
             }
             BodyError::TooSlow => {
                 let message = "the body took too long to arrive".to_owned();
-                answer(StatusCode::REQUEST_TIMEOUT, "body_too_slow", message)
+                answer(408, "body_too_slow", message)
             }
         }
     }

@@ -1,9 +1,10 @@
 //! Connections with bounds: how many there may be, in all and of one source; which of them makes way for a
 //! new one; and a socket whose peer must take what it is sent.
 //!
-//! Whoever accepts them asks [`ConnectionLimiter`] for a [`Slot`] each, wraps the connection's stream into
+//! Who serves them takes each with its [`Slot`] from [`ConnectionLimiter::accept`], wraps its stream into
 //! a [`Socket`], answers its requests with [`answer`], and ends it when [`Slot::evicted`] resolves.
 
+mod accept;
 mod activity;
 mod limiter;
 mod progress;
@@ -22,7 +23,7 @@ use tower::ServiceExt;
 
 use self::progress::Received;
 pub use self::{
-    limiter::{ConnectionLimiter, Permit, Slot},
+    limiter::{ConnectionLimiter, Slot},
     progress::Answer,
     socket::{LeastRate, Socket},
 };

@@ -13,6 +13,7 @@
 //! | [`image_store`] | images that wait to be fetched by an unguessable name |
 //! | [`path`] | the name in a route's path |
 //! | [`source`] | who shares a bound |
+//! | [`sse`] | an answer of events |
 //! | [`connection`] | how many connections there may be, which makes way, and how slow a reader may be |
 //! | [`linger`] | ending a connection, or a stream of one, without cutting off what was said last |
 
@@ -28,3 +29,4 @@ pub mod multipart;
 pub mod origin;
 pub mod path;
 pub mod source;
+pub mod sse;

@@ -2,11 +2,11 @@
 
 use axum::{
     extract::{FromRequestParts, Path},
-    http::{StatusCode, request::Parts},
+    http::request::Parts,
 };
 use protocol::ErrorKind;
 
-use crate::answer::ErrorAnswer;
+use crate::answer::{ErrorAnswer, answer};
 
 /// The one name in a path, such as a model's or a file's. What is no text after decoding (`%FF`) names
 /// nothing that is here: 404 as for any other such name, where axum's own extractor answers 400 in plain
@@ -19,15 +19,8 @@ impl<S: Send + Sync> FromRequestParts<S> for PathName {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ErrorAnswer> {
         let path = Path::<String>::from_request_parts(parts, state).await;
-        path.map(|Path(name)| Self(name)).map_err(|_| nothing())
+        path.map(|Path(name)| Self(name)).map_err(|_| {
+            answer(404, ErrorKind::InvalidRequestError, "not_found", "there is nothing here")
+        })
     }
-}
-
-fn nothing() -> ErrorAnswer {
-    ErrorAnswer::new(
-        StatusCode::NOT_FOUND,
-        ErrorKind::InvalidRequestError,
-        "not_found",
-        "there is nothing here",
-    )
 }

@@ -15,6 +15,7 @@ use super::{
     grid::Rows,
     int8,
     linear::{Bias, MIN_ROWS, activate, of},
+    mask::HeadMask,
     matrix::{Elements, Matrix},
     panels::{Side, lay_out},
     product::multiply,
@@ -121,11 +122,7 @@ fn attend(heads: &Heads, scores: Scores<'_>, out: &mut [f32], row: usize) -> Res
         k: &keys[head * key_part..][..key_part],
         v: &values[head * value_part..][..value_part],
         scale: scores.scale,
-        mask: match (scores.mask, bias) {
-            (Mask::Causal, _) => HeadMask::Causal,
-            (_, Some(bias)) => HeadMask::Bias(&bias[head % count * length * length..]),
-            _ => HeadMask::None,
-        },
+        mask: HeadMask::of(scores.mask, bias, [head % count, length]),
     };
     // (n·h, l, d): blocks of queries of one head are adjacent.
     let mut attended = zeros(images * count * length * width);
@@ -171,14 +168,6 @@ struct Head<'a> {
     v: &'a [f32],
     scale: f32,
     mask: HeadMask<'a>,
-}
-
-#[derive(Clone, Copy)]
-enum HeadMask<'a> {
-    None,
-    Causal,
-    /// (l, l)
-    Bias(&'a [f32]),
 }
 
 /// What some queries need while they meet the keys; kept from task to task. Queries are lanes: beside each

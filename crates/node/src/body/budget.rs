@@ -20,7 +20,7 @@ use crate::error::ApiError;
 /// meanwhile at 2.1 Mbit/s.
 const GRACE: Duration = Duration::from_secs(1);
 /// How long a body waits for memory.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a body that waits has another make way.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -49,7 +49,7 @@ struct Body {
     /// Nothing more of it is to come: it waits.
     is_whole: bool,
     /// How it is told to make way.
-    way: Arc<Notify>,
+    evict: Arc<Notify>,
 }
 
 impl BodyBudget {
@@ -61,21 +61,21 @@ impl BodyBudget {
 
     /// A body of this client, without memory yet, that is on its way until what is returned is dropped.
     pub(super) fn arrives(self: &Arc<Self>, client: ClientId) -> Arrival {
-        let way = Arc::new(Notify::new());
-        Arrival { budget: self.clone(), client, way, id: OnceLock::new() }
+        let evict = Arc::new(Notify::new());
+        Arrival { budget: self.clone(), client, evict, id: OnceLock::new() }
     }
 
     async fn reserve(&self, asked: Asked) -> Result<OwnedSemaphorePermit, ApiError> {
         let permits = u32::try_from(asked.bytes)
             .map_err(|_| BodyError::TooLarge { max_bytes: self.bytes })?;
         let mut permit = pin!(self.memory.clone().acquire_many_owned(permits));
-        let mut patience = pin!(time::sleep(PATIENCE));
+        let mut timeout = pin!(time::sleep(TIMEOUT));
         loop {
             tokio::select! {
                 biased;
                 permit = &mut permit => return permit.map_err(|_| ApiError::Internal),
-                () = &mut patience => return Err(ApiError::BodiesBusy),
-                () = time::sleep(PAUSE) => self.lock().make_way(asked),
+                () = &mut timeout => return Err(ApiError::BodiesBusy),
+                () = time::sleep(PAUSE) => self.lock().evict_for(asked),
             }
         }
     }
@@ -97,9 +97,9 @@ struct Asked {
 
 impl Bodies {
     /// Tells one body to make way for what is asked for, if there is one that should.
-    fn make_way(&mut self, asked: Asked) {
+    fn evict_for(&mut self, asked: Asked) {
         if let Some(body) = self.first_to_go(asked).and_then(|id| self.by_age.remove(&id)) {
-            body.way.notify_one();
+            body.evict.notify_one();
         }
     }
 
@@ -148,7 +148,7 @@ impl Body {
 pub(super) struct Arrival {
     budget: Arc<BodyBudget>,
     client: ClientId,
-    way: Arc<Notify>,
+    evict: Arc<Notify>,
     /// Its place among those that take memory.
     id: OnceLock<u64>,
 }
@@ -179,14 +179,14 @@ impl Arrival {
             bodies.next_id += 1;
             bodies.next_id
         });
-        let (client, way, now) = (self.client, &self.way, Instant::now());
+        let (client, evict, now) = (self.client, &self.evict, Instant::now());
         let body = bodies.by_age.entry(id).or_insert_with(|| Body {
             client,
             since: now,
             late: Lateness::new(now),
             bytes: 0,
             is_whole: false,
-            way: way.clone(),
+            evict: evict.clone(),
         });
         body.bytes += bytes;
         Ok(permit)
@@ -211,8 +211,8 @@ impl Arrival {
     }
 
     /// Resolves when others need its memory.
-    pub(super) async fn makes_way(&self) {
-        self.way.notified().await;
+    pub(super) async fn evicted(&self) {
+        self.evict.notified().await;
     }
 }
 
@@ -233,12 +233,12 @@ mod tests {
     }
 
     async fn is_told(arrival: &Arrival) -> bool {
-        time::timeout(Duration::ZERO, arrival.makes_way()).await.is_ok()
+        time::timeout(Duration::ZERO, arrival.evicted()).await.is_ok()
     }
 
     /// More memory, for a body that has none yet.
     fn ask(budget: &BodyBudget, n: u8, bytes: usize) {
-        budget.lock().make_way(Asked { client: client(n), body: None, bytes });
+        budget.lock().evict_for(Asked { client: client(n), body: None, bytes });
     }
 
     /// A body that has taken so much, and came so long ago.
@@ -300,9 +300,9 @@ mod tests {
         let (grows, _held) = arriving(&budget, 3, 35, Duration::ZERO).await;
         // What it has already is no hoard, and so others' late bodies do not stop it.
         let body = grows.id.get().copied();
-        budget.lock().make_way(Asked { client: client(3), body, bytes: 35 });
+        budget.lock().evict_for(Asked { client: client(3), body, bytes: 35 });
         assert!(is_told(&late).await && !is_told(&steady).await);
-        budget.lock().make_way(Asked { client: client(3), body, bytes: 35 });
+        budget.lock().evict_for(Asked { client: client(3), body, bytes: 35 });
         assert!(!is_told(&steady).await && !is_told(&grows).await);
     }
 
@@ -317,11 +317,11 @@ mod tests {
         // Whoever waits has the oldest make way, and gets its memory.
         let third = budget.arrives(client(3));
         let waits = third.reserve(50);
-        let makes_way = async {
-            first.makes_way().await;
+        let leaves = async {
+            first.evicted().await;
             drop(held);
         };
-        let (got, ()) = tokio::join!(waits, makes_way);
+        let (got, ()) = tokio::join!(waits, leaves);
         assert!(got.is_ok());
         assert!(!is_told(&second).await);
     }

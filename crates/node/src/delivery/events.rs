@@ -9,29 +9,24 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use axum::{
     body::{Body, Bytes, HttpBody},
-    http::header::{CACHE_CONTROL, CONTENT_TYPE},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use hyper::body::Frame;
 use tokio::{
     sync::mpsc,
     time::{Interval, interval},
 };
+use web::sse;
 
 use super::{
     Deliveries, Delivery, Transport,
     chunk::{counted, next_chunk},
 };
-
-/// What a proxy takes for a sign of life.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// An SSE comment.
-const COMMENT: &[u8] = b":\n\n";
 
 /// Marks a response whose body is delivered by [`Outbox`].
 #[derive(Clone, Copy)]
@@ -84,18 +79,12 @@ impl Outbox {
         let delivery = deliveries.open(Transport::current(), Instant::now());
         let (sender, receiver) = mpsc::unbounded_channel();
         let outbox = Self { sender, delivery: delivery.clone(), unread: Arc::default() };
-        let mut keep_alive = interval(KEEP_ALIVE);
+        let mut keep_alive = interval(sse::KEEP_ALIVE);
         // Its first tick would be at once.
         keep_alive.reset();
         let body =
             Body::new(Events { receiver, current: None, rest: Bytes::new(), delivery, keep_alive });
-        let headers = [
-            (CONTENT_TYPE.as_str(), "text/event-stream"),
-            (CACHE_CONTROL.as_str(), "no-cache"),
-            // nginx would hold events back until its buffer is full.
-            ("x-accel-buffering", "no"),
-        ];
-        let mut response = (headers, body).into_response();
+        let mut response = sse::response(body);
         response.extensions_mut().insert(IsTracked);
         (outbox, response)
     }
@@ -105,8 +94,8 @@ impl Outbox {
         let Message { event, data } = message;
         let bytes = data.len();
         let room = Arc::new(self.delivery.hold(bytes));
-        let head = event.map_or_else(String::new, |name| format!("event: {name}\n")) + "data: ";
-        let parts = [head.into(), counted(data.into(), room), Bytes::from_static(b"\n\n")];
+        let data = counted(data.into(), room);
+        let parts = [sse::head(event).into(), data, Bytes::from_static(sse::END)];
         self.unread.events.fetch_add(1, Ordering::Relaxed);
         self.unread.bytes.fetch_add(bytes, Ordering::Relaxed);
         let waiting = Waiting { parts: parts.into(), bytes, unread: self.unread.clone() };
@@ -168,7 +157,7 @@ impl HttpBody for Events {
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {
                     ready!(this.keep_alive.poll_tick(context));
-                    this.rest = Bytes::from_static(COMMENT);
+                    this.rest = Bytes::from_static(sse::COMMENT);
                 }
             }
         }

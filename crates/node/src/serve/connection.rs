@@ -117,8 +117,6 @@ impl Connections {
         slot: Arc<Slot>,
         stop: Option<watch::Receiver<bool>>,
     ) {
-        // Answers are one write each; waiting to fill a packet only delays them.
-        let _ = socket.set_nodelay(true);
         let mut stopping = pin!(stopped(stop));
         // Neither TLS nor the server below sets a bound on what comes before a request. Until then the
         // connection has no request and is idle, so that whoever comes next may take its place.

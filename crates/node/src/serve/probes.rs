@@ -1,13 +1,13 @@
 //! A listener for probes and metrics alone, which nothing on the other one can fill or delay.
 
-use std::{io, net, sync::Arc, thread, time::Duration};
+use std::{convert::Infallible, io, net, sync::Arc, thread, time::Duration};
 
 use axum::Router;
 use tokio::{net::TcpListener, runtime, sync::watch};
 use web::connection::{ConnectionLimiter, LeastRate};
 
 use super::{
-    Acceptor, Never,
+    Acceptor,
     connection::{Connections, Timeouts},
 };
 use crate::{node::Node, routes};
@@ -53,7 +53,7 @@ impl Probes {
     }
 }
 
-async fn run(listener: net::TcpListener, app: Router, node: Arc<Node>) -> io::Result<Never> {
+async fn run(listener: net::TcpListener, app: Router, node: Arc<Node>) -> io::Result<Infallible> {
     let listener = TcpListener::from_std(listener)?;
     let read = LeastRate { timeout: TIMEOUT, bytes_per_sec: BYTES_PER_SEC };
     let acceptor = Acceptor {

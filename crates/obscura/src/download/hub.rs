@@ -21,7 +21,7 @@ pub(super) struct Hub {
 
 /// How the hub may be reached.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Transport {
     /// By TLS, or on this machine.
     Secure,
     /// By plain `http://` too, as `--insecure-http` says.
@@ -55,11 +55,11 @@ impl Commit {
 
 impl Hub {
     /// `id` is `owner/name`.
-    pub(super) fn new(id: &str, way: Way) -> anyhow::Result<Self> {
+    pub(super) fn new(id: &str, transport: Transport) -> anyhow::Result<Self> {
         let client = HFClient::builder().cache_enabled(false).build()?;
         let endpoint = client.endpoint();
         ensure!(
-            way == Way::Insecure || !client::travels_in_clear_text(endpoint),
+            transport == Transport::Insecure || !client::travels_in_clear_text(endpoint),
             "HF_ENDPOINT is {endpoint}: everyone on the way could read the token and change the \
              files; use https://, or --insecure-http if the way is yours alone"
         );

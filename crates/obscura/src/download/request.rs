@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use flux::{Manifest, ManifestFile};
 
-use super::{Staging, hub::Way};
+use super::{Staging, hub::Transport};
 use crate::{
     args::DownloadArgs,
     store::{self, Known},
@@ -23,7 +23,7 @@ pub(super) struct Request {
     pub(super) revision: String,
     pub(super) directory: PathBuf,
     /// How the hub may be reached.
-    pub(super) way: Way,
+    pub(super) transport: Transport,
 }
 
 impl Request {
@@ -42,9 +42,9 @@ impl Request {
             .or_else(|| manifest.revision.clone())
             .context("the manifest has no revision; give --revision")?;
         let directory = args.dir.or(default_directory).context("give --dir")?;
-        let way = if args.insecure_http { Way::Insecure } else { Way::Secure };
+        let transport = if args.insecure_http { Transport::Insecure } else { Transport::Secure };
         ensure!(!manifest.files.is_empty(), "the manifest lists no file");
-        Ok(Self { manifest, repository, revision, directory, way })
+        Ok(Self { manifest, repository, revision, directory, transport })
     }
 
     /// Whether something lies where the model is to lie. An empty directory is as good as none.

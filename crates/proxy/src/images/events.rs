@@ -1,29 +1,24 @@
 //! A streamed answer: opened event by event, and told on at once.
 
-use std::{convert::Infallible, time::Duration};
+use std::convert::Infallible;
 
 use axum::{
     body::{Body, Bytes},
-    http::header::{CACHE_CONTROL, CONTENT_TYPE},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use client::{End, EventStream};
 use futures_util::stream;
 use protocol::{ErrorEvent, ImageEvent, Operation};
 use tokio::{sync::OwnedSemaphorePermit, time};
+use web::sse;
 use zeroize::Zeroizing;
 
 use crate::error::ApiError;
 
-/// What a caller takes for a sign of life.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// An SSE comment.
-const COMMENT: &[u8] = b":\n\n";
-
-/// How a caller is told an event.
-pub(crate) trait Teller: Send + 'static {
+/// How a route writes its events.
+pub(crate) trait EventEncoder: Send + 'static {
     /// One server-sent event. `end` is there with the last one; after an error there is none.
-    fn tell(&mut self, event: ImageEvent, end: Last<'_>) -> Result<Zeroizing<Vec<u8>>, ApiError>;
+    fn encode(&mut self, event: ImageEvent, end: Last<'_>) -> Result<Zeroizing<Vec<u8>>, ApiError>;
 }
 
 /// Whether an event is the last one.
@@ -39,69 +34,59 @@ pub(super) struct Clear {
     pub(super) operation: Operation,
 }
 
-impl Teller for Clear {
-    fn tell(&mut self, event: ImageEvent, _: Last<'_>) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+impl EventEncoder for Clear {
+    fn encode(&mut self, event: ImageEvent, _: Last<'_>) -> Result<Zeroizing<Vec<u8>>, ApiError> {
         let (kind, json) = (event.kind(self.operation), event.to_json(self.operation));
-        let head = format!("event: {kind}\ndata: ");
-        let mut message = Zeroizing::new(Vec::with_capacity(head.len() + json.len() + 2));
-        message.extend_from_slice(head.as_bytes());
-        message.extend_from_slice(&json);
-        message.extend_from_slice(b"\n\n");
-        Ok(message)
+        Ok(Zeroizing::new(sse::event(Some(kind), &json)))
     }
 }
 
 /// An answer of events. It is made as fast as it is read: whoever stops reading stops the node.
 pub(crate) fn event_stream(
-    teller: impl Teller,
+    encoder: impl EventEncoder,
     events: EventStream,
     permit: OwnedSemaphorePermit,
 ) -> Response {
-    let telling = Telling { teller, events, ended: false, _permit: permit };
-    let chunks = stream::unfold(telling, |mut telling| async move {
-        let chunk = telling.next().await?;
-        Some((Ok::<_, Infallible>(chunk), telling))
+    let relay = Relay { encoder, events, ended: false, _permit: permit };
+    let chunks = stream::unfold(relay, |mut relay| async move {
+        let chunk = relay.next().await?;
+        Some((Ok::<_, Infallible>(chunk), relay))
     });
-    let headers = [
-        (CONTENT_TYPE.as_str(), "text/event-stream"),
-        (CACHE_CONTROL.as_str(), "no-cache"),
-        ("x-accel-buffering", "no"),
-    ];
-    (headers, Body::from_stream(chunks)).into_response()
+    sse::response(Body::from_stream(chunks))
 }
 
-struct Telling<T> {
-    teller: T,
+struct Relay<E> {
+    encoder: E,
     events: EventStream,
     ended: bool,
     _permit: OwnedSemaphorePermit,
 }
 
-impl<T: Teller> Telling<T> {
+impl<E: EventEncoder> Relay<E> {
     async fn next(&mut self) -> Option<Bytes> {
         if self.ended {
             return None;
         }
         // Waiting for the next event can be given up and taken up again.
-        let Ok(next) = time::timeout(KEEP_ALIVE, self.events.next()).await else {
-            return Some(Bytes::from_static(COMMENT));
+        let Ok(next) = time::timeout(sse::KEEP_ALIVE, self.events.next()).await else {
+            return Some(Bytes::from_static(sse::COMMENT));
         };
-        let told = match next {
+        let encoded = match next {
             Ok(None) => return None,
             Ok(Some(event)) => {
                 let end = self.events.end();
                 self.ended = end.is_some();
                 let last = if self.ended { Last::Yes(end) } else { Last::No };
-                wipe::stack(|| self.teller.tell(event, last))
+                wipe::stack(|| self.encoder.encode(event, last))
             }
             // Nothing that came before is taken back, and nothing comes after it.
             Err(error) => {
                 self.ended = true;
                 let error = ApiError::from(error).into_object();
-                self.teller.tell(ImageEvent::Error(ErrorEvent { error }), Last::Yes(None))
+                self.encoder.encode(ImageEvent::Error(ErrorEvent { error }), Last::Yes(None))
             }
         };
-        match told {
+        match encoded {
             Ok(message) => Some(Bytes::from_owner(Secret(message))),
             // The caller sees a stream that was cut.
             Err(_) => None,

@@ -15,7 +15,7 @@ use super::{
 use crate::{Config, serve::Connections};
 
 /// Long for a test, and short for a person.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 const CONNECTIONS: usize = 16;
 
 /// Of a request: nothing, half a head, half a body that nobody lets in, and all of it, kept open.
@@ -36,17 +36,17 @@ async fn strangers_without_a_key_lock_nobody_out() {
     let address = proxy.url.strip_prefix("http://").unwrap();
     let mut strangers = Vec::new();
     for number in 0..5 * CONNECTIONS {
-        let mut stranger = timeout(PATIENCE, TcpStream::connect(address)).await.unwrap().unwrap();
+        let mut stranger = timeout(TIMEOUT, TcpStream::connect(address)).await.unwrap().unwrap();
         let _ = stranger.write_all(BEGINNINGS[number % BEGINNINGS.len()]).await;
         strangers.push(stranger);
     }
     for _ in 0..3 {
         let asked = proxy.http().get(format!("{}/v1/models", proxy.url)).bearer_auth("door").send();
-        let answer = timeout(PATIENCE, asked).await.expect("in time").unwrap();
+        let answer = timeout(TIMEOUT, asked).await.expect("in time").unwrap();
         assert_eq!(answer.status(), 200);
     }
     // Who came first made way.
     let mut rest = Vec::new();
-    let ended = timeout(PATIENCE, strangers[0].read_to_end(&mut rest)).await.expect("it is let go");
+    let ended = timeout(TIMEOUT, strangers[0].read_to_end(&mut rest)).await.expect("it is let go");
     assert!(ended.is_err() || rest.is_empty());
 }

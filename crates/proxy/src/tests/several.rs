@@ -15,7 +15,7 @@ use super::{
     stand_in::{Answer, MODEL, StandIn},
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_model_is_asked_of_the_node_that_serves_it() {
@@ -104,7 +104,7 @@ async fn until(proxy: &Running, readyz: u16) {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(PATIENCE, changed).await.unwrap();
+    timeout(TIMEOUT, changed).await.unwrap();
 }
 
 async fn states(proxy: &Running) -> Vec<String> {
@@ -126,7 +126,7 @@ async fn a_node_that_cannot_be_reached_is_not_ready_until_it_is_back() {
     way.cut().await;
     // The first may still find the connection that was open.
     let unreachable = async { while proxy.refused().await.1 != "node_unreachable" {} };
-    timeout(PATIENCE, unreachable).await.unwrap();
+    timeout(TIMEOUT, unreachable).await.unwrap();
     assert_eq!(proxy.get("/readyz").await.status(), 503);
     assert_eq!(states(&proxy).await, ["unreachable"]);
     way.mend().await;

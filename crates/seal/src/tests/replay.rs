@@ -55,7 +55,7 @@ fn what_is_accepted_can_be_given_back_until_work_begins() {
     let (waits, late) = (left.unbegun(), left.unbegun());
     assert_eq!(node.open(&request, now()).unwrap_err(), OpenError::Replayed);
     drop(waits);
-    assert_eq!(node.current().replay_fill_ratio(), 0.0);
+    assert_eq!(node.current().replays.fill_ratio(), 0.0);
 
     // What was handed out before answers nothing any more, and gives nothing else back.
     let again = accept(&node, &request).unwrap();
@@ -74,7 +74,7 @@ fn what_is_accepted_can_be_given_back_until_work_begins() {
     parts.seal(body(RESPONSE), &MODEL_MANIFEST).unwrap();
     drop(waits);
     assert_eq!(node.open(&request, now()).unwrap_err(), OpenError::Replayed);
-    assert_eq!(node.current().replay_fill_ratio(), 0.5);
+    assert_eq!(node.current().replays.fill_ratio(), 0.5);
 }
 
 /// Under one key go a request and its answers, so an answer opens as a request would.
@@ -125,7 +125,7 @@ fn what_is_refused_takes_no_room() {
         pending.refuse(body(b"{}"), &MODEL_MANIFEST).unwrap();
         assert_eq!(node.open(&request, now()).unwrap_err(), OpenError::Replayed);
     }
-    assert_eq!(node.current().replay_fill_ratio(), 0.0);
+    assert_eq!(node.current().replays.fill_ratio(), 0.0);
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn a_full_keyring_refuses_and_forgets_nothing() {
     let opened: Vec<_> = (1..2 * Keyring::MAX_EPOCHS).map(|_| fresh()).collect();
     for (count, request) in (1..).zip(&opened) {
         accept(&node, request).unwrap();
-        assert_eq!(node.current().replay_fill_ratio(), f64::from(count) / 2.0);
+        assert_eq!(node.current().replays.fill_ratio(), f64::from(count) / 2.0);
     }
     assert!(accept(&node, &victim).is_ok(), "worn out is not full");
     assert_eq!(accept(&node, &fresh()).unwrap_err(), OpenError::ReplayCacheFull);
@@ -199,7 +199,7 @@ fn a_full_keyring_refuses_and_forgets_nothing() {
     }
     // A rotation makes no room; the end of the old keys does.
     node.rotate(epoch_with_room_for(2, 2), start).unwrap();
-    assert_eq!(node.current().replay_fill_ratio(), 0.0);
+    assert_eq!(node.current().replays.fill_ratio(), 0.0);
     assert_eq!(accept(&node, &fresh()).unwrap_err(), OpenError::ReplayCacheFull);
     node.expire(start + GRACE);
     assert!(accept(&node, &fresh()).is_ok());
@@ -208,7 +208,7 @@ fn a_full_keyring_refuses_and_forgets_nothing() {
 #[test]
 fn without_room_nothing_is_accepted() {
     let node = Keyring::new(epoch_with_room_for(1, 0), LIMITS);
-    assert_eq!(node.current().replay_fill_ratio(), 1.0);
+    assert_eq!(node.current().replays.fill_ratio(), 1.0);
     let (request, _) = sealed_to(&node);
     assert_eq!(accept(&node, &request).unwrap_err(), OpenError::ReplayCacheFull);
 }

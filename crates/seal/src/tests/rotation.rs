@@ -7,6 +7,25 @@ use crate::{KeyId, OpenError, TooManyEpochs};
 
 const TICK: Duration = Duration::from_nanos(1);
 
+/// Whether keys that are old would be rotated.
+fn is_due(node: &Keyring, now: Instant) -> bool {
+    node.is_rotation_due(now, Duration::ZERO, now)
+}
+
+#[test]
+fn keys_are_due_when_they_are_old_or_worn_out() {
+    const LIFETIME: Duration = Duration::from_secs(600);
+    let node = Keyring::new(epoch_with_room_for(1, 4), LIMITS);
+    let made = now();
+    assert!(!node.is_rotation_due(made, LIFETIME, made + LIFETIME - TICK));
+    assert!(node.is_rotation_due(made, LIFETIME, made + LIFETIME));
+    for accepted in 1..=3 {
+        let (request, _) = sealed_to(&node);
+        node.open(&request, made).unwrap().1.accept().unwrap();
+        assert_eq!(node.is_rotation_due(made, LIFETIME, made), accepted == 3);
+    }
+}
+
 #[test]
 fn the_previous_epoch_opens_until_its_grace_ends() {
     let node = node();
@@ -46,7 +65,7 @@ fn every_epoch_opens_until_its_own_grace_ends_however_many_follow() {
     let mut sealed = Vec::new();
     for number in 2..=Keyring::MAX_EPOCHS as u8 {
         sealed.push((0..3).map(|_| sealed_to(&node).0).collect::<Vec<_>>());
-        assert!(node.can_rotate(start));
+        assert!(is_due(&node, start));
         node.rotate(epoch(number), start + u32::from(number) * TICK).unwrap();
     }
     for (requests, number) in sealed.iter().zip(2..) {
@@ -69,11 +88,11 @@ fn a_rotation_too_many_waits_for_the_oldest_epoch_and_changes_nothing() {
     let (newest, _) = sealed_to(&node);
     let current = node.current().key_id();
     let before = start + GRACE - TICK;
-    assert!(!node.can_rotate(before));
+    assert!(!is_due(&node, before));
     assert_eq!(node.rotate(epoch(99), before), Err(TooManyEpochs));
     assert_eq!(node.current().key_id(), current);
     assert!(node.open(&oldest, before).is_ok() && node.open(&newest, before).is_ok());
-    assert!(node.can_rotate(start + GRACE));
+    assert!(is_due(&node, start + GRACE));
     assert_eq!(node.rotate(epoch(99), start + GRACE), Ok(()));
 }
 

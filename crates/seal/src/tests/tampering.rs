@@ -54,7 +54,7 @@ fn assert_unopenable(node: &Keyring, request: &ConfidentialComputeRequest, what:
     assert_eq!(error, OpenError::Unopenable, "{what}");
     assert_eq!(error.to_string(), "the request could not be opened", "{what}");
     assert_eq!(format!("{error:?}"), "Unopenable", "{what}");
-    assert_eq!(node.current().replay_fill_ratio(), 0.0, "{what}");
+    assert_eq!(node.current().replays.fill_ratio(), 0.0, "{what}");
 }
 
 #[test]

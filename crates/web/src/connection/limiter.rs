@@ -56,10 +56,7 @@ impl ConnectionLimiter {
     }
 
     /// Waits until there may be one more connection. Dropping the future takes nothing.
-    ///
-    /// # Panics
-    /// Never: the semaphore lives as long as the limiter, and is not closed.
-    pub async fn permit(&self) -> Permit {
+    pub(super) async fn permit(&self) -> Permit {
         loop {
             let acquired = time::timeout(RESCAN, self.free.clone().acquire_owned());
             match acquired.await {
@@ -73,7 +70,7 @@ impl ConnectionLimiter {
 
     /// Gives a connection from `source` its slot. `None` where that source has its share already, and
     /// each of its connections is busy. Where one of them is idle, that one is evicted instead.
-    pub fn slot(&self, permit: Permit, source: Option<Source>) -> Option<Arc<Slot>> {
+    pub(super) fn slot(&self, permit: Permit, source: Option<Source>) -> Option<Arc<Slot>> {
         if let Some(source) = source {
             let from_source = |shared: &Shared| {
                 shared.source == Some(source) && !shared.evicted.load(Ordering::Acquire)
@@ -126,7 +123,7 @@ impl Shared {
 }
 
 /// The right to one more connection.
-pub struct Permit(OwnedSemaphorePermit);
+pub(super) struct Permit(OwnedSemaphorePermit);
 
 /// A connection's slot, until it is dropped.
 pub struct Slot {

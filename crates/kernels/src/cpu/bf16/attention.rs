@@ -12,6 +12,7 @@ use super::{
     super::{
         convert::{narrow, narrow_side, zeros},
         grid::{Grid, Rectangle},
+        mask::HeadMask,
         matrix::Elements,
         simd::{exp2, vectorised},
     },
@@ -67,11 +68,7 @@ fn attend(heads: &Heads, scores: Scores<'_>, out: &mut [bf16], row: usize) -> Re
             packed: &packed,
             head,
             scale: scores.scale * std::f32::consts::LOG2_E,
-            mask: match (scores.mask, bias) {
-                (Mask::Causal, _) => HeadMask::Causal,
-                (_, Some(bias)) => HeadMask::Bias(&bias[head * length * length..]),
-                _ => HeadMask::None,
-            },
+            mask: HeadMask::of(scores.mask, bias, [head, length]),
         };
         let out = Grid::new(out, row, 0..count * width);
         on_machine!(machine => {
@@ -171,14 +168,6 @@ struct Head<'a> {
     /// To base 2.
     scale: f32,
     mask: HeadMask<'a>,
-}
-
-#[derive(Clone, Copy)]
-enum HeadMask<'a> {
-    None,
-    Causal,
-    /// (l, l)
-    Bias(&'a [f32]),
 }
 
 /// What a task needs; kept from one to the next.

@@ -1,19 +1,15 @@
 //! `obscura models download`, the program itself, against a hub on loopback.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod bench;
 mod hub;
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::{Command, Output},
-};
+use std::fs;
 
+use bench::Bench;
 use candle_core::Device;
 use flux::{LoadOptions, Manifest, Pins, Pipeline, Precision};
 use hub::{COMMIT, REPOSITORY, STRANGERS_TOKEN, TOKEN, TestHub, sha256};
-use tempfile::TempDir;
-use tests::golden::model_directory;
 
 /// The file that transfers are broken at: the first large one that is asked for.
 const LARGE: &str = "text_encoder/model.safetensors";
@@ -301,111 +297,4 @@ async fn a_manifest_cannot_name_a_place_outside() {
     let error = bench.download(&hub).fails();
     assert!(error.contains("not inside the model directory"), "{error}");
     assert_eq!(hub.requests(), [""; 0]);
-}
-
-/// A small model as a hub may publish it, its manifest, and room to download it to.
-struct Bench {
-    root: TempDir,
-    published: TempDir,
-    manifest: Manifest,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let published = model_directory("schnell-1x1");
-        let files = Manifest::of_directory(published.path(), &mut |_| {}).unwrap().files;
-        let manifest = Manifest {
-            repository: Some(REPOSITORY.to_owned()),
-            revision: Some(COMMIT.to_owned()),
-            licence: Some("Apache-2.0".to_owned()),
-            files,
-            loras: Vec::new(),
-        };
-        let root = TempDir::new().unwrap();
-        fs::create_dir(root.path().join("hf")).unwrap();
-        Self { root, published, manifest }
-    }
-
-    fn published(&self) -> PathBuf {
-        self.published.path().to_owned()
-    }
-
-    fn model(&self) -> PathBuf {
-        self.root.path().join("models/small")
-    }
-
-    fn staging(&self) -> PathBuf {
-        self.root.path().join("models/small.download")
-    }
-
-    fn part(&self, path: &str) -> PathBuf {
-        self.staging().join(COMMIT).join("parts").join(path)
-    }
-
-    fn installed(&self) -> Manifest {
-        let text = fs::read_to_string(self.model().join("obscura.toml")).unwrap();
-        Manifest::parse(&text).unwrap()
-    }
-
-    fn total_bytes(&self) -> u64 {
-        self.manifest.files.iter().map(|file| file.bytes.unwrap()).sum()
-    }
-
-    fn download(&self, hub: &TestHub) -> Run {
-        self.download_of(hub, &self.manifest)
-    }
-
-    fn download_of(&self, hub: &TestHub, manifest: &Manifest) -> Run {
-        self.run(&hub.url, manifest)
-    }
-
-    /// The program, with nothing of this machine's environment.
-    fn run(&self, endpoint: &str, manifest: &Manifest) -> Run {
-        let path = self.root.path().join("manifest.toml");
-        fs::write(&path, manifest.to_toml()).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_obscura"));
-        command.env_clear().env("HF_ENDPOINT", endpoint).env("HF_HOME", self.home());
-        command.args(["models", "download", "--manifest"]).arg(path);
-        command.arg("--dir").arg(self.model());
-        Run(command)
-    }
-
-    fn home(&self) -> PathBuf {
-        self.root.path().join("hf")
-    }
-}
-
-struct Run(Command);
-
-impl Run {
-    fn arg(mut self, value: &str) -> Self {
-        self.0.arg(value);
-        self
-    }
-
-    fn env(mut self, name: &str, value: &str) -> Self {
-        self.0.env(name, value);
-        self
-    }
-
-    /// What it says on standard output.
-    fn succeeds(self) -> String {
-        let (output, stdout, stderr) = self.output();
-        assert!(output.status.success(), "{stdout}{stderr}");
-        stdout
-    }
-
-    /// What it says on standard error.
-    fn fails(self) -> String {
-        let (output, stdout, stderr) = self.output();
-        assert!(!output.status.success(), "{stdout}");
-        stderr
-    }
-
-    fn output(mut self) -> (Output, String, String) {
-        let output = self.0.output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-        (output, stdout, stderr)
-    }
 }
