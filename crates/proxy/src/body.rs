@@ -84,12 +84,12 @@ mod tests {
     /// A piece of so many bytes, and much later another one.
     async fn sent(first: usize) -> Result<usize, ApiError> {
         let timeout = Duration::from_millis(100);
-        let piece = move |n| async move {
+        let piece = move |n: u32| async move {
             tokio::time::sleep(3 * n * timeout).await;
             let bytes = Bytes::from(vec![b' '; if n == 0 { first } else { 1 }]);
             (n < 2).then_some((Ok::<_, std::io::Error>(bytes), n + 1))
         };
-        let body = Incoming::from_stream(stream::unfold(0, piece));
+        let body = Incoming::from_stream(stream::unfold(0u32, piece));
         whole(body, 4 << 20, timeout).await.map(|body| body.len())
     }
 
