@@ -31,6 +31,8 @@ const { outputFiles } = await build({
   absWorkingDir: here,
   bundle: true, minify: true, write: false, format: "iife", target: "es2022", charset: "utf8", legalComments: "inline",
   nodePaths: [path.join(here, "../typescript/node_modules")],
+  // Whatever lies in folders above.
+  tsconfigRaw: {},
   plugins: [without],
 });
 const script = outputFiles[0].text.trim();
