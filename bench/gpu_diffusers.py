@@ -1,10 +1,10 @@
-"""diffusers on FLUX.1-schnell's shapes with random weights; prints its times as JSON.
+"""diffusers on FLUX.1-schnell's or FLUX.2-klein-4B's shapes with random weights; prints its times as JSON.
 
     python bench/gpu_diffusers.py eager|compiled|fp8 [--size 1024x1024 --steps 4 --warmups 3 --runs 10]
+    python bench/gpu_diffusers.py eager --preset klein
     python bench/gpu_diffusers.py eager --tiny        # a small model on the CPU: does this run at all?
 
-Timed is one image, from token ids to PNG: both text encoders, `FluxPipeline`, PNG at zlib's fastest
-level. Each kind takes whichever of torch's attention kernels is fastest on this card.
+Timed is one image, from token ids to PNG: text encoders, pipeline, PNG at zlib's fastest level. Each kind takes whichever of torch's attention kernels is fastest on this card.
 
 eager     bf16
 compiled  bf16; `torch.compile` of the transformer's blocks, one of each kind, and of the decoder;
@@ -26,12 +26,18 @@ import sys
 import time
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+from diffusers import (
+    AutoencoderKL, AutoencoderKLFlux2, Flux2KleinPipeline, Flux2Transformer2DModel, FlowMatchEulerDiscreteScheduler,
+    FluxPipeline, FluxTransformer2DModel,
+)
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+from transformers import CLIPTextConfig, CLIPTextModel, Qwen3Config, Qwen3ForCausalLM, T5Config, T5EncoderModel
 
 TEXT_TOKENS = 256
 CLIP_TOKENS = 77
+QWEN_TOKENS = 512
+# Of Qwen3, whose states klein reads.
+QWEN_LAYERS = (9, 18, 27)
 # torch's kernels for attention without a mask, fastest first as a guess.
 BACKENDS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
 
@@ -40,8 +46,8 @@ def main():
     options = parse()
     device = "cpu" if options.tiny else "cuda"
     torch.manual_seed(0)
-    sizes = TINY if options.tiny else SCHNELL
-    model = Model(sizes, device)
+    kind, tiny, whole = PRESETS[options.preset]
+    model = kind(tiny if options.tiny else whole, device)
     width, height = (int(side) for side in options.size.split("x"))
     picture = Picture(width, height, options.steps)
 
@@ -80,6 +86,7 @@ def parse():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("kind", choices=["eager", "compiled", "fp8"])
+    parser.add_argument("--preset", choices=PRESETS, default="schnell", help="whose shapes")
     parser.add_argument("--size", default="1024x1024")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--warmups", type=int, default=3)
@@ -109,24 +116,15 @@ class Picture:
 
 
 class Model:
-    def __init__(self, sizes, device):
-        self.device = device
-        self.clip = random(lambda: CLIPTextModel(CLIPTextConfig(**sizes["clip"])), device)
-        self.t5 = random(lambda: T5EncoderModel(T5Config(**sizes["t5"])), device)
-        transformer = random(lambda: FluxTransformer2DModel(**sizes["transformer"]), device)
-        vae = random(lambda: AutoencoderKL(**sizes["vae"]), device)
-        self.pipe = FluxPipeline(
-            scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
-            vae=vae,
-            text_encoder=None,
-            tokenizer=None,
-            text_encoder_2=None,
-            tokenizer_2=None,
-            transformer=transformer,
-        )
+    """A pipeline without its text encoders, which subclasses run."""
+
+    def __init__(self, pipe, device):
+        self.pipe, self.device = pipe, device
         self.pipe.set_progress_bar_config(disable=True)
-        self.clip_ids = torch.randint(0, sizes["clip"]["vocab_size"], (1, CLIP_TOKENS), device=device)
-        self.t5_ids = torch.randint(0, sizes["t5"]["vocab_size"], (1, TEXT_TOKENS), device=device)
+
+    def encode(self):
+        """What the pipeline is given for a prompt."""
+        raise NotImplementedError
 
     def compile(self, mode, in_fp8):
         torch._inductor.config.conv_1x1_as_mm = True
@@ -143,16 +141,13 @@ class Model:
     def draw(self, picture):
         """Seconds of each part of one picture."""
         started = self.now()
-        pooled = self.clip(self.clip_ids).pooler_output
-        states = self.t5(self.t5_ids)[0]
+        prompt = self.encode()
         encoded = self.now()
         image = self.pipe(
-            prompt_embeds=states,
-            pooled_prompt_embeds=pooled,
+            **prompt,
             width=picture.width,
             height=picture.height,
             num_inference_steps=picture.steps,
-            guidance_scale=0.0,
             output_type="pil",
         ).images[0]
         drawn = self.now()
@@ -167,6 +162,50 @@ class Model:
         if self.device == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
+
+
+class Schnell(Model):
+    def __init__(self, sizes, device):
+        self.clip = random(lambda: CLIPTextModel(CLIPTextConfig(**sizes["clip"])), device)
+        self.t5 = random(lambda: T5EncoderModel(T5Config(**sizes["t5"])), device)
+        self.clip_ids = torch.randint(0, sizes["clip"]["vocab_size"], (1, CLIP_TOKENS), device=device)
+        self.t5_ids = torch.randint(0, sizes["t5"]["vocab_size"], (1, TEXT_TOKENS), device=device)
+        pipe = FluxPipeline(
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
+            vae=random(lambda: AutoencoderKL(**sizes["vae"]), device),
+            text_encoder=None,
+            tokenizer=None,
+            text_encoder_2=None,
+            tokenizer_2=None,
+            transformer=random(lambda: FluxTransformer2DModel(**sizes["transformer"]), device),
+        )
+        super().__init__(pipe, device)
+
+    def encode(self):
+        pooled = self.clip(self.clip_ids).pooler_output
+        return {"prompt_embeds": self.t5(self.t5_ids)[0], "pooled_prompt_embeds": pooled, "guidance_scale": 0.0}
+
+
+class Klein(Model):
+    def __init__(self, sizes, device):
+        self.qwen = random(lambda: Qwen3ForCausalLM(Qwen3Config(**sizes["qwen"])), device)
+        self.ids = torch.randint(0, sizes["qwen"]["vocab_size"], (1, QWEN_TOKENS), device=device)
+        # A prompt of some twenty tokens, as the pipeline pads it.
+        self.mask = (torch.arange(QWEN_TOKENS, device=device) < 32).long()[None]
+        pipe = Flux2KleinPipeline(
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+            vae=random(lambda: AutoencoderKLFlux2(**sizes["vae"]), device),
+            text_encoder=None,
+            tokenizer=None,
+            transformer=random(lambda: Flux2Transformer2DModel(**sizes["transformer"]), device),
+            is_distilled=True,
+        )
+        super().__init__(pipe, device)
+
+    def encode(self):
+        found = self.qwen(self.ids, attention_mask=self.mask, output_hidden_states=True, use_cache=False)
+        states = [found.hidden_states[layer] for layer in QWEN_LAYERS]
+        return {"prompt_embeds": torch.cat(states, dim=-1), "guidance_scale": 1.0}
 
 
 E4M3_MAX = 448.0
@@ -204,7 +243,7 @@ def scaled_product(x, scale_x, weight, scale_weight, bias):
         )
     # torch has no scales for rows on a CPU.
     y = (x.float() @ weight.float().t()) * scale_x * scale_weight
-    return (y + bias.float()).to(torch.bfloat16)
+    return (y if bias is None else y + bias.float()).to(torch.bfloat16)
 
 
 def quantise(transformer):
@@ -227,7 +266,7 @@ def random(make, device):
             tensor.copy_(torch.arange(tensor.numel(), device=device).view_as(tensor))
         elif tensor.dim() > 1:
             tensor.normal_(0.0, tensor[0].numel() ** -0.5)
-        elif name.endswith("weight"):
+        elif name.endswith(("weight", "running_var")):
             tensor.fill_(1.0)
         else:
             tensor.normal_(0.0, 0.02)
@@ -280,7 +319,25 @@ SCHNELL = {
     },
 }
 
-TINY = {
+KLEIN = {
+    "qwen": {
+        "vocab_size": 151936, "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 40960,
+        "rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}, "tie_word_embeddings": True,
+    },
+    "transformer": {
+        "in_channels": 128, "num_layers": 5, "num_single_layers": 20, "attention_head_dim": 128,
+        "num_attention_heads": 24, "joint_attention_dim": 7680, "mlp_ratio": 3.0, "axes_dims_rope": (32, 32, 32, 32),
+        "rope_theta": 2000, "guidance_embeds": False,
+    },
+    "vae": {
+        "latent_channels": 32, "layers_per_block": 2, "block_out_channels": (128, 256, 512, 512),
+        "norm_num_groups": 32, "sample_size": 1024,
+        "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
+    },
+}
+
+TINY_SCHNELL = {
     "clip": {**SCHNELL["clip"], "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1,
              "num_attention_heads": 2},
     "t5": {**SCHNELL["t5"], "d_model": 64, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_heads": 4},
@@ -290,6 +347,18 @@ TINY = {
     "vae": {**SCHNELL["vae"], "block_out_channels": (16, 16, 16, 16), "norm_num_groups": 8,
             "layers_per_block": 1},
 }
+
+TINY_KLEIN = {
+    "qwen": {**KLEIN["qwen"], "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 28,
+             "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16},
+    "transformer": {**KLEIN["transformer"], "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 32,
+                    "num_attention_heads": 2, "joint_attention_dim": 192, "axes_dims_rope": (8, 8, 8, 8)},
+    "vae": {**KLEIN["vae"], "block_out_channels": (16, 16, 16, 16), "norm_num_groups": 8,
+            "layers_per_block": 1},
+}
+
+# How it is made, small, whole.
+PRESETS = {"schnell": (Schnell, TINY_SCHNELL, SCHNELL), "klein": (Klein, TINY_KLEIN, KLEIN)}
 
 
 if __name__ == "__main__":

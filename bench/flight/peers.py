@@ -25,6 +25,7 @@ class Diffusers:
         options = flight.options
         words = [sys.executable, BENCH / "gpu_diffusers.py", self.kind, f"--steps={options.steps}"]
         words += [f"--warmups={options.warmups}", f"--runs={options.runs}", f"--size={options.size}"]
+        words.append(f"--preset={'klein' if options.preset == 'klein' else 'schnell'}")
         if options.tiny:
             return [*words, "--tiny"]
         # Found by the eager part, which had the card for itself.

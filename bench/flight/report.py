@@ -196,7 +196,9 @@ class Floors:
         protocol = flights[-1]["protocol"] if flights else {}
         self.size = shapes.parse_size(protocol.get("size", "1024x1024"))
         self.steps = protocol.get("steps", 4)
-        self.lines = [line for line in found.of("ceilings") if "milliseconds" in line]
+        # Of FLUX.1-schnell's shapes; of another model's nothing is known.
+        is_known = protocol.get("preset", "schnell") == "schnell"
+        self.lines = [line for line in found.of("ceilings") if "milliseconds" in line and is_known]
 
     def least(self, **what):
         """Milliseconds of the fastest ceiling that is such a one, or None."""
