@@ -123,6 +123,11 @@ fn check_model(model: &Value) -> Result<()> {
     tokens.iter().try_for_each(|token| short("vocabulary", token))?;
     let merges = model.get("merges").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     at_most("merges", merges.len(), MAX_MERGES)?;
+    // The library panics where a merge is longer than any token.
+    let longest = tokens.iter().map(|token| token.len()).max().unwrap_or(0);
+    if merges.iter().any(|merge| merged_bytes(merge) > longest) {
+        return Err(TokenizerFault::Malformed { part: "merges" });
+    }
     // The library cuts this from tokens byte by byte, and then calls the rest text.
     let prefix = model.get("continuing_subword_prefix").and_then(Value::as_str).unwrap_or("");
     if !prefix.is_empty() {
@@ -134,6 +139,15 @@ fn check_model(model: &Value) -> Result<()> {
     }
     let small = ["unk_token", "end_of_word_suffix"];
     small.iter().filter_map(|name| model.get(*name)?.as_str()).try_for_each(|t| short(PART, t))
+}
+
+/// Of what a merge makes of two tokens, which stand with a blank between them or in a list.
+fn merged_bytes(merge: &Value) -> usize {
+    match merge {
+        Value::String(both) => both.len().saturating_sub(1),
+        Value::Array(both) => both.iter().filter_map(Value::as_str).map(str::len).sum(),
+        _ => 0,
+    }
 }
 
 fn check_added_tokens(tokens: Option<&Value>) -> Result<()> {
@@ -319,7 +333,9 @@ mod tests {
             (json!({ "vocab": { long: 1 } }), "1025 bytes"),
             (json!({ "vocab": [1] }), "model"),
             (json!({ "merges": vec!["a a"; 300_001] }), "300001 are too many"),
-            (json!({ "merges": ["a b"] }), "library fails"),
+            (json!({ "vocab": { "a": 0, "ac": 1 }, "merges": ["a b"] }), "library fails"),
+            (json!({ "vocab": { "a": 0, "b": 1 }, "merges": ["a b"] }), "merges"),
+            (json!({ "vocab": { "a": 0, "b": 1 }, "merges": [["a", "b"]] }), "merges"),
             (json!({ "type": "WordPiece" }), "WordPiece"),
         ] {
             let found = refused(bpe(more));
