@@ -11,6 +11,19 @@ from process import Child, Outcome, parse
 DOCTOR_TRIES = 3
 
 
+def findings(flight, name):
+    """A list that fills with doctor's lines, and what takes each as it comes and records it."""
+    lines = []
+
+    def on_json(line):
+        lines.append(line)
+        # What else the machine has is nobody's figure.
+        if line.get("kind") != "machine":
+            flight.record.write(name, **line)
+
+    return lines, on_json
+
+
 def doctor(depth):
     """Kernels against their references; again without the ones that took the device down."""
 
@@ -25,14 +38,7 @@ def doctor(depth):
         words = [flight.options.binary, "doctor", "--device=cuda:0", "--json", *depth]
         off = set()
         for _ in range(DOCTOR_TRIES):
-            lines = []
-
-            def on_json(line):
-                lines.append(line)
-                # What else the machine has is nobody's figure.
-                if line.get("kind") != "machine":
-                    flight.record.write(name, **line)
-
+            lines, on_json = findings(flight, name)
             environment = {**flight.environment, **logs, "OBSCURA_REFERENCE": ",".join(sorted(off))}
             outcome = flight.run(name, words, deadline - time.monotonic(), environment, on_json)
             print(f"    {verdict.short(lines)}", flush=True)
@@ -66,16 +72,11 @@ def bench(tier, *words, warmups=None, runs=None):
 
 def doctor_of_host(flight, name, seconds):
     """The kernels of the host's processor against their references."""
-    lines = []
-
-    def on_json(line):
-        lines.append(line)
-        if line.get("kind") != "machine":
-            flight.record.write(name, **line)
-
+    lines, on_json = findings(flight, name)
     words = [flight.options.binary, "doctor", "--device=cpu", "--json"]
     outcome = flight.run(name, words, seconds, on_json=on_json)
     print(f"    {verdict.short(lines)}", flush=True)
+    # A verdict is a finding here too.
     if verdict.is_whole(lines):
         outcome.code = 0
     return outcome
