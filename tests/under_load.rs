@@ -114,7 +114,7 @@ async fn clients_that_hang_up_free_their_places() {
     gone.iter().for_each(tokio::task::JoinHandle::abort);
 
     // Their places are free before their images would have been done, one after the other.
-    let patience = Duration::from_secs(20);
+    let limit = Duration::from_secs(20);
     let next = async {
         loop {
             let sent =
@@ -125,7 +125,7 @@ async fn clients_that_hang_up_free_their_places() {
             tokio::time::sleep(STEP).await;
         }
     };
-    let next = tokio::time::timeout(patience, next).await.expect("a place came free");
+    let next = tokio::time::timeout(limit, next).await.expect("a place came free");
     assert_eq!(next.seed, Some(9));
     assert_eq!(finished.load(Ordering::SeqCst), 1, "nothing was drawn for those who had gone");
 }

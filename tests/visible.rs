@@ -126,19 +126,3 @@ async fn streams_look_alike() {
         assert!(look.contains("text/event-stream") && look.contains(r#""prompt_tokens":256"#));
     }
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn refusals_look_alike() {
-    let node = node().await;
-    let refused = [
-        json!({"prompt": ""}),
-        json!({"prompt": "x".repeat(1001)}),
-        json!({"prompt": 7}),
-        json!({"prompt": "x", "size": "100x100"}),
-        json!({"prompt": "x", "n": 11}),
-        json!({"prompt": "x", "output_format": "gif"}),
-        json!({"prompt": "x", "negative_prompt": "y"}),
-    ];
-    let look = assert_one_look(&node, &refused, &json!({})).await;
-    assert!(look.starts_with("400"), "{look}");
-}

@@ -14,7 +14,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn beginning(node: &TestNode, headers: &str, length: usize, sent: usize) -> TcpStream {
     let address = node.url.strip_prefix("http://").unwrap();
@@ -57,7 +57,7 @@ async fn bodies_share_a_budget_of_memory() {
     };
     // The node takes a moment to read what it was sent.
     let both = async { tokio::join!(told, others).0 };
-    let told = timeout(PATIENCE, both).await.expect("it makes way");
+    let told = timeout(TIMEOUT, both).await.expect("it makes way");
     let (head, body) = told.split_once("\r\n\r\n").expect("an answer");
     assert!(head.starts_with("HTTP/1.1 503") && head.contains("retry-after"), "{head}");
     assert_eq!(error_of(body).code.as_deref(), Some("bodies_busy"));
@@ -106,7 +106,7 @@ async fn bodies_that_never_end_keep_no_other_out() {
     for _ in 0..10 {
         let asked = http().post(format!("{}/v1/nodes/lock", node.url));
         let asked = asked.header("content-type", "application/json").body(body.clone()).send();
-        assert_eq!(timeout(PATIENCE, asked).await.expect("in time").unwrap().status(), 200);
+        assert_eq!(timeout(TIMEOUT, asked).await.expect("in time").unwrap().status(), 200);
     }
     hostile.iter().for_each(tokio::task::JoinHandle::abort);
 }
@@ -135,7 +135,7 @@ async fn clients_have_shares_by_the_address_that_a_trusted_proxy_names() {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(PATIENCE, full).await.expect("one request is all it may have open");
+        timeout(TIMEOUT, full).await.expect("one request is all it may have open");
         assert_eq!(status("192.0.2.2").await, expected[1], "trusted: {trusted}");
     }
 }

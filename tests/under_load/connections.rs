@@ -12,7 +12,7 @@ use tokio::{
 };
 
 /// Long for a test, and short for a person.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 const HALF_A_BODY: &[u8] = b"POST /v1/nodes/lock HTTP/1.1\r\nHost: localhost\r\n\
     Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{";
 
@@ -24,12 +24,12 @@ fn address(node: &TestNode) -> SocketAddr {
 async fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from(([127, 0, 0, last], 0))).unwrap();
-    timeout(PATIENCE, socket.connect(to)).await.expect("in time").unwrap()
+    timeout(TIMEOUT, socket.connect(to)).await.expect("in time").unwrap()
 }
 
 async fn status(url: &str, path: &str) -> u16 {
     let asked = http().get(format!("{url}{path}")).send();
-    timeout(PATIENCE, asked).await.expect("in time").unwrap().status().as_u16()
+    timeout(TIMEOUT, asked).await.expect("in time").unwrap().status().as_u16()
 }
 
 /// Starts the listener for probes, and tells its URL.
@@ -96,7 +96,7 @@ async fn upload(to: SocketAddr) -> [u8; 12] {
         socket.write_all(&PIECE).await.expect("it is not cut");
     }
     let mut answer = [0; 12];
-    timeout(PATIENCE, socket.read_exact(&mut answer)).await.expect("in time").expect("an answer");
+    timeout(TIMEOUT, socket.read_exact(&mut answer)).await.expect("in time").expect("an answer");
     answer
 }
 
@@ -118,7 +118,7 @@ async fn a_body_may_take_longer_than_a_connection_may_be_idle() {
         sleep(PAUSE).await;
         body.send_data(PIECE.to_vec().into(), piece == PIECES).expect("it is not cut");
     }
-    let answer = timeout(PATIENCE, answer).await.expect("in time").expect("an answer");
+    let answer = timeout(TIMEOUT, answer).await.expect("in time").expect("an answer");
     assert_eq!(answer.status(), 400);
 }
 
@@ -151,7 +151,7 @@ async fn a_drip_counts_as_idle() {
     };
     let mut answer = Vec::new();
     let ended = async { tokio::join!(dripping, reader.read_to_end(&mut answer)) };
-    let _ = timeout(PATIENCE, ended).await.expect("the connection is closed");
+    let _ = timeout(TIMEOUT, ended).await.expect("the connection is closed");
     assert!(answer.is_empty(), "long before the body's own time is over");
 }
 
@@ -171,14 +171,14 @@ async fn one_address_has_its_share_of_connections() {
         held.push(connect_from(2, address(&node)).await);
     }
     for socket in &mut held[..8] {
-        let end = timeout(PATIENCE, socket.read(&mut [0])).await.expect("it is let go");
+        let end = timeout(TIMEOUT, socket.read(&mut [0])).await.expect("it is let go");
         assert!(matches!(end, Ok(0) | Err(_)));
     }
     // The newest, and whoever comes from elsewhere, are still there.
     for socket in held[8..].iter_mut().chain([&mut other]) {
         socket.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await.unwrap();
         let mut answer = [0; 12];
-        timeout(PATIENCE, socket.read_exact(&mut answer)).await.expect("in time").unwrap();
+        timeout(TIMEOUT, socket.read_exact(&mut answer)).await.expect("in time").unwrap();
         assert_eq!(&answer, b"HTTP/1.0 200");
     }
 }
@@ -195,10 +195,10 @@ async fn a_body_that_drips_is_cut() {
         }
     });
     let mut answer = [0; 12];
-    timeout(PATIENCE, reader.read_exact(&mut answer)).await.expect("it is let go").unwrap();
+    timeout(TIMEOUT, reader.read_exact(&mut answer)).await.expect("it is let go").unwrap();
     assert_eq!(&answer, b"HTTP/1.1 408");
     drop(reader);
-    timeout(PATIENCE, dripping).await.expect("the connection is closed").unwrap();
+    timeout(TIMEOUT, dripping).await.expect("the connection is closed").unwrap();
 }
 
 trait ReplaceLength {

@@ -10,14 +10,14 @@ use tests::{
 };
 use tokio::time::{sleep, timeout};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// Two seconds for who drips, where the machine is busy; a body that comes as it should may take thirty.
 const DRAINED: Duration = Duration::from_secs(20);
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 async fn still_serves(node: &TestNode) {
     let answer = http().get(format!("{}/healthz", node.url)).send();
-    assert_eq!(timeout(PATIENCE, answer).await.expect("in time").unwrap().status(), 200);
+    assert_eq!(timeout(TIMEOUT, answer).await.expect("in time").unwrap().status(), 200);
     Exchange::of(&node.url, json!({"prompt": "x"})).await.send().await.images();
 }
 
@@ -32,14 +32,14 @@ async fn answers_without_a_window_are_reset() {
         stalled.request(2 * number + 1, "/openapi.json").await;
     }
     for _ in 0..25 {
-        let answered = timeout(PATIENCE, stalled.next_of(kind::HEADERS)).await;
+        let answered = timeout(TIMEOUT, stalled.next_of(kind::HEADERS)).await;
         answered.expect("in time").expect("each is answered");
     }
     let refused = http().get(format!("{}/healthz", node.url)).send().await.unwrap();
     assert_eq!(refused.status(), 429, "the address has its share");
     assert!(refused.headers().contains_key("retry-after"));
     for _ in 0..25 {
-        let reset = timeout(PATIENCE, stalled.next_of(kind::RST_STREAM)).await.expect("in time");
+        let reset = timeout(TIMEOUT, stalled.next_of(kind::RST_STREAM)).await.expect("in time");
         if reset.is_none() {
             break; // The whole connection was idle for as long.
         }
@@ -66,7 +66,7 @@ async fn a_trickle_of_window_holds_nothing() {
             }
         }
     };
-    timeout(PATIENCE, ended).await.expect("it is reset");
+    timeout(TIMEOUT, ended).await.expect("it is reset");
     still_serves(&node).await;
 }
 
@@ -77,7 +77,7 @@ async fn a_refused_body_that_drips_is_reset() {
     let mut dripping = Http2::connect(&node.url, 65_535).await;
     let long = head("POST", "/v1/images/generations", &[("content-length", "100000000")]);
     assert!(dripping.write(&frame(kind::HEADERS, END_HEADERS, 1, &long)).await);
-    let refused = timeout(PATIENCE, dripping.next_of(kind::HEADERS)).await.expect("in time");
+    let refused = timeout(TIMEOUT, dripping.next_of(kind::HEADERS)).await.expect("in time");
     assert!(refused.is_some(), "the refusal comes before the body");
     let ended = async {
         while dripping.write(&frame(kind::DATA, 0, 1, b" ")).await {
@@ -106,7 +106,7 @@ async fn rapid_resets_end_the_connection() {
     }
     // The node may close before it has taken all of it.
     hostile.write(&flood).await;
-    let end = timeout(PATIENCE, hostile.next_of(kind::GOAWAY)).await.expect("it is ended");
+    let end = timeout(TIMEOUT, hostile.next_of(kind::GOAWAY)).await.expect("it is ended");
     if let Some(goaway) = end {
         let reason = u32::from_be_bytes(goaway.payload[4..8].try_into().unwrap());
         assert_eq!(reason, ENHANCE_YOUR_CALM);
@@ -160,7 +160,7 @@ async fn an_honest_reader_gets_everything() {
     honest.request(1, "/openapi.json").await;
     let mut bytes = 0;
     loop {
-        let data = timeout(PATIENCE, honest.next_of(kind::DATA)).await.expect("in time").unwrap();
+        let data = timeout(TIMEOUT, honest.next_of(kind::DATA)).await.expect("in time").unwrap();
         bytes += data.payload.len();
         if data.flags & END_STREAM != 0 {
             break;

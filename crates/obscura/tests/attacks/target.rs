@@ -15,7 +15,7 @@ pub(crate) const MODEL: &str = "obscura/demo";
 /// The bearer key of metrics, where a node has one.
 pub(crate) const METRICS: &str = "metrics";
 /// Far more than anything here takes, and less than a run of tests has.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The program, serving.
 pub(crate) struct Target {
@@ -104,7 +104,7 @@ pub(crate) fn both() -> [Client; 2] {
 }
 
 pub(crate) async fn in_time<T>(task: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, task).await.expect("in time")
+    timeout(TIMEOUT, task).await.expect("in time")
 }
 
 /// An address that nothing listens on.
